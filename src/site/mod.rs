@@ -1,0 +1,228 @@
+//! A site: the names it answers for and what it does with a request.
+//!
+//! Values of these types are usable as they are: whoever holds a [`Site`] checks nothing again. They are made
+//! by [`file::read`] from the text of a site file. No sockets, no clock.
+
+pub mod backend;
+pub mod directory;
+pub mod file;
+pub mod hostname;
+pub mod path;
+
+use std::fmt;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+pub use backend::Address;
+pub use hostname::{HostPattern, Hostname};
+pub use path::{PathPattern, PathRefusal, Place};
+
+use crate::limits::{SiteLimits, SiteTimeouts};
+
+/// The name of a site: the stem of its file, or `TEAM/NAME` one folder deep. Never empty.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SiteName(Arc<str>);
+
+impl SiteName {
+    /// Takes the name as it is; [`directory`] makes it from a path.
+    pub fn new(name: impl Into<Arc<str>>) -> SiteName {
+        SiteName(name.into())
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for SiteName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for SiteName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", &*self.0)
+    }
+}
+
+/// One operator's entry: who may ask, and where it goes.
+#[derive(Debug)]
+pub struct Site {
+    pub name: SiteName,
+    /// Place in per-worker tables (counters, turns). Given by `reload` when the site first goes live; the same for
+    /// all versions of a site, free again when it is gone.
+    pub number: u32,
+    /// Different for every version ever published, so that a worker can tell which of its connections a change is
+    /// about. Given by `reload` together with `number`.
+    pub version: u64,
+    /// What the site claims, in the order of the file; the hosts first. Never empty.
+    pub claims: Box<[Claim]>,
+    /// What happens to a request that no path rule matches. `None`: 404.
+    pub action: Option<Action>,
+    /// Who may ask. `None`: everybody.
+    pub allow: Option<Allow>,
+    /// In matching order: exact paths first, then prefixes, longest first (see [`path`]).
+    pub paths: Box<[PathRule]>,
+    pub send_host: SendHost,
+    pub headers: HeaderEdits,
+    pub limits: SiteLimits,
+    pub timeouts: SiteTimeouts,
+    pub drain: DrainPolicy,
+    /// The operator's own words, shown by `ls`.
+    pub note: Option<Box<str>>,
+}
+
+/// One name a site claims, and where its file says so (for "already claimed by").
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    pub pattern: HostPattern,
+    pub role: ClaimRole,
+    /// 1-based line and column of the value in the file; 1:1 when the file name is the host.
+    pub line: u32,
+    pub column: u32,
+}
+
+/// What a site does for a name it claims.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClaimRole {
+    /// From `host`: requests are answered.
+    Serve,
+    /// From `redirect_from`: requests are sent to the first host with 308.
+    RedirectToFirst,
+}
+
+/// What answers a request.
+#[derive(Debug)]
+pub enum Action {
+    Proxy(Backends),
+    Redirect(Redirect),
+    Respond(Respond),
+}
+
+/// The backends of a site or path, in the order of the file; taken in turn. Never empty.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Backends {
+    pub list: Box<[Address]>,
+}
+
+/// Sends the client elsewhere.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Redirect {
+    /// `https://www.x` or `https://www.x/a/path`; visible ASCII only, safe in a header.
+    pub location: Box<str>,
+    /// Whether the request's path and query are appended: the target had no path of its own.
+    pub keep_path: bool,
+    /// 301, 302, 303, 307 or 308.
+    pub status: u16,
+}
+
+/// An answer from memory.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Respond {
+    /// 200 to 599.
+    pub status: u16,
+    pub content_type: Box<str>,
+    pub body: Arc<[u8]>,
+}
+
+/// A `[[path]]` entry.
+#[derive(Debug)]
+pub struct PathRule {
+    pub pattern: PathPattern,
+    /// Remove the prefix before forwarding and send it as X-Forwarded-Prefix.
+    pub strip: bool,
+    /// `None`: the site's.
+    pub action: Option<Action>,
+    /// Takes the place of the site's. `None`: the site's.
+    pub allow: Option<Allow>,
+}
+
+/// Client networks that may ask.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Allow(pub Box<[IpNet]>);
+
+impl Allow {
+    /// Whether `client` is in one of the networks. An IPv4 client of a dual-stack socket counts as IPv4.
+    pub fn admits(&self, client: IpAddr) -> bool {
+        let client = client.to_canonical();
+        self.0.iter().any(|net| net.contains(&client))
+    }
+}
+
+/// Which Host a backend is sent.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub enum SendHost {
+    /// The client's, as it was routed by.
+    #[default]
+    Keep,
+    /// The backend's own address.
+    Backend,
+    /// Always this name.
+    Name(Box<str>),
+}
+
+/// `[headers]`: what the operator changes in heads, after the forwarding rules.
+#[derive(Debug, PartialEq, Eq)]
+pub struct HeaderEdits {
+    pub request: Box<[HeaderEdit]>,
+    pub response: Box<[HeaderEdit]>,
+    /// Whether requests carry our Via (RFC 9110 7.6.3). On unless `via = false`.
+    pub via: bool,
+}
+
+impl Default for HeaderEdits {
+    fn default() -> HeaderEdits {
+        HeaderEdits { request: Box::default(), response: Box::default(), via: true }
+    }
+}
+
+/// One change to a head. Names are valid tokens, values valid field values; framing, Host and hop-by-hop fields
+/// are refused when the file is read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HeaderEdit {
+    /// One field of this name remains, with this value.
+    Set { name: Box<str>, value: Box<[u8]> },
+    /// One more field.
+    Add { name: Box<str>, value: Box<[u8]> },
+    /// No field of this name remains.
+    Remove { name: Box<str> },
+}
+
+impl HeaderEdit {
+    pub fn name(&self) -> &str {
+        match self {
+            HeaderEdit::Set { name, .. } | HeaderEdit::Add { name, .. } | HeaderEdit::Remove { name } => name,
+        }
+    }
+}
+
+/// What becomes of open connections of a site.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DrainPolicy {
+    /// When the site is edited: how long open exchanges may go on. `None` (default): as long as they like.
+    pub edit: Option<Duration>,
+    /// When it is removed. 30 s; zero cuts at once.
+    pub remove: Duration,
+}
+
+impl Default for DrainPolicy {
+    fn default() -> DrainPolicy {
+        DrainPolicy { edit: None, remove: Duration::from_secs(30) }
+    }
+}
+
+/// The text of a site file and where it came from.
+#[derive(Clone, Debug)]
+pub struct SiteDocument {
+    pub name: SiteName,
+    pub text: String,
+    /// The path as it was dropped, for messages.
+    pub origin: PathBuf,
+    /// The file behind symlinks: relative paths in the text start at its folder.
+    pub real: PathBuf,
+}

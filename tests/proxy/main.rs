@@ -1,0 +1,1 @@
+//! What the product promises, shown through the real executable. The table of contents.
