@@ -357,6 +357,11 @@ impl Conversation {
         bytes
     }
 
+    /// A chunked body, decoded, as far as it came.
+    pub(crate) fn chunked_body(&mut self, body: &mut Vec<u8>) {
+        drop(read_chunked(&mut self.stream, body));
+    }
+
     /// Everything until the other side closes.
     pub(crate) fn rest(&mut self) -> Vec<u8> {
         let mut bytes = Vec::new();
