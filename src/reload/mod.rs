@@ -5,6 +5,7 @@ mod guard;
 mod last_good;
 mod parallel;
 mod settle;
+mod watch;
 
 /// Tells two texts apart.
 fn digest(bytes: &[u8]) -> u64 {
