@@ -5,7 +5,9 @@
 
 pub mod backend;
 pub mod directory;
+pub mod fence;
 pub mod file;
+mod headers;
 pub mod hostname;
 pub mod path;
 
@@ -167,7 +169,7 @@ pub enum SendHost {
 }
 
 /// `[headers]`: what the operator changes in heads, after the forwarding rules.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeaderEdits {
     pub request: Box<[HeaderEdit]>,
     pub response: Box<[HeaderEdit]>,
@@ -177,7 +179,11 @@ pub struct HeaderEdits {
 
 impl Default for HeaderEdits {
     fn default() -> HeaderEdits {
-        HeaderEdits { request: Box::default(), response: Box::default(), via: true }
+        HeaderEdits {
+            request: Box::default(),
+            response: Box::default(),
+            via: true,
+        }
     }
 }
 
@@ -196,7 +202,9 @@ pub enum HeaderEdit {
 impl HeaderEdit {
     pub fn name(&self) -> &str {
         match self {
-            HeaderEdit::Set { name, .. } | HeaderEdit::Add { name, .. } | HeaderEdit::Remove { name } => name,
+            HeaderEdit::Set { name, .. }
+            | HeaderEdit::Add { name, .. }
+            | HeaderEdit::Remove { name } => name,
         }
     }
 }
@@ -212,7 +220,10 @@ pub struct DrainPolicy {
 
 impl Default for DrainPolicy {
     fn default() -> DrainPolicy {
-        DrainPolicy { edit: None, remove: Duration::from_secs(30) }
+        DrainPolicy {
+            edit: None,
+            remove: Duration::from_secs(30),
+        }
     }
 }
 
