@@ -803,7 +803,7 @@ pub(crate) fn read_drain(
     table: &Table<'_>,
     base: &DrainPolicy,
 ) -> DrainPolicy {
-    let policy = match inner(table, "drain") {
+    match inner(table, "drain") {
         None => DrainPolicy {
             remove: drain_time(reader, table, "drain").unwrap_or(base.remove),
             ..*base
@@ -816,8 +816,7 @@ pub(crate) fn read_drain(
             },
             remove: drain_time(reader, drain, "remove").unwrap_or(base.remove),
         },
-    };
-    policy
+    }
 }
 
 /// Unlike other durations this may be zero: cut at once.
