@@ -10,7 +10,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::document::problem::printable;
-use crate::document::{Excerpt, Problem, Severity};
+use crate::document::{Problem, Severity};
 use crate::limits::SITE_FILE_BYTES;
 use crate::settings::Settings;
 use crate::site::directory::{self, Ignored, Listing};
@@ -265,7 +265,7 @@ impl Claims {
             .site
             .claims
             .iter()
-            .filter_map(|claim| self.conflict(document, claim, rules.excerpts))
+            .filter_map(|claim| self.conflict(document, claim, rules))
             .collect();
         if problems.is_empty() {
             for claim in &accepted.site.claims {
@@ -281,12 +281,7 @@ impl Claims {
         problems
     }
 
-    fn conflict(
-        &self,
-        document: &SiteDocument,
-        claim: &Claim,
-        excerpts: Excerpts,
-    ) -> Option<Problem> {
+    fn conflict(&self, document: &SiteDocument, claim: &Claim, rules: &Rules) -> Option<Problem> {
         let owner = self.owners.get(&claim.pattern)?;
         let Owner {
             origin,
@@ -299,17 +294,11 @@ impl Claims {
             origin.display()
         );
         let span = span_of(&document.text, claim.line, claim.column);
-        let inside =
-            excerpts == Excerpts::Always || document.real.starts_with(document.origin.parent()?);
         Some(Problem {
             line: claim.line,
             column: claim.column,
             span,
-            excerpt: if inside {
-                Excerpt::Shown
-            } else {
-                Excerpt::Hidden
-            },
+            excerpt: file::excerpt(document, rules),
             ..Problem::of_file(&document.origin, message)
                 .with_help("a name has one owner; take it out of one of the files")
         })

@@ -117,7 +117,8 @@ pub fn read(document: &SiteDocument, rules: &Rules) -> Result<Accepted, Vec<Prob
     }
 }
 
-fn excerpt(document: &SiteDocument, rules: &Rules) -> Excerpt {
+/// Whether problems of a document may show its text.
+pub fn excerpt(document: &SiteDocument, rules: &Rules) -> Excerpt {
     let inside = || {
         document.real.starts_with(&rules.sites)
             || rules
