@@ -150,7 +150,13 @@ impl<'t> Reader<'t> {
 
     /// An error that may be over when `file` changes.
     pub fn error_about(&mut self, span: Span, message: impl Into<String>, file: PathBuf) {
-        self.report(span, Severity::Error, message.into(), None, Some(file));
+        self.report(
+            span,
+            Severity::Error,
+            message.into(),
+            None,
+            Some(file.into()),
+        );
     }
 
     pub fn warning(&mut self, span: Span, message: impl Into<String>) {
@@ -176,7 +182,7 @@ impl<'t> Reader<'t> {
         severity: Severity,
         message: String,
         help: Option<String>,
-        about: Option<PathBuf>,
+        about: Option<Box<Path>>,
     ) {
         let (line, column) = self.place_of(span.start);
         if self.broken.contains(&line) {

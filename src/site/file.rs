@@ -117,7 +117,8 @@ pub fn read(document: &SiteDocument, rules: &Rules) -> Result<Accepted, Vec<Prob
     }
 }
 
-fn excerpt(document: &SiteDocument, rules: &Rules) -> Excerpt {
+/// Whether problems of a document may show its text.
+pub fn excerpt(document: &SiteDocument, rules: &Rules) -> Excerpt {
     let inside = || {
         document.real.starts_with(&rules.sites)
             || rules
@@ -803,7 +804,7 @@ pub(crate) fn read_drain(
     table: &Table<'_>,
     base: &DrainPolicy,
 ) -> DrainPolicy {
-    let policy = match inner(table, "drain") {
+    match inner(table, "drain") {
         None => DrainPolicy {
             remove: drain_time(reader, table, "drain").unwrap_or(base.remove),
             ..*base
@@ -816,8 +817,7 @@ pub(crate) fn read_drain(
             },
             remove: drain_time(reader, drain, "remove").unwrap_or(base.remove),
         },
-    };
-    policy
+    }
 }
 
 /// Unlike other durations this may be zero: cut at once.
