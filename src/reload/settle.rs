@@ -3,7 +3,7 @@
 //! Half of a TOML file is often valid, an editor may remove a file for the moment between two writes. Pure: the
 //! time is passed in, looking is done by others.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -139,13 +139,13 @@ impl Settle {
         self.pending.contains_key(name)
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.pending.is_empty()
+    /// No longer wants to look at `name`.
+    pub(super) fn forget(&mut self, name: &SiteName) {
+        self.take(name);
     }
 
-    /// How many files are waited for.
-    pub(super) fn len(&self) -> usize {
-        self.pending.len()
+    pub(super) fn names(&self) -> HashSet<SiteName> {
+        self.pending.keys().cloned().collect()
     }
 
     /// Takes what a look at `name` found. Something that counts is no longer pending. When a hint has come since
@@ -241,7 +241,7 @@ mod tests {
     fn a_closed_file_is_read_at_once() {
         let mut story = Story::new();
         assert_eq!(story.hint(Hint::Whole).sees(Seen::Site(1)), Verdict::Counts);
-        assert!(story.settle.is_empty());
+        assert!(story.settle.pending.is_empty());
     }
 
     #[test]
@@ -304,7 +304,7 @@ mod tests {
             Verdict::LookAgain
         );
         assert_eq!(story.at(100).sees(Seen::Same), Verdict::Counts);
-        assert!(story.settle.is_empty());
+        assert!(story.settle.pending.is_empty());
     }
 
     #[test]
