@@ -27,6 +27,8 @@ pub type Span = Range<usize>;
 const DEPTH: usize = 32;
 /// Reported at most, per file: nobody reads more, and a megabyte of rubbish has a million errors.
 const PROBLEMS: usize = 50;
+/// Collected at most, of which the first are reported: guessing what 80,000 unknown keys meant takes seconds.
+const COLLECTED: usize = 500;
 
 /// The text of one file and what is wrong with it.
 #[derive(Debug)]
@@ -103,6 +105,9 @@ impl<'t> Reader<'t> {
     /// Reports unknown keys, keys not built yet and values of the wrong kind.
     fn check(&mut self, table: &Table<'t>, place: Place, header: Option<(&str, u32)>) {
         for (name, value) in table {
+            if self.problems.len() >= COLLECTED {
+                return;
+            }
             let Some(key) = keys::find(place, name.get_ref()) else {
                 self.error(name.span(), keys::unknown(place, name.get_ref(), header));
                 continue;
@@ -185,7 +190,10 @@ impl<'t> Reader<'t> {
         about: Option<Box<Path>>,
     ) {
         let (line, column) = self.place_of(span.start);
-        if self.broken.contains(&line) {
+        // An error among the first ones keeps the file from being accepted; a warning must not crowd it out.
+        let full = self.problems.len() >= COLLECTED
+            && (severity == Severity::Warning || self.has_errors());
+        if full || self.broken.contains(&line) {
             return;
         }
         let hidden = self.excerpt == Excerpt::Hidden;
@@ -266,7 +274,7 @@ impl<'t> Reader<'t> {
                 .sort_by_key(|problem| (problem.line, problem.column));
             self.problems.push(Problem::of_file(
                 &self.origin,
-                format!("{rest} more problems"),
+                format!("{rest} or more other problems"),
             ));
         }
         self.problems
