@@ -36,4 +36,8 @@ pub mod server;
 #[cfg(feature = "serve")]
 pub mod settings;
 #[cfg(feature = "serve")]
+pub mod stream;
+#[cfg(feature = "serve")]
 pub mod upstream;
+#[cfg(feature = "serve")]
+pub mod wheel;

@@ -1,1 +1,4 @@
-//! (to come)
+//! One exchange, whatever version it arrived in.
+
+pub mod field;
+pub mod h1;

@@ -8,9 +8,14 @@ use std::sync::Arc;
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Address {
     /// 127.0.0.1, and [::1] when that refuses.
-    Loopback { port: u16 },
+    Loopback {
+        port: u16,
+    },
     Ip(SocketAddr),
     /// Resolved off the data path.
-    Name { name: Arc<str>, port: u16 },
+    Name {
+        name: Arc<str>,
+        port: u16,
+    },
     Unix(Arc<Path>),
 }

@@ -177,7 +177,11 @@ pub struct HeaderEdits {
 
 impl Default for HeaderEdits {
     fn default() -> HeaderEdits {
-        HeaderEdits { request: Box::default(), response: Box::default(), via: true }
+        HeaderEdits {
+            request: Box::default(),
+            response: Box::default(),
+            via: true,
+        }
     }
 }
 
@@ -196,7 +200,9 @@ pub enum HeaderEdit {
 impl HeaderEdit {
     pub fn name(&self) -> &str {
         match self {
-            HeaderEdit::Set { name, .. } | HeaderEdit::Add { name, .. } | HeaderEdit::Remove { name } => name,
+            HeaderEdit::Set { name, .. }
+            | HeaderEdit::Add { name, .. }
+            | HeaderEdit::Remove { name } => name,
         }
     }
 }
@@ -212,7 +218,10 @@ pub struct DrainPolicy {
 
 impl Default for DrainPolicy {
     fn default() -> DrainPolicy {
-        DrainPolicy { edit: None, remove: Duration::from_secs(30) }
+        DrainPolicy {
+            edit: None,
+            remove: Duration::from_secs(30),
+        }
     }
 }
 
