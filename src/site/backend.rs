@@ -1,8 +1,18 @@
 //! An address written in a site file, in all its spellings.
+//!
+//! Text in, value out: whether a file's fences allow the address is decided by `file`, whether anybody listens
+//! there by `upstream`.
 
-use std::net::SocketAddr;
-use std::path::Path;
+use std::fmt;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+use super::hostname::{Hostname, HostnameError};
+
+/// The longest path `sockaddr_un` holds, without its final NUL (unix(7)).
+const SOCKET_PATH_BYTES: usize = 107;
 
 /// Where a backend listens.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -18,4 +28,354 @@ pub enum Address {
         port: u16,
     },
     Unix(Arc<Path>),
+}
+
+/// Whether addresses such as 169.254.169.254, where clouds hand out credentials, may be backends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LinkLocal {
+    Refused,
+    Allowed,
+}
+
+impl Address {
+    /// `to = 5000`. The caller has refused port 0.
+    pub fn loopback(port: u16) -> Address {
+        Address::Loopback { port }
+    }
+
+    /// Reads `5000`, `:5000`, `localhost:5000`, `10.0.0.7:5000`, `[::1]:5000`, `app.internal:5000`,
+    /// `http://host:port` and `unix:/a/path`; a relative socket path starts at `folder`.
+    ///
+    /// # Errors
+    /// What cannot be connected to, what is not built yet, and a path behind the address, which `[[path]]` is for.
+    pub fn parse(
+        text: &str,
+        folder: &Path,
+        link_local: LinkLocal,
+    ) -> Result<Address, AddressError> {
+        if text.is_empty() {
+            return Err(AddressError::Empty);
+        }
+        if let Some(path) = text.strip_prefix("unix:") {
+            return read_socket_path(path, folder);
+        }
+        let (authority, scheme_port) = match text.split_once("://") {
+            None => (text, None),
+            Some((scheme, rest)) => match scheme.to_ascii_lowercase().as_str() {
+                "http" => (rest, Some(80)),
+                scheme @ ("https" | "h2c") => return Err(AddressError::NotThereYet(scheme.into())),
+                scheme => return Err(AddressError::UnknownScheme(scheme.into())),
+            },
+        };
+        if let Some(at) = authority.find(['/', '?', '#']) {
+            return Err(AddressError::Path(authority[at..].into()));
+        }
+        if authority.contains('@') {
+            return Err(AddressError::Credentials);
+        }
+        let (host, port) = split_port(authority, scheme_port)?;
+        let port = port.or(scheme_port).ok_or(AddressError::NoPort)?;
+        if port == 0 {
+            return Err(AddressError::PortZero);
+        }
+        if host.is_empty() {
+            return Ok(Address::loopback(port));
+        }
+        let name = Hostname::parse(host).map_err(AddressError::Host)?;
+        if name.as_str() == "localhost" {
+            return Ok(Address::loopback(port));
+        }
+        match name.as_str().parse() {
+            Ok(ip) => read_ip(ip, port, link_local),
+            Err(_) => Ok(Address::Name {
+                name: name.as_str().into(),
+                port,
+            }),
+        }
+    }
+}
+
+/// The host, perhaps empty, and the port, if there is one. Digits alone are a port, except behind `http://`.
+fn split_port(text: &str, scheme_port: Option<u16>) -> Result<(&str, Option<u16>), AddressError> {
+    if text.is_empty() {
+        return Err(AddressError::Empty);
+    }
+    if scheme_port.is_none() && text.bytes().all(|b| b.is_ascii_digit()) {
+        return Ok(("", Some(read_port(text)?)));
+    }
+    if text.parse::<Ipv6Addr>().is_ok()
+        || text.bytes().filter(|&b| b == b':').count() > 1 && !text.starts_with('[')
+    {
+        return Err(AddressError::Brackets);
+    }
+    let after_host = if text.starts_with('[') {
+        text.find(']').map_or(0, |at| at + 1)
+    } else {
+        0
+    };
+    match text[after_host..].find(':') {
+        None => Ok((text, None)),
+        Some(at) => Ok((
+            &text[..after_host + at],
+            Some(read_port(&text[after_host + at + 1..])?),
+        )),
+    }
+}
+
+fn read_port(digits: &str) -> Result<u16, AddressError> {
+    if digits.is_empty() {
+        return Err(AddressError::NoPort);
+    }
+    // `parse` alone would take "+80".
+    if !digits.bytes().all(|b| b.is_ascii_digit()) || digits.len() > 5 {
+        return Err(AddressError::Port(digits.into()));
+    }
+    digits
+        .parse()
+        .map_err(|_| AddressError::Port(digits.into()))
+}
+
+fn read_ip(ip: IpAddr, port: u16, link_local: LinkLocal) -> Result<Address, AddressError> {
+    let plain = ip.to_canonical();
+    if plain.is_unspecified() {
+        return Err(AddressError::Unspecified(port));
+    }
+    if link_local == LinkLocal::Refused && is_link_local(plain) {
+        return Err(AddressError::LinkLocal(plain));
+    }
+    Ok(Address::Ip(SocketAddr::new(plain, port)))
+}
+
+/// 169.254.0.0/16 and fe80::/10.
+pub fn is_link_local(ip: IpAddr) -> bool {
+    match ip.to_canonical() {
+        IpAddr::V4(v4) => v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_unicast_link_local(),
+    }
+}
+
+fn read_socket_path(text: &str, folder: &Path) -> Result<Address, AddressError> {
+    // `unix:///run/x` is how other programs spell `unix:/run/x`.
+    let text = text
+        .strip_prefix("//")
+        .filter(|rest| rest.starts_with('/'))
+        .unwrap_or(text);
+    if text.is_empty() || text.ends_with('/') {
+        return Err(AddressError::NoSocketPath);
+    }
+    if text.starts_with('@') || text.contains('\0') {
+        return Err(AddressError::AbstractSocket);
+    }
+    let path: PathBuf = folder.join(text);
+    let bytes = path.as_os_str().as_bytes().len();
+    if bytes > SOCKET_PATH_BYTES {
+        return Err(AddressError::LongSocketPath(bytes));
+    }
+    Ok(Address::Unix(path.into()))
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Address::Loopback { port } => write!(f, "localhost:{port}"),
+            Address::Ip(address) => write!(f, "{address}"),
+            Address::Name { name, port } => write!(f, "{name}:{port}"),
+            Address::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// Why a text is no backend address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AddressError {
+    Empty,
+    NoPort,
+    PortZero,
+    Port(Box<str>),
+    Path(Box<str>),
+    Credentials,
+    Brackets,
+    Host(HostnameError),
+    NotThereYet(Box<str>),
+    UnknownScheme(Box<str>),
+    Unspecified(u16),
+    LinkLocal(IpAddr),
+    NoSocketPath,
+    AbstractSocket,
+    LongSocketPath(usize),
+}
+
+impl AddressError {
+    /// What to do about it, where the message does not already say.
+    pub fn help(&self) -> Option<String> {
+        match self {
+            AddressError::Path(path) => Some(format!(
+                "for requests below {path} write [[path]] with match = {path:?} and its own \"to\""
+            )),
+            AddressError::NoPort => Some("write the port, as in \"10.0.0.7:5000\"".into()),
+            AddressError::Unspecified(port) => Some(format!(
+                "an app that listens there is reached with to = {port}"
+            )),
+            AddressError::LinkLocal(_) => {
+                Some("if you mean it, the daemon file must say allow_link_local = true".into())
+            }
+            AddressError::Brackets => Some("write \"[::1]:5000\"".into()),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for AddressError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            AddressError::Empty => f.write_str("a backend address is not empty"),
+            AddressError::NoPort => f.write_str("the backend has no port"),
+            AddressError::PortZero => f.write_str("port 0 is no port a backend can listen on"),
+            AddressError::Port(text) => write!(f, "{text:?} is not a port, ports are 1 to 65535"),
+            AddressError::Path(path) => {
+                write!(f, "a backend is an address without a path, found {path:?}")
+            }
+            AddressError::Credentials => {
+                f.write_str("a backend address has no user and no password")
+            }
+            AddressError::Brackets => {
+                f.write_str("an IPv6 backend stands in brackets with a port behind them")
+            }
+            AddressError::Host(error) => write!(f, "the backend's host is wrong: {error}"),
+            AddressError::NotThereYet(scheme) => {
+                write!(
+                    f,
+                    "{scheme}:// backends are not there yet, they come in a later version"
+                )
+            }
+            AddressError::UnknownScheme(scheme) => {
+                write!(
+                    f,
+                    "unknown scheme \"{scheme}://\", backends are http:// (or no scheme) or unix:"
+                )
+            }
+            AddressError::Unspecified(_) => {
+                f.write_str("0.0.0.0 and [::] are listened on, not connected to")
+            }
+            AddressError::LinkLocal(ip) => write!(
+                f,
+                "{ip} is a link-local address, where clouds keep credentials"
+            ),
+            AddressError::NoSocketPath => {
+                f.write_str("unix: needs the path of a socket, as in \"unix:/run/shop.sock\"")
+            }
+            AddressError::AbstractSocket => {
+                f.write_str("abstract sockets are not supported, write a path")
+            }
+            AddressError::LongSocketPath(bytes) => {
+                write!(
+                    f,
+                    "the socket's path has {bytes} bytes, the system takes {SOCKET_PATH_BYTES}"
+                )
+            }
+        }
+    }
+}
+
+impl std::error::Error for AddressError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<String, AddressError> {
+        Address::parse(text, Path::new("/etc/sites.d"), LinkLocal::Refused).map(|a| a.to_string())
+    }
+
+    #[test]
+    fn every_spelling_of_a_backend_has_one_canonical_form() {
+        for (text, canonical) in [
+            ("5000", "localhost:5000"),
+            (":5000", "localhost:5000"),
+            ("localhost:5000", "localhost:5000"),
+            ("LOCALHOST:5000", "localhost:5000"),
+            ("127.0.0.1:5000", "127.0.0.1:5000"),
+            ("10.0.0.7:5000", "10.0.0.7:5000"),
+            ("[::1]:5000", "[::1]:5000"),
+            ("[::ffff:10.0.0.7]:5000", "10.0.0.7:5000"),
+            ("App.Internal:5000", "app.internal:5000"),
+            ("http://10.0.0.7", "10.0.0.7:80"),
+            ("HTTP://app.internal:81", "app.internal:81"),
+            ("http://localhost:5000", "localhost:5000"),
+            ("http://[::1]", "[::1]:80"),
+            ("unix:/run/shop.sock", "unix:/run/shop.sock"),
+            ("unix:///run/shop.sock", "unix:/run/shop.sock"),
+            ("unix:shop.sock", "unix:/etc/sites.d/shop.sock"),
+        ] {
+            assert_eq!(parse(text).as_deref(), Ok(canonical), "{text}");
+            assert_eq!(parse(canonical).as_deref(), Ok(canonical), "{text}");
+        }
+        assert_eq!(
+            Address::parse("127.0.0.1:80", Path::new("/"), LinkLocal::Refused),
+            Ok(Address::Ip(([127, 0, 0, 1], 80).into()))
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_a_backend_says_why() {
+        use AddressError::*;
+        for (text, error) in [
+            ("", Empty),
+            ("http://", Empty),
+            ("0", PortZero),
+            ("localhost:0", PortZero),
+            ("localhost", NoPort),
+            ("10.0.0.7", NoPort),
+            ("a:", NoPort),
+            ("[::1]", NoPort),
+            ("65536", Port("65536".into())),
+            ("a:+80", Port("+80".into())),
+            ("a:x", Port("x".into())),
+            ("::1", Brackets),
+            ("::1:5000", Brackets),
+            ("http://a:1/x", Path("/x".into())),
+            ("a:1/", Path("/".into())),
+            ("u:p@a:1", Credentials),
+            ("https://a", NotThereYet("https".into())),
+            ("h2c://a:1", NotThereYet("h2c".into())),
+            ("tcp://a:1", UnknownScheme("tcp".into())),
+            ("0.0.0.0:80", Unspecified(80)),
+            ("[::]:80", Unspecified(80)),
+            ("unix:", NoSocketPath),
+            ("unix:/run/", NoSocketPath),
+            ("unix:@x", AbstractSocket),
+            ("a b:1", Host(HostnameError::Character(' '))),
+            ("nowhere", NoPort),
+        ] {
+            assert_eq!(parse(text), Err(error), "{text}");
+        }
+    }
+
+    #[test]
+    fn link_local_backends_need_leave() {
+        for text in [
+            "169.254.169.254:80",
+            "[fe80::1]:80",
+            "[::ffff:169.254.0.1]:80",
+        ] {
+            assert!(
+                matches!(parse(text), Err(AddressError::LinkLocal(_))),
+                "{text}"
+            );
+            assert!(
+                Address::parse(text, Path::new("/"), LinkLocal::Allowed).is_ok(),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_socket_path_may_have_107_bytes() {
+        let longest = format!("unix:/{}", "x".repeat(106));
+        assert_eq!(parse(&longest).as_deref(), Ok(longest.as_str()));
+        assert_eq!(
+            parse(&format!("{longest}x")),
+            Err(AddressError::LongSocketPath(108))
+        );
+    }
 }
