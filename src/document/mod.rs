@@ -1,1 +1,591 @@
-//! (to come)
+//! A TOML document read by a table of keys: syntax by `toml`, shape by [`keys`], every problem with its place.
+//!
+//! [`Reader`] collects problems instead of stopping at the first. What a value means is decided by who asks for it
+//! (`site::file`, `settings`); a value of the wrong shape is reported here and then looks absent.
+
+pub mod keys;
+pub mod problem;
+pub mod units;
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use keys::{Kind, Place, Status};
+pub use problem::{Excerpt, Problem, Severity};
+
+pub type Table<'t> = DeTable<'t>;
+pub type Value<'t> = Spanned<DeValue<'t>>;
+/// Bytes of the text.
+pub type Span = Range<usize>;
+
+/// Tables and lists deeper than this are refused before parsing: ours need five, and the stack has an end.
+const DEPTH: usize = 32;
+/// Reported at most, per file: nobody reads more, and a megabyte of rubbish has a million errors.
+const PROBLEMS: usize = 50;
+
+/// The text of one file and what is wrong with it.
+#[derive(Debug)]
+pub struct Reader<'t> {
+    text: &'t str,
+    origin: PathBuf,
+    excerpt: Excerpt,
+    line_starts: Vec<usize>,
+    /// Lines on which the syntax is broken: what the shape says about them is only an echo.
+    broken: BTreeSet<u32>,
+    problems: Vec<Problem>,
+}
+
+impl<'t> Reader<'t> {
+    /// Parses `text` and compares its shape with the keys of `place`. The table holds what could be read.
+    pub fn open(
+        text: &'t str,
+        origin: &Path,
+        excerpt: Excerpt,
+        place: Place,
+    ) -> (Reader<'t>, Table<'t>) {
+        let line_starts =
+            std::iter::once(0).chain(memchr::memchr_iter(b'\n', text.as_bytes()).map(|at| at + 1));
+        let mut reader = Reader {
+            text,
+            origin: origin.to_owned(),
+            excerpt,
+            line_starts: line_starts.collect(),
+            broken: BTreeSet::new(),
+            problems: Vec::new(),
+        };
+        let table = reader.parse();
+        reader.check(&table, place, None);
+        (reader, table)
+    }
+
+    fn parse(&mut self) -> Table<'t> {
+        if let Some(at) = memchr::memchr(0, self.text.as_bytes()) {
+            self.break_line(
+                at..at + 1,
+                "a NUL byte, this is not plain UTF-8 text (UTF-16?)",
+            );
+            return Table::default();
+        }
+        if let Some(at) = too_deep(self.text) {
+            self.break_line(
+                at..at + 1,
+                &format!("tables and lists are nested more than {DEPTH} deep"),
+            );
+            return Table::default();
+        }
+        let (table, errors) = DeTable::parse_recoverable(self.text);
+        for error in errors.iter().take(PROBLEMS) {
+            let span = error.span().unwrap_or(self.text.len()..self.text.len());
+            self.break_line(span, &error.message().replace('\n', ", "));
+        }
+        table.into_inner()
+    }
+
+    /// A syntax error; one per line, the first.
+    fn break_line(&mut self, span: Span, message: &str) {
+        let (line, _) = self.place_of(span.start);
+        if !self.broken.contains(&line) {
+            self.error(span, message);
+            self.broken.insert(line);
+        }
+    }
+
+    /// Whether the text as such is broken, so that what is missing may only have been swallowed.
+    pub fn is_torn(&self) -> bool {
+        !self.broken.is_empty()
+    }
+
+    /// Reports unknown keys, keys not built yet and values of the wrong kind.
+    fn check(&mut self, table: &Table<'t>, place: Place, header: Option<(&str, u32)>) {
+        for (name, value) in table {
+            let Some(key) = keys::find(place, name.get_ref()) else {
+                self.error(name.span(), keys::unknown(place, name.get_ref(), header));
+                continue;
+            };
+            if key.status == Status::Planned {
+                self.error(
+                    name.span(),
+                    format!(
+                        "{:?} is planned and not built yet, so it cannot be in force",
+                        key.name
+                    ),
+                );
+                continue;
+            }
+            if !fits(key.kind, value.get_ref()) {
+                let found = kind_of(value.get_ref());
+                let problem = format!("{:?} is {}, found {found}", key.name, key.kind.words());
+                self.error_with_help(value.span(), problem, unit_help(key, value.get_ref()));
+                continue;
+            }
+            let title = if matches!(key.kind, Kind::Tables(_)) {
+                format!("[[{}]]", key.name)
+            } else {
+                format!("[{}]", key.name)
+            };
+            let (line, _) = self.place_of(name.span().start);
+            for (table, place) in tables_in(key.kind, value.get_ref()) {
+                self.check(table, place, Some((&title, line)));
+            }
+        }
+    }
+
+    pub fn error(&mut self, span: Span, message: impl Into<String>) {
+        self.report(span, Severity::Error, message.into(), None, None);
+    }
+
+    pub fn error_with_help(
+        &mut self,
+        span: Span,
+        message: impl Into<String>,
+        help: Option<String>,
+    ) {
+        self.report(span, Severity::Error, message.into(), help, None);
+    }
+
+    /// An error that may be over when `file` changes.
+    pub fn error_about(&mut self, span: Span, message: impl Into<String>, file: PathBuf) {
+        self.report(span, Severity::Error, message.into(), None, Some(file));
+    }
+
+    pub fn warning(&mut self, span: Span, message: impl Into<String>) {
+        self.report(span, Severity::Warning, message.into(), None, None);
+    }
+
+    /// Something the file does not say. Not reported when a broken line may have said it.
+    pub fn missing(&mut self, span: Span, message: impl Into<String>, help: &str) {
+        if !self.is_torn() {
+            self.report(
+                span,
+                Severity::Error,
+                message.into(),
+                Some(help.into()),
+                None,
+            );
+        }
+    }
+
+    fn report(
+        &mut self,
+        span: Span,
+        severity: Severity,
+        message: String,
+        help: Option<String>,
+        about: Option<PathBuf>,
+    ) {
+        let (line, column) = self.place_of(span.start);
+        if self.broken.contains(&line) {
+            return;
+        }
+        let hidden = self.excerpt == Excerpt::Hidden;
+        let shown = |words: String| {
+            if hidden {
+                self.without_quotes(&words)
+            } else {
+                words
+            }
+        };
+        let (message, help) = (shown(message), help.map(shown));
+        let (origin, excerpt) = (self.origin.clone(), self.excerpt);
+        self.problems.push(Problem {
+            origin,
+            line,
+            column,
+            span,
+            severity,
+            message,
+            help,
+            about,
+            excerpt,
+        });
+    }
+
+    /// `message` without quoted pieces of the text: a link out of the sites directory must not read a file aloud.
+    fn without_quotes(&self, message: &str) -> String {
+        let pieces = message.split('"').enumerate().map(|(at, piece)| {
+            let quoted = at % 2 == 1;
+            let ours = keys::KEYS.iter().any(|key| key.name == piece);
+            if quoted && !ours && self.text.contains(piece) {
+                "..."
+            } else {
+                piece
+            }
+        });
+        pieces.collect::<Vec<_>>().join("\"")
+    }
+
+    /// 1-based line and column (in characters) of a byte of the text.
+    pub fn place_of(&self, at: usize) -> (u32, u32) {
+        let line = self
+            .line_starts
+            .partition_point(|&start| start <= at)
+            .max(1);
+        let before = self
+            .text
+            .get(self.line_starts[line - 1]..at)
+            .unwrap_or_default();
+        let column = before.trim_start_matches('\u{feff}').chars().count() + 1;
+        (
+            u32::try_from(line).unwrap_or(u32::MAX),
+            u32::try_from(column).unwrap_or(u32::MAX),
+        )
+    }
+
+    /// The line of a place, for messages that name a second one.
+    pub fn line_of(&self, span: &Span) -> u32 {
+        self.place_of(span.start).0
+    }
+
+    pub fn has_errors(&self) -> bool {
+        self.problems.iter().any(Problem::is_error)
+    }
+
+    /// All problems in the order of the file.
+    pub fn finish(mut self) -> Vec<Problem> {
+        self.problems
+            .sort_by_key(|problem| (problem.line, problem.column));
+        self.problems
+            .dedup_by(|a, b| (a.line, a.column, &a.message) == (b.line, b.column, &b.message));
+        if self.problems.len() > PROBLEMS {
+            let rest = self.problems.len() - PROBLEMS;
+            // Errors must stay errors even when the first fifty are warnings.
+            self.problems.sort_by_key(|problem| !problem.is_error());
+            self.problems.truncate(PROBLEMS);
+            self.problems
+                .sort_by_key(|problem| (problem.line, problem.column));
+            self.problems.push(Problem::of_file(
+                &self.origin,
+                format!("{rest} more problems"),
+            ));
+        }
+        self.problems
+    }
+
+    // Values. Absent and of the wrong shape (reported by `check`) are both `None`.
+
+    /// A text and its place.
+    pub fn text<'a>(&self, table: &'a Table<'t>, name: &str) -> Option<(&'a str, Span)> {
+        let value = table.get(name)?;
+        Some((value.get_ref().as_str()?, value.span()))
+    }
+
+    /// One text or a list of them, each with its place.
+    pub fn texts<'a>(&self, table: &'a Table<'t>, name: &str) -> Option<Vec<(&'a str, Span)>> {
+        let value = table.get(name)?;
+        let texts =
+            one_or_more(value).filter_map(|value| Some((value.get_ref().as_str()?, value.span())));
+        Some(texts.collect())
+    }
+
+    pub fn flag(&self, table: &Table<'t>, name: &str) -> Option<bool> {
+        table.get(name)?.get_ref().as_bool()
+    }
+
+    /// A whole number in `range`.
+    pub fn count(
+        &mut self,
+        table: &Table<'t>,
+        name: &str,
+        range: std::ops::RangeInclusive<u64>,
+    ) -> Option<u64> {
+        let value = table.get(name)?;
+        let number = integer(value.get_ref())?;
+        match u64::try_from(number)
+            .ok()
+            .filter(|number| range.contains(number))
+        {
+            Some(number) => Some(number),
+            None => {
+                let allowed = if *range.end() == u64::MAX {
+                    format!("at least {}", range.start())
+                } else {
+                    format!("{} to {}", range.start(), range.end())
+                };
+                self.error(value.span(), format!("{name:?} is {allowed}"));
+                None
+            }
+        }
+    }
+
+    /// A duration longer than nothing.
+    pub fn duration(&mut self, table: &Table<'t>, name: &str) -> Option<Duration> {
+        let (text, span) = self.text(table, name)?;
+        let read = self.unit(text, &span, units::duration)?;
+        if read.is_zero() {
+            self.error(span, format!("{name:?} must be longer than 0"));
+            return None;
+        }
+        Some(read)
+    }
+
+    /// A duration, or `Some(None)` for "off".
+    pub fn duration_or_off(&mut self, table: &Table<'t>, name: &str) -> Option<Option<Duration>> {
+        match self.text(table, name)? {
+            ("off", _) => Some(None),
+            _ => self.duration(table, name).map(Some),
+        }
+    }
+
+    pub fn size(&mut self, table: &Table<'t>, name: &str) -> Option<(u64, Span)> {
+        let (text, span) = self.text(table, name)?;
+        Some((self.unit(text, &span, units::size)?, span))
+    }
+
+    /// A size, or `Some(None)` for "off".
+    pub fn size_or_off(&mut self, table: &Table<'t>, name: &str) -> Option<Option<u64>> {
+        match self.text(table, name)? {
+            ("off", _) => Some(None),
+            _ => self.size(table, name).map(|(bytes, _)| Some(bytes)),
+        }
+    }
+
+    /// A value with a unit, or its error at `span`.
+    pub fn unit<T>(
+        &mut self,
+        text: &str,
+        span: &Span,
+        read: fn(&str) -> Result<T, units::UnitError>,
+    ) -> Option<T> {
+        read(text)
+            .map_err(|error| self.error(span.clone(), format!("{text:?}: {error}")))
+            .ok()
+    }
+}
+
+/// The value itself, or what is in the list.
+pub fn one_or_more<'a, 't>(value: &'a Value<'t>) -> impl Iterator<Item = &'a Value<'t>> {
+    let list = value.get_ref().as_array().map(|list| list.iter());
+    let alone = list.is_none().then_some(value);
+    list.into_iter().flatten().chain(alone)
+}
+
+/// An integer of any radix.
+pub fn integer(value: &DeValue<'_>) -> Option<i64> {
+    let integer = value.as_integer()?;
+    // What does not fit is out of every range we have.
+    Some(i64::from_str_radix(integer.as_str(), integer.radix()).unwrap_or(i64::MAX))
+}
+
+fn fits(kind: Kind, value: &DeValue<'_>) -> bool {
+    let all = |fits: fn(&DeValue<'_>) -> bool| match value.as_array() {
+        Some(list) => list.iter().all(|value| fits(value.get_ref())),
+        None => fits(value),
+    };
+    match kind {
+        Kind::Text | Kind::Duration | Kind::DurationOrOff | Kind::Size | Kind::SizeOrOff => {
+            value.is_str()
+        }
+        Kind::Texts => all(|value| value.is_str()),
+        Kind::Flag => value.is_bool(),
+        Kind::Count => value.is_integer(),
+        Kind::Table(_) | Kind::Fields => value.is_table(),
+        Kind::Tables(_) => value
+            .as_array()
+            .is_some_and(|list| list.iter().all(|value| value.get_ref().is_table())),
+        Kind::TextOrTable(_) => value.is_str() || value.is_table(),
+        Kind::TextNumberOrTable(_) => value.is_str() || value.is_integer() || value.is_table(),
+        Kind::Backends => all(|value| value.is_integer() || value.is_str() || value.is_table()),
+        Kind::Listeners => all(|value| value.is_integer() || value.is_str()),
+        Kind::Anything => true,
+    }
+}
+
+/// The tables inside a value, each with the place whose keys it has.
+fn tables_in<'a, 't>(kind: Kind, value: &'a DeValue<'t>) -> Vec<(&'a Table<'t>, Place)> {
+    let place = match kind {
+        Kind::Table(place)
+        | Kind::Tables(place)
+        | Kind::TextOrTable(place)
+        | Kind::TextNumberOrTable(place) => place,
+        Kind::Backends => Place::Backend,
+        _ => return Vec::new(),
+    };
+    match value {
+        DeValue::Table(table) => vec![(table, place)],
+        DeValue::Array(list) => list
+            .iter()
+            .filter_map(|value| Some((value.get_ref().as_table()?, place)))
+            .collect(),
+        _ => Vec::new(),
+    }
+}
+
+fn kind_of(value: &DeValue<'_>) -> &'static str {
+    match value {
+        DeValue::String(_) => "a text",
+        DeValue::Integer(_) => "a number",
+        DeValue::Float(_) => "a fraction",
+        DeValue::Boolean(_) => "true or false",
+        DeValue::Datetime(_) => "a date",
+        DeValue::Array(list) if list.iter().any(|value| value.get_ref().is_array()) => {
+            "a list of lists"
+        }
+        DeValue::Array(_) => "a list of something else",
+        DeValue::Table(_) => "a table",
+    }
+}
+
+fn unit_help(key: &keys::Key, value: &DeValue<'_>) -> Option<String> {
+    let number = integer(value)?;
+    match key.kind {
+        Kind::Duration | Kind::DurationOrOff => Some(format!("write {} = \"{number}s\"", key.name)),
+        Kind::Size | Kind::SizeOrOff => Some(format!("write {} = \"{number}b\"", key.name)),
+        Kind::Text | Kind::Texts => Some(format!("write {} = \"{number}\"", key.name)),
+        Kind::Tables(_) => Some(format!("write [[{}]]", key.name)),
+        _ => None,
+    }
+}
+
+/// Where brackets and braces outside strings and comments are nested too deep.
+fn too_deep(text: &str) -> Option<usize> {
+    let bytes = text.as_bytes();
+    let mut depth = 0usize;
+    let mut at = 0;
+    while at < bytes.len() {
+        match bytes[at] {
+            b'[' | b'{' => {
+                depth += 1;
+                if depth > DEPTH {
+                    return Some(at);
+                }
+            }
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            b'#' => at += memchr::memchr(b'\n', &bytes[at..]).unwrap_or(bytes.len()),
+            quote @ (b'"' | b'\'') => at += string_length(&bytes[at..], quote) - 1,
+            _ => {}
+        }
+        at += 1;
+    }
+    None
+}
+
+/// The length of the string that starts with `quote`; of a broken one, up to the end of its line.
+fn string_length(text: &[u8], quote: u8) -> usize {
+    let multi_line = text.starts_with(&[quote; 3]);
+    let mut at = if multi_line { 3 } else { 1 };
+    while at < text.len() {
+        match text[at] {
+            b'\\' if quote == b'"' => at += 1,
+            b'\n' if !multi_line => return at,
+            byte if byte == quote && !multi_line => return at + 1,
+            byte if byte == quote && text[at..].starts_with(&[quote; 3]) => return at + 3,
+            _ => {}
+        }
+        at += 1;
+    }
+    text.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problems(text: &str) -> Vec<String> {
+        let (reader, _table) = Reader::open(text, Path::new("a.toml"), Excerpt::Shown, Place::Site);
+        reader.finish().iter().map(Problem::to_string).collect()
+    }
+
+    #[test]
+    fn all_errors_of_a_file_come_at_once_and_in_order() {
+        let text =
+            "upstream = 1\nhost = 5\nto = nowhere\nsticky = true\n[limit]\nbody = 5\nnote = 'x'\n";
+        let found = problems(text);
+        assert_eq!(
+            found[0],
+            "a.toml:1:1: unknown key \"upstream\", did you mean \"to\"?"
+        );
+        assert_eq!(
+            found[1],
+            "a.toml:2:8: \"host\" is a text or a list of texts, found a number"
+        );
+        assert!(found[2].starts_with("a.toml:3:6: "), "{found:?}");
+        assert_eq!(
+            found[3],
+            "a.toml:4:1: \"sticky\" is planned and not built yet, so it cannot be in force"
+        );
+        assert_eq!(
+            found[4],
+            "a.toml:6:8: \"body\" is a size such as \"10mb\", or \"off\", found a number"
+        );
+        assert_eq!(
+            found[5],
+            "a.toml:7:1: \"note\" belongs above [limit], line 5"
+        );
+        assert_eq!(found.len(), 6);
+    }
+
+    #[test]
+    fn inner_tables_are_checked_too() {
+        let found = problems(
+            "to = [{ at = 'x:1', weihgt = 2 }]\n[[path]]\nmatch = '/'\n[[path]]\nstirp = true\n[headers.request]\nsett = 1\n",
+        );
+        assert_eq!(found.len(), 3, "{found:?}");
+        assert!(found[0].contains("did you mean \"weight\""), "{found:?}");
+        assert!(
+            found[1].starts_with("a.toml:5:1: unknown key \"stirp\", did you mean \"strip\""),
+            "{found:?}"
+        );
+        assert!(found[2].contains("did you mean \"set\""), "{found:?}");
+    }
+
+    #[test]
+    fn byte_order_mark_crlf_and_tabs_are_fine_and_places_stay_right() {
+        assert_eq!(
+            problems("\u{feff}host = \"a.b\"\r\nto\t=\t5000\r\n"),
+            Vec::<String>::new()
+        );
+        assert_eq!(
+            problems("\u{feff}hots = 'a'\r\n\tx = 1\r\n")[1],
+            "a.toml:2:2: unknown key \"x\""
+        );
+        assert_eq!(
+            problems("\u{feff}hots = 'a'")[0],
+            "a.toml:1:1: unknown key \"hots\", did you mean \"host\"?"
+        );
+        assert!(problems("h\0o\0s\0t\0")[0].starts_with("a.toml:1:2: a NUL byte"));
+    }
+
+    #[test]
+    fn depth_cannot_overflow_the_stack() {
+        for opening in ["[", "{a=", "[[", "a.", "{", "[{x=["] {
+            let found = problems(&format!("a = {}", opening.repeat(10_000)));
+            assert!(!found.is_empty(), "{opening}");
+        }
+        assert!(!problems(&format!("{}a = 1", "a.".repeat(10_000))).is_empty());
+        assert!(!problems(&format!("[{}a]", "a.".repeat(10_000))).is_empty());
+        assert!(too_deep("note = \"[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[\" # [[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[").is_none());
+        assert!(too_deep(&"a = ''']'''\n[[path]]\n".repeat(100)).is_none());
+    }
+
+    #[test]
+    fn a_megabyte_of_rubbish_is_some_problems() {
+        for rubbish in ["=\n", "a=\n", "[", "\"", "é", "a=1\n"] {
+            let found = problems(&rubbish.repeat((1 << 20) / rubbish.len()));
+            assert!(
+                !found.is_empty() && found.len() <= PROBLEMS + 1,
+                "{rubbish:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_hidden_text_is_not_quoted() {
+        let (reader, _) = Reader::open(
+            "secret = 'x'\nhots = 1\n",
+            Path::new("a"),
+            Excerpt::Hidden,
+            Place::Site,
+        );
+        let found: Vec<String> = reader.finish().iter().map(Problem::to_string).collect();
+        assert_eq!(found[0], "a:1:1: unknown key \"...\"");
+        assert_eq!(
+            found[1],
+            "a:2:1: unknown key \"...\", did you mean \"host\"?"
+        );
+    }
+}

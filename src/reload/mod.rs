@@ -1,1 +1,5 @@
-//! (to come)
+//! From a changed file to a published table.
+
+mod claims;
+mod guard;
+mod settle;

@@ -1,0 +1,189 @@
+//! Something wrong in a file, with the place: one line for a log, or a drawing for a person at a terminal.
+
+use std::fmt;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
+
+/// What is wrong, where, and what to do about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The file as the operator knows it.
+    pub origin: PathBuf,
+    /// 1-based; 0 when it is about the file as a whole.
+    pub line: u32,
+    /// 1-based, in characters.
+    pub column: u32,
+    /// The same place in bytes of the text.
+    pub span: Range<usize>,
+    pub severity: Severity,
+    pub message: String,
+    pub help: Option<String>,
+    /// Another file this is about: when that one changes, this may be over.
+    pub about: Option<PathBuf>,
+    pub excerpt: Excerpt,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Severity {
+    Error,
+    Warning,
+}
+
+/// Whether the text around the place may be shown. A link out of the sites directory must not turn an error into a
+/// way to read a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Excerpt {
+    Shown,
+    Hidden,
+}
+
+impl Problem {
+    /// An error about a file as a whole.
+    pub fn of_file(origin: &Path, message: impl Into<String>) -> Problem {
+        Problem {
+            origin: origin.to_owned(),
+            line: 0,
+            column: 0,
+            span: 0..0,
+            severity: Severity::Error,
+            message: message.into(),
+            help: None,
+            about: None,
+            excerpt: Excerpt::Hidden,
+        }
+    }
+
+    pub fn with_help(mut self, help: impl Into<String>) -> Problem {
+        self.help = Some(help.into());
+        self
+    }
+
+    pub fn is_error(&self) -> bool {
+        self.severity == Severity::Error
+    }
+
+    /// Several lines for a terminal: place, source line, caret, help. `source` is the text of the file.
+    pub fn render(&self, source: &str, color: bool) -> String {
+        let renderer = if color {
+            Renderer::styled()
+        } else {
+            Renderer::plain()
+        };
+        let level = match self.severity {
+            Severity::Error => Level::ERROR,
+            Severity::Warning => Level::WARNING,
+        };
+        let origin = printable(&self.origin.to_string_lossy());
+        let message = printable(&self.message);
+        let in_source = source.get(self.span.clone()).is_some();
+        let mut report = vec![];
+        if self.line > 0 && in_source && self.excerpt == Excerpt::Shown {
+            let at = AnnotationKind::Primary.span(self.span.clone());
+            let snippet = Snippet::source(source).path(origin).annotation(at);
+            report.push(level.primary_title(message).element(snippet));
+        } else {
+            report.push(Group::with_title(
+                level.primary_title(format!("{}{message}", self.place())),
+            ));
+        }
+        if let Some(help) = &self.help {
+            report.push(Group::with_title(
+                Level::HELP.secondary_title(printable(help)),
+            ));
+        }
+        let mut drawn = renderer.render(&report);
+        drawn.push('\n');
+        drawn
+    }
+
+    /// `sites.d/blog.toml:3:1: `
+    fn place(&self) -> String {
+        let origin = printable(&self.origin.to_string_lossy());
+        match self.line {
+            0 => format!("{origin}: "),
+            line => format!("{origin}:{line}:{}: ", self.column),
+        }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.place(), printable(&self.message))
+    }
+}
+
+impl std::error::Error for Problem {}
+
+/// Without control characters: a file name or a value must not be able to write to a terminal or forge a log line.
+pub fn printable(text: &str) -> String {
+    let risky = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    let mut safe = String::with_capacity(text.len());
+    for c in text.chars() {
+        if risky(c) {
+            safe.extend(c.escape_default());
+        } else {
+            safe.push(c);
+        }
+    }
+    safe
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problem() -> Problem {
+        Problem {
+            line: 2,
+            column: 1,
+            span: 13..21,
+            excerpt: Excerpt::Shown,
+            ..Problem::of_file(
+                Path::new("sites.d/blog.toml"),
+                "unknown key \"upstream\", did you mean \"to\"?",
+            )
+        }
+    }
+
+    #[test]
+    fn a_problem_is_one_line_with_its_place() {
+        assert_eq!(
+            problem().to_string(),
+            "sites.d/blog.toml:2:1: unknown key \"upstream\", did you mean \"to\"?"
+        );
+        assert_eq!(
+            Problem::of_file(Path::new("a"), "gone").to_string(),
+            "a: gone"
+        );
+        assert_eq!(
+            Problem::of_file(Path::new("a\n\x1b[2Jb"), "gone").to_string(),
+            "a\\n\\u{1b}[2Jb: gone"
+        );
+    }
+
+    #[test]
+    fn a_drawing_shows_the_line_and_a_caret_and_the_help() {
+        let source = "host = 'b.c'\nupstream = 80\n";
+        let drawn = problem().with_help("write to = 80").render(source, false);
+        assert!(drawn.contains("--> sites.d/blog.toml:2:1"), "{drawn}");
+        assert!(drawn.contains("2 | upstream = 80"), "{drawn}");
+        assert!(drawn.contains("| ^^^^^^^^"), "{drawn}");
+        assert!(drawn.contains("help: write to = 80"), "{drawn}");
+    }
+
+    #[test]
+    fn a_hidden_source_line_is_not_drawn() {
+        let hidden = Problem {
+            excerpt: Excerpt::Hidden,
+            ..problem()
+        };
+        let drawn = hidden.render("host = 'b.c'\nupstream = 80\n", false);
+        assert!(!drawn.contains("= 80"), "{drawn}");
+        assert!(drawn.contains("sites.d/blog.toml:2:1"), "{drawn}");
+    }
+}

@@ -1,0 +1,166 @@
+//! Whether files that are gone may take their sites with them.
+//!
+//! A folder that was not mounted, a failed deployment or a slip of `rm` looks like hundreds of removals. Pure: the
+//! time and what the folder looks like are passed in.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// That many may go at once, whatever part of all they are: nobody calls ten a mass.
+const FEW: usize = 10;
+/// More than one in so many is a mass.
+const PART: usize = 4;
+/// Time for an operator to notice, or for the rest of a deployment to arrive.
+const HOLD: Duration = Duration::from_secs(60);
+
+/// What the sites directory looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Folder {
+    /// It has site files.
+    Filled,
+    /// It is readable and has none.
+    Empty,
+    /// The same, and it is not the folder it was: an unmounted one, or one made anew.
+    EmptyAndOther,
+    /// It is missing or cannot be read.
+    Unreadable,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Judgement {
+    LetGo,
+    /// Keep serving them; until then, or until told.
+    Hold {
+        until: Option<Instant>,
+    },
+}
+
+/// Remembers since when it holds.
+#[derive(Debug, Default)]
+pub(super) struct Guard {
+    since: Option<Instant>,
+    accepted: bool,
+}
+
+impl Guard {
+    /// Judges the files that are gone: `lost` of `total` sites.
+    pub(super) fn judge(
+        &mut self,
+        lost: usize,
+        total: usize,
+        folder: Folder,
+        now: Instant,
+    ) -> Judgement {
+        if lost == 0 {
+            *self = Guard::default();
+            return Judgement::LetGo;
+        }
+        if self.accepted {
+            return Judgement::LetGo;
+        }
+        let until_told = match folder {
+            Folder::Unreadable | Folder::EmptyAndOther => true,
+            // The last file of a folder may be removed like any other.
+            Folder::Empty => lost > 1,
+            Folder::Filled => false,
+        };
+        let since = *self.since.get_or_insert(now);
+        if until_told {
+            return Judgement::Hold { until: None };
+        }
+        let is_mass = lost > FEW && lost * PART > total;
+        if is_mass && now < since + HOLD {
+            return Judgement::Hold {
+                until: Some(since + HOLD),
+            };
+        }
+        if !is_mass {
+            self.since = None;
+        }
+        Judgement::LetGo
+    }
+
+    /// An operator said that what is gone is meant to be gone.
+    pub(super) fn accept(&mut self) {
+        self.accepted = true;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn judge(lost: usize, total: usize, folder: Folder) -> Judgement {
+        Guard::default().judge(lost, total, folder, Instant::now())
+    }
+
+    #[test]
+    fn ten_files_may_go_whatever_part_they_are() {
+        assert_eq!(judge(10, 11, Folder::Filled), Judgement::LetGo);
+        assert!(matches!(
+            judge(11, 12, Folder::Filled),
+            Judgement::Hold { until: Some(_) }
+        ));
+        assert_eq!(judge(25, 100, Folder::Filled), Judgement::LetGo);
+        assert!(matches!(
+            judge(26, 100, Folder::Filled),
+            Judgement::Hold { until: Some(_) }
+        ));
+    }
+
+    #[test]
+    fn a_mass_loss_is_believed_after_a_minute() {
+        let (mut guard, start) = (Guard::default(), Instant::now());
+        guard.judge(50, 100, Folder::Filled, start);
+        let late = start + Duration::from_secs(59);
+        assert!(matches!(
+            guard.judge(90, 100, Folder::Filled, late),
+            Judgement::Hold { .. }
+        ));
+        let later = start + Duration::from_secs(60);
+        assert_eq!(
+            guard.judge(90, 100, Folder::Filled, later),
+            Judgement::LetGo
+        );
+    }
+
+    #[test]
+    fn an_empty_folder_is_never_believed_until_told() {
+        let (mut guard, start) = (Guard::default(), Instant::now());
+        let day = start + Duration::from_secs(86_400);
+        for now in [start, day] {
+            assert_eq!(
+                guard.judge(2, 2, Folder::Empty, now),
+                Judgement::Hold { until: None }
+            );
+        }
+        guard.accept();
+        assert_eq!(guard.judge(2, 2, Folder::Empty, day), Judgement::LetGo);
+    }
+
+    #[test]
+    fn the_last_file_of_a_folder_may_be_removed_but_not_by_unmounting_it() {
+        assert_eq!(judge(1, 1, Folder::Empty), Judgement::LetGo);
+        assert_eq!(
+            judge(1, 1, Folder::EmptyAndOther),
+            Judgement::Hold { until: None }
+        );
+        assert_eq!(
+            judge(1, 9, Folder::Unreadable),
+            Judgement::Hold { until: None }
+        );
+    }
+
+    #[test]
+    fn being_told_counts_for_one_loss() {
+        let (mut guard, now) = (Guard::default(), Instant::now());
+        guard.accept();
+        guard.judge(2, 2, Folder::Empty, now);
+        guard.judge(0, 0, Folder::Empty, now);
+        assert_eq!(
+            guard.judge(2, 2, Folder::Empty, now),
+            Judgement::Hold { until: None }
+        );
+    }
+}
