@@ -79,6 +79,17 @@ impl Block {
         self.end = self.end.min(self.start + count);
     }
 
+    /// Lets go of all that is in use.
+    pub fn clear(&mut self) {
+        self.start = FRONT;
+        self.end = FRONT;
+    }
+
+    /// How many bytes [`Block::append`] finds room for.
+    pub fn room(&self) -> usize {
+        self.bytes.len() - self.end
+    }
+
     /// Puts `head` directly in front of what is in use. `false`, and nothing changed, when the room is too small.
     #[must_use]
     pub fn prepend(&mut self, head: &[u8]) -> bool {
@@ -134,6 +145,52 @@ impl Block {
         let count = room.filled().len();
         self.end += count;
         Poll::Ready(Ok(count))
+    }
+}
+
+/// A growing text of a few kilobytes, lent like a [`Block`]: the one thing an exchange may own while it waits.
+#[derive(Debug)]
+pub struct Sheet(Vec<u8>);
+
+/// What a sheet holds without growing.
+const SHEET_BYTES: usize = 4 << 10;
+
+thread_local! {
+    static SHEETS: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+}
+
+impl Sheet {
+    pub fn lend() -> Sheet {
+        Sheet(SHEETS.with_borrow_mut(Vec::pop).unwrap_or_else(|| Vec::with_capacity(SHEET_BYTES)))
+    }
+}
+
+impl std::ops::Deref for Sheet {
+    type Target = Vec<u8>;
+
+    fn deref(&self) -> &Vec<u8> {
+        &self.0
+    }
+}
+
+impl std::ops::DerefMut for Sheet {
+    fn deref_mut(&mut self) -> &mut Vec<u8> {
+        &mut self.0
+    }
+}
+
+impl Drop for Sheet {
+    fn drop(&mut self) {
+        let mut text = std::mem::take(&mut self.0);
+        // One that had to grow is not kept.
+        if text.capacity() == SHEET_BYTES {
+            text.clear();
+            SHEETS.with_borrow_mut(|free| {
+                if free.len() < 4 * KEPT {
+                    free.push(text);
+                }
+            });
+        }
     }
 }
 

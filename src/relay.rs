@@ -2,11 +2,8 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
-
-use tokio::io::AsyncWrite;
 
 use crate::block::Block;
 use crate::stream::Stream;
@@ -99,7 +96,7 @@ impl Direction {
             if self.ended {
                 self.pending = None;
                 if !self.done {
-                    match Pin::new(&mut *to).poll_shutdown(cx) {
+                    match to.poll_end(cx) {
                         Poll::Pending => return Poll::Pending,
                         // Gone already: then it has no need to be told.
                         Poll::Ready(_) => self.done = true,

@@ -31,6 +31,22 @@ impl Stream {
     pub fn poll_put(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(self).poll_write(cx, bytes)
     }
+
+    /// Tells the other side that nothing more comes.
+    ///
+    /// # Errors
+    /// What the stream says.
+    pub fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(self).poll_shutdown(cx)
+    }
+
+    /// Closes so that the other side notices that something is missing: with a reset instead of an end.
+    pub fn abort(self) {
+        if let Stream::Tcp(stream) = &self {
+            // When it fails the connection is gone, which is what was wanted.
+            drop(socket2::SockRef::from(stream).set_linger(Some(std::time::Duration::ZERO)));
+        }
+    }
 }
 
 impl AsyncRead for Stream {

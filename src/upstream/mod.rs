@@ -25,6 +25,15 @@ pub struct Upstream {
     pub address: Address,
     /// Whether it has carried an exchange before: then it may turn out to be closed.
     pub reused: bool,
+    /// Whether a backend has authenticated one client by this connection: it belongs to that client for good.
+    pub is_pinned: bool,
+}
+
+impl Upstream {
+    /// Whether it is open and has said nothing that nobody asked for. No system call.
+    pub fn is_quiet(&self) -> bool {
+        self.stream.poll_readable(&mut Context::from_waker(Waker::noop())).is_pending()
+    }
 }
 
 /// Why there is no upstream.
@@ -54,10 +63,10 @@ impl Upstreams {
     /// nobody asked for (CASES R-08), is dropped. No system call.
     pub fn take_idle(&self, address: &Address) -> Option<Upstream> {
         let mut pool = self.pool.borrow_mut();
-        let mut cx = Context::from_waker(Waker::noop());
         while let Some(stream) = pool.take(address, self.wheel.now()) {
-            if stream.poll_readable(&mut cx).is_pending() {
-                return Some(Upstream { stream, address: address.clone(), reused: true });
+            let upstream = Upstream { stream, address: address.clone(), reused: true, is_pinned: false };
+            if upstream.is_quiet() {
+                return Some(upstream);
             }
         }
         None
@@ -69,7 +78,7 @@ impl Upstreams {
     /// See [`UpstreamError`].
     pub async fn open(&self, address: &Address, limit: Duration, timer: &Timer) -> Result<Upstream, UpstreamError> {
         match timer.within(limit, connect::dial(address, &self.resolver)).await {
-            Ok(Ok(stream)) => Ok(Upstream { stream, address: address.clone(), reused: false }),
+            Ok(Ok(stream)) => Ok(Upstream { stream, address: address.clone(), reused: false, is_pinned: false }),
             Ok(Err(error)) => Err(error),
             Err(_) => Err(UpstreamError::TimedOut { backend: address.clone(), after: limit }),
         }

@@ -6,7 +6,7 @@
 
 use std::mem::MaybeUninit;
 
-use memchr::{memchr, memchr_iter};
+use memchr::{memchr, memchr_iter, memmem};
 
 use crate::http::field::{Fields, Kind, list_members, same};
 use crate::limits::MOST_FIELDS;
@@ -113,6 +113,8 @@ pub struct ResponseHead<'a> {
     pub status: u16,
     pub reason: &'a str,
     pub framing: Framing,
+    /// What Content-Length says, also where no body follows.
+    pub length: Option<u64>,
     /// Whether the upstream may carry another exchange after this one, as far as the head tells.
     pub reusable: bool,
     /// What a 101 or 426 says in Upgrade.
@@ -340,6 +342,7 @@ pub fn response<'a>(
         status,
         reason,
         framing,
+        length: seen.length,
         reusable,
         upgrade: seen.upgrade,
         keep_alive_seconds: seen.keep_alive_seconds,
@@ -349,7 +352,8 @@ pub fn response<'a>(
     }))
 }
 
-/// Reads a trailer section: field lines up to and with the empty line that ends it (section 7.1.2).
+/// Reads a trailer section, field lines up to and with the empty line that ends it (section 7.1.2), and says how
+/// long it is.
 ///
 /// # Errors
 /// As for the fields of a head.
@@ -357,7 +361,7 @@ pub fn trailers<'a>(
     bytes: &'a [u8],
     limits: &HeadLimits,
     room: &'a mut [httparse::Header<'a>],
-) -> Result<Parsed<&'a [httparse::Header<'a>]>, HeadRefusal> {
+) -> Result<Parsed<(&'a [httparse::Header<'a>], usize)>, HeadRefusal> {
     let most = limits.fields.min(room.len());
     match httparse::parse_headers(bytes, &mut room[..most]) {
         Ok(httparse::Status::Complete((end, headers))) => {
@@ -368,7 +372,7 @@ pub fn trailers<'a>(
             {
                 return Err(HeadRefusal::TooLarge);
             }
-            Ok(Parsed::Complete(headers))
+            Ok(Parsed::Complete((headers, end)))
         }
         Ok(httparse::Status::Partial) if bytes.len() >= limits.head_bytes => {
             Err(HeadRefusal::TooLarge)
@@ -662,6 +666,16 @@ fn leading_lines(bytes: &[u8]) -> usize {
         .iter()
         .take_while(|&&byte| byte == b'\r' || byte == b'\n')
         .count()
+}
+
+/// Whether `bytes`, whose first `seen` bytes were an unfinished head, may hold a whole one now. Keeps a head that
+/// comes byte by byte from being parsed a thousand times.
+pub fn may_be_whole(bytes: &[u8], seen: usize, limits: &HeadLimits) -> bool {
+    let fresh = &bytes[seen.saturating_sub(3)..];
+    memmem::find(fresh, b"\n\r\n").is_some()
+        || memmem::find(fresh, b"\n\n").is_some()
+        || bytes.len() >= limits.head_bytes
+        || (seen <= limits.line_bytes && bytes.len() > limits.line_bytes)
 }
 
 /// Whether an unfinished head may still become one within its limits.

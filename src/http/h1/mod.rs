@@ -2,3 +2,13 @@
 
 pub mod chunk;
 pub mod head;
+
+#[cfg(feature = "serve")]
+mod body;
+#[cfg(feature = "serve")]
+mod connection;
+#[cfg(feature = "serve")]
+mod flight;
+
+#[cfg(feature = "serve")]
+pub(crate) use connection::serve;
