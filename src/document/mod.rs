@@ -150,7 +150,13 @@ impl<'t> Reader<'t> {
 
     /// An error that may be over when `file` changes.
     pub fn error_about(&mut self, span: Span, message: impl Into<String>, file: PathBuf) {
-        self.report(span, Severity::Error, message.into(), None, Some(file));
+        self.report(
+            span,
+            Severity::Error,
+            message.into(),
+            None,
+            Some(file.into()),
+        );
     }
 
     pub fn warning(&mut self, span: Span, message: impl Into<String>) {
@@ -176,7 +182,7 @@ impl<'t> Reader<'t> {
         severity: Severity,
         message: String,
         help: Option<String>,
-        about: Option<PathBuf>,
+        about: Option<Box<Path>>,
     ) {
         let (line, column) = self.place_of(span.start);
         if self.broken.contains(&line) {
@@ -269,27 +275,27 @@ impl<'t> Reader<'t> {
     // Values. Absent and of the wrong shape (reported by `check`) are both `None`.
 
     /// A text and its place.
-    pub fn text<'a>(&self, table: &'a Table<'t>, name: &str) -> Option<(&'a str, Span)> {
+    pub fn text<'a>(&self, table: &'a Table<'_>, name: &str) -> Option<(&'a str, Span)> {
         let value = table.get(name)?;
         Some((value.get_ref().as_str()?, value.span()))
     }
 
     /// One text or a list of them, each with its place.
-    pub fn texts<'a>(&self, table: &'a Table<'t>, name: &str) -> Option<Vec<(&'a str, Span)>> {
+    pub fn texts<'a>(&self, table: &'a Table<'_>, name: &str) -> Option<Vec<(&'a str, Span)>> {
         let value = table.get(name)?;
         let texts =
             one_or_more(value).filter_map(|value| Some((value.get_ref().as_str()?, value.span())));
         Some(texts.collect())
     }
 
-    pub fn flag(&self, table: &Table<'t>, name: &str) -> Option<bool> {
+    pub fn flag(&self, table: &Table<'_>, name: &str) -> Option<bool> {
         table.get(name)?.get_ref().as_bool()
     }
 
     /// A whole number in `range`.
     pub fn count(
         &mut self,
-        table: &Table<'t>,
+        table: &Table<'_>,
         name: &str,
         range: std::ops::RangeInclusive<u64>,
     ) -> Option<u64> {
@@ -313,7 +319,7 @@ impl<'t> Reader<'t> {
     }
 
     /// A duration longer than nothing.
-    pub fn duration(&mut self, table: &Table<'t>, name: &str) -> Option<Duration> {
+    pub fn duration(&mut self, table: &Table<'_>, name: &str) -> Option<Duration> {
         let (text, span) = self.text(table, name)?;
         let read = self.unit(text, &span, units::duration)?;
         if read.is_zero() {
@@ -324,20 +330,20 @@ impl<'t> Reader<'t> {
     }
 
     /// A duration, or `Some(None)` for "off".
-    pub fn duration_or_off(&mut self, table: &Table<'t>, name: &str) -> Option<Option<Duration>> {
+    pub fn duration_or_off(&mut self, table: &Table<'_>, name: &str) -> Option<Option<Duration>> {
         match self.text(table, name)? {
             ("off", _) => Some(None),
             _ => self.duration(table, name).map(Some),
         }
     }
 
-    pub fn size(&mut self, table: &Table<'t>, name: &str) -> Option<(u64, Span)> {
+    pub fn size(&mut self, table: &Table<'_>, name: &str) -> Option<(u64, Span)> {
         let (text, span) = self.text(table, name)?;
         Some((self.unit(text, &span, units::size)?, span))
     }
 
     /// A size, or `Some(None)` for "off".
-    pub fn size_or_off(&mut self, table: &Table<'t>, name: &str) -> Option<Option<u64>> {
+    pub fn size_or_off(&mut self, table: &Table<'_>, name: &str) -> Option<Option<u64>> {
         match self.text(table, name)? {
             ("off", _) => Some(None),
             _ => self.size(table, name).map(|(bytes, _)| Some(bytes)),

@@ -21,7 +21,7 @@ pub struct Problem {
     pub message: String,
     pub help: Option<String>,
     /// Another file this is about: when that one changes, this may be over.
-    pub about: Option<PathBuf>,
+    pub about: Option<Box<Path>>,
     pub excerpt: Excerpt,
 }
 

@@ -5,7 +5,9 @@
 
 pub mod backend;
 pub mod directory;
+pub mod fence;
 pub mod file;
+pub(crate) mod headers;
 pub mod hostname;
 pub mod path;
 
@@ -167,7 +169,7 @@ pub enum SendHost {
 }
 
 /// `[headers]`: what the operator changes in heads, after the forwarding rules.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeaderEdits {
     pub request: Box<[HeaderEdit]>,
     pub response: Box<[HeaderEdit]>,

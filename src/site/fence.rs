@@ -1,0 +1,129 @@
+//! Other files and sockets that a site file points at: which ones it may, and reading them without ever hanging.
+
+use std::fmt;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+/// `O_NONBLOCK` on Linux: opening a FIFO must not wait for its writer. The parsers build without a crate that
+/// would name it.
+const O_NONBLOCK: i32 = 0o4000;
+
+/// What one site file may point at.
+#[derive(Clone, Copy, Debug)]
+pub struct Fence<'a> {
+    /// Where relative paths start: the folder of the real site file.
+    pub folder: &'a Path,
+    pub sites: &'a Path,
+    /// Folders besides the sites directory.
+    pub files_under: &'a [PathBuf],
+    /// `None`: sockets may be anywhere.
+    pub sockets_under: Option<&'a [PathBuf]>,
+}
+
+impl Fence<'_> {
+    /// Where `text` points, before symlinks.
+    pub fn locate(&self, text: &str) -> PathBuf {
+        self.folder.join(text)
+    }
+
+    /// Reads a file of at most `cap` bytes, if it lies, symlinks resolved, where it may.
+    ///
+    /// # Errors
+    /// `Outside` before anything is opened; else as [`read_regular`].
+    pub fn read(&self, path: &Path, cap: u64) -> Result<Vec<u8>, FileError> {
+        let real = path.canonicalize().map_err(FileError::Io)?;
+        let allowed =
+            std::iter::once(self.sites).chain(self.files_under.iter().map(PathBuf::as_path));
+        if !is_under(&real, allowed) {
+            return Err(FileError::Outside);
+        }
+        read_regular(&real, cap)
+    }
+
+    /// Whether a socket may be a backend. It need not be there yet; its folder counts, symlinks resolved.
+    pub fn admits_socket(&self, socket: &Path) -> bool {
+        let Some(folders) = self.sockets_under else {
+            return true;
+        };
+        let Some((folder, name)) = socket.parent().zip(socket.file_name()) else {
+            return false;
+        };
+        let real = match (socket.canonicalize(), folder.canonicalize()) {
+            (Ok(real), _) => real,
+            (Err(_), Ok(folder)) => folder.join(name),
+            // A folder that is not there yet: as written, if it does not climb.
+            (Err(_), Err(_)) if !socket.components().any(|part| part.as_os_str() == "..") => {
+                socket.to_owned()
+            }
+            _ => return false,
+        };
+        is_under(&real, folders.iter().map(PathBuf::as_path))
+    }
+}
+
+fn is_under<'p>(real: &Path, mut folders: impl Iterator<Item = &'p Path>) -> bool {
+    folders.any(|folder| {
+        real.starts_with(folder)
+            || folder
+                .canonicalize()
+                .is_ok_and(|folder| real.starts_with(folder))
+    })
+}
+
+/// Reads a regular file of at most `cap` bytes.
+///
+/// # Errors
+/// `NotRegular` for a FIFO, socket, device or folder, without waiting for it; `TooLarge` also when the file grows
+/// while it is read.
+pub fn read_regular(path: &Path, cap: u64) -> Result<Vec<u8>, FileError> {
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(O_NONBLOCK)
+        .open(path)
+        .map_err(FileError::Io)?;
+    let metadata = file.metadata().map_err(FileError::Io)?;
+    if !metadata.is_file() {
+        return Err(FileError::NotRegular);
+    }
+    if metadata.len() > cap {
+        return Err(FileError::TooLarge { cap });
+    }
+    read_capped(file, metadata.len(), cap)
+}
+
+fn read_capped(file: File, expected: u64, cap: u64) -> Result<Vec<u8>, FileError> {
+    let mut bytes = Vec::with_capacity(usize::try_from(expected).unwrap_or(0));
+    file.take(cap + 1)
+        .read_to_end(&mut bytes)
+        .map_err(FileError::Io)?;
+    if bytes.len() as u64 > cap {
+        return Err(FileError::TooLarge { cap });
+    }
+    Ok(bytes)
+}
+
+/// Why a file cannot be used.
+#[derive(Debug)]
+pub enum FileError {
+    Outside,
+    NotRegular,
+    TooLarge { cap: u64 },
+    Io(io::Error),
+}
+
+impl fmt::Display for FileError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            FileError::Outside => {
+                f.write_str("lies outside the sites directory and of files_under in onedoor.toml")
+            }
+            FileError::NotRegular => f.write_str("is not a regular file"),
+            FileError::TooLarge { cap } => write!(f, "is larger than {} KiB", cap >> 10),
+            FileError::Io(error) => write!(f, "cannot be read: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for FileError {}
