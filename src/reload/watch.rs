@@ -1,0 +1,387 @@
+//! What the kernel says about the folders that are watched: "this path may have changed".
+//!
+//! Only says where to look. Whether events come at all is found out at the start, by a canary and by the type of
+//! the filesystem; without them the caller has to look everywhere every so often. Mounts, replaced folders and
+//! other things without events are the caller's slow look to find.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use notify::event::{AccessKind, AccessMode, CreateKind, ModifyKind, RemoveKind, RenameMode};
+use notify::{Event, EventKind, INotifyWatcher, RecursiveMode, Watcher};
+use tokio::sync::{Notify, mpsc};
+use tokio::time::timeout;
+use tracing::{info, warn};
+
+use super::settle::Hint;
+
+/// How the operator wants changes to be noticed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wish {
+    Auto,
+    Events,
+    Poll(Duration),
+}
+
+/// Something may have changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Note {
+    At {
+        path: PathBuf,
+        hint: Hint,
+    },
+    /// A watched folder may be gone or another one.
+    Folder {
+        path: PathBuf,
+    },
+    /// Anything may have changed: events were lost.
+    Everything,
+}
+
+#[derive(Debug)]
+pub(super) struct Watch {
+    means: Means,
+    notes: mpsc::UnboundedReceiver<Note>,
+    /// Keeps `notes` open when there is no watcher.
+    sender: mpsc::UnboundedSender<Note>,
+    canary: Arc<Notify>,
+}
+
+#[derive(Debug)]
+enum Means {
+    Events {
+        watcher: INotifyWatcher,
+        folders: HashMap<PathBuf, Identity>,
+    },
+    Poll {
+        every: Duration,
+    },
+}
+
+/// Which folder a path stands for: another one after a rename or a mount.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Identity {
+    device: u64,
+    inode: u64,
+}
+
+/// Between two looks where events were hoped for and do not come.
+const POLL: Duration = Duration::from_secs(2);
+/// A canary that has not sung by then is dead: events take microseconds.
+const CANARY: Duration = Duration::from_secs(1);
+
+impl Watch {
+    /// Watches `sites`, which may be missing, as `wish` says or as it turns out to be possible.
+    pub(super) async fn start(sites: &Path, wish: Wish) -> Watch {
+        let (sender, notes) = mpsc::unbounded_channel();
+        let mut watch = Watch {
+            means: Means::Poll { every: POLL },
+            notes,
+            sender,
+            canary: Arc::default(),
+        };
+        if let Wish::Poll(every) = wish {
+            watch.means = Means::Poll { every };
+            return watch;
+        }
+        if wish == Wish::Auto
+            && let Some(kind) = kind_without_events(sites)
+        {
+            info!(path = %sites.display(), "{kind} does not tell what others change, looking every 2 s");
+            return watch;
+        }
+        match new_watcher(watch.sender.clone(), watch.canary.clone()) {
+            Ok(watcher) => {
+                let folders = HashMap::new();
+                watch.means = Means::Events { watcher, folders };
+            }
+            Err(error) => {
+                watch.fall_back(&error);
+                return watch;
+            }
+        }
+        watch.arm(sites);
+        if wish == Wish::Auto && sites.is_dir() && !watch.canary_sings(sites).await {
+            warn!(path = %sites.display(), "no events arrive for this folder, looking every 2 s");
+            watch.means = Means::Poll { every: POLL };
+        }
+        watch
+    }
+
+    /// How often everything must be looked at because no events come. `None`: they come.
+    pub(super) fn poll_every(&self) -> Option<Duration> {
+        match self.means {
+            Means::Poll { every } => Some(every),
+            Means::Events { .. } => None,
+        }
+    }
+
+    /// Watches `folder`, which another one may have taken the place of. Whether it is watched only from now on:
+    /// then what is in it must be looked at.
+    pub(super) fn arm(&mut self, folder: &Path) -> bool {
+        let Means::Events { watcher, folders } = &mut self.means else {
+            return false;
+        };
+        let Some(identity) = identity(folder) else {
+            return false;
+        };
+        if folders.get(folder) == Some(&identity) {
+            return false;
+        }
+        if folders.remove(folder).is_some() {
+            // The old one may be gone, and its watch with it.
+            watcher.unwatch(folder).ok();
+        }
+        match watcher.watch(folder, RecursiveMode::NonRecursive) {
+            Ok(()) => {
+                folders.insert(folder.to_owned(), identity);
+                true
+            }
+            Err(error) if is_missing(&error) => false,
+            Err(error) => {
+                self.fall_back(&error);
+                true
+            }
+        }
+    }
+
+    /// Whether the same folder is watched already, perhaps by another path.
+    pub(super) fn covers(&self, folder: &Path) -> bool {
+        let Means::Events { folders, .. } = &self.means else {
+            return true;
+        };
+        identity(folder).is_some_and(|identity| folders.values().any(|known| *known == identity))
+    }
+
+    /// Stops watching what is no longer there under this path.
+    pub(super) fn disarm(&mut self, folder: &Path) {
+        if let Means::Events { watcher, folders } = &mut self.means
+            && folders.remove(folder).is_some()
+        {
+            watcher.unwatch(folder).ok();
+        }
+    }
+
+    /// The next note. Never ends; nothing is lost when the future is dropped.
+    pub(super) async fn next(&mut self) -> Note {
+        match self.notes.recv().await {
+            Some(note) => note,
+            // Not while `sender` lives.
+            None => std::future::pending().await,
+        }
+    }
+
+    pub(super) fn try_next(&mut self) -> Option<Note> {
+        self.notes.try_recv().ok()
+    }
+
+    /// inotify's own limits are an operator's to raise; until then looking does it.
+    fn fall_back(&mut self, error: &notify::Error) {
+        let advice = match &error.kind {
+            notify::ErrorKind::MaxFilesWatch => ", raise fs.inotify.max_user_watches",
+            notify::ErrorKind::Io(error) if is_too_many(error) => {
+                ", raise fs.inotify.max_user_instances or the limit of open files"
+            }
+            _ => "",
+        };
+        warn!("cannot get file events, looking every 2 s{advice}: {error}");
+        self.means = Means::Poll { every: POLL };
+    }
+
+    /// Opening a folder is an event too, and needs no right to write there.
+    async fn canary_sings(&self, folder: &Path) -> bool {
+        let sung = self.canary.notified();
+        drop(fs::read_dir(folder));
+        timeout(CANARY, sung).await.is_ok()
+    }
+}
+
+pub(super) fn identity(folder: &Path) -> Option<Identity> {
+    let metadata = fs::metadata(folder).ok().filter(fs::Metadata::is_dir)?;
+    Some(Identity {
+        device: metadata.dev(),
+        inode: metadata.ino(),
+    })
+}
+
+fn new_watcher(
+    sender: mpsc::UnboundedSender<Note>,
+    canary: Arc<Notify>,
+) -> notify::Result<INotifyWatcher> {
+    let mut sung = false;
+    let take = move |event: notify::Result<Event>| {
+        if !sung {
+            sung = true;
+            canary.notify_one();
+        }
+        for note in notes_of(event) {
+            // A receiver that is gone has no more interest.
+            sender.send(note).ok();
+        }
+    };
+    INotifyWatcher::new(take, notify::Config::default())
+}
+
+/// Our own reading makes events too (the library asks for "opened"); of all accesses only the close after a write
+/// means something.
+fn notes_of(event: notify::Result<Event>) -> Vec<Note> {
+    let Ok(event) = event else {
+        return vec![Note::Everything];
+    };
+    if event.need_rescan() {
+        return vec![Note::Everything];
+    }
+    let hint = match event.kind {
+        EventKind::Access(AccessKind::Close(AccessMode::Write)) => Hint::Whole,
+        EventKind::Access(_) => return Vec::new(),
+        EventKind::Modify(ModifyKind::Data(_)) => Hint::Writing,
+        EventKind::Modify(ModifyKind::Name(RenameMode::Both)) => {
+            // Both ends were told one by one already; together they say that the first will not come back.
+            return event
+                .paths
+                .into_iter()
+                .take(1)
+                .map(|path| Note::At {
+                    path,
+                    hint: Hint::Moved,
+                })
+                .collect();
+        }
+        EventKind::Modify(ModifyKind::Name(RenameMode::To)) => Hint::Whole,
+        EventKind::Modify(ModifyKind::Name(_)) => Hint::Gone,
+        EventKind::Remove(RemoveKind::Folder | RemoveKind::Other)
+        | EventKind::Create(CreateKind::Folder) => {
+            let paths = event.paths.into_iter();
+            return paths.map(|path| Note::Folder { path }).collect();
+        }
+        EventKind::Remove(_) => Hint::Gone,
+        _ => Hint::Touched,
+    };
+    let paths = event.paths.into_iter();
+    paths.map(|path| Note::At { path, hint }).collect()
+}
+
+fn is_missing(error: &notify::Error) -> bool {
+    match &error.kind {
+        notify::ErrorKind::PathNotFound => true,
+        notify::ErrorKind::Io(error) => matches!(
+            error.kind(),
+            io::ErrorKind::NotFound
+                | io::ErrorKind::PermissionDenied
+                | io::ErrorKind::NotADirectory
+        ),
+        _ => false,
+    }
+}
+
+fn is_too_many(error: &io::Error) -> bool {
+    let code = error.raw_os_error();
+    code == Some(rustix::io::Errno::MFILE.raw_os_error())
+        || code == Some(rustix::io::Errno::NFILE.raw_os_error())
+}
+
+/// The name of a filesystem whose changes by other machines or the host make no events here. inotify(7) NOTES.
+fn kind_without_events(folder: &Path) -> Option<&'static str> {
+    let kind = rustix::fs::statfs(folder).ok()?.f_type as u64 & 0xffff_ffff;
+    Some(match kind {
+        0x6969 => "NFS",
+        0x517b | 0xff53_4d42 | 0xfe53_4d42 => "SMB",
+        0x6573_5546 => "FUSE",
+        0x0102_1997 => "9p",
+        0x786f_4256 => "vboxsf",
+        0x00c3_6400 => "Ceph",
+        0x5346_414f | 0x6b41_4653 => "AFS",
+        0x0116_1970 => "GFS2",
+        0x7461_636f => "OCFS2",
+        0x0bd0_0bd0 => "Lustre",
+        0x6a65_6a63 => "gRPC FUSE",
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reload::tests::TempFolder;
+
+    /// Notes until one is `wanted`; fails after ten seconds.
+    async fn until(watch: &mut Watch, wanted: impl Fn(&Note) -> bool) -> Vec<Note> {
+        let mut seen = Vec::new();
+        let wait = timeout(Duration::from_secs(10), async {
+            loop {
+                let note = watch.next().await;
+                let is_wanted = wanted(&note);
+                seen.push(note);
+                if is_wanted {
+                    return;
+                }
+            }
+        });
+        assert!(wait.await.is_ok(), "it did not come, only {seen:?}");
+        seen
+    }
+
+    fn at(path: &Path, hint: Hint) -> impl Fn(&Note) -> bool {
+        let wanted = Note::At {
+            path: path.to_owned(),
+            hint,
+        };
+        move |note| *note == wanted
+    }
+
+    #[tokio::test]
+    async fn a_written_file_is_whole_at_its_close_and_reading_says_nothing() {
+        let folder = TempFolder::new();
+        let mut watch = Watch::start(folder.path(), Wish::Auto).await;
+        assert_eq!(watch.poll_every(), None);
+        let file = folder.path().join("a.toml");
+        fs::write(&file, "x").expect("write");
+        until(&mut watch, at(&file, Hint::Whole)).await;
+        fs::read(&file).expect("read");
+        fs::rename(&file, folder.path().join("b.toml")).expect("rename");
+        let notes = until(&mut watch, at(&file, Hint::Moved)).await;
+        assert_eq!(notes.len(), 3, "{notes:?}");
+    }
+
+    #[tokio::test]
+    async fn a_folder_that_is_made_anew_can_be_armed_again() {
+        let folder = TempFolder::new();
+        let sites = folder.path().join("sites.d");
+        fs::create_dir(&sites).expect("folder");
+        let mut watch = Watch::start(&sites, Wish::Events).await;
+        fs::remove_dir(&sites).expect("remove");
+        until(&mut watch, |note| matches!(note, Note::Folder { .. })).await;
+        // Its inode may come back, so the old one is let go by name.
+        watch.disarm(&sites);
+        fs::create_dir(&sites).expect("folder");
+        assert!(watch.arm(&sites));
+        assert!(!watch.arm(&sites));
+        fs::write(sites.join("a.toml"), "x").expect("write");
+        until(&mut watch, at(&sites.join("a.toml"), Hint::Whole)).await;
+    }
+
+    #[tokio::test]
+    async fn a_missing_folder_is_no_reason_to_poll() {
+        let folder = TempFolder::new();
+        let sites = folder.path().join("sites.d");
+        let mut watch = Watch::start(&sites, Wish::Auto).await;
+        assert_eq!(watch.poll_every(), None);
+        fs::create_dir(&sites).expect("folder");
+        assert!(watch.arm(&sites));
+    }
+
+    #[test]
+    fn lost_events_mean_that_anything_may_have_changed() {
+        let lost = Event::new(EventKind::Other).set_flag(notify::event::Flag::Rescan);
+        assert_eq!(notes_of(Ok(lost)), [Note::Everything]);
+        assert_eq!(
+            notes_of(Err(notify::Error::generic("x"))),
+            [Note::Everything]
+        );
+    }
+}
