@@ -47,7 +47,10 @@ pub struct About {
 /// `AddrInUse` when somebody answers there; otherwise what bind said.
 pub fn listen(path: &Path) -> io::Result<std::os::unix::net::UnixListener> {
     if std::os::unix::net::UnixStream::connect(path).is_ok() {
-        return Err(io::Error::new(io::ErrorKind::AddrInUse, "another onedoor answers there"));
+        return Err(io::Error::new(
+            io::ErrorKind::AddrInUse,
+            "another onedoor answers there",
+        ));
     }
     // Beside, then renamed: at no moment is the socket there with other rights or nobody behind it.
     let beside = path.with_extension(format!("{}.new", std::process::id()));
@@ -70,12 +73,18 @@ fn remove_if_there(path: &Path) -> io::Result<()> {
 ///
 /// # Errors
 /// When the listener cannot be given to the runtime.
-pub async fn serve(listener: std::os::unix::net::UnixListener, reload: Reload, about: About) -> io::Result<()> {
+pub async fn serve(
+    listener: std::os::unix::net::UnixListener,
+    reload: Reload,
+    about: About,
+) -> io::Result<()> {
     let listener = UnixListener::from_std(listener)?;
     let about = Arc::new(about);
     let slots = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
-        let Ok(slot) = slots.clone().acquire_owned().await else { return Ok(()) };
+        let Ok(slot) = slots.clone().acquire_owned().await else {
+            return Ok(());
+        };
         match listener.accept().await {
             Ok((stream, _)) => {
                 let (reload, about) = (reload.clone(), about.clone());
@@ -129,7 +138,9 @@ async fn reply(question: Question, reload: &Reload, about: &About) -> Answer {
     match question {
         Question::Status => answer::status(about),
         Question::Sites => answer::sites(&reload.list().await),
-        Question::Reload { accept_removals } => answer::reloaded(&reload.reload(accept_removals).await),
+        Question::Reload { accept_removals } => {
+            answer::reloaded(&reload.reload(accept_removals).await)
+        }
         Question::Wait { name, gone, time } => answer::waited(&reload.wait(name, gone, time).await),
     }
 }
