@@ -34,7 +34,11 @@ pub fn main() -> ExitCode {
         Some(Command::Demo { serving }) => demo::demo(&args.places, serving.or(args.serving)),
         Some(Command::Check { path, name, strict }) => run::check(&args.places, path, name, strict),
         Some(Command::Ls { json }) => ls::ls(&args.places, json),
-        Some(Command::Wait { name, timeout, gone }) => wait::wait(&args.places, name.as_deref(), timeout, gone),
+        Some(Command::Wait {
+            name,
+            timeout,
+            gone,
+        }) => wait::wait(&args.places, name.as_deref(), timeout, gone),
         Some(Command::Reload { accept_removals }) => reload::reload(&args.places, accept_removals),
     }
 }
@@ -42,7 +46,10 @@ pub fn main() -> ExitCode {
 /// Writes to standard output. A reader that has gone (`onedoor ls | head -1`) is no failure.
 fn print(text: &str) {
     let mut output = io::stdout().lock();
-    output.write_all(text.as_bytes()).and_then(|()| output.flush()).ok();
+    output
+        .write_all(text.as_bytes())
+        .and_then(|()| output.flush())
+        .ok();
 }
 
 /// Says on standard error why a command failed.
