@@ -14,9 +14,9 @@ enum Side {
 }
 
 /// Reads `[headers]` in front of which `base` (the defaults) is applied. Files read are added to `files`.
-pub(crate) fn read<'t>(
-    reader: &mut Reader<'t>,
-    table: &Table<'t>,
+pub(crate) fn read(
+    reader: &mut Reader<'_>,
+    table: &Table<'_>,
     fence: &Fence<'_>,
     base: &HeaderEdits,
     files: &mut Vec<PathBuf>,
@@ -56,9 +56,9 @@ struct Edits<'r, 't> {
     seen: Vec<String>,
 }
 
-impl<'t> Edits<'_, 't> {
+impl Edits<'_, '_> {
     /// Removals first, then what is set, then what is added, whatever the order in the file.
-    fn read(&mut self, table: &Table<'t>) -> Vec<HeaderEdit> {
+    fn read(&mut self, table: &Table<'_>) -> Vec<HeaderEdit> {
         let mut edits = Vec::new();
         for (name, span) in self.reader.texts(table, "remove").unwrap_or_default() {
             if self.admits_once(name, &span) {
@@ -117,14 +117,14 @@ impl<'t> Edits<'_, 't> {
         true
     }
 
-    fn values(&mut self, value: &Value<'t>) -> Vec<Box<[u8]>> {
+    fn values(&mut self, value: &Value<'_>) -> Vec<Box<[u8]>> {
         one_or_more(value)
             .filter_map(|value| self.value(value))
             .collect()
     }
 
     /// A text or `{ file = "..." }`. A message never quotes the value: it may be a secret.
-    fn value(&mut self, value: &Value<'t>) -> Option<Box<[u8]>> {
+    fn value(&mut self, value: &Value<'_>) -> Option<Box<[u8]>> {
         let span = value.span();
         let bytes = match (value.get_ref().as_str(), value.get_ref().as_table()) {
             (Some(text), _) => text.as_bytes().to_vec(),

@@ -7,7 +7,7 @@ pub mod backend;
 pub mod directory;
 pub mod fence;
 pub mod file;
-mod headers;
+pub(crate) mod headers;
 pub mod hostname;
 pub mod path;
 

@@ -1,0 +1,512 @@
+//! `onedoor check`: every error of every site file, before anything goes live.
+//!
+//! Reads what is on disk as a start would, without a daemon and without recorded claims: where two files claim one
+//! name, the first by file name counts as its owner.
+
+use std::collections::HashMap;
+use std::fmt::Write;
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use crate::document::problem::printable;
+use crate::document::{Problem, Severity};
+use crate::limits::SITE_FILE_BYTES;
+use crate::settings::Settings;
+use crate::site::directory::{self, Ignored, Listing};
+use crate::site::file::{self, Excerpts, Rules};
+use crate::site::{Claim, HostPattern, SiteDocument, SiteName};
+
+/// What to check, and how to say it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Question<'a> {
+    /// A directory, a file, or `-` for standard input. `None`: the sites directory.
+    pub path: Option<&'a Path>,
+    /// The name that one file is checked as, among the others of the sites directory.
+    pub as_name: Option<&'a str>,
+    /// Warnings count as errors.
+    pub strict: bool,
+    pub color: bool,
+}
+
+/// What to print, and whether all is well.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    pub output: String,
+    pub ok: bool,
+}
+
+/// Checks a directory or one file.
+pub fn check(settings: &Settings, question: &Question<'_>) -> Verdict {
+    let mut report = Report {
+        question,
+        output: String::new(),
+        files: 0,
+        errors: 0,
+        warnings: 0,
+        ignored: 0,
+    };
+    let mut rules = settings.rules();
+    match question.path {
+        Some(path) if path == Path::new("-") || !path.is_dir() => report.one_file(&mut rules, path),
+        path => {
+            if let Some(path) = path {
+                rules.sites = path.to_owned();
+            }
+            report.directory(&rules);
+        }
+    }
+    report.verdict()
+}
+
+struct Report<'q> {
+    question: &'q Question<'q>,
+    output: String,
+    files: usize,
+    /// Files with errors and files with warnings only.
+    errors: usize,
+    warnings: usize,
+    ignored: usize,
+}
+
+impl Report<'_> {
+    fn directory(&mut self, rules: &Rules) {
+        let listing = match directory::list(&rules.sites) {
+            Ok(listing) => listing,
+            Err(error) => return self.unreadable(&rules.sites, &error),
+        };
+        let mut claims = Claims::default();
+        for (name, found) in &listing.files {
+            let (text, problems) = match directory::read(&found.path, name) {
+                Ok(document) => {
+                    let problems = claims.add(&document, rules);
+                    (document.text, problems)
+                }
+                Err(error) => (String::new(), vec![error.into_problem(&found.path)]),
+            };
+            let exposed = writable_by_others(&found.path);
+            self.file(&text, problems.into_iter().chain(exposed));
+        }
+        self.rest(&listing);
+    }
+
+    fn rest(&mut self, listing: &Listing) {
+        for (folder, error) in &listing.unreadable {
+            self.unreadable(folder, error);
+        }
+        self.ignored = listing.ignored.len();
+        for (path, reason) in &listing.ignored {
+            self.line(&format!("ignored: {}: {reason}", path.display()));
+        }
+        if listing.files.is_empty() && listing.unreadable.is_empty() {
+            self.line("no site files here; a first one is shop.toml with host = \"shop.example.com\" and to = 5000");
+        }
+    }
+
+    /// One file among those of the sites directory, of which only its own problems are told.
+    fn one_file(&mut self, rules: &mut Rules, path: &Path) {
+        let document = match one_document(rules, path, self.question.as_name) {
+            Ok(document) => document,
+            Err(problem) => return self.file("", std::iter::once(problem)),
+        };
+        let mut claims = Claims::default();
+        let others = directory::list(&rules.sites).unwrap_or_default();
+        // Claims of files behind this one would be refused, not this one's.
+        for (name, found) in others
+            .files
+            .iter()
+            .take_while(|(name, _)| **name < document.name)
+        {
+            if let Ok(other) = directory::read(&found.path, name) {
+                claims.add(&other, rules);
+            }
+        }
+        // Whoever checks a file by its path could read it without us.
+        rules.excerpts = Excerpts::Always;
+        let problems = claims.add(&document, rules);
+        self.file(&document.text, problems.into_iter());
+    }
+
+    fn file(&mut self, text: &str, problems: impl Iterator<Item = Problem>) {
+        self.files += 1;
+        let (mut errors, mut warnings) = (0, 0);
+        for problem in problems {
+            match problem.severity {
+                Severity::Error => errors += 1,
+                Severity::Warning => warnings += 1,
+            }
+            let drawn = problem.render(text, self.question.color);
+            self.line(&drawn);
+        }
+        self.errors += usize::from(errors > 0);
+        self.warnings += usize::from(errors == 0 && warnings > 0);
+    }
+
+    fn unreadable(&mut self, folder: &Path, error: &io::Error) {
+        self.errors += 1;
+        self.line(&format!(
+            "{}: cannot be listed: {error}",
+            printable(&folder.to_string_lossy())
+        ));
+    }
+
+    fn line(&mut self, text: &str) {
+        self.output.push_str(text.trim_end_matches('\n'));
+        self.output.push('\n');
+        // A drawing has several lines and wants room behind it.
+        if text.contains('\n') {
+            self.output.push('\n');
+        }
+    }
+
+    /// `12 files: 10 fine, 2 with errors, 1 ignored`
+    fn verdict(mut self) -> Verdict {
+        let fine = self.files.saturating_sub(self.errors + self.warnings);
+        let plural = if self.files == 1 { "file" } else { "files" };
+        let mut summary = format!("{} {plural}: {fine} fine", self.files);
+        for (count, what) in [
+            (self.errors, "with errors"),
+            (self.warnings, "with warnings"),
+            (self.ignored, "ignored"),
+        ] {
+            if count > 0 {
+                // Writing to a String cannot fail.
+                let written = write!(summary, ", {count} {what}");
+                debug_assert!(written.is_ok());
+            }
+        }
+        self.line(&summary);
+        let ok = self.errors == 0 && !(self.question.strict && self.warnings > 0);
+        Verdict {
+            output: self.output,
+            ok,
+        }
+    }
+}
+
+/// The document of a single file or of standard input.
+fn one_document(
+    rules: &Rules,
+    path: &Path,
+    as_name: Option<&str>,
+) -> Result<SiteDocument, Problem> {
+    let name = site_name(rules, path, as_name).map_err(|reason| Problem::of_file(path, reason))?;
+    if path != Path::new("-") {
+        return directory::read(path, &name).map_err(|error| error.into_problem(path));
+    }
+    let origin = PathBuf::from("<standard input>");
+    let mut bytes = Vec::new();
+    let read = io::stdin()
+        .lock()
+        .take(SITE_FILE_BYTES + 1)
+        .read_to_end(&mut bytes);
+    read.map_err(|error| Problem::of_file(&origin, format!("cannot be read: {error}")))?;
+    if bytes.len() as u64 > SITE_FILE_BYTES {
+        return Err(directory::ReadError::TooLarge.into_problem(&origin));
+    }
+    let text = directory::decode(bytes).map_err(|error| error.into_problem(&origin))?;
+    let real = rules.sites.join(format!("{name}.toml"));
+    Ok(SiteDocument {
+        name,
+        text,
+        origin,
+        real,
+    })
+}
+
+/// `--as`, else the place below the sites directory, else the file's own name.
+fn site_name(rules: &Rules, path: &Path, as_name: Option<&str>) -> Result<SiteName, String> {
+    if let Some(name) = as_name {
+        let named = directory::classify(Path::new(&format!("{name}.toml")));
+        return named.map_err(|reason| format!("{name:?} is no name of a site: {reason}"));
+    }
+    if path == Path::new("-") {
+        return Err("standard input has no name, write --as NAME".into());
+    }
+    let below = || {
+        path.canonicalize()
+            .ok()?
+            .strip_prefix(rules.sites.canonicalize().ok()?)
+            .ok()
+            .map(Path::to_owned)
+    };
+    let relative = path
+        .strip_prefix(&rules.sites)
+        .map(Path::to_owned)
+        .ok()
+        .or_else(below);
+    let alone = || path.file_name().map(PathBuf::from).unwrap_or_default();
+    directory::classify(&relative.unwrap_or_else(alone)).map_err(|reason| match reason {
+        Ignored::NotToml { .. } => format!("{reason}; --as NAME checks it as that site"),
+        reason => format!("would be ignored: {reason}; --as NAME checks it as that site"),
+    })
+}
+
+/// Who claimed what so far.
+#[derive(Default)]
+struct Claims {
+    owners: HashMap<HostPattern, Owner>,
+}
+
+struct Owner {
+    origin: PathBuf,
+    line: u32,
+    column: u32,
+}
+
+impl Claims {
+    /// Reads a document and takes its claims, if it is fine; its problems, conflicts among them.
+    fn add(&mut self, document: &SiteDocument, rules: &Rules) -> Vec<Problem> {
+        let accepted = match file::read(document, rules) {
+            Ok(accepted) => accepted,
+            Err(problems) => return problems,
+        };
+        let mut problems: Vec<Problem> = accepted
+            .site
+            .claims
+            .iter()
+            .filter_map(|claim| self.conflict(document, claim, rules))
+            .collect();
+        if problems.is_empty() {
+            for claim in &accepted.site.claims {
+                let owner = Owner {
+                    origin: document.origin.clone(),
+                    line: claim.line,
+                    column: claim.column,
+                };
+                self.owners.insert(claim.pattern.clone(), owner);
+            }
+        }
+        problems.extend(accepted.warnings);
+        problems
+    }
+
+    fn conflict(&self, document: &SiteDocument, claim: &Claim, rules: &Rules) -> Option<Problem> {
+        let owner = self.owners.get(&claim.pattern)?;
+        let Owner {
+            origin,
+            line,
+            column,
+        } = owner;
+        let message = format!(
+            "\"{}\" is already claimed by {}:{line}:{column}",
+            claim.pattern,
+            origin.display()
+        );
+        let span = span_of(&document.text, claim.line, claim.column);
+        Some(Problem {
+            line: claim.line,
+            column: claim.column,
+            span,
+            excerpt: file::excerpt(document, rules),
+            ..Problem::of_file(&document.origin, message)
+                .with_help("a name has one owner; take it out of one of the files")
+        })
+    }
+}
+
+/// The value that starts at a line and column, up to the end of its string.
+fn span_of(text: &str, line: u32, column: u32) -> std::ops::Range<usize> {
+    let mut start = 0;
+    for _ in 1..line {
+        start += text[start..].find('\n').map_or(0, |at| at + 1);
+    }
+    let rest = text[start..]
+        .char_indices()
+        .nth(column as usize - 1)
+        .map_or(text.len(), |(at, _)| start + at);
+    let quote = text[rest..]
+        .chars()
+        .next()
+        .filter(|c| matches!(c, '"' | '\''));
+    let end = quote
+        .and_then(|quote| text[rest + 1..].find(quote))
+        .map_or(rest, |at| rest + 1 + at + 1);
+    rest..end
+}
+
+/// CASES S-03: whoever may write the file owns the site.
+fn writable_by_others(path: &Path) -> Option<Problem> {
+    let mode = path.metadata().ok()?.mode();
+    let message = format!("everybody may write this file (mode {:04o})", mode & 0o7777);
+    (mode & 0o002 != 0).then(|| Problem {
+        severity: Severity::Warning,
+        ..Problem::of_file(path, message).with_help(format!("chmod o-w '{}'", path.display()))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::settings::{Overrides, load};
+
+    struct Sites {
+        folder: PathBuf,
+        settings: Settings,
+    }
+
+    impl Sites {
+        fn new(name: &str, files: &[(&str, &str)]) -> Sites {
+            let folder =
+                std::env::temp_dir().join(format!("onedoor-check-{name}-{}", std::process::id()));
+            drop(fs::remove_dir_all(&folder));
+            fs::create_dir_all(&folder).expect("folder");
+            for (name, text) in files {
+                fs::write(folder.join(name), text).expect("file");
+            }
+            let overrides = Overrides {
+                sites: Some(folder.clone()),
+                state: Some("/nowhere".into()),
+                ..Overrides::default()
+            };
+            let settings = load(None, overrides).expect("settings");
+            Sites { folder, settings }
+        }
+
+        fn check(&self, question: Question<'_>) -> Verdict {
+            let verdict = check(&self.settings, &question);
+            Verdict {
+                output: verdict
+                    .output
+                    .replace(&self.folder.display().to_string(), "sites.d"),
+                ..verdict
+            }
+        }
+    }
+
+    impl Drop for Sites {
+        fn drop(&mut self) {
+            drop(fs::remove_dir_all(&self.folder));
+        }
+    }
+
+    #[test]
+    fn every_error_of_every_file_is_drawn_and_counted() {
+        let sites = Sites::new(
+            "errors",
+            &[
+                ("blog.toml", "host = 'blog.test'\nupstream = 8081\nto = 1\n"),
+                ("shop.toml", "host = 'shop.test'\nto = 5000\n"),
+                ("shop.conf", ""),
+            ],
+        );
+        let Verdict { output, ok } = sites.check(Question::default());
+        assert!(!ok);
+        assert!(
+            output.contains("error: unknown key \"upstream\", did you mean \"to\"?"),
+            "{output}"
+        );
+        assert!(output.contains("--> sites.d/blog.toml:2:1"), "{output}");
+        assert!(output.contains("2 | upstream = 8081"), "{output}");
+        assert!(
+            output.contains(
+                "ignored: sites.d/shop.conf: does not end in .toml, did you mean shop.toml?"
+            ),
+            "{output}"
+        );
+        assert!(
+            output.ends_with("2 files: 1 fine, 1 with errors, 1 ignored\n"),
+            "{output}"
+        );
+    }
+
+    #[test]
+    fn a_name_claimed_twice_is_an_error_of_the_later_file_with_both_places() {
+        let sites = Sites::new(
+            "conflict",
+            &[
+                ("a.toml", "host = 'x.test'\nto = 1\n"),
+                (
+                    "b.toml",
+                    "note = 'b'\nhost = ['y.test', 'X.test.']\nto = 2\n",
+                ),
+                ("c.toml", "host = 'y.test'\nto = 3\n"),
+            ],
+        );
+        let Verdict { output, ok } = sites.check(Question::default());
+        assert!(!ok);
+        assert!(
+            output.contains("\"x.test\" is already claimed by sites.d/a.toml:1:8"),
+            "{output}"
+        );
+        assert!(output.contains("--> sites.d/b.toml:2:19"), "{output}");
+        // b is refused whole, so y.test is free for c.
+        assert!(
+            output.ends_with("3 files: 2 fine, 1 with errors\n"),
+            "{output}"
+        );
+    }
+
+    #[test]
+    fn one_file_is_checked_from_anywhere_under_a_name() {
+        let sites = Sites::new(
+            "one",
+            &[
+                ("a.toml", "host = 'x.test'\nto = 1\n"),
+                ("new.txt", "host = 'x.test'\nto = 1\n"),
+            ],
+        );
+        let path = sites.folder.join("new.txt");
+        let question = Question {
+            path: Some(&path),
+            ..Question::default()
+        };
+        let refused = sites.check(question);
+        assert!(
+            !refused.ok && refused.output.contains("--as NAME"),
+            "{}",
+            refused.output
+        );
+        let renamed = sites.check(Question {
+            as_name: Some("a"),
+            ..question
+        });
+        assert!(renamed.ok, "{}", renamed.output);
+        let other = sites.check(Question {
+            as_name: Some("b"),
+            ..question
+        });
+        assert!(
+            other
+                .output
+                .contains("already claimed by sites.d/a.toml:1:8"),
+            "{}",
+            other.output
+        );
+        assert!(
+            other.output.ends_with("1 file: 0 fine, 1 with errors\n"),
+            "{}",
+            other.output
+        );
+    }
+
+    #[test]
+    fn warnings_fail_only_a_strict_check() {
+        let sites = Sites::new("strict", &[("a.toml", "host = 'x.test'\nto = [1, 1]\n")]);
+        let lax = sites.check(Question::default());
+        assert!(
+            lax.ok && lax.output.ends_with("1 file: 0 fine, 1 with warnings\n"),
+            "{}",
+            lax.output
+        );
+        assert!(
+            !sites
+                .check(Question {
+                    strict: true,
+                    ..Question::default()
+                })
+                .ok
+        );
+    }
+
+    #[test]
+    fn a_directory_that_is_not_there_is_an_error() {
+        let sites = Sites::new("gone", &[]);
+        assert!(sites.check(Question::default()).ok);
+        let mut settings = sites.settings.clone();
+        settings.sites = sites.folder.join("none");
+        assert!(!check(&settings, &Question::default()).ok);
+    }
+}
