@@ -1,1 +1,238 @@
-//! (to come)
+//! Blocks of bytes that a worker lends to its connections.
+//!
+//! A block is taken when bytes are there to be read and given back before the next wait, so the few hot ones
+//! serve any number of connections, and a waiting connection holds none. Every block leaves room in front of
+//! what is read, so that a rewritten head or a chunk's size line can be put there without moving the body, and
+//! a little behind it for what ends a chunk.
+
+use std::cell::RefCell;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, ReadBuf};
+
+/// Bytes kept free in front of what is read: a head grown by the forwarded headers fits.
+const FRONT: usize = 4 << 10;
+/// Bytes one read may bring. 64 KiB: fewer system calls for bodies, and a core's cache still holds it.
+pub const READ_BYTES: usize = 64 << 10;
+/// Bytes kept free behind: the line end of a chunk, and the last chunk.
+const BACK: usize = 16;
+/// Free blocks a worker keeps; more go back to the allocator.
+const KEPT: usize = 32;
+
+thread_local! {
+    /// Last in, first out: the block used last is the one still in the cache.
+    static FREE: RefCell<Vec<Box<[u8]>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A lent block and the part of it that is in use. Goes back when dropped.
+#[derive(Debug)]
+pub struct Block {
+    bytes: Box<[u8]>,
+    start: usize,
+    end: usize,
+}
+
+impl Block {
+    /// An empty block with all its room behind [`FRONT`].
+    pub fn lend() -> Block {
+        let bytes = FREE
+            .with_borrow_mut(Vec::pop)
+            .unwrap_or_else(|| vec![0; FRONT + READ_BYTES + BACK].into_boxed_slice());
+        Block {
+            bytes,
+            start: FRONT,
+            end: FRONT,
+        }
+    }
+
+    /// The bytes in use.
+    pub fn filled(&self) -> &[u8] {
+        &self.bytes[self.start..self.end]
+    }
+
+    pub fn filled_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes[self.start..self.end]
+    }
+
+    pub fn len(&self) -> usize {
+        self.end - self.start
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.start == self.end
+    }
+
+    /// Whether another read finds room.
+    pub fn has_room(&self) -> bool {
+        self.end < FRONT + READ_BYTES
+    }
+
+    /// Takes `count` bytes away from the front of what is in use.
+    pub fn consume(&mut self, count: usize) {
+        self.start = (self.start + count).min(self.end);
+    }
+
+    /// Keeps only the first `count` bytes in use.
+    pub fn truncate(&mut self, count: usize) {
+        self.end = self.end.min(self.start + count);
+    }
+
+    /// Lets go of all that is in use.
+    pub fn clear(&mut self) {
+        self.start = FRONT;
+        self.end = FRONT;
+    }
+
+    /// How many bytes [`Block::append`] finds room for.
+    pub fn room(&self) -> usize {
+        self.bytes.len() - self.end
+    }
+
+    /// Puts `head` directly in front of what is in use. `false`, and nothing changed, when the room is too small.
+    #[must_use]
+    pub fn prepend(&mut self, head: &[u8]) -> bool {
+        let Some(start) = self.start.checked_sub(head.len()) else {
+            return false;
+        };
+        self.bytes[start..self.start].copy_from_slice(head);
+        self.start = start;
+        true
+    }
+
+    /// Puts `tail` behind what is in use. `false`, and nothing changed, when the room is too small.
+    #[must_use]
+    pub fn append(&mut self, tail: &[u8]) -> bool {
+        let Some(room) = self.bytes.get_mut(self.end..self.end + tail.len()) else {
+            return false;
+        };
+        room.copy_from_slice(tail);
+        self.end += tail.len();
+        true
+    }
+
+    /// Moves all bytes from `count` on into a block of their own. `None` when there are none.
+    pub fn split_off(&mut self, count: usize) -> Option<Block> {
+        let surplus = self
+            .filled()
+            .get(count..)
+            .filter(|surplus| !surplus.is_empty())?;
+        let mut rest = Block::lend();
+        rest.bytes[FRONT..FRONT + surplus.len()].copy_from_slice(surplus);
+        rest.end = FRONT + surplus.len();
+        self.truncate(count);
+        Some(rest)
+    }
+
+    /// Reads once into the free room. Returns how many bytes came; 0 is the end of the stream.
+    ///
+    /// # Errors
+    /// What the stream says.
+    pub fn poll_fill<S: AsyncRead + Unpin>(
+        &mut self,
+        cx: &mut Context<'_>,
+        stream: &mut S,
+    ) -> Poll<io::Result<usize>> {
+        if self.start > FRONT && self.start == self.end {
+            self.start = FRONT;
+            self.end = FRONT;
+        }
+        // A full buffer would read as the end of the stream.
+        debug_assert!(self.has_room(), "a read needs room");
+        let mut room = ReadBuf::new(&mut self.bytes[self.end..FRONT + READ_BYTES]);
+        ready!(Pin::new(stream).poll_read(cx, &mut room))?;
+        let count = room.filled().len();
+        self.end += count;
+        Poll::Ready(Ok(count))
+    }
+}
+
+/// A growing text of a few kilobytes, lent like a [`Block`]: the one thing an exchange may own while it waits.
+#[derive(Debug)]
+pub struct Sheet(Vec<u8>);
+
+/// What a sheet holds without growing.
+const SHEET_BYTES: usize = 4 << 10;
+
+thread_local! {
+    static SHEETS: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+}
+
+impl Sheet {
+    pub fn lend() -> Sheet {
+        Sheet(SHEETS.with_borrow_mut(Vec::pop).unwrap_or_else(|| Vec::with_capacity(SHEET_BYTES)))
+    }
+}
+
+impl std::ops::Deref for Sheet {
+    type Target = Vec<u8>;
+
+    fn deref(&self) -> &Vec<u8> {
+        &self.0
+    }
+}
+
+impl std::ops::DerefMut for Sheet {
+    fn deref_mut(&mut self) -> &mut Vec<u8> {
+        &mut self.0
+    }
+}
+
+impl Drop for Sheet {
+    fn drop(&mut self) {
+        let mut text = std::mem::take(&mut self.0);
+        // One that had to grow is not kept.
+        if text.capacity() == SHEET_BYTES {
+            text.clear();
+            SHEETS.with_borrow_mut(|free| {
+                if free.len() < 4 * KEPT {
+                    free.push(text);
+                }
+            });
+        }
+    }
+}
+
+impl Drop for Block {
+    fn drop(&mut self) {
+        let bytes = std::mem::take(&mut self.bytes);
+        FREE.with_borrow_mut(|free| {
+            if free.len() < KEPT {
+                free.push(bytes);
+            }
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Block;
+
+    #[test]
+    fn a_head_goes_in_front_and_a_tail_behind() {
+        let mut block = Block::lend();
+        assert!(block.append(b"body"));
+        assert!(block.prepend(b"head "));
+        assert!(block.append(b" tail"));
+        assert_eq!(block.filled(), b"head body tail");
+    }
+
+    #[test]
+    fn what_does_not_fit_changes_nothing() {
+        let mut block = Block::lend();
+        assert!(!block.prepend(&vec![b'x'; 5 << 10]));
+        assert!(!block.append(&vec![b'x'; 70 << 10]));
+        assert!(block.is_empty());
+    }
+
+    #[test]
+    fn split_off_leaves_the_front() {
+        let mut block = Block::lend();
+        assert!(block.append(b"first|second"));
+        let rest = block.split_off(6);
+        assert_eq!(block.filled(), b"first|");
+        assert_eq!(rest.as_ref().map(Block::filled), Some(&b"second"[..]));
+        assert!(block.split_off(6).is_none());
+    }
+}

@@ -4,7 +4,7 @@
 //!
 //! - a site file: `document` (TOML read by a table of keys) -> [`site`] -> `route` -> `reload`
 //! - a connection: `door` -> `route` -> `http` -> `upstream`, and `relay` once it is only bytes
-//! - around both: `server` (one run), `settings`, `admin`, `observe`, `drain`, `limits`, `cli`
+//! - around both: `server` (one run), `settings`, `admin`, `observe`, `limits`, `cli`
 //!
 //! Without the feature `serve` only the parsers are built: `document`, `site`, `http::h1`'s head and chunk.
 
@@ -20,8 +20,6 @@ pub mod block;
 pub mod cli;
 #[cfg(feature = "serve")]
 pub mod door;
-#[cfg(feature = "serve")]
-pub mod drain;
 pub mod http;
 #[cfg(feature = "serve")]
 pub mod observe;
@@ -36,4 +34,8 @@ pub mod server;
 #[cfg(feature = "serve")]
 pub mod settings;
 #[cfg(feature = "serve")]
+pub mod stream;
+#[cfg(feature = "serve")]
 pub mod upstream;
+#[cfg(feature = "serve")]
+pub mod wheel;

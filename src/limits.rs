@@ -99,7 +99,13 @@ pub const RESPOND_FILE_BYTES: u64 = 4 << 20;
 pub const HEADER_FILE_BYTES: u64 = 8 << 10;
 /// 1xx responses before the final one (CASES R-10: endless 1xx).
 pub const INTERIM_RESPONSES: u32 = 10;
-/// Idle upstreams kept per endpoint and worker.
-pub const POOL_PER_ENDPOINT: usize = 32;
+/// Idle upstreams kept per endpoint and worker. With fewer than there are requests at once, the surplus would be
+/// closed and opened again all the time; the short idle time is what keeps the number down.
+pub const POOL_PER_ENDPOINT: usize = 256;
 /// Idle upstreams kept per worker over all endpoints.
 pub const POOL_PER_WORKER: usize = 2048;
+/// How much is still read from a client that sends on after our last answer, so that it can read the answer
+/// (RFC 9112 9.6).
+pub const LINGER_BYTES: usize = 1 << 20;
+/// And for how long.
+pub const LINGER_TIME: Duration = Duration::from_secs(2);

@@ -1,1 +1,23 @@
-//! (to come)
+//! One exchange, whatever version it arrived in.
+//!
+//! The seam: a head is a borrowed view ([`h1::head::RequestHead`], [`field::Fields`]) that any version can fill;
+//! what happens between the request that arrived and the response that leaves is written once, over that view:
+//! [`exchange`] decides, [`forward`] rewrites heads, [`answer`] is what we say ourselves. Only the pumping of
+//! bytes belongs to a version ([`h1`]).
+
+pub mod field;
+pub mod h1;
+
+#[cfg(feature = "serve")]
+mod answer;
+#[cfg(feature = "serve")]
+mod exchange;
+#[cfg(feature = "serve")]
+mod forward;
+#[cfg(feature = "serve")]
+mod kit;
+#[cfg(feature = "serve")]
+mod known_host;
+
+#[cfg(feature = "serve")]
+pub use kit::{Client, Kit, Shared};

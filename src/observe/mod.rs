@@ -1,1 +1,87 @@
-//! (to come)
+//! What came of a connection or request: one value when it ends, counted in the worker's own block.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// How one exchange, tunnel or refused connection ended.
+#[derive(Clone, Debug)]
+pub struct Finished {
+    pub kind: Kind,
+    /// `Site::number`, when a site was found.
+    pub site: Option<u32>,
+    /// Of the response the client was sent; 0 when none was.
+    pub status: u16,
+    /// The code of an answer of our own.
+    pub reason: Option<&'static str>,
+    /// Body or relayed bytes from the client.
+    pub from_client: u64,
+    /// Body or relayed bytes to the client.
+    pub to_client: u64,
+    /// How often an upstream was tried in vain.
+    pub retries: u32,
+    /// On the coarse clock.
+    pub took: Duration,
+}
+
+/// What it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A request that was answered, by a backend or by us.
+    Exchange,
+    /// An exchange that broke off: the client or the backend left in its middle, or a limit cut it.
+    Aborted,
+    /// An upgraded connection.
+    Tunnel,
+    /// A connection closed before a request could be read.
+    Refused,
+}
+
+/// The counters of one worker. Only that worker writes, so a count is a load and a store; anybody may read.
+#[derive(Debug, Default)]
+#[repr(align(128))] // a cache line pair of its own: no two workers write to the same
+pub struct Counters {
+    pub connections: Count,
+    pub exchanges: Count,
+    pub aborted: Count,
+    pub tunnels: Count,
+    pub refused: Count,
+    pub answers: Count,
+    pub retries: Count,
+    pub panics: Count,
+    pub from_client: Count,
+    pub to_client: Count,
+}
+
+/// One number with one writer.
+#[derive(Debug, Default)]
+pub struct Count(AtomicU64);
+
+impl Count {
+    pub fn add(&self, more: u64) {
+        self.0.store(self.0.load(Ordering::Relaxed) + more, Ordering::Relaxed);
+    }
+
+    pub fn read(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Counters {
+    /// Counts what has ended.
+    pub fn finished(&self, finished: &Finished) {
+        match finished.kind {
+            Kind::Exchange => self.exchanges.add(1),
+            Kind::Aborted => self.aborted.add(1),
+            Kind::Tunnel => self.tunnels.add(1),
+            Kind::Refused => self.refused.add(1),
+        }
+        if finished.reason.is_some() {
+            self.answers.add(1);
+        }
+        if finished.retries > 0 {
+            self.retries.add(u64::from(finished.retries));
+        }
+        self.from_client.add(finished.from_client);
+        self.to_client.add(finished.to_client);
+    }
+}

@@ -180,10 +180,14 @@ impl Site {
     /// Whether requests for `host`, which this site owns, are sent to its first host.
     #[inline]
     pub fn redirects(&self, host: &str) -> bool {
-        // Hosts come first in `claims`: a site without redirect_from is told by its last claim.
+        self.has_redirects() && self.role_of(host) == Some(ClaimRole::RedirectToFirst)
+    }
+
+    /// Whether any claim is one of `redirect_from`. Hosts come first in `claims`, so the last one tells.
+    #[inline]
+    pub fn has_redirects(&self) -> bool {
         let last = self.claims.last();
         last.is_some_and(|claim| claim.role == ClaimRole::RedirectToFirst)
-            && self.role_of(host) == Some(ClaimRole::RedirectToFirst)
     }
 
     /// The role of the most exact claim that covers `host`, as between sites: exact, wildcard, any.

@@ -1,1 +1,102 @@
-//! (to come)
+//! Open connections to backends: take an idle one, or open one.
+
+mod connect;
+mod pool;
+mod resolve;
+
+use std::cell::RefCell;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Waker};
+use std::time::Duration;
+
+use crate::site::Address;
+use crate::stream::Stream;
+use crate::wheel::{Timer, Wheel};
+
+use pool::Pool;
+pub use resolve::Resolver;
+
+/// An open connection to a backend. Dropping it closes it; [`Upstreams::give_back`] keeps it for another exchange.
+#[derive(Debug)]
+pub struct Upstream {
+    pub stream: Stream,
+    pub address: Address,
+    /// Whether it has carried an exchange before: then it may turn out to be closed.
+    pub reused: bool,
+    /// Whether a backend has authenticated one client by this connection: it belongs to that client for good.
+    pub is_pinned: bool,
+}
+
+impl Upstream {
+    /// Whether it is open and has said nothing that nobody asked for. No system call.
+    pub fn is_quiet(&self) -> bool {
+        self.stream.poll_readable(&mut Context::from_waker(Waker::noop())).is_pending()
+    }
+}
+
+/// Why there is no upstream.
+#[derive(Debug)]
+pub enum UpstreamError {
+    /// Nobody listens there, or the way there is closed.
+    Refused { backend: Address, source: io::Error },
+    TimedOut { backend: Address, after: Duration },
+    /// The name has no address.
+    Unresolved { backend: Address, source: io::Error },
+}
+
+/// The upstreams of one worker.
+#[derive(Debug)]
+pub struct Upstreams {
+    pool: RefCell<Pool>,
+    resolver: Arc<Resolver>,
+    wheel: Rc<Wheel>,
+}
+
+impl Upstreams {
+    pub fn new(resolver: Arc<Resolver>, wheel: Rc<Wheel>) -> Upstreams {
+        Upstreams { pool: RefCell::default(), resolver, wheel }
+    }
+
+    /// An idle upstream to `address`, the one used last. One that was closed meanwhile, or has said something
+    /// nobody asked for (CASES R-08), is dropped. No system call.
+    pub fn take_idle(&self, address: &Address) -> Option<Upstream> {
+        let mut pool = self.pool.borrow_mut();
+        while let Some(stream) = pool.take(address, self.wheel.now()) {
+            let upstream = Upstream { stream, address: address.clone(), reused: true, is_pinned: false };
+            if upstream.is_quiet() {
+                return Some(upstream);
+            }
+        }
+        None
+    }
+
+    /// Opens an upstream to `address`, waiting at most `limit`. Never retries; the caller chooses.
+    ///
+    /// # Errors
+    /// See [`UpstreamError`].
+    pub async fn open(&self, address: &Address, limit: Duration, timer: &Timer) -> Result<Upstream, UpstreamError> {
+        match timer.within(limit, connect::dial(address, &self.resolver)).await {
+            Ok(Ok(stream)) => Ok(Upstream { stream, address: address.clone(), reused: false, is_pinned: false }),
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(UpstreamError::TimedOut { backend: address.clone(), after: limit }),
+        }
+    }
+
+    /// Keeps `upstream` for at most `idle`. The caller knows that its last exchange has ended where it should.
+    pub fn give_back(&self, upstream: Upstream, idle: Duration) {
+        let until = self.wheel.at(idle);
+        self.pool.borrow_mut().give_back(upstream.address, upstream.stream, until);
+    }
+
+    /// Closes what has been idle for too long. Called once a second.
+    pub fn sweep(&self) {
+        self.pool.borrow_mut().sweep(self.wheel.now());
+    }
+
+    /// How many are idle.
+    pub fn idle(&self) -> usize {
+        self.pool.borrow().len()
+    }
+}

@@ -1,0 +1,124 @@
+//! How many connections may be open: in all, and from one client. Touched at accept and at close only.
+
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use dashmap::DashMap;
+
+/// The slots of the process.
+#[derive(Clone, Debug)]
+pub struct Slots(Arc<Counts>);
+
+#[derive(Debug)]
+struct Counts {
+    taken: AtomicUsize,
+    most: usize,
+    per_client: DashMap<IpAddr, usize>,
+    most_per_client: usize,
+}
+
+/// The right to have one connection open; free again when dropped.
+#[derive(Debug)]
+pub struct Slot {
+    counts: Arc<Counts>,
+    client: Option<IpAddr>,
+}
+
+/// Why there is no slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoSlot {
+    /// All are taken: one becomes free when any connection closes.
+    Full,
+    /// This client has its share.
+    ClientFull,
+}
+
+impl Slots {
+    pub fn new(most: usize, most_per_client: usize) -> Slots {
+        Slots(Arc::new(Counts {
+            taken: AtomicUsize::new(0),
+            most,
+            per_client: DashMap::new(),
+            most_per_client,
+        }))
+    }
+
+    /// A slot for a connection of `client`; `None` is a client that is not counted by address.
+    ///
+    /// # Errors
+    /// See [`NoSlot`].
+    pub fn take(&self, client: Option<IpAddr>) -> Result<Slot, NoSlot> {
+        let counts = &self.0;
+        if counts.taken.fetch_add(1, Ordering::Relaxed) >= counts.most {
+            counts.taken.fetch_sub(1, Ordering::Relaxed);
+            return Err(NoSlot::Full);
+        }
+        let mut slot = Slot { counts: Arc::clone(counts), client: None };
+        if let Some(client) = client.map(counted_as) {
+            let mut open = counts.per_client.entry(client).or_insert(0);
+            if *open >= counts.most_per_client {
+                return Err(NoSlot::ClientFull);
+            }
+            *open += 1;
+            drop(open);
+            slot.client = Some(client);
+        }
+        Ok(slot)
+    }
+
+    pub fn taken(&self) -> usize {
+        self.0.taken.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.counts.taken.fetch_sub(1, Ordering::Relaxed);
+        if let Some(client) = self.client
+            && let dashmap::Entry::Occupied(mut open) = self.counts.per_client.entry(client)
+        {
+            *open.get_mut() -= 1;
+            if *open.get() == 0 {
+                open.remove();
+            }
+        }
+    }
+}
+
+/// An IPv6 client has a /64 to itself, so that is what counts (CASES D-07).
+fn counted_as(client: IpAddr) -> IpAddr {
+    match client.to_canonical() {
+        IpAddr::V4(v4) => IpAddr::V4(v4),
+        IpAddr::V6(v6) => {
+            let [a, b, c, d, ..] = v6.segments();
+            IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_is_free_again_when_dropped() {
+        let slots = Slots::new(2, 1);
+        let first = slots.take(Some(IpAddr::from([10, 0, 0, 1]))).expect("free");
+        assert_eq!(slots.take(Some(IpAddr::from([10, 0, 0, 1]))).err(), Some(NoSlot::ClientFull));
+        let second = slots.take(None).expect("free");
+        assert_eq!(slots.take(None).err(), Some(NoSlot::Full));
+        drop((first, second));
+        assert_eq!(slots.taken(), 0);
+        assert!(slots.0.per_client.is_empty());
+    }
+
+    #[test]
+    fn neighbours_in_a_64_count_as_one() {
+        let slots = Slots::new(9, 1);
+        let first = slots.take("2001:db8::1".parse().ok());
+        assert!(first.is_ok());
+        assert_eq!(slots.take("2001:db8::2".parse().ok()).err(), Some(NoSlot::ClientFull));
+        assert!(slots.take("2001:db8:0:1::2".parse().ok()).is_ok());
+    }
+}

@@ -1,0 +1,222 @@
+//! One thread: its runtime, its connections, its clock.
+
+use std::cell::Cell;
+use std::io;
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::runtime::LocalOptions;
+use tokio::sync::{Notify, mpsc};
+
+use super::slots::Slots;
+use super::{Accepted, listener};
+use crate::http::{Kit, Shared};
+use crate::observe::Counters;
+use crate::route::{Current, Published, SiteChange};
+use crate::site::Site;
+use crate::wheel::{Serving, TICK, Wheel};
+
+/// What a worker is started with.
+#[derive(Debug)]
+pub struct Start {
+    pub listeners: Vec<std::net::TcpListener>,
+    pub shared: Arc<Shared>,
+    pub current: Arc<Current>,
+    pub published: mpsc::UnboundedReceiver<Published>,
+    pub notes: mpsc::UnboundedReceiver<Note>,
+    pub counters: Arc<Counters>,
+    pub slots: Slots,
+    pub seed: [u64; 2],
+}
+
+/// What a worker is told.
+#[derive(Debug)]
+pub enum Note {
+    /// Accept no more, end what is idle, and stop when the rest has ended.
+    Drain,
+}
+
+/// What the tasks of a worker share.
+#[derive(Debug)]
+pub(super) struct Worker {
+    pub(super) kit: Rc<Kit>,
+    pub(super) slots: Slots,
+    open: Cell<usize>,
+    /// Told when a connection opens while the clock stands, and when the last one closes.
+    stirred: Notify,
+    drain: Notify,
+    clock_stands: Cell<bool>,
+    listening: Cell<usize>,
+}
+
+/// Runs one worker until it has drained. Blocks the thread.
+///
+/// # Errors
+/// When the runtime or a listening socket cannot be set up.
+pub fn run(start: Start) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .build_local(LocalOptions::default())?;
+    runtime.block_on(work(start))
+}
+
+async fn work(start: Start) -> io::Result<()> {
+    let Start { listeners, shared, current, published, notes, counters, slots, seed } = start;
+    let wheel = Wheel::new();
+    let kit = Rc::new(Kit::new(shared, current, wheel, counters, seed));
+    let worker = Rc::new(Worker {
+        kit,
+        slots,
+        open: Cell::new(0),
+        stirred: Notify::new(),
+        drain: Notify::new(),
+        clock_stands: Cell::new(false),
+        listening: Cell::new(0),
+    });
+    for listener in listeners {
+        let listener = TcpListener::from_std(listener)?;
+        worker.listening.set(worker.listening.get() + 1);
+        let worker = Rc::clone(&worker);
+        tokio::task::spawn_local(async move {
+            listener::run(listener, Rc::clone(&worker)).await;
+            worker.listening.set(worker.listening.get() - 1);
+            worker.stirred.notify_waiters();
+        });
+    }
+    tokio::task::spawn_local(keep_time(Rc::clone(&worker)));
+    tokio::task::spawn_local(read_inbox(Rc::clone(&worker), published, notes));
+    worker.until_drained().await;
+    Ok(())
+}
+
+impl Worker {
+    /// Gives a connection a task of its own. A panic in it ends it alone.
+    pub(super) fn serve(self: &Rc<Self>, accepted: Accepted) {
+        if self.clock_stands.get() {
+            self.kit.wheel.turn();
+            self.stirred.notify_waiters();
+        }
+        self.open.set(self.open.get() + 1);
+        self.kit.counters.connections.add(1);
+        let open = Open(Rc::clone(self));
+        let kit = Rc::clone(&self.kit);
+        drop(tokio::task::spawn_local(async move {
+            let _open = open;
+            super::serve(accepted, kit).await;
+        }));
+    }
+
+    /// Until the worker is told to drain.
+    pub(super) async fn until_drain(&self) {
+        while !self.kit.wheel.is_draining() {
+            self.drain.notified().await;
+        }
+    }
+
+    async fn until_drained(&self) {
+        loop {
+            let stirred = self.stirred.notified();
+            if self.kit.wheel.is_draining() && self.open.get() == 0 && self.listening.get() == 0 {
+                return;
+            }
+            stirred.await;
+        }
+    }
+}
+
+/// Counts a connection for as long as its task lives, however it ends.
+struct Open(Rc<Worker>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.open.set(self.0.open.get() - 1);
+        if self.0.open.get() == 0 {
+            self.0.stirred.notify_waiters();
+        }
+    }
+}
+
+/// Turns the clock, as long as anybody looks at it: a worker without connections sleeps.
+async fn keep_time(worker: Rc<Worker>) {
+    let mut every = tokio::time::interval(TICK);
+    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut turns = 0u32;
+    loop {
+        if worker.open.get() == 0 && worker.kit.upstreams.idle() == 0 {
+            worker.clock_stands.set(true);
+            worker.stirred.notified().await;
+            worker.clock_stands.set(false);
+            every.reset();
+        }
+        every.tick().await;
+        worker.kit.wheel.turn();
+        turns = turns.wrapping_add(1);
+        if turns.is_multiple_of(10) {
+            worker.kit.upstreams.sweep();
+        }
+    }
+}
+
+/// Takes what the control thread sends.
+async fn read_inbox(
+    worker: Rc<Worker>,
+    mut published: mpsc::UnboundedReceiver<Published>,
+    mut notes: mpsc::UnboundedReceiver<Note>,
+) {
+    loop {
+        tokio::select! {
+            Some(published) = published.recv() => take_published(&worker.kit, published),
+            Some(Note::Drain) = notes.recv() => {
+                worker.kit.wheel.drain();
+                worker.drain.notify_waiters();
+                worker.stirred.notify_waiters();
+            }
+            else => return,
+        }
+    }
+}
+
+/// Lets go of the old table, cuts what the change says must end, and acknowledges.
+fn take_published(kit: &Kit, published: Published) {
+    kit.refresh();
+    for change in published.changes.iter() {
+        match change {
+            SiteChange::Removed { old, drain } => {
+                kit.wheel.cut(|serving| (serving.version == old.version).then_some(*drain));
+            }
+            SiteChange::Edited { old, new } => {
+                if new.drain.edit.is_none() && !has_allow(old) && !has_allow(new) {
+                    continue;
+                }
+                kit.wheel.cut(|serving| {
+                    if serving.version != old.version {
+                        None
+                    } else if is_admitted(old, new, serving) {
+                        new.drain.edit
+                    } else {
+                        // DESIGN, "When a file counts": whatever `drain` says.
+                        Some(Duration::ZERO)
+                    }
+                });
+            }
+        }
+    }
+    published.acknowledge(kit.retired());
+}
+
+fn has_allow(site: &Site) -> bool {
+    site.allow.is_some() || site.paths.iter().any(|rule| rule.allow.is_some())
+}
+
+/// Whether the new version would admit the client where the old one did.
+fn is_admitted(old: &Site, new: &Site, serving: &Serving) -> bool {
+    let pattern = serving.rule.and_then(|rule| old.paths.get(rule as usize)).map(|rule| &rule.pattern);
+    let rule = new.paths.iter().find(|rule| Some(&rule.pattern) == pattern);
+    let allow = rule.and_then(|rule| rule.allow.as_ref()).or(new.allow.as_ref());
+    let client: IpAddr = serving.client;
+    allow.is_none_or(|allow| allow.admits(client))
+}

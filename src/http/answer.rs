@@ -1,0 +1,217 @@
+//! Our own responses: which failure gets which status, and in which words.
+
+use crate::http::h1::head::HeadRefusal;
+use crate::site::{Redirect, Respond};
+use crate::upstream::UpstreamError;
+
+/// The whole list of what onedoor answers by itself when it cannot do what was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    Malformed(&'static str),
+    NoHost,
+    BadHost,
+    AmbiguousPath,
+    TooManyConnectionOptions,
+    BadBody(&'static str),
+    NotAllowed,
+    NoPath,
+    MethodNotAllowed,
+    HeadTimeout,
+    BodyTimeout,
+    BodyTooLarge,
+    TargetTooLong,
+    Expectation,
+    NoSite,
+    HeadTooLarge,
+    CodingNotSupported,
+    BackendRefused,
+    BackendUnresolved,
+    BackendFailed,
+    BackendMalformed,
+    SiteGone,
+    BackendTimeout,
+    VersionNotSupported,
+    Loop,
+    Internal,
+}
+
+impl Answer {
+    /// Status, the code in `Onedoor-Reason`, and a sentence for a person.
+    pub(super) fn parts(self) -> (u16, &'static str, &'static str) {
+        match self {
+            Answer::Malformed(what) => (400, "malformed-request", what),
+            Answer::NoHost => (400, "no-host", "the request does not say which host it is for"),
+            Answer::BadHost => (400, "bad-host", "the Host of the request is not a hostname"),
+            Answer::AmbiguousPath => (400, "ambiguous-path", "the path has dot segments or a backslash"),
+            Answer::TooManyConnectionOptions => (400, "malformed-request", "Connection names too many fields"),
+            Answer::BadBody(what) => (400, "malformed-body", what),
+            Answer::NotAllowed => (403, "not-allowed", "this site does not serve your address"),
+            Answer::NoPath => (404, "no-path", "no part of this site answers for that path"),
+            Answer::MethodNotAllowed => (405, "method-not-allowed", "CONNECT and TRACE are not served"),
+            Answer::HeadTimeout => (408, "head-timeout", "the head of the request took too long"),
+            Answer::BodyTimeout => (408, "body-timeout", "the body of the request stopped coming"),
+            Answer::BodyTooLarge => (413, "body-too-large", "the body is larger than this site takes"),
+            Answer::TargetTooLong => (414, "target-too-long", "the request line is too long"),
+            Answer::Expectation => (417, "expectation", "only 100-continue can be expected"),
+            Answer::NoSite => (421, "no-site-for-host", "no site here answers for that host"),
+            Answer::HeadTooLarge => (431, "head-too-large", "the head of the request is too large"),
+            Answer::CodingNotSupported => (501, "coding-not-supported", "only the transfer coding chunked is taken"),
+            Answer::BackendRefused => (502, "backend-refused", "the app behind this site does not accept connections"),
+            Answer::BackendUnresolved => (502, "backend-unresolved", "the app behind this site has a name without an address"),
+            Answer::BackendFailed => (502, "backend-failed", "the app behind this site closed the connection without an answer"),
+            Answer::BackendMalformed => (502, "backend-malformed", "the app behind this site answered something that is not HTTP"),
+            Answer::SiteGone => (503, "site-gone", "this site was changed or removed while the request was open"),
+            Answer::BackendTimeout => (504, "backend-timeout", "the app behind this site took too long"),
+            Answer::VersionNotSupported => (505, "version-not-supported", "only HTTP/1.0 and HTTP/1.1 are spoken here"),
+            Answer::Loop => (508, "loop-detected", "the request has come through here before"),
+            Answer::Internal => (500, "internal-error", "something went wrong here"),
+        }
+    }
+
+    /// Writes the response. `detail` is for who may read why; `with_body` is false for HEAD.
+    pub(super) fn write(self, out: &mut Vec<u8>, date: &[u8], close: bool, with_body: bool, detail: Option<&str>) {
+        let (status, reason, sentence) = self.parts();
+        let mut body = format!("{status} {}: {sentence}.\n", phrase(status));
+        if let Some(detail) = detail {
+            body.push_str(&format!("\n{detail}\n"));
+        }
+        body.push_str(&format!("\nonedoor: {reason}\n"));
+        let mut extra = format!("Onedoor-Reason: {reason}\r\n");
+        match self {
+            Answer::MethodNotAllowed => extra.push_str("Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n"),
+            // A client that would ask again at once would find the same.
+            Answer::SiteGone => extra.push_str("Retry-After: 1\r\n"),
+            _ => {}
+        }
+        write(out, status, "text/plain; charset=utf-8", body.as_bytes(), &extra, date, close, with_body);
+    }
+}
+
+impl From<HeadRefusal> for Answer {
+    fn from(refusal: HeadRefusal) -> Answer {
+        match refusal {
+            HeadRefusal::Malformed(what) => Answer::Malformed(what),
+            HeadRefusal::Version => Answer::VersionNotSupported,
+            HeadRefusal::TargetTooLong => Answer::TargetTooLong,
+            HeadRefusal::TooLarge => Answer::HeadTooLarge,
+            HeadRefusal::CodingNotSupported => Answer::CodingNotSupported,
+            HeadRefusal::MethodNotAllowed => Answer::MethodNotAllowed,
+            HeadRefusal::NoHost => Answer::NoHost,
+            HeadRefusal::Expectation => Answer::Expectation,
+        }
+    }
+}
+
+impl From<&UpstreamError> for Answer {
+    fn from(error: &UpstreamError) -> Answer {
+        match error {
+            UpstreamError::Refused { .. } => Answer::BackendRefused,
+            UpstreamError::TimedOut { .. } => Answer::BackendTimeout,
+            UpstreamError::Unresolved { .. } => Answer::BackendUnresolved,
+        }
+    }
+}
+
+/// Writes what a site file's `respond` says.
+pub(super) fn write_respond(out: &mut Vec<u8>, respond: &Respond, edits: &[u8], date: &[u8], close: bool, with_body: bool) {
+    let extra = String::from_utf8_lossy(edits);
+    write(out, respond.status, &respond.content_type, &respond.body, &extra, date, close, with_body);
+}
+
+/// Writes a redirect to `location`.
+pub(super) fn write_redirect(
+    out: &mut Vec<u8>,
+    status: u16,
+    location: &str,
+    edits: &[u8],
+    date: &[u8],
+    close: bool,
+    with_body: bool,
+) {
+    let extra = format!("Location: {location}\r\n{}", String::from_utf8_lossy(edits));
+    let body = format!("{status} {}: {location}\n", phrase(status));
+    write(out, status, "text/plain; charset=utf-8", body.as_bytes(), &extra, date, close, with_body);
+}
+
+/// Writes the answer to OPTIONS that goes no further.
+pub(super) fn write_options(out: &mut Vec<u8>, allow: &str, date: &[u8], close: bool) {
+    write(out, 204, "", b"", &format!("Allow: {allow}\r\n"), date, close, false);
+}
+
+/// Where a redirect sends a request for this path and query.
+pub(super) fn location(redirect: &Redirect, path: &str, query: &str) -> String {
+    if redirect.keep_path {
+        format!("{}{path}{query}", redirect.location)
+    } else {
+        redirect.location.to_string()
+    }
+}
+
+#[expect(clippy::too_many_arguments, reason = "one place that writes a response; each argument is one part of it")]
+fn write(
+    out: &mut Vec<u8>,
+    status: u16,
+    content_type: &str,
+    body: &[u8],
+    extra: &str,
+    date: &[u8],
+    close: bool,
+    with_body: bool,
+) {
+    let mut head = format!("HTTP/1.1 {status} {}\r\n", phrase(status));
+    // RFC 9110 8.6: neither may say a length.
+    let bodiless = status == 204 || status == 304;
+    if !bodiless {
+        head.push_str(&format!("Content-Type: {content_type}\r\nContent-Length: {}\r\n", body.len()));
+    }
+    head.push_str(extra);
+    head.push_str("Date: ");
+    out.extend_from_slice(head.as_bytes());
+    out.extend_from_slice(date);
+    out.extend_from_slice(if close { b"\r\nConnection: close\r\n\r\n" } else { b"\r\n\r\n" });
+    if with_body && !bodiless {
+        out.extend_from_slice(body);
+    }
+}
+
+/// The reason phrase of RFC 9110 15, or a neutral one.
+fn phrase(status: u16) -> &'static str {
+    match status {
+        200 => "OK",
+        201 => "Created",
+        202 => "Accepted",
+        204 => "No Content",
+        301 => "Moved Permanently",
+        302 => "Found",
+        303 => "See Other",
+        304 => "Not Modified",
+        307 => "Temporary Redirect",
+        308 => "Permanent Redirect",
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        408 => "Request Timeout",
+        410 => "Gone",
+        413 => "Content Too Large",
+        414 => "URI Too Long",
+        417 => "Expectation Failed",
+        418 => "I'm a teapot",
+        421 => "Misdirected Request",
+        429 => "Too Many Requests",
+        431 => "Request Header Fields Too Large",
+        451 => "Unavailable For Legal Reasons",
+        500 => "Internal Server Error",
+        501 => "Not Implemented",
+        502 => "Bad Gateway",
+        503 => "Service Unavailable",
+        504 => "Gateway Timeout",
+        505 => "HTTP Version Not Supported",
+        508 => "Loop Detected",
+        200..=299 => "Success",
+        300..=399 => "Redirect",
+        400..=499 => "Client Error",
+        _ => "Server Error",
+    }
+}

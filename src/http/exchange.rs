@@ -1,0 +1,94 @@
+//! Which part of which site answers a request, and whether it may: decided once, before anything is sent.
+
+use super::answer::Answer;
+use super::field::{Kind, list_members};
+use super::h1::head::{Framing, RequestHead};
+use super::kit::{Client, Kit};
+use super::known_host::KnownHost;
+use crate::site::{Action, Backends, PathRefusal, Redirect, Respond, Site};
+
+/// What happens to a request.
+#[derive(Debug)]
+pub(super) enum Decision<'s> {
+    /// To the backends of the path rule `rule`, or of the site.
+    Forward {
+        strip: usize,
+        rule: Option<usize>,
+    },
+    Redirect(&'s Redirect),
+    /// A name of `redirect_from`: to the first host, with path and query.
+    RedirectToFirst,
+    Respond(&'s Respond),
+    /// OPTIONS that may go no further (RFC 9110 7.6.2).
+    LastStop,
+    Refuse(Answer),
+}
+
+/// Decides over one request for `known`, which has a site.
+pub(super) fn decide<'s>(
+    head: &RequestHead<'_>,
+    known: &KnownHost,
+    site: &'s Site,
+    client: &Client,
+    kit: &Kit,
+) -> Decision<'s> {
+    let path = head.target.path();
+    let place = match site.place(path.as_bytes()) {
+        Ok(place) => place,
+        Err(PathRefusal::NoPath) => return Decision::Refuse(Answer::NoPath),
+        Err(PathRefusal::Ambiguous) => return Decision::Refuse(Answer::AmbiguousPath),
+    };
+    if place.allow.is_some_and(|allow| !allow.admits(client.address.ip())) {
+        return Decision::Refuse(Answer::NotAllowed);
+    }
+    if is_loop(head, kit) {
+        return Decision::Refuse(Answer::Loop);
+    }
+    if site.has_redirects() && known.name().is_some_and(|name| site.redirects(&name)) {
+        return Decision::RedirectToFirst;
+    }
+    if let (Framing::Length(length), Some(limit)) = (head.framing, site.limits.body_bytes)
+        && length > limit
+    {
+        return Decision::Refuse(Answer::BodyTooLarge);
+    }
+    match place.action {
+        Action::Proxy(_) => {
+            if head.method == "OPTIONS" && head.fields.of(Kind::MaxForwards).any(|value| value == b"0") {
+                return Decision::LastStop;
+            }
+            Decision::Forward { strip: place.strip, rule: place.rule }
+        }
+        Action::Redirect(redirect) => Decision::Redirect(redirect),
+        Action::Respond(respond) => Decision::Respond(respond),
+    }
+}
+
+/// The backends that [`Decision::Forward`] means.
+pub(super) fn backends(site: &Site, rule: Option<usize>) -> Option<&Backends> {
+    let of_rule = rule.and_then(|rule| site.paths.get(rule)).and_then(|rule| rule.action.as_ref());
+    match of_rule.or(site.action.as_ref())? {
+        Action::Proxy(backends) => Some(backends),
+        Action::Redirect(_) | Action::Respond(_) => None,
+    }
+}
+
+/// Whether our own pseudonym is in Via already: the request has come through here (RFC 9110 7.6.3).
+fn is_loop(head: &RequestHead<'_>, kit: &Kit) -> bool {
+    let ours = kit.shared.via.as_bytes();
+    head.fields.of(Kind::Via).flat_map(list_members).any(|member| {
+        let mut words = member.split(|&byte| byte == b' ' || byte == b'\t').filter(|word| !word.is_empty());
+        words.next().is_some() && words.next() == Some(ours)
+    })
+}
+
+/// Whether who asks may be told why a backend failed: it is of this machine and nobody has passed it on.
+pub(super) fn may_be_told_why(head: &RequestHead<'_>, known: &KnownHost) -> bool {
+    known.is_local
+        && !head.fields.kinds.iter().any(|kind| {
+            matches!(
+                kind,
+                Kind::Via | Kind::ForwardedFor | Kind::ForwardedHost | Kind::ForwardedProto | Kind::ForwardedPort | Kind::Identity
+            )
+        })
+}

@@ -1,0 +1,302 @@
+//! A head rewritten for the next hop: what it gets is written anew from what was understood.
+//!
+//! Fields that stay are copied in runs: as long as one line after the other stands there as we would write it,
+//! all of them are one copy.
+
+use std::ops::Range;
+
+use super::field::{Fields, Kind, list_members, same};
+use super::h1::head::{Framing, RequestHead, ResponseHead};
+use crate::site::{HeaderEdit, Site};
+
+/// Fields that Connection may name. More than this is work without a reason (CASES hb-commas).
+const MOST_NAMED: usize = 16;
+
+/// What is said to a backend that the client did not say.
+#[derive(Debug)]
+pub(super) struct Onward<'a> {
+    pub(super) site: &'a Site,
+    pub(super) host: &'a [u8],
+    /// Bytes of the path to take away.
+    pub(super) strip: usize,
+    pub(super) forwarded: Forwarded<'a>,
+    pub(super) request_id: [u8; 32],
+    /// Our name in Via; `None`: the site does not want one.
+    pub(super) via: Option<&'a str>,
+}
+
+/// What becomes of the fields that say who asked.
+#[derive(Debug)]
+pub(super) enum Forwarded<'a> {
+    /// The client's own are gone, these are written.
+    Set(&'a [u8]),
+    /// A trusted proxy's stay, and its address is added.
+    Added { client: std::net::IpAddr, ours: &'a [u8] },
+}
+
+/// More than [`MOST_NAMED`] fields are named in Connection.
+#[derive(Debug)]
+pub(super) struct TooManyNamed;
+
+/// Writes the head a backend gets. Returns where in `out` the value of Host stands.
+///
+/// # Errors
+/// [`TooManyNamed`]; `out` is then of no use.
+pub(super) fn request_head(
+    out: &mut Vec<u8>,
+    raw: &[u8],
+    head: &RequestHead<'_>,
+    onward: &Onward<'_>,
+) -> Result<Range<usize>, TooManyNamed> {
+    let (prefix, path) = head.target.path().split_at(onward.strip);
+    put(out, &[head.method.as_bytes(), b" "]);
+    if !path.starts_with('/') && path != "*" {
+        out.push(b'/');
+    }
+    put(out, &[path.as_bytes(), head.target.query.as_bytes(), b" HTTP/1.1\r\nHost: "]);
+    let host = out.len()..out.len() + onward.host.len();
+    put(out, &[onward.host, b"\r\n"]);
+
+    let named = named_in_connection(&head.fields)?;
+    let edits = &onward.site.headers.request;
+    let trusted = matches!(onward.forwarded, Forwarded::Added { .. });
+    copy_fields(out, raw, &head.fields, |name, kind| {
+        let stays = match kind {
+            Kind::Other | Kind::Via | Kind::Date | Kind::WwwAuthenticate | Kind::OnedoorReason => true,
+            Kind::Identity
+            | Kind::ForwardedProto
+            | Kind::ForwardedHost
+            | Kind::ForwardedPort
+            | Kind::RealIp
+            | Kind::RequestId => trusted,
+            // RFC 9110 7.6.2: only OPTIONS and TRACE count down; others ignore it.
+            Kind::MaxForwards => head.method != "OPTIONS",
+            _ => false,
+        };
+        stays && !named.contains(name) && !replaces(edits, name)
+    });
+    match head.framing {
+        Framing::Length(length) => put_number(out, b"Content-Length: ", length),
+        Framing::Chunked => put(out, &[b"Transfer-Encoding: chunked\r\n"]),
+        Framing::None | Framing::Close => {}
+    }
+    if head.expects_continue {
+        put(out, &[b"Expect: 100-continue\r\n"]);
+    }
+    if let Some(token) = head.upgrade {
+        put(out, &[b"Connection: Upgrade\r\nUpgrade: ", token, b"\r\n"]);
+    }
+    if head.method == "OPTIONS"
+        && let Some(hops) = head.fields.of(Kind::MaxForwards).next().and_then(number)
+    {
+        put_number(out, b"Max-Forwards: ", hops.saturating_sub(1));
+    }
+    match onward.forwarded {
+        Forwarded::Set(fields) => put(out, &[fields]),
+        Forwarded::Added { client, ours } => add_forwarded(out, &head.fields, client, ours),
+    }
+    if !(trusted && head.fields.of(Kind::RequestId).next().is_some()) {
+        put(out, &[b"X-Request-Id: ", &onward.request_id, b"\r\n"]);
+    }
+    if onward.strip > 0 {
+        put(out, &[b"X-Forwarded-Prefix: ", prefix.as_bytes(), b"\r\n"]);
+    }
+    if let Some(via) = onward.via {
+        put(out, &[b"Via: 1.1 ", via.as_bytes(), b"\r\n"]);
+    }
+    write_edits(out, edits);
+    put(out, &[b"\r\n"]);
+    Ok(host)
+}
+
+/// How a response is passed on.
+#[derive(Debug)]
+pub(super) struct Back<'a> {
+    pub(super) site: &'a Site,
+    /// How the client is told where the body ends.
+    pub(super) framing: Framing,
+    pub(super) close: bool,
+    pub(super) date: &'a [u8],
+    /// The request was HEAD.
+    pub(super) to_head: bool,
+}
+
+/// Writes the head a client gets.
+pub(super) fn response_head(out: &mut Vec<u8>, raw: &[u8], head: &ResponseHead<'_>, back: &Back<'_>) {
+    put_number_inline(out, b"HTTP/1.1 ", u64::from(head.status));
+    put(out, &[b" ", head.reason.as_bytes(), b"\r\n"]);
+    // The fields that Connection names are those of this hop (CASES R-17); a backend that names too many is
+    // taken at its word for none of the rest.
+    let named = named_in_connection(&head.fields).unwrap_or_default();
+    let edits = &back.site.headers.response;
+    copy_fields(out, raw, &head.fields, |name, kind| {
+        let stays = !matches!(
+            kind,
+            Kind::ContentLength
+                | Kind::TransferEncoding
+                | Kind::Connection
+                | Kind::KeepAlive
+                | Kind::Upgrade
+                | Kind::Hop
+                | Kind::Barred
+                | Kind::OnedoorReason
+        );
+        stays && !named.contains(name) && !replaces(edits, name)
+    });
+    match back.framing {
+        Framing::Length(length) => put_number(out, b"Content-Length: ", length),
+        Framing::Chunked => put(out, &[b"Transfer-Encoding: chunked\r\n"]),
+        // RFC 9110 8.6: what a GET would have got; not for 204 and 1xx.
+        Framing::None if back.to_head || head.status == 304 => {
+            if let Some(length) = head.length {
+                put_number(out, b"Content-Length: ", length);
+            }
+        }
+        Framing::None | Framing::Close => {}
+    }
+    if !head.fields.kinds.contains(&Kind::Date) && head.status >= 200 {
+        put(out, &[b"Date: ", back.date, b"\r\n"]);
+    }
+    match (head.status, head.upgrade) {
+        (101, Some(token)) => put(out, &[b"Connection: Upgrade\r\nUpgrade: ", token, b"\r\n"]),
+        // RFC 9110 15.5.22: says what to upgrade to.
+        (426, Some(token)) if !back.close && !token.is_empty() => {
+            put(out, &[b"Connection: Upgrade\r\nUpgrade: ", token, b"\r\n"]);
+        }
+        _ if back.close => put(out, &[b"Connection: close\r\n"]),
+        _ => {}
+    }
+    if head.status >= 200 {
+        write_edits(out, edits);
+    }
+    put(out, &[b"\r\n"]);
+}
+
+/// The operator's `set` and `add`, as field lines.
+pub(super) fn write_edits(out: &mut Vec<u8>, edits: &[HeaderEdit]) {
+    for edit in edits {
+        match edit {
+            HeaderEdit::Set { name, value } | HeaderEdit::Add { name, value } => {
+                put(out, &[name.as_bytes(), b": ", value, b"\r\n"]);
+            }
+            HeaderEdit::Remove { .. } => {}
+        }
+    }
+}
+
+/// Whether a field of a trailer section may be passed on: none that a backend could take for one of the head's
+/// (RFC 9110 6.5.1; CASES F-08).
+pub(super) fn may_trail(name: &[u8]) -> bool {
+    matches!(Kind::of(name), Kind::Other)
+        && ![&b"authorization"[..], b"cookie", b"set-cookie", b"content-type", b"content-encoding", b"content-range", b"trailer"]
+            .iter()
+            .any(|barred| same(name, barred))
+}
+
+fn replaces(edits: &[HeaderEdit], name: &[u8]) -> bool {
+    edits.iter().any(|edit| !matches!(edit, HeaderEdit::Add { .. }) && same(edit.name().as_bytes(), name))
+}
+
+/// The fields that Connection names, but for the options that are no fields.
+#[derive(Default)]
+struct Named<'a> {
+    names: [&'a [u8]; MOST_NAMED],
+    count: usize,
+}
+
+impl Named<'_> {
+    fn contains(&self, name: &[u8]) -> bool {
+        self.names[..self.count].iter().any(|named| same(named, name))
+    }
+}
+
+fn named_in_connection<'a>(fields: &Fields<'a>) -> Result<Named<'a>, TooManyNamed> {
+    let mut named = Named::default();
+    if !fields.kinds.contains(&Kind::Connection) {
+        return Ok(named);
+    }
+    for option in fields.of(Kind::Connection).flat_map(list_members) {
+        if [&b"close"[..], b"keep-alive", b"upgrade"].iter().any(|plain| same(option, plain)) {
+            continue;
+        }
+        *named.names.get_mut(named.count).ok_or(TooManyNamed)? = option;
+        named.count += 1;
+    }
+    Ok(named)
+}
+
+/// Copies the fields for which `stays`. `raw` is what they were read from.
+fn copy_fields(out: &mut Vec<u8>, raw: &[u8], fields: &Fields<'_>, stays: impl Fn(&[u8], Kind) -> bool) {
+    let base = raw.as_ptr() as usize;
+    // Offsets of a run of lines that stand in `raw` as we would write them.
+    let mut run = 0..0;
+    for (header, kind) in fields.iter() {
+        let name = header.name.as_bytes();
+        if !stays(name, kind) {
+            continue;
+        }
+        let name_at = name.as_ptr() as usize - base;
+        let value_at = header.value.as_ptr() as usize - base;
+        let end = value_at + header.value.len();
+        let is_plain = value_at == name_at + name.len() + 2
+            && raw.get(value_at - 2..value_at) == Some(b": ")
+            && raw.get(end..end + 2) == Some(b"\r\n");
+        if is_plain && run.end == name_at {
+            run.end = end + 2;
+            continue;
+        }
+        put(out, &[&raw[run.clone()]]);
+        if is_plain {
+            run = name_at..end + 2;
+        } else {
+            run = 0..0;
+            put(out, &[name, b": ", header.value, b"\r\n"]);
+        }
+    }
+    put(out, &[&raw[run]]);
+}
+
+/// What a trusted proxy said about who asked stays, with its own address added (RFC 7239 has the same order).
+fn add_forwarded(out: &mut Vec<u8>, fields: &Fields<'_>, client: std::net::IpAddr, ours: &[u8]) {
+    put(out, &[b"X-Forwarded-For: "]);
+    for value in fields.of(Kind::ForwardedFor).filter(|value| !value.is_empty()) {
+        put(out, &[value, b", "]);
+    }
+    put(out, &[client.to_string().as_bytes(), b"\r\n"]);
+    for line in ours.split_inclusive(|&byte| byte == b'\n') {
+        let name = line.split(|&byte| byte == b':').next().unwrap_or_default();
+        let kind = Kind::of(name);
+        if kind != Kind::ForwardedFor && fields.of(kind).next().is_none() {
+            put(out, &[line]);
+        }
+    }
+}
+
+fn number(value: &[u8]) -> Option<u64> {
+    std::str::from_utf8(value).ok()?.parse().ok()
+}
+
+fn put(out: &mut Vec<u8>, parts: &[&[u8]]) {
+    for part in parts {
+        out.extend_from_slice(part);
+    }
+}
+
+fn put_number(out: &mut Vec<u8>, name: &[u8], number: u64) {
+    put_number_inline(out, name, number);
+    put(out, &[b"\r\n"]);
+}
+
+fn put_number_inline(out: &mut Vec<u8>, before: &[u8], mut number: u64) {
+    let mut digits = [0; 20];
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    put(out, &[before, &digits[at..]]);
+}

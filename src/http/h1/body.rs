@@ -1,0 +1,311 @@
+//! A body on its way from one connection to another: framing taken off, checked, and written anew.
+//!
+//! Holds a block only for bytes that the other side does not take. Nothing is buffered beyond that.
+
+use std::task::{Context, Poll};
+
+use super::chunk::ChunkDecoder;
+use super::head::{Framing, HeadLimits, HeadRefusal, Parsed, trailers};
+use crate::block::Block;
+use crate::http::forward::may_trail;
+use crate::limits::MOST_FIELDS;
+use crate::stream::Stream;
+
+/// Bytes a body may move before the other tasks of the worker get their turn: long polls make tails.
+const TURN_BYTES: usize = 256 << 10;
+
+/// One body, from one stream to another.
+#[derive(Debug)]
+pub(super) struct Body {
+    source: Source,
+    /// Whether it is written in chunks.
+    chunked: bool,
+    /// Read, framed anew, and not yet taken by the other side.
+    pending: Option<Block>,
+    /// What follows `pending`: the end of a chunked body.
+    ending: Vec<u8>,
+    /// What came behind the end of the body.
+    surplus: Option<Block>,
+    /// Bytes taken by the other side, with framing.
+    pub(super) moved: u64,
+    /// Payload bytes read.
+    read: u64,
+    limit: u64,
+    limits: HeadLimits,
+}
+
+/// Where the body stands.
+#[derive(Debug)]
+enum Source {
+    Length(u64),
+    Chunked(ChunkDecoder),
+    /// The last chunk has come; collects the trailer section.
+    Trailers(Vec<u8>),
+    Close,
+    Ended,
+}
+
+/// Why a body does not reach its end.
+#[derive(Debug)]
+pub(super) enum BodyError {
+    /// The side it comes from ended or broke off in its middle.
+    SourceGone,
+    /// What came is not a body.
+    Malformed(&'static str),
+    TooLarge,
+    /// The side it goes to takes no more.
+    TargetGone,
+}
+
+impl Body {
+    /// A body framed as `framing` says, to be written in chunks if `chunked`. At most `limit` bytes of payload.
+    pub(super) fn new(framing: Framing, chunked: bool, limit: Option<u64>, limits: HeadLimits) -> Body {
+        let source = match framing {
+            Framing::None | Framing::Length(0) => Source::Ended,
+            Framing::Length(length) => Source::Length(length),
+            Framing::Chunked => Source::Chunked(ChunkDecoder::default()),
+            Framing::Close => Source::Close,
+        };
+        Body {
+            source,
+            chunked,
+            pending: None,
+            ending: Vec::new(),
+            surplus: None,
+            moved: 0,
+            read: 0,
+            limit: limit.unwrap_or(u64::MAX),
+            limits,
+        }
+    }
+
+    /// Whether all of it has been taken by the other side.
+    pub(super) fn is_done(&self) -> bool {
+        matches!(self.source, Source::Ended) && self.pending.is_none() && self.ending.is_empty()
+    }
+
+    /// Whether the other side has what there is, so that waiting means waiting for the source.
+    pub(super) fn waits_for_source(&self) -> bool {
+        self.pending.is_none() && !self.is_done()
+    }
+
+    /// What came behind the end of the body.
+    pub(super) fn take_surplus(&mut self) -> Option<Block> {
+        self.surplus.take()
+    }
+
+    /// Moves what can be moved. Ready when all is done.
+    ///
+    /// # Errors
+    /// [`BodyError`]; what was not moved is lost.
+    pub(super) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut Stream,
+        to: &mut Stream,
+    ) -> Poll<Result<(), BodyError>> {
+        let mut turn = 0;
+        loop {
+            if let Some(block) = &mut self.pending {
+                while !block.is_empty() {
+                    match to.poll_put(cx, block.filled()) {
+                        Poll::Pending => return Poll::Pending,
+                        Poll::Ready(Ok(count)) => {
+                            block.consume(count);
+                            self.moved += count as u64;
+                            turn += count;
+                        }
+                        Poll::Ready(Err(_)) => return Poll::Ready(Err(BodyError::TargetGone)),
+                    }
+                }
+            }
+            if !self.ending.is_empty() {
+                let mut block = self.pending.take().unwrap_or_else(Block::lend);
+                block.clear();
+                if block.append(&self.ending) {
+                    self.ending.clear();
+                } else {
+                    let rest = self.ending.split_off(block.room());
+                    let fits = block.append(&self.ending);
+                    debug_assert!(fits, "split to fit");
+                    self.ending = rest;
+                }
+                self.pending = Some(block);
+                continue;
+            }
+            if matches!(self.source, Source::Ended) {
+                self.pending = None;
+                return Poll::Ready(Ok(()));
+            }
+            if turn >= TURN_BYTES {
+                self.pending = None;
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            let mut block = self.pending.take().unwrap_or_else(Block::lend);
+            match block.poll_fill(cx, from) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(0)) => self.source_ended()?,
+                Poll::Ready(Ok(_)) => self.take(block)?,
+                Poll::Ready(Err(_)) => return Poll::Ready(Err(BodyError::SourceGone)),
+            }
+        }
+    }
+
+    /// Takes bytes that were read from the source already, for the next [`Body::poll`] to move.
+    ///
+    /// # Errors
+    /// `Malformed`, `TooLarge`.
+    pub(super) fn take(&mut self, mut block: Block) -> Result<(), BodyError> {
+        debug_assert!(self.pending.is_none(), "what is pending goes first");
+        match &mut self.source {
+            Source::Ended => self.surplus = (!block.is_empty()).then_some(block),
+            Source::Close => {
+                self.read += block.len() as u64;
+                self.frame(block);
+            }
+            Source::Length(left) => {
+                let count = (block.len() as u64).min(*left);
+                *left -= count;
+                if *left == 0 {
+                    self.source = Source::Ended;
+                }
+                self.surplus = block.split_off(count as usize);
+                self.read += count;
+                self.frame(block);
+            }
+            Source::Chunked(decoder) => {
+                let decoded = decoder.decode(block.filled_mut()).map_err(|bad| BodyError::Malformed(bad.0))?;
+                let ends_plainly = decoded.last && &block.filled()[decoded.consumed..] == b"\r\n";
+                let behind = if ends_plainly { None } else { block.split_off(decoded.consumed) };
+                block.truncate(decoded.payload.end);
+                block.consume(decoded.payload.start);
+                self.read += decoded.payload.len() as u64;
+                if decoded.last {
+                    self.source = Source::Trailers(Vec::new());
+                }
+                self.frame(block);
+                if let Some(behind) = behind {
+                    self.take_trailers(behind)?;
+                } else if ends_plainly {
+                    // No trailers and nothing behind: the usual end.
+                    self.source = Source::Ended;
+                    self.end(&[]);
+                }
+            }
+            Source::Trailers(_) => self.take_trailers(block)?,
+        }
+        if self.read > self.limit {
+            return Err(BodyError::TooLarge);
+        }
+        Ok(())
+    }
+
+    /// Puts `head` in front of what is pending, so that both leave in one write. Nothing has been moved yet.
+    pub(super) fn put_in_front(&mut self, head: &[u8]) -> Result<(), Block> {
+        let mut block = self.pending.take().unwrap_or_else(Block::lend);
+        let fits = block.prepend(head);
+        if fits {
+            self.pending = Some(block);
+            return Ok(());
+        }
+        Err(block)
+    }
+
+    /// Takes back what [`Body::put_in_front`] had no room for.
+    pub(super) fn put_back(&mut self, block: Block) {
+        self.pending = (!block.is_empty()).then_some(block);
+    }
+
+    /// Moves what waits to be written into `out`, if it is at most `most` bytes: a small body leaves together with
+    /// its head, and is still there for a second try.
+    pub(super) fn join(&mut self, out: &mut Vec<u8>, most: usize) {
+        let waiting = self.pending.as_ref().map_or(0, Block::len) + self.ending.len();
+        if waiting == 0 || waiting > most {
+            return;
+        }
+        if let Some(block) = self.pending.take() {
+            out.extend_from_slice(block.filled());
+        }
+        out.append(&mut self.ending);
+    }
+
+    fn take_trailers(&mut self, mut block: Block) -> Result<(), BodyError> {
+        let Source::Trailers(collected) = &mut self.source else { return Ok(()) };
+        let before = collected.len();
+        collected.extend_from_slice(block.filled());
+        let collected = std::mem::take(collected);
+        let mut room = [httparse::EMPTY_HEADER; MOST_FIELDS];
+        match trailers(&collected, &self.limits, &mut room) {
+            Ok(Parsed::Complete((fields, end))) => {
+                let mut kept = Vec::new();
+                for field in fields.iter().filter(|field| may_trail(field.name.as_bytes())) {
+                    for part in [field.name.as_bytes(), b": ", field.value, b"\r\n"] {
+                        kept.extend_from_slice(part);
+                    }
+                }
+                self.surplus = block.split_off(end - before);
+                self.source = Source::Ended;
+                self.end(&kept);
+                Ok(())
+            }
+            Ok(Parsed::NeedMore) => {
+                self.source = Source::Trailers(collected);
+                Ok(())
+            }
+            Err(HeadRefusal::TooLarge) => Err(BodyError::Malformed("the trailers are too large")),
+            Err(_) => Err(BodyError::Malformed("the trailers are not fields")),
+        }
+    }
+
+    fn source_ended(&mut self) -> Result<(), BodyError> {
+        if !matches!(self.source, Source::Close) {
+            return Err(BodyError::SourceGone);
+        }
+        self.source = Source::Ended;
+        self.end(&[]);
+        Ok(())
+    }
+
+    /// Writes the end that chunks need.
+    fn end(&mut self, trailers: &[u8]) {
+        if !self.chunked {
+            return;
+        }
+        if trailers.is_empty() && self.pending.as_mut().is_some_and(|block| block.append(b"0\r\n\r\n")) {
+            return;
+        }
+        self.ending.extend_from_slice(b"0\r\n");
+        self.ending.extend_from_slice(trailers);
+        self.ending.extend_from_slice(b"\r\n");
+    }
+
+    /// Makes payload ready to be written.
+    fn frame(&mut self, mut block: Block) {
+        if block.is_empty() {
+            return;
+        }
+        if self.chunked {
+            let mut line = [0; 18];
+            let fits = block.prepend(size_line(block.len(), &mut line)) && block.append(b"\r\n");
+            debug_assert!(fits, "a block has room for a chunk's framing");
+        }
+        self.pending = Some(block);
+    }
+}
+
+/// `size` in hex, and a line end.
+fn size_line(size: usize, line: &mut [u8; 18]) -> &[u8] {
+    line[16] = b'\r';
+    line[17] = b'\n';
+    let mut at = 16;
+    let mut rest = size;
+    loop {
+        at -= 1;
+        line[at] = b"0123456789abcdef"[rest & 15];
+        rest >>= 4;
+        if rest == 0 {
+            return &line[at..];
+        }
+    }
+}

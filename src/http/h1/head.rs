@@ -1,0 +1,859 @@
+//! The head of a request or response, read so strictly that every question about it has one answer.
+//!
+//! httparse finds the lines; what it lets through and two parsers could read differently is refused here: a
+//! bare LF, a second Host, a length that is not plain digits, a coding that is not exactly `chunked`. Bytes in,
+//! value out; knows nothing of sites and sockets. RFC 9112 unless another is named.
+
+use std::mem::MaybeUninit;
+
+use memchr::{memchr, memchr_iter, memmem};
+
+use crate::http::field::{Fields, Kind, list_members, same};
+use crate::limits::MOST_FIELDS;
+
+/// What a parser says when it has not refused.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Parsed<T> {
+    Complete(T),
+    NeedMore,
+}
+
+/// Bounds for one head.
+#[derive(Clone, Copy, Debug)]
+pub struct HeadLimits {
+    /// The request line, without its line end.
+    pub line_bytes: usize,
+    /// A name and its value.
+    pub field_bytes: usize,
+    pub fields: usize,
+    /// All of it, with the empty line.
+    pub head_bytes: usize,
+}
+
+/// Room for the fields of one head while it is looked at.
+#[derive(Debug)]
+pub struct Room<'a> {
+    headers: [MaybeUninit<httparse::Header<'a>>; MOST_FIELDS],
+    kinds: [Kind; MOST_FIELDS],
+}
+
+impl Room<'_> {
+    pub fn new() -> Self {
+        Room {
+            headers: [const { MaybeUninit::uninit() }; MOST_FIELDS],
+            kinds: [Kind::Other; MOST_FIELDS],
+        }
+    }
+}
+
+impl Default for Room<'_> {
+    fn default() -> Self {
+        Room::new()
+    }
+}
+
+/// HTTP/1.0 or HTTP/1.1. Others are refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Version {
+    Http10,
+    Http11,
+}
+
+/// How a body's end is known (section 6.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Framing {
+    None,
+    Length(u64),
+    Chunked,
+    /// Until the connection ends; responses only.
+    Close,
+}
+
+/// A request head with one answer to every question.
+#[derive(Debug)]
+pub struct RequestHead<'a> {
+    pub method: &'a str,
+    /// What the next hop is asked for: path and query, or `*`. Empty path already `/`.
+    pub target: Target<'a>,
+    /// The one name this request is for: the authority of an absolute target, else the Host field; not yet
+    /// looked at. `None`: HTTP/1.0 without Host.
+    pub authority: Option<&'a [u8]>,
+    pub version: Version,
+    pub framing: Framing,
+    /// Whether the connection may carry another request after this one.
+    pub keep_alive: bool,
+    /// The one token this request asks to upgrade to, where asking for it is allowed (RFC 9110 7.8, CASES W-02 to W-05).
+    pub upgrade: Option<&'a [u8]>,
+    /// Whether the client waits for 100 before it sends the body.
+    pub expects_continue: bool,
+    pub fields: Fields<'a>,
+    /// Length of the head in the bytes it was read from.
+    pub bytes: usize,
+}
+
+/// The target of a request (section 3.2), CONNECT's excepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Target<'a> {
+    /// Begins with `/`, or is `*`, or is empty: an absolute target without a path, which means `/`.
+    pub path: &'a str,
+    /// With the `?`, or empty.
+    pub query: &'a str,
+}
+
+impl<'a> Target<'a> {
+    pub fn path(&self) -> &'a str {
+        if self.path.is_empty() { "/" } else { self.path }
+    }
+}
+
+/// A response head with one answer to every question.
+#[derive(Debug)]
+pub struct ResponseHead<'a> {
+    /// 100 to 999.
+    pub status: u16,
+    pub reason: &'a str,
+    pub framing: Framing,
+    /// What Content-Length says, also where no body follows.
+    pub length: Option<u64>,
+    /// Whether the upstream may carry another exchange after this one, as far as the head tells.
+    pub reusable: bool,
+    /// What a 101 or 426 says in Upgrade.
+    pub upgrade: Option<&'a [u8]>,
+    /// `timeout` of a Keep-Alive field, in seconds.
+    pub keep_alive_seconds: Option<u32>,
+    /// Whether a 401 begins an authentication of the connection (NTLM, Negotiate) instead of the request.
+    pub authenticates_connection: bool,
+    pub fields: Fields<'a>,
+    pub bytes: usize,
+}
+
+/// Why a head is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeadRefusal {
+    /// Not HTTP, or a character where it must not be.
+    Malformed(&'static str),
+    /// A well-formed version that is not spoken here: 505.
+    Version,
+    /// 414.
+    TargetTooLong,
+    /// 431.
+    TooLarge,
+    /// `chunked` together with another coding: 501.
+    CodingNotSupported,
+    /// CONNECT or TRACE: 405.
+    MethodNotAllowed,
+    /// HTTP/1.1 without Host: 400 (section 3.2).
+    NoHost,
+    /// An expectation other than 100-continue: 417 (RFC 9110 10.1.1).
+    Expectation,
+}
+
+/// Reads a request head from the start of `bytes`. Empty lines before it are skipped (section 2.2).
+///
+/// # Errors
+/// The first reason to refuse, in no promised order.
+pub fn request<'a>(
+    bytes: &'a [u8],
+    limits: &HeadLimits,
+    room: &'a mut Room<'a>,
+) -> Result<Parsed<RequestHead<'a>>, HeadRefusal> {
+    let (method, target, minor, headers, end) = {
+        let mut parsed = httparse::Request::new(&mut []);
+        let most = limits.fields.min(MOST_FIELDS);
+        match parsed.parse_with_uninit_headers(bytes, &mut room.headers[..most]) {
+            Ok(httparse::Status::Complete(end)) => {
+                match (parsed.method, parsed.path, parsed.version) {
+                    (Some(method), Some(target), Some(minor)) => {
+                        (method, target, minor, &*parsed.headers, end)
+                    }
+                    _ => return Err(HeadRefusal::Malformed("the request line is not complete")),
+                }
+            }
+            Ok(httparse::Status::Partial) => return unfinished(bytes, limits),
+            Err(error) => return Err(refused(error, bytes)),
+        }
+    };
+    let start = leading_lines(bytes);
+    let line_end = offset(bytes, target) + target.len() + " HTTP/1.x".len();
+    if line_end - start > limits.line_bytes {
+        return Err(HeadRefusal::TargetTooLong);
+    }
+    if end - start > limits.head_bytes {
+        return Err(HeadRefusal::TooLarge);
+    }
+    line_ends(&bytes[..end])?;
+    let version = if minor == 0 {
+        Version::Http10
+    } else {
+        Version::Http11
+    };
+    match method {
+        "CONNECT" | "TRACE" => return Err(HeadRefusal::MethodNotAllowed),
+        _ => {}
+    }
+
+    let mut seen = RequestFields::default();
+    for (header, kind) in headers.iter().zip(&mut room.kinds) {
+        if header.name.len() + header.value.len() > limits.field_bytes {
+            return Err(HeadRefusal::TooLarge);
+        }
+        *kind = Kind::of(header.name.as_bytes());
+        match *kind {
+            Kind::Other => {}
+            kind => seen.take(kind, header.value)?,
+        }
+    }
+    let fields = Fields {
+        headers,
+        kinds: &room.kinds[..headers.len()],
+    };
+
+    let (authority_in_target, target) = split_target(method, target)?;
+    let authority = match (authority_in_target, seen.host) {
+        // Section 3.2.2: the target's authority replaces Host, which must be there all the same.
+        (Some(authority), Some(_)) => Some(authority),
+        (Some(authority), None) if version == Version::Http10 => Some(authority),
+        (None, Some(host)) => Some(host),
+        (None, None) if version == Version::Http10 => None,
+        (_, None) => return Err(HeadRefusal::NoHost),
+    };
+
+    let framing = match (seen.coding, seen.length) {
+        // Section 6.1: a sender that knows chunked speaks 1.1; one that does not frames something else.
+        (Some(_), _) if version == Version::Http10 => {
+            return Err(HeadRefusal::Malformed(
+                "Transfer-Encoding in an HTTP/1.0 request",
+            ));
+        }
+        // Section 6.3: length and chunked together are how requests are smuggled. Refuse, never repair.
+        (Some(_), Some(_)) => {
+            return Err(HeadRefusal::Malformed(
+                "both Content-Length and Transfer-Encoding",
+            ));
+        }
+        (Some(coding), None) => coding.of_request()?,
+        (None, Some(length)) => Framing::Length(length),
+        (None, None) => Framing::None,
+    };
+    let has_body = !matches!(framing, Framing::None | Framing::Length(0));
+    let keep_alive = version == Version::Http11 && !seen.close;
+    // RFC 9110 7.8: from 1.0 it must be ignored; with a body the switch would come in its middle.
+    let upgrade = match seen.upgrade {
+        Some(token)
+            if seen.connection_upgrade
+                && version == Version::Http11
+                && framing == Framing::None =>
+        {
+            allowed_upgrade(token)
+        }
+        _ => None,
+    };
+    Ok(Parsed::Complete(RequestHead {
+        method,
+        target,
+        authority,
+        version,
+        framing,
+        keep_alive,
+        upgrade,
+        expects_continue: seen.expects_continue && has_body && version == Version::Http11,
+        fields,
+        bytes: end,
+    }))
+}
+
+/// Reads a response head from the start of `bytes`; `request_method` decides whether a body can follow.
+///
+/// # Errors
+/// The first reason to refuse; the exchange then ends with 502.
+pub fn response<'a>(
+    bytes: &'a [u8],
+    request_method: Method,
+    limits: &HeadLimits,
+    room: &'a mut Room<'a>,
+) -> Result<Parsed<ResponseHead<'a>>, HeadRefusal> {
+    let (status, reason, minor, headers, end) = {
+        let mut parsed = httparse::Response::new(&mut []);
+        let config = httparse::ParserConfig::default();
+        match config.parse_response_with_uninit_headers(&mut parsed, bytes, &mut room.headers) {
+            Ok(httparse::Status::Complete(end)) => match (parsed.code, parsed.version) {
+                (Some(status), Some(minor)) => (
+                    status,
+                    parsed.reason.unwrap_or(""),
+                    minor,
+                    &*parsed.headers,
+                    end,
+                ),
+                _ => return Err(HeadRefusal::Malformed("the status line is not complete")),
+            },
+            Ok(httparse::Status::Partial) if bytes.len() >= limits.head_bytes => {
+                return Err(HeadRefusal::TooLarge);
+            }
+            Ok(httparse::Status::Partial) => return Ok(Parsed::NeedMore),
+            Err(error) => return Err(refused(error, bytes)),
+        }
+    };
+    if end > limits.head_bytes {
+        return Err(HeadRefusal::TooLarge);
+    }
+    // httparse skips empty lines; a backend has no reason to send one.
+    if leading_lines(bytes) > 0 || status < 100 {
+        return Err(HeadRefusal::Malformed("the status line is not one"));
+    }
+    line_ends(&bytes[..end])?;
+
+    let mut seen = ResponseFields::default();
+    for (header, kind) in headers.iter().zip(&mut room.kinds) {
+        *kind = Kind::of(header.name.as_bytes());
+        match *kind {
+            Kind::Other => {}
+            kind => seen.take(kind, header.value)?,
+        }
+    }
+    let fields = Fields {
+        headers,
+        kinds: &room.kinds[..headers.len()],
+    };
+
+    let is_http11 = minor == 1;
+    let bodiless = request_method == Method::Head || status < 200 || status == 204 || status == 304;
+    let mut reusable = is_http11 && !seen.close;
+    let framing = match (seen.coding, seen.length) {
+        _ if bodiless => Framing::None,
+        (Some(_), _) if !is_http11 => {
+            return Err(HeadRefusal::Malformed(
+                "Transfer-Encoding in an HTTP/1.0 response",
+            ));
+        }
+        // CASES R-01: the coding decides, and the upstream is not trusted with another exchange.
+        (Some(Coding::Chunked), length) => {
+            reusable &= length.is_none();
+            Framing::Chunked
+        }
+        // Taking `chunked` off would leave a coding the client was not told of.
+        (Some(Coding::ChunkedLast), _) => return Err(HeadRefusal::CodingNotSupported),
+        // CASES R-03 would read to the end; what is then passed on would still be coded. Refuse.
+        (Some(Coding::Unknown), _) => return Err(HeadRefusal::CodingNotSupported),
+        (None, Some(length)) => Framing::Length(length),
+        (None, None) => Framing::Close,
+    };
+    reusable &= framing != Framing::Close;
+    Ok(Parsed::Complete(ResponseHead {
+        status,
+        reason,
+        framing,
+        length: seen.length,
+        reusable,
+        upgrade: seen.upgrade,
+        keep_alive_seconds: seen.keep_alive_seconds,
+        authenticates_connection: status == 401 && seen.authenticates_connection,
+        fields,
+        bytes: end,
+    }))
+}
+
+/// Reads a trailer section, field lines up to and with the empty line that ends it (section 7.1.2), and says how
+/// long it is.
+///
+/// # Errors
+/// As for the fields of a head.
+pub fn trailers<'a>(
+    bytes: &'a [u8],
+    limits: &HeadLimits,
+    room: &'a mut [httparse::Header<'a>],
+) -> Result<Parsed<(&'a [httparse::Header<'a>], usize)>, HeadRefusal> {
+    let most = limits.fields.min(room.len());
+    match httparse::parse_headers(bytes, &mut room[..most]) {
+        Ok(httparse::Status::Complete((end, headers))) => {
+            line_ends(&bytes[..end])?;
+            if headers
+                .iter()
+                .any(|header| header.name.len() + header.value.len() > limits.field_bytes)
+            {
+                return Err(HeadRefusal::TooLarge);
+            }
+            Ok(Parsed::Complete((headers, end)))
+        }
+        Ok(httparse::Status::Partial) if bytes.len() >= limits.head_bytes => {
+            Err(HeadRefusal::TooLarge)
+        }
+        Ok(httparse::Status::Partial) => Ok(Parsed::NeedMore),
+        Err(error) => Err(refused(error, bytes)),
+    }
+}
+
+/// What of a method the framing and the retry depend on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    Head,
+    /// GET, OPTIONS, PUT, DELETE (RFC 9110 9.2.2): may be sent a second time.
+    Idempotent,
+    Options,
+    Other,
+}
+
+impl Method {
+    pub fn of(method: &str) -> Method {
+        match method {
+            "HEAD" => Method::Head,
+            "GET" | "PUT" | "DELETE" => Method::Idempotent,
+            "OPTIONS" => Method::Options,
+            _ => Method::Other,
+        }
+    }
+
+    pub fn is_idempotent(self) -> bool {
+        self != Method::Other
+    }
+}
+
+/// What Transfer-Encoding says, over all its lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Coding {
+    /// Exactly one `chunked`.
+    Chunked,
+    /// Other codings, then `chunked` at the end.
+    ChunkedLast,
+    Unknown,
+}
+
+impl Coding {
+    fn of_request(self) -> Result<Framing, HeadRefusal> {
+        match self {
+            Coding::Chunked => Ok(Framing::Chunked),
+            Coding::ChunkedLast => Err(HeadRefusal::CodingNotSupported),
+            Coding::Unknown => Err(HeadRefusal::Malformed("Transfer-Encoding is not chunked")),
+        }
+    }
+
+    fn parse(value: &[u8]) -> Coding {
+        if same(value, b"chunked") {
+            return Coding::Chunked;
+        }
+        // Only plain known names count as codings; whatever is decorated is unknown.
+        let mut last = Coding::Unknown;
+        for member in value.split(|&byte| byte == b',') {
+            let member = member.trim_ascii();
+            last = if same(member, b"chunked") && last != Coding::ChunkedLast {
+                Coding::ChunkedLast
+            } else if [&b"gzip"[..], b"x-gzip", b"deflate", b"compress"]
+                .iter()
+                .any(|name| same(member, name))
+            {
+                Coding::Chunked // a known coding so far; only counts when `chunked` follows
+            } else {
+                return Coding::Unknown;
+            };
+        }
+        if last == Coding::ChunkedLast {
+            last
+        } else {
+            Coding::Unknown
+        }
+    }
+}
+
+#[derive(Default)]
+struct RequestFields<'a> {
+    host: Option<&'a [u8]>,
+    length: Option<u64>,
+    coding: Option<Coding>,
+    close: bool,
+    connection_upgrade: bool,
+    upgrade: Option<&'a [u8]>,
+    expects_continue: bool,
+}
+
+impl<'a> RequestFields<'a> {
+    fn take(&mut self, kind: Kind, value: &'a [u8]) -> Result<(), HeadRefusal> {
+        match kind {
+            Kind::Host => {
+                if self.host.replace(value).is_some() {
+                    return Err(HeadRefusal::Malformed("more than one Host"));
+                }
+            }
+            Kind::ContentLength => {
+                if self.length.replace(length(value)?).is_some() {
+                    return Err(HeadRefusal::Malformed("more than one Content-Length"));
+                }
+            }
+            Kind::TransferEncoding => {
+                let coding = Coding::parse(value);
+                self.coding = Some(match self.coding {
+                    None => coding,
+                    // Two lines are one list; with `chunked` not alone in it there is no request we take.
+                    Some(_) => Coding::Unknown,
+                });
+            }
+            Kind::Connection => {
+                for option in list_members(value) {
+                    self.close |= same(option, b"close");
+                    self.connection_upgrade |= same(option, b"upgrade");
+                }
+            }
+            Kind::Upgrade => {
+                // More than one line or member: which of them would be forwarded is a guess.
+                self.upgrade = Some(if self.upgrade.is_some() { b"" } else { value });
+            }
+            Kind::Expect => {
+                if !same(value, b"100-continue") {
+                    return Err(HeadRefusal::Expectation);
+                }
+                self.expects_continue = true;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+#[derive(Default)]
+struct ResponseFields<'a> {
+    length: Option<u64>,
+    coding: Option<Coding>,
+    close: bool,
+    upgrade: Option<&'a [u8]>,
+    keep_alive_seconds: Option<u32>,
+    authenticates_connection: bool,
+}
+
+impl<'a> ResponseFields<'a> {
+    fn take(&mut self, kind: Kind, value: &'a [u8]) -> Result<(), HeadRefusal> {
+        match kind {
+            Kind::ContentLength => {
+                // Section 6.3: a list of one and the same number may be taken as that number.
+                for member in value.split(|&byte| byte == b',') {
+                    let length = length(member.trim_ascii())?;
+                    if self
+                        .length
+                        .replace(length)
+                        .is_some_and(|before| before != length)
+                    {
+                        return Err(HeadRefusal::Malformed(
+                            "Content-Length given twice, and differently",
+                        ));
+                    }
+                }
+            }
+            Kind::TransferEncoding => {
+                let coding = Coding::parse(value);
+                self.coding = Some(if self.coding.is_some() {
+                    Coding::Unknown
+                } else {
+                    coding
+                });
+            }
+            Kind::Connection => {
+                self.close |= list_members(value).any(|option| same(option, b"close"))
+            }
+            Kind::Upgrade => self.upgrade = Some(if self.upgrade.is_some() { b"" } else { value }),
+            Kind::KeepAlive => {
+                self.keep_alive_seconds = list_members(value).find_map(|member| {
+                    let (name, seconds) = member.split_at_checked("timeout=".len())?;
+                    if !same(name, b"timeout=") {
+                        return None;
+                    }
+                    std::str::from_utf8(seconds).ok()?.parse().ok()
+                });
+            }
+            Kind::WwwAuthenticate => {
+                self.authenticates_connection |=
+                    [&b"NTLM"[..], b"Negotiate"].iter().any(|scheme| {
+                        value
+                            .split_at_checked(scheme.len())
+                            .is_some_and(|(name, rest)| {
+                                same(name, scheme)
+                                    && rest
+                                        .first()
+                                        .is_none_or(|&byte| byte == b' ' || byte == b',')
+                            })
+                    });
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// Section 6.2: 1*DIGIT and nothing else. 63 bits, so that nobody behind us can read it as negative.
+fn length(value: &[u8]) -> Result<u64, HeadRefusal> {
+    if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
+        return Err(HeadRefusal::Malformed("Content-Length is not a number"));
+    }
+    value
+        .iter()
+        .try_fold(0i64, |sum, &digit| {
+            sum.checked_mul(10)?.checked_add(i64::from(digit - b'0'))
+        })
+        .map(i64::unsigned_abs)
+        .ok_or(HeadRefusal::Malformed("Content-Length is too large"))
+}
+
+/// Splits the target into the authority it may carry, and path and query (section 3.2).
+fn split_target<'a>(
+    method: &str,
+    target: &'a str,
+) -> Result<(Option<&'a [u8]>, Target<'a>), HeadRefusal> {
+    // RFC 3986 has no place for a fragment here, and backends disagree about where the path then ends; RFC 3986
+    // has no 8-bit characters at all.
+    if target.bytes().any(|byte| byte == b'#' || byte >= 0x80) {
+        return Err(HeadRefusal::Malformed(
+            "the target has a character that must be encoded",
+        ));
+    }
+    if target.starts_with('/') {
+        let (path, query) = split_query(target);
+        return Ok((None, Target { path, query }));
+    }
+    if target == "*" && method == "OPTIONS" {
+        return Ok((
+            None,
+            Target {
+                path: target,
+                query: "",
+            },
+        ));
+    }
+    let scheme = "http://";
+    if let Some((start, rest)) = target.split_at_checked(scheme.len())
+        && start.eq_ignore_ascii_case(scheme)
+    {
+        let end = rest.find(['/', '?']).unwrap_or(rest.len());
+        let (authority, rest) = rest.split_at(end);
+        let (path, query) = split_query(rest);
+        return Ok((Some(authority.as_bytes()), Target { path, query }));
+    }
+    Err(HeadRefusal::Malformed("the target is not a path"))
+}
+
+fn split_query(target: &str) -> (&str, &str) {
+    match memchr(b'?', target.as_bytes()) {
+        Some(at) => target.split_at(at),
+        None => (target, ""),
+    }
+}
+
+/// CASES W-02, W-03, W-05: any single token but those that would change what is spoken below HTTP.
+fn allowed_upgrade(token: &[u8]) -> Option<&[u8]> {
+    let name = token.split(|&byte| byte == b'/').next().unwrap_or_default();
+    let barred =
+        same(name, b"h2c") || same(name, b"h2") || same(name, b"HTTP") || same(name, b"TLS");
+    let single = !token.is_empty()
+        && token.iter().all(|&byte| {
+            byte == b'/' || byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+        });
+    (single && !barred).then_some(token)
+}
+
+/// Every LF has its CR. httparse refuses a CR without LF, but takes an LF without CR for a line end (2.2: MAY).
+fn line_ends(head: &[u8]) -> Result<(), HeadRefusal> {
+    let mut last = None;
+    for at in memchr_iter(b'\n', head) {
+        if at == 0 || head[at - 1] != b'\r' {
+            return Err(HeadRefusal::Malformed("a line ends without CR"));
+        }
+        last = Some(at);
+    }
+    match last {
+        Some(_) => Ok(()),
+        None => Err(HeadRefusal::Malformed("no line end")),
+    }
+}
+
+/// How many bytes of empty lines stand before the head.
+fn leading_lines(bytes: &[u8]) -> usize {
+    bytes
+        .iter()
+        .take_while(|&&byte| byte == b'\r' || byte == b'\n')
+        .count()
+}
+
+/// Whether `bytes`, whose first `seen` bytes were an unfinished head, may hold a whole one now. Keeps a head that
+/// comes byte by byte from being parsed a thousand times.
+pub fn may_be_whole(bytes: &[u8], seen: usize, limits: &HeadLimits) -> bool {
+    let fresh = &bytes[seen.saturating_sub(3)..];
+    memmem::find(fresh, b"\n\r\n").is_some()
+        || memmem::find(fresh, b"\n\n").is_some()
+        || bytes.len() >= limits.head_bytes
+        || (seen <= limits.line_bytes && bytes.len() > limits.line_bytes)
+}
+
+/// Whether an unfinished head may still become one within its limits.
+fn unfinished<T>(bytes: &[u8], limits: &HeadLimits) -> Result<Parsed<T>, HeadRefusal> {
+    let start = leading_lines(bytes);
+    let head = &bytes[start..];
+    // The line ends are looked at now already: a line that ends wrongly never becomes right.
+    if memchr(b'\n', bytes).is_some() {
+        line_ends(bytes)?;
+    }
+    match memchr(b'\n', head) {
+        None if head.len() > limits.line_bytes + 1 => Err(HeadRefusal::TargetTooLong),
+        Some(end) if end > limits.line_bytes + 1 => Err(HeadRefusal::TargetTooLong),
+        _ if bytes.len() >= limits.head_bytes => Err(HeadRefusal::TooLarge),
+        _ => Ok(Parsed::NeedMore),
+    }
+}
+
+fn refused(error: httparse::Error, bytes: &[u8]) -> HeadRefusal {
+    match error {
+        httparse::Error::TooManyHeaders => HeadRefusal::TooLarge,
+        httparse::Error::Version if names_other_version(bytes) => HeadRefusal::Version,
+        httparse::Error::HeaderName => {
+            HeadRefusal::Malformed("a header name has a character it must not have")
+        }
+        httparse::Error::HeaderValue => {
+            HeadRefusal::Malformed("a header value has a character it must not have")
+        }
+        httparse::Error::NewLine => HeadRefusal::Malformed("a line does not end where it should"),
+        httparse::Error::Status => HeadRefusal::Malformed("the status line is not one"),
+        httparse::Error::Token => {
+            HeadRefusal::Malformed("the first line has a character it must not have")
+        }
+        httparse::Error::Version => HeadRefusal::Malformed("the version is not one"),
+    }
+}
+
+/// Whether the first line ends in a well-formed version that is just not ours: `HTTP/` DIGIT `.` DIGIT.
+fn names_other_version(bytes: &[u8]) -> bool {
+    let line = &bytes[leading_lines(bytes)..];
+    let line = &line[..memchr(b'\r', line).unwrap_or(line.len())];
+    let version = line.rsplit(|&byte| byte == b' ').next().unwrap_or_default();
+    matches!(version, [b'H', b'T', b'T', b'P', b'/', major, b'.', minor] if major.is_ascii_digit() && minor.is_ascii_digit())
+}
+
+fn offset(bytes: &[u8], part: &str) -> usize {
+    part.as_ptr() as usize - bytes.as_ptr() as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const LIMITS: HeadLimits = HeadLimits {
+        line_bytes: 8 << 10,
+        field_bytes: 16 << 10,
+        fields: 100,
+        head_bytes: 32 << 10,
+    };
+
+    fn read(bytes: &[u8]) -> Result<Option<String>, HeadRefusal> {
+        let mut room = Room::new();
+        Ok(match request(bytes, &LIMITS, &mut room)? {
+            Parsed::Complete(head) => Some(format!(
+                "{} {}{} {:?} {:?}",
+                head.method,
+                head.target.path(),
+                head.target.query,
+                head.authority.map(String::from_utf8_lossy),
+                head.framing
+            )),
+            Parsed::NeedMore => None,
+        })
+    }
+
+    fn framing_of_response(bytes: &str, method: Method) -> Result<(Framing, bool), HeadRefusal> {
+        let mut room = Room::new();
+        match response(bytes.as_bytes(), method, &LIMITS, &mut room)? {
+            Parsed::Complete(head) => Ok((head.framing, head.reusable)),
+            Parsed::NeedMore => panic!("{bytes:?} is complete"),
+        }
+    }
+
+    #[test]
+    fn every_prefix_needs_more_and_then_the_answer_stays() {
+        let whole = b"POST /a?b HTTP/1.1\r\nHost: a.test\r\nContent-Length: 2\r\n\r\n";
+        for end in 0..whole.len() {
+            assert_eq!(read(&whole[..end]), Ok(None), "{end}");
+        }
+        let answer = Ok(Some("POST /a?b Some(\"a.test\") Length(2)".to_owned()));
+        assert_eq!(read(whole), answer);
+        assert_eq!(read(&[&whole[..], b"xy more"].concat()), answer);
+    }
+
+    #[test]
+    fn an_endless_head_is_refused_at_its_limit() {
+        assert_eq!(read(&b"A".repeat(9 << 10)), Err(HeadRefusal::TargetTooLong));
+        let many = [&b"GET / HTTP/1.1\r\n"[..], &b"A: b\r\n".repeat(200)].concat();
+        assert_eq!(read(&many), Err(HeadRefusal::TooLarge));
+        let long = [&b"GET / HTTP/1.1\r\nA: "[..], &b"b".repeat(40 << 10)].concat();
+        assert_eq!(read(&long), Err(HeadRefusal::TooLarge));
+    }
+
+    #[test]
+    fn the_authority_of_an_absolute_target_takes_the_place_of_host() {
+        let head = read(b"GET HTTP://b.test?q HTTP/1.1\r\nHost: a.test\r\n\r\n");
+        assert_eq!(head, Ok(Some("GET /?q Some(\"b.test\") None".to_owned())));
+    }
+
+    #[test]
+    fn other_versions_are_told_from_nonsense() {
+        assert_eq!(
+            read(b"GET / HTTP/2.0\r\nHost: a\r\n\r\n"),
+            Err(HeadRefusal::Version)
+        );
+        assert!(matches!(
+            read(b"GET / HTTP/1.1x\r\nHost: a\r\n\r\n"),
+            Err(HeadRefusal::Malformed(_))
+        ));
+    }
+
+    #[test]
+    fn the_framing_of_a_response_follows_the_request_and_the_status() {
+        let length = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n";
+        assert_eq!(
+            framing_of_response(length, Method::Idempotent),
+            Ok((Framing::Length(5), true))
+        );
+        assert_eq!(
+            framing_of_response(length, Method::Head),
+            Ok((Framing::None, true))
+        );
+        let both = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n";
+        assert_eq!(
+            framing_of_response(both, Method::Other),
+            Ok((Framing::Chunked, false))
+        );
+        let neither = "HTTP/1.1 200 OK\r\n\r\n";
+        assert_eq!(
+            framing_of_response(neither, Method::Other),
+            Ok((Framing::Close, false))
+        );
+        assert_eq!(
+            framing_of_response("HTTP/1.1 304 Not Modified\r\n\r\n", Method::Other),
+            Ok((Framing::None, true))
+        );
+        let twice = "HTTP/1.1 200 OK\r\nContent-Length: 5, 6\r\n\r\n";
+        assert!(framing_of_response(twice, Method::Other).is_err());
+        assert!(framing_of_response("HTTP/1.1 200 OK\nA: b\n\n", Method::Other).is_err());
+    }
+
+    #[test]
+    fn only_one_harmless_token_may_be_upgraded_to() {
+        for (value, allowed) in [
+            ("websocket", true),
+            ("foo/1", true),
+            ("h2c", false),
+            ("TLS/1.0", false),
+            ("HTTP/2.0", false),
+            ("h2c, websocket", false),
+            ("", false),
+        ] {
+            assert_eq!(
+                allowed_upgrade(value.as_bytes()).is_some(),
+                allowed,
+                "{value}"
+            );
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            let mut room = Room::new();
+            let _unused = request(&bytes, &LIMITS, &mut room);
+            let mut room = Room::new();
+            let _unused = response(&bytes, Method::Other, &LIMITS, &mut room);
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! HTTP/1.0 and HTTP/1.1: heads, framing, bodies, and the connection they come on.
+
+pub mod chunk;
+pub mod head;
+
+#[cfg(feature = "serve")]
+mod body;
+#[cfg(feature = "serve")]
+mod connection;
+#[cfg(feature = "serve")]
+mod flight;
+
+#[cfg(feature = "serve")]
+pub(crate) use connection::serve;

@@ -1,0 +1,190 @@
+//! What a worker lends to the exchanges on it: routes, upstreams, clock, counters. Owned by one thread.
+
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use ipnet::IpNet;
+
+use super::h1::head::HeadLimits;
+use crate::limits::Limits;
+use crate::observe::Counters;
+use crate::route::{Current, Snapshot};
+use crate::site::Site;
+use crate::upstream::{Resolver, Upstreams};
+use crate::wheel::{Tick, Wheel};
+
+/// Who is asking. Filled in by the door.
+#[derive(Clone, Copy, Debug)]
+pub struct Client {
+    pub address: SocketAddr,
+    /// The address and port of ours that the client connected to.
+    pub local: SocketAddr,
+    /// Whether its X-Forwarded-* are believed: it is one of `[trust] proxies`.
+    pub trusted: bool,
+}
+
+/// What all workers read and nobody changes while the process runs.
+#[derive(Debug)]
+pub struct Shared {
+    pub limits: Limits,
+    pub head_limits: HeadLimits,
+    pub trusted_proxies: Vec<IpNet>,
+    /// Our name in Via: a pseudonym of its own per state directory, so that loops are found.
+    pub via: Box<str>,
+    pub resolver: Arc<Resolver>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Kit {
+    pub shared: Arc<Shared>,
+    pub wheel: Rc<Wheel>,
+    pub upstreams: Upstreams,
+    pub counters: Arc<Counters>,
+    current: Arc<Current>,
+    snapshot: RefCell<Snapshot>,
+    /// Tables this worker has let go of; freed by the thread that published them.
+    retired: RefCell<Vec<Snapshot>>,
+    /// Whose turn it is among the backends of a site, by `Site::number`.
+    turns: RefCell<Vec<u32>>,
+    date: Cell<(Tick, [u8; 29])>,
+    random: Cell<[u64; 2]>,
+}
+
+impl Kit {
+    /// `seed` is this worker's own.
+    pub fn new(
+        shared: Arc<Shared>,
+        current: Arc<Current>,
+        wheel: Rc<Wheel>,
+        counters: Arc<Counters>,
+        seed: [u64; 2],
+    ) -> Kit {
+        Kit {
+            upstreams: Upstreams::new(Arc::clone(&shared.resolver), Rc::clone(&wheel)),
+            snapshot: RefCell::new(current.snapshot()),
+            retired: RefCell::default(),
+            turns: RefCell::default(),
+            date: Cell::new((0, date_text(SystemTime::now()))),
+            random: Cell::new([seed[0] | 1, seed[1]]),
+            shared,
+            wheel,
+            counters,
+            current,
+        }
+    }
+
+    /// The generation of the table in force. One load.
+    pub fn generation(&self) -> u64 {
+        self.current.generation()
+    }
+
+    /// The site that answers for `host`, in the table in force.
+    pub fn find(&self, host: &str) -> Option<Arc<Site>> {
+        self.refresh();
+        self.snapshot.borrow().find(host).cloned()
+    }
+
+    /// Lets go of an old table.
+    pub fn refresh(&self) {
+        if self.snapshot.borrow().generation() != self.current.generation() {
+            let old = self.snapshot.replace(self.current.snapshot());
+            self.retired.borrow_mut().push(old);
+        }
+    }
+
+    /// The tables let go of, for the publisher to free.
+    pub fn retired(&self) -> Vec<Snapshot> {
+        self.retired.take()
+    }
+
+    /// Which of `count` backends has its turn at the site of this number.
+    pub fn turn(&self, number: u32, count: usize) -> usize {
+        if count < 2 {
+            return 0;
+        }
+        let mut turns = self.turns.borrow_mut();
+        let index = number as usize;
+        if turns.len() <= index {
+            turns.resize(index + 1, 0);
+        }
+        turns[index] = turns[index].wrapping_add(1);
+        turns[index] as usize % count
+    }
+
+    /// The text of a Date field (RFC 9110 5.6.7), at most a second old.
+    pub fn date(&self) -> [u8; 29] {
+        let (since, text) = self.date.get();
+        let now = self.wheel.now();
+        if now < since + 10 && since != 0 {
+            return text;
+        }
+        let text = date_text(SystemTime::now());
+        self.date.set((now.max(1), text));
+        text
+    }
+
+    /// 32 hex digits that nobody outside can guess from the ones before by accident; no secret.
+    pub fn request_id(&self) -> [u8; 32] {
+        // xoroshiro128+ (Blackman, Vigna): unique enough for a log, a few cycles.
+        let [a, b] = self.random.get();
+        let first = a.wrapping_add(b);
+        let mixed = a ^ b;
+        let (a, b) = (a.rotate_left(24) ^ mixed ^ (mixed << 16), mixed.rotate_left(37));
+        self.random.set([a, b]);
+        let number = (u128::from(first) << 64) | u128::from(a.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ b);
+        let mut text = [0; 32];
+        for (n, digit) in text.iter_mut().enumerate() {
+            *digit = b"0123456789abcdef"[(number >> (124 - 4 * n)) as usize & 15];
+        }
+        text
+    }
+
+    /// How long ago `since` was, on the coarse clock.
+    pub fn since(&self, since: Tick) -> Duration {
+        crate::wheel::TICK * self.wheel.now().saturating_sub(since)
+    }
+}
+
+/// `Sun, 06 Nov 1994 08:49:37 GMT`.
+fn date_text(time: SystemTime) -> [u8; 29] {
+    let seconds = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let (days, second) = (seconds / 86_400, seconds % 86_400);
+    // Civil from days (Hinnant): the year starts in March, so that the leap day is its last.
+    let shifted = days + 719_468;
+    let era = shifted / 146_097;
+    let day_of_era = shifted % 146_097;
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = (month_from_march + 2) % 12;
+    let year = year_of_era + era * 400 + u64::from(month < 2);
+    let weekday = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"][(days % 7) as usize];
+    let month = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"][month as usize];
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    let text = format!("{weekday}, {day:02} {month} {year:04} {hour:02}:{minute:02}:{second:02} GMT");
+    let mut bytes = [b' '; 29];
+    bytes.copy_from_slice(&text.as_bytes()[..29]);
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_are_those_of_the_calendar() {
+        for (seconds, text) in [
+            (0, "Thu, 01 Jan 1970 00:00:00 GMT"),
+            (784_111_777, "Sun, 06 Nov 1994 08:49:37 GMT"),
+            (951_782_400, "Tue, 29 Feb 2000 00:00:00 GMT"),
+            (4_102_444_799, "Thu, 31 Dec 2099 23:59:59 GMT"),
+        ] {
+            assert_eq!(date_text(UNIX_EPOCH + Duration::from_secs(seconds)), text.as_bytes());
+        }
+    }
+}

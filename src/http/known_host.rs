@@ -1,0 +1,108 @@
+//! The name a connection asked for last, and the site that answers for it.
+//!
+//! A keep-alive connection asks for the same host again and again: then the route is a comparison of bytes and
+//! of a generation, and what the next hop is told about the client is one copy.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::answer::Answer;
+use super::kit::{Client, Kit};
+use crate::site::Site;
+use crate::site::hostname::{HostBuffer, authority};
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct KnownHost {
+    site: Option<Arc<Site>>,
+    generation: u64,
+    /// One after the other: the Host as it was written, the Host as it is sent on, the forwarded fields.
+    text: Box<[u8]>,
+    raw_bytes: u16,
+    host_bytes: u16,
+    /// Whether client and host are both of this machine, so that a failure may be explained.
+    pub(super) is_local: bool,
+}
+
+impl KnownHost {
+    /// What is known about the host that `raw` asks for; looked up when it is not what was asked for last, or
+    /// when a table was published since.
+    ///
+    /// # Errors
+    /// `NoHost` and `BadHost`.
+    pub(super) fn recall<'k>(
+        known: &'k mut Option<Box<KnownHost>>,
+        raw: &[u8],
+        client: &Client,
+        kit: &Kit,
+    ) -> Result<&'k KnownHost, Answer> {
+        let is_same = known.as_ref().is_some_and(|known| known.raw() == raw);
+        if !is_same {
+            *known = Some(Box::new(KnownHost::learn(raw, client, kit)?));
+        }
+        let Some(known) = known else { return Err(Answer::NoHost) };
+        if known.generation != kit.generation() {
+            known.generation = kit.generation();
+            known.site = None; // the old version may be the last one that anybody holds
+            known.site = known.name().and_then(|name| kit.find(&name));
+        }
+        Ok(known)
+    }
+
+    fn learn(raw: &[u8], client: &Client, kit: &Kit) -> Result<KnownHost, Answer> {
+        let mut buffer = HostBuffer::new();
+        if raw.is_empty() {
+            return Err(Answer::NoHost);
+        }
+        let asked = authority(raw, &mut buffer).map_err(|_| Answer::BadHost)?;
+        let generation = kit.generation();
+        let site = kit.find(asked.host);
+
+        let mut host = if asked.host.contains(':') { format!("[{}]", asked.host) } else { asked.host.to_owned() };
+        if let Some(port) = asked.port {
+            host.push_str(&format!(":{port}"));
+        }
+        let ip = client.address.ip().to_canonical();
+        let forwarded = format!(
+            "X-Forwarded-For: {ip}\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: {host}\r\n\
+             X-Forwarded-Port: {}\r\nX-Real-IP: {ip}\r\n",
+            client.local.port()
+        );
+        let is_local_name = asked.host == "localhost"
+            || asked.host.ends_with(".localhost")
+            || asked.host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
+        Ok(KnownHost {
+            site,
+            generation,
+            // Both are bounded: a Host is at most some 260 bytes.
+            raw_bytes: raw.len() as u16,
+            host_bytes: host.len() as u16,
+            text: [raw, host.as_bytes(), forwarded.as_bytes()].concat().into_boxed_slice(),
+            is_local: is_local_name && ip.is_loopback(),
+        })
+    }
+
+    fn raw(&self) -> &[u8] {
+        &self.text[..usize::from(self.raw_bytes)]
+    }
+
+    /// Host as it is sent on: what was routed by, and the port the client named.
+    pub(super) fn host(&self) -> &[u8] {
+        &self.text[usize::from(self.raw_bytes)..][..usize::from(self.host_bytes)]
+    }
+
+    /// The fields that tell a backend who asked, for a client that is not trusted to tell itself.
+    pub(super) fn forwarded(&self) -> &[u8] {
+        &self.text[usize::from(self.raw_bytes) + usize::from(self.host_bytes)..]
+    }
+
+    /// The name alone, normalised.
+    pub(super) fn name(&self) -> Option<String> {
+        let mut buffer = HostBuffer::new();
+        authority(self.raw(), &mut buffer).ok().map(|asked| asked.host.to_owned())
+    }
+
+    pub(super) fn site(&self) -> Option<&Arc<Site>> {
+        self.site.as_ref()
+    }
+}

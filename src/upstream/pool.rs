@@ -1,0 +1,63 @@
+//! Idle upstreams of one worker, last in first out.
+
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
+
+use crate::limits::{POOL_PER_ENDPOINT, POOL_PER_WORKER};
+use crate::site::Address;
+use crate::stream::Stream;
+use crate::wheel::Tick;
+
+/// By address, so that sites with the same backend share them. No task, timer or channel per idle upstream.
+#[derive(Debug, Default)]
+pub(super) struct Pool {
+    idle: HashMap<Address, Vec<Idle>, RandomState>,
+    count: usize,
+}
+
+#[derive(Debug)]
+struct Idle {
+    stream: Stream,
+    until: Tick,
+}
+
+impl Pool {
+    /// The one used last, unless its time is over.
+    pub(super) fn take(&mut self, address: &Address, now: Tick) -> Option<Stream> {
+        let list = self.idle.get_mut(address)?;
+        let idle = list.pop()?;
+        self.count -= 1;
+        if idle.until < now {
+            // The others are older.
+            self.count -= list.len();
+            list.clear();
+            return None;
+        }
+        Some(idle.stream)
+    }
+
+    /// Keeps `stream`, or closes it when there are enough.
+    pub(super) fn give_back(&mut self, address: Address, stream: Stream, until: Tick) {
+        if self.count >= POOL_PER_WORKER {
+            return;
+        }
+        let list = self.idle.entry(address).or_default();
+        if list.len() < POOL_PER_ENDPOINT {
+            list.push(Idle { stream, until });
+            self.count += 1;
+        }
+    }
+
+    /// Closes what is over its time, and forgets endpoints without idle upstreams.
+    pub(super) fn sweep(&mut self, now: Tick) {
+        self.idle.retain(|_, list| {
+            list.retain(|idle| idle.until >= now);
+            !list.is_empty()
+        });
+        self.count = self.idle.values().map(Vec::len).sum();
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.count
+    }
+}

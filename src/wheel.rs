@@ -1,0 +1,443 @@
+//! A worker's coarse clock and the deadlines of its connections.
+//!
+//! One slot a tick (100 ms). A connection has one entry; what it does on the way of a request is write a number
+//! into it. The entry is looked at again when its slot comes round, and filed anew if its deadline has moved on,
+//! so no request costs a timer operation. Times are therefore late by at most two ticks, and never early.
+
+use std::cell::{Cell, RefCell};
+use std::future::{Future, poll_fn};
+use std::net::IpAddr;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+/// The unit of this clock.
+pub const TICK: Duration = Duration::from_millis(100);
+/// Slots of the wheel: 51.2 s. A later deadline is filed at the far end and looked at again there.
+const SLOTS: u32 = 512;
+/// No deadline.
+const NEVER: u32 = u32::MAX;
+
+/// A point in time, in ticks since the worker started. Wraps after thirteen years.
+pub type Tick = u32;
+
+/// The wheel of one worker.
+#[derive(Debug)]
+pub struct Wheel {
+    started: Instant,
+    now: Cell<Tick>,
+    draining: Cell<bool>,
+    filing: RefCell<Filing>,
+}
+
+#[derive(Debug)]
+struct Filing {
+    entries: Vec<Entry>,
+    /// Indices of entries that nobody owns.
+    free: Vec<u32>,
+    /// Indices of entries, by the slot they are filed in.
+    slots: Vec<Vec<u32>>,
+    /// The last tick whose slot has been looked at.
+    swept: Tick,
+}
+
+#[derive(Debug)]
+struct Entry {
+    deadline: Tick,
+    /// When whatever the connection is doing must end, because its site was edited or removed.
+    cut: Tick,
+    filed: Tick,
+    /// Where in its slot the entry stands.
+    position: u32,
+    fired: bool,
+    in_use: bool,
+    waker: Option<Waker>,
+    serving: Serving,
+}
+
+/// Which part of which site a connection is busy with: how a publish finds the connections it is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Serving {
+    /// [`crate::site::Site::version`]; 0 is none.
+    pub version: u64,
+    /// Index of the path rule.
+    pub rule: Option<u32>,
+    pub client: IpAddr,
+}
+
+/// What [`Timer::within`] says instead of a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Expired;
+
+impl Wheel {
+    pub fn new() -> Rc<Wheel> {
+        Rc::new(Wheel {
+            started: Instant::now(),
+            now: Cell::new(0),
+            draining: Cell::new(false),
+            filing: RefCell::new(Filing {
+                entries: Vec::new(),
+                free: Vec::new(),
+                slots: (0..SLOTS).map(|_| Vec::new()).collect(),
+                swept: 0,
+            }),
+        })
+    }
+
+    /// The coarse time, as of the last turn.
+    pub fn now(&self) -> Tick {
+        self.now.get()
+    }
+
+    /// The first tick that lies at least `after` from now.
+    pub fn at(&self, after: Duration) -> Tick {
+        let ticks = after.as_millis().div_ceil(TICK.as_millis());
+        self.now
+            .get()
+            .saturating_add(u32::try_from(ticks).unwrap_or(NEVER))
+            .saturating_add(1)
+    }
+
+    /// Whether the worker is draining: whoever is between two requests ends.
+    pub fn is_draining(&self) -> bool {
+        self.draining.get()
+    }
+
+    /// From now on connections between two requests end. Wakes everybody, so that they notice.
+    pub fn drain(&self) {
+        self.draining.set(true);
+        for entry in &mut self.filing.borrow_mut().entries {
+            if let Some(waker) = &entry.waker {
+                waker.wake_by_ref();
+            }
+        }
+    }
+
+    /// A timer for one connection. Nothing is set.
+    pub fn timer(self: &Rc<Self>, client: IpAddr) -> Timer {
+        let entry = Entry {
+            deadline: NEVER,
+            cut: NEVER,
+            filed: NEVER,
+            position: 0,
+            fired: false,
+            in_use: true,
+            waker: None,
+            serving: Serving {
+                version: 0,
+                rule: None,
+                client,
+            },
+        };
+        let mut filing = self.filing.borrow_mut();
+        let index = match filing.free.pop() {
+            Some(index) => {
+                filing.entries[index as usize] = entry;
+                index
+            }
+            None => {
+                filing.entries.push(entry);
+                u32::try_from(filing.entries.len() - 1).unwrap_or(NEVER)
+            }
+        };
+        Timer {
+            wheel: Rc::clone(self),
+            index,
+        }
+    }
+
+    /// Takes the time and wakes everybody whose deadline has passed. Called once a tick.
+    pub fn turn(&self) {
+        let ticks = self.started.elapsed().as_millis() / TICK.as_millis();
+        self.turn_to(u32::try_from(ticks).unwrap_or(NEVER - 1));
+    }
+
+    fn turn_to(&self, now: Tick) {
+        self.now.set(now);
+        let mut filing = self.filing.borrow_mut();
+        // After a long pause every slot is looked at once, not once a lost tick.
+        let first = (filing.swept + 1).max(now.saturating_sub(SLOTS - 1));
+        for tick in first..=now {
+            filing.sweep(tick, now);
+        }
+        filing.swept = now;
+    }
+
+    /// Gives every connection for which `choose` names a time at most that long to end what it is doing.
+    pub fn cut(&self, mut choose: impl FnMut(&Serving) -> Option<Duration>) {
+        let mut filing = self.filing.borrow_mut();
+        for index in 0..filing.entries.len() {
+            let entry = &filing.entries[index];
+            if !entry.in_use || entry.serving.version == 0 {
+                continue;
+            }
+            let Some(after) = choose(&entry.serving) else {
+                continue;
+            };
+            let at = if after.is_zero() {
+                self.now()
+            } else {
+                self.at(after)
+            };
+            let entry = &mut filing.entries[index];
+            entry.cut = entry.cut.min(at);
+            if at <= self.now.get() {
+                entry.fire();
+            } else {
+                filing.file_by(index as u32, at, self.now());
+            }
+        }
+    }
+}
+
+impl Filing {
+    /// Looks at everything filed under `tick`.
+    fn sweep(&mut self, tick: Tick, now: Tick) {
+        let slot = (tick % SLOTS) as usize;
+        let due = std::mem::take(&mut self.slots[slot]);
+        for &index in &due {
+            let entry = &mut self.entries[index as usize];
+            entry.filed = NEVER;
+            let deadline = entry.deadline.min(entry.cut);
+            if deadline <= now {
+                entry.fire();
+            } else if deadline != NEVER {
+                self.file(index, deadline, now);
+            }
+        }
+        // The emptied list keeps its room, unless somebody was filed into the same slot anew.
+        let mut emptied = due;
+        emptied.clear();
+        if self.slots[slot].is_empty() {
+            self.slots[slot] = emptied;
+        }
+    }
+
+    /// Makes sure that the entry is looked at by `deadline`.
+    fn file_by(&mut self, index: u32, deadline: Tick, now: Tick) {
+        if self.entries[index as usize].filed <= deadline {
+            return;
+        }
+        self.take_out(index);
+        self.file(index, deadline, now);
+    }
+
+    fn file(&mut self, index: u32, deadline: Tick, now: Tick) {
+        let tick = deadline.clamp(now + 1, now + SLOTS - 1);
+        let slot = &mut self.slots[(tick % SLOTS) as usize];
+        let entry = &mut self.entries[index as usize];
+        entry.filed = tick;
+        entry.position = u32::try_from(slot.len()).unwrap_or(NEVER);
+        slot.push(index);
+    }
+
+    fn take_out(&mut self, index: u32) {
+        let entry = &self.entries[index as usize];
+        if entry.filed == NEVER {
+            return;
+        }
+        let position = entry.position as usize;
+        let slot = &mut self.slots[(entry.filed % SLOTS) as usize];
+        slot.swap_remove(position);
+        if let Some(&moved) = slot.get(position) {
+            self.entries[moved as usize].position = position as u32;
+        }
+        self.entries[index as usize].filed = NEVER;
+    }
+}
+
+impl Entry {
+    fn fire(&mut self) {
+        self.fired = true;
+        if let Some(waker) = &self.waker {
+            waker.wake_by_ref();
+        }
+    }
+}
+
+/// The deadline of one connection.
+#[derive(Debug)]
+pub struct Timer {
+    wheel: Rc<Wheel>,
+    index: u32,
+}
+
+impl Timer {
+    pub fn wheel(&self) -> &Rc<Wheel> {
+        &self.wheel
+    }
+
+    /// Fires `after` from now, unless set anew before.
+    pub fn set(&self, after: Duration) {
+        self.set_at(self.wheel.at(after));
+    }
+
+    /// Fires at `deadline`, unless set anew before.
+    pub fn set_at(&self, deadline: Tick) {
+        let mut filing = self.wheel.filing.borrow_mut();
+        let entry = &mut filing.entries[self.index as usize];
+        entry.deadline = deadline;
+        entry.fired = entry.cut <= self.wheel.now.get();
+        if deadline < entry.filed {
+            filing.file_by(self.index, deadline, self.wheel.now());
+        }
+    }
+
+    /// Fires no more, except to cut.
+    pub fn clear(&self) {
+        self.set_at(NEVER);
+    }
+
+    /// Says what the connection is busy with, and forgets a cut that was about something else.
+    pub fn serving(&self, version: u64, rule: Option<u32>) {
+        let mut filing = self.wheel.filing.borrow_mut();
+        let entry = &mut filing.entries[self.index as usize];
+        entry.serving.version = version;
+        entry.serving.rule = rule;
+        entry.cut = NEVER;
+    }
+
+    /// Whether the deadline has passed. When not, the task that asks is woken once it has.
+    pub fn poll_fired(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut filing = self.wheel.filing.borrow_mut();
+        let entry = &mut filing.entries[self.index as usize];
+        if entry.fired {
+            return Poll::Ready(());
+        }
+        if !entry
+            .waker
+            .as_ref()
+            .is_some_and(|waker| waker.will_wake(cx.waker()))
+        {
+            entry.waker = Some(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+
+    /// Whether it was the cut that fired.
+    pub fn was_cut(&self) -> bool {
+        let filing = self.wheel.filing.borrow();
+        filing.entries[self.index as usize].cut <= self.wheel.now.get()
+    }
+
+    /// Runs `work`, but at most for `limit`. What `work` had done when it is dropped at the limit is its own affair.
+    ///
+    /// # Errors
+    /// [`Expired`] at the limit.
+    pub async fn within<T>(
+        &self,
+        limit: Duration,
+        work: impl Future<Output = T>,
+    ) -> Result<T, Expired> {
+        let mut work = pin!(work);
+        self.set(limit);
+        poll_fn(|cx| match work.as_mut().poll(cx) {
+            Poll::Ready(value) => Poll::Ready(Ok(value)),
+            Poll::Pending => self.poll_fired(cx).map(|()| Err(Expired)),
+        })
+        .await
+    }
+}
+
+impl Drop for Timer {
+    fn drop(&mut self) {
+        let mut filing = self.wheel.filing.borrow_mut();
+        filing.take_out(self.index);
+        let entry = &mut filing.entries[self.index as usize];
+        entry.in_use = false;
+        entry.serving.version = 0;
+        let waker = entry.waker.take();
+        filing.free.push(self.index);
+        drop(filing);
+        drop(waker); // last: dropping a waker may drop a task, and that task's timer
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::Ipv4Addr;
+
+    fn fired(timer: &Timer) -> bool {
+        timer
+            .poll_fired(&mut Context::from_waker(Waker::noop()))
+            .is_ready()
+    }
+
+    fn timer(wheel: &Rc<Wheel>) -> Timer {
+        wheel.timer(Ipv4Addr::LOCALHOST.into())
+    }
+
+    #[test]
+    fn a_deadline_fires_when_it_has_passed_and_not_before() {
+        let wheel = Wheel::new();
+        let timer = timer(&wheel);
+        timer.set(Duration::from_millis(250));
+        wheel.turn_to(3);
+        assert!(!fired(&timer));
+        wheel.turn_to(4);
+        assert!(fired(&timer));
+    }
+
+    #[test]
+    fn a_deadline_that_moves_on_is_filed_anew_and_one_that_moves_closer_is_met() {
+        let wheel = Wheel::new();
+        let timer = timer(&wheel);
+        timer.set_at(10);
+        wheel.turn_to(9);
+        timer.set_at(900);
+        wheel.turn_to(899);
+        assert!(!fired(&timer));
+        timer.set_at(901);
+        wheel.turn_to(900);
+        assert!(!fired(&timer));
+        wheel.turn_to(901);
+        assert!(fired(&timer));
+        timer.set_at(2000);
+        timer.set_at(905);
+        assert!(!fired(&timer));
+        wheel.turn_to(905);
+        assert!(fired(&timer));
+    }
+
+    #[test]
+    fn a_long_pause_of_the_thread_loses_nobody() {
+        let wheel = Wheel::new();
+        let timers: Vec<Timer> = (0..100).map(|_| timer(&wheel)).collect();
+        for (n, timer) in timers.iter().enumerate() {
+            timer.set_at(5 + 7 * n as u32);
+        }
+        wheel.turn_to(5000);
+        assert!(timers.iter().all(fired));
+    }
+
+    #[test]
+    fn a_dropped_timer_leaves_its_slot_to_the_others() {
+        let wheel = Wheel::new();
+        let (a, b, c) = (timer(&wheel), timer(&wheel), timer(&wheel));
+        for timer in [&a, &b, &c] {
+            timer.set_at(7);
+        }
+        drop(a);
+        wheel.turn_to(7);
+        assert!(fired(&b) && fired(&c));
+        assert_eq!(wheel.filing.borrow().free.len(), 1);
+    }
+
+    #[test]
+    fn a_cut_is_for_those_who_serve_the_site_and_only_as_long_as_they_do() {
+        let wheel = Wheel::new();
+        let (a, b) = (timer(&wheel), timer(&wheel));
+        a.serving(7, None);
+        b.serving(8, None);
+        wheel.cut(|serving| (serving.version == 7).then_some(Duration::ZERO));
+        assert!(fired(&a) && a.was_cut());
+        assert!(!fired(&b));
+        a.set(Duration::from_secs(1));
+        assert!(fired(&a), "a new deadline does not undo a cut");
+        a.serving(9, None);
+        a.set(Duration::from_secs(1));
+        assert!(!fired(&a));
+    }
+}

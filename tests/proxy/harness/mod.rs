@@ -1,0 +1,17 @@
+//! The words a test may use.
+
+mod backend;
+mod client;
+mod folder;
+mod message;
+mod proxy;
+mod sites;
+mod wait;
+
+pub(crate) use backend::{Backend, Conversation};
+pub(crate) use client::{Client, Cut, Response};
+pub(crate) use folder::Folder;
+pub(crate) use message::{Request, from_latin1, latin1};
+pub(crate) use proxy::{Plan, Proxy, found, onedoor};
+pub(crate) use sites::Sites;
+pub(crate) use wait::{PATIENCE, until, until_some};

@@ -1,0 +1,29 @@
+//! Waiting for something that will happen, with a deadline and a reason; never a guess at the time.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long any event may take on a machine that is busy with other tests.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Returns when `condition` is true; fails the test, saying `reason`, when it is not within [`PATIENCE`].
+#[track_caller]
+pub(crate) fn until(reason: &str, mut condition: impl FnMut() -> bool) {
+    until_some(reason, || condition().then_some(()));
+}
+
+/// The same for a condition that brings something.
+#[track_caller]
+pub(crate) fn until_some<T>(reason: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(
+            Instant::now() < deadline,
+            "waited {PATIENCE:?} in vain: {reason}"
+        );
+        thread::sleep(Duration::from_millis(5));
+    }
+}

@@ -1,0 +1,586 @@
+//! Bodies pass as they come: at once, whole, both ways, in bounded memory.
+
+use std::io::{Read, Write};
+use std::sync::Mutex;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
+use std::time::Duration;
+
+use crate::harness::{Backend, Conversation, Plan, Proxy, until};
+
+/// A onedoor with one site, `app.test`, in front of `app`.
+fn in_front_of(app: &Backend) -> Plan {
+    Proxy::plan().site("app.toml", format!("host = 'app.test'\nto = {}", app.port))
+}
+
+/// A backend that does `what` once it has read a request, with a channel on which the test says when to go on.
+fn on_cue(
+    what: impl Fn(&mut Conversation, &Receiver<()>) + Send + Sync + 'static,
+) -> (Backend, Sender<()>) {
+    let (go, cue) = channel();
+    let cue = Mutex::new(cue);
+    let app = Backend::doing(move |conversation| {
+        if conversation.request().is_some() {
+            what(conversation, &cue.lock().unwrap());
+        }
+    });
+    (app, go)
+}
+
+#[test]
+fn a_server_sent_event_arrives_before_the_next_is_written() {
+    let (app, go) = on_cue(|conversation, cue| {
+        conversation.send("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n");
+        for number in 0..3 {
+            conversation.send(format!("9\r\ndata: {number}\n\n\r\n"));
+            cue.recv().unwrap();
+        }
+        conversation.send("0\r\n\r\n");
+    });
+    let proxy = in_front_of(&app).start();
+    let mut client = proxy.client();
+    client.send("GET / HTTP/1.1\r\nHost: app.test\r\n\r\n");
+    let head = client.response_head();
+    assert_eq!(head.value("content-type"), "text/event-stream");
+    for number in 0..3 {
+        // The chunk as such may be framed anew; its data must be here before the backend goes on.
+        let mut got = String::new();
+        while !got.contains(&format!("data: {number}\n\n")) {
+            got.push(client.bytes(1)[0] as char);
+        }
+        go.send(()).unwrap();
+    }
+}
+
+#[test]
+fn a_head_arrives_before_the_body() {
+    let (app, go) = on_cue(|conversation, cue| {
+        conversation.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n");
+        cue.recv().unwrap();
+        conversation.send("late");
+    });
+    let proxy = in_front_of(&app).start();
+    let mut client = proxy.client();
+    client.send("GET / HTTP/1.1\r\nHost: app.test\r\n\r\n");
+    assert_eq!(client.response_head().status, 200);
+    go.send(()).unwrap();
+    assert_eq!(client.bytes(4), b"late");
+}
+
+#[test]
+fn a_request_body_passes_while_it_is_still_being_sent() {
+    let app = Backend::doing(|conversation| {
+        conversation.request_head();
+        // Answers each half when it is there: both directions at once.
+        conversation.send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n");
+        for _ in 0..2 {
+            let half = conversation.bytes(5);
+            conversation.send(half);
+        }
+    });
+    let proxy = in_front_of(&app).start();
+    let mut client = proxy.client();
+    client.send("POST / HTTP/1.1\r\nHost: app.test\r\nContent-Length: 10\r\n\r\nhello");
+    assert_eq!(client.response_head().status, 200);
+    assert_eq!(client.bytes(5), b"hello");
+    client.send("world");
+    assert_eq!(client.bytes(5), b"world");
+}
+
+#[test]
+fn chunked_bodies_pass_both_ways_and_the_connections_live_on() {
+    let app = Backend::doing(|conversation| {
+        while let Some(request) = conversation.request() {
+            conversation.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+            for piece in request.body.chunks(3) {
+                conversation.send(format!("{:x};x=y\r\n", piece.len()));
+                conversation.send(piece);
+                conversation.send("\r\n");
+            }
+            conversation.send("0\r\n\r\n");
+        }
+    });
+    let proxy = in_front_of(&app).flag("--workers=1").start();
+    let mut client = proxy.client();
+    for _ in 0..3 {
+        client.send("POST / HTTP/1.1\r\nHost: app.test\r\nTransfer-Encoding: chunked\r\n\r\n");
+        client.send("5;a=\"b\"\r\nhello\r\n0006\r\n world\r\n0\r\n\r\n");
+        assert_eq!(client.response().text(), "hello world");
+    }
+    assert!(
+        app.requests()
+            .iter()
+            .all(|request| request.complete && request.body == b"hello world")
+    );
+    assert_eq!(app.accepted(), 1);
+}
+
+#[test]
+fn trailers_pass_but_none_that_would_lie() {
+    let app = Backend::doing(|conversation| {
+        conversation.request();
+        conversation.send(
+            "HTTP/1.1 200 OK\r\nTrailer: X-Sum\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-Sum: 7\r\n\r\n",
+        );
+    });
+    let proxy = in_front_of(&app).start();
+    let mut client = proxy.client();
+    client.send(
+        "POST / HTTP/1.1\r\nHost: app.test\r\nTE: trailers\r\nConnection: TE\r\nTransfer-Encoding: chunked\r\n\r\n\
+         2\r\nhi\r\n0\r\nX-Mine: 5\r\nX-Forwarded-For: 6.6.6.6\r\nContent-Length: 9\r\nHost: evil.test\r\n\r\n",
+    );
+    let answer = client.response();
+    assert_eq!(answer.text(), "ok");
+    assert!(
+        answer.trailers.to_ascii_lowercase().contains("x-sum: 7"),
+        "{:?}",
+        answer.trailers
+    );
+    let request = app.only_request();
+    assert_eq!(request.body, b"hi");
+    assert!(
+        request.trailers.to_ascii_lowercase().contains("x-mine: 5"),
+        "{:?}",
+        request.trailers
+    );
+    assert!(
+        !request.trailers.contains("6.6.6.6"),
+        "{:?}",
+        request.trailers
+    );
+    assert!(
+        !request.trailers.to_ascii_lowercase().contains("host"),
+        "{:?}",
+        request.trailers
+    );
+    assert!(
+        !request
+            .trailers
+            .to_ascii_lowercase()
+            .contains("content-length"),
+        "{:?}",
+        request.trailers
+    );
+}
+
+#[test]
+fn interim_responses_reach_the_client_before_the_final_one() {
+    let (app, go) = on_cue(|conversation, cue| {
+        conversation.send("HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\n\r\n");
+        cue.recv().unwrap();
+        conversation
+            .send("HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+    });
+    let proxy = in_front_of(&app).start();
+    let mut client = proxy.client();
+    client.send("GET / HTTP/1.1\r\nHost: app.test\r\n\r\n");
+    let mut early = String::new();
+    while !early.ends_with("\r\n\r\n") {
+        early.push(client.bytes(1)[0] as char);
+    }
+    assert!(
+        early.starts_with("HTTP/1.1 103 ") && early.contains("/a.css"),
+        "{early}"
+    );
+    go.send(()).unwrap();
+    let answer = client.response();
+    assert_eq!(answer.text(), "ok");
+    assert_eq!(answer.interim.len(), 1);
+}
+
+#[test]
+fn a_client_of_http_1_0_gets_no_interim_response_and_no_chunks() {
+    let app = Backend::raw(
+        "HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+    );
+    let proxy = in_front_of(&app).start();
+    let mut client = proxy.client();
+    client.send("GET / HTTP/1.0\r\nHost: app.test\r\n\r\n");
+    let answer = client.response();
+    assert!(answer.interim.is_empty());
+    assert!(!answer.has("transfer-encoding"), "{}", answer.head);
+    assert_eq!(answer.text(), "hello");
+    client.expect_close();
+}
+
+#[test]
+fn a_client_may_wait_for_100_continue() {
+    let app = Backend::doing(|conversation| {
+        let Some((_, head)) = conversation.request_head() else {
+            return;
+        };
+        assert_eq!(head.values("expect"), ["100-continue"]);
+        conversation.send("HTTP/1.1 100 Continue\r\n\r\n");
+        let body = conversation.bytes(5);
+        conversation.answer(body);
+    });
+    let proxy = in_front_of(&app).start();
+    let mut client = proxy.client();
+    client.send(
+        "POST / HTTP/1.1\r\nHost: app.test\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n",
+    );
+    assert_eq!(client.bytes(21), b"HTTP/1.1 100 Continue");
+    assert_eq!(client.bytes(4), b"\r\n\r\n");
+    client.send("hello");
+    assert_eq!(client.response().text(), "hello");
+}
+
+#[test]
+fn a_final_answer_instead_of_100_ends_the_matter() {
+    let app = Backend::doing(|conversation| {
+        conversation.request_head();
+        conversation.send("HTTP/1.1 417 Expectation Failed\r\nContent-Length: 2\r\n\r\nno");
+        conversation.rest();
+    });
+    let proxy = in_front_of(&app).start();
+    let mut client = proxy.client();
+    client.send(
+        "POST / HTTP/1.1\r\nHost: app.test\r\nContent-Length: 38\r\nExpect: 100-continue\r\n\r\n",
+    );
+    let answer = client.response();
+    assert_eq!((answer.status, answer.text().as_str()), (417, "no"));
+    // The client may send the body or not (RFC 9110 10.1.1); either way it is no request.
+    drop(client.try_send("GET /smuggled HTTP/1.1\r\nHost: x.test\r\n\r\n"));
+    client.finish_sending();
+    client.expect_close();
+    assert!(!app.raw_bytes().contains("via: 1.1 smuggled"));
+    assert!(
+        app.requests()
+            .iter()
+            .all(|request| request.target() != "/smuggled")
+    );
+}
+
+#[test]
+fn responses_without_a_body_are_complete_at_once() {
+    for (request, response) in [
+        ("HEAD", "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"),
+        (
+            "HEAD",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+        ),
+        ("GET", "HTTP/1.1 204 No Content\r\n\r\n"),
+        (
+            "GET",
+            "HTTP/1.1 304 Not Modified\r\nContent-Length: 1000\r\nETag: \"x\"\r\n\r\n",
+        ),
+    ] {
+        let app = Backend::raw_and_open(response);
+        let proxy = in_front_of(&app).start();
+        let mut client = proxy.client();
+        for _ in 0..2 {
+            client.send(format!("{request} / HTTP/1.1\r\nHost: app.test\r\n\r\n"));
+            let answer = client.response_to_head();
+            assert!(
+                response.contains(&answer.status.to_string()),
+                "{response}: {}",
+                answer.head
+            );
+        }
+    }
+}
+
+#[test]
+fn a_response_that_ends_by_close_is_passed_whole() {
+    let app = Backend::raw("HTTP/1.1 200 OK\r\n\r\nuntil the end");
+    let proxy = in_front_of(&app).start();
+    let mut client = proxy.client();
+    for _ in 0..2 {
+        // Chunked towards the client, or closed; both are right. A closed one cannot be asked again.
+        client.send("GET / HTTP/1.1\r\nHost: app.test\r\n\r\n");
+        let answer = client.response();
+        assert_eq!(answer.text(), "until the end");
+        if !answer.has("transfer-encoding") {
+            break;
+        }
+    }
+}
+
+#[test]
+fn an_app_of_http_1_0_is_understood() {
+    let app = Backend::raw("HTTP/1.0 200 OK\r\nContent-Type: text/plain\r\n\r\nold but good");
+    let proxy = in_front_of(&app).start();
+    let answer = proxy.get("app.test", "/");
+    assert!(answer.head.starts_with("HTTP/1.1 200 "), "{}", answer.head);
+    assert_eq!(answer.text(), "old but good");
+}
+
+const BIG: usize = 48 << 20;
+
+#[test]
+fn a_big_request_body_arrives_whole() {
+    for framing in ["length", "chunked"] {
+        let app = Backend::doing(move |conversation| {
+            let Some((_, head)) = conversation.request_head() else {
+                return;
+            };
+            let sum = if head.has("content-length") {
+                sum_of(|piece| {
+                    let bytes = conversation.bytes(piece.len());
+                    piece[..bytes.len()].copy_from_slice(&bytes);
+                    bytes.len()
+                })
+            } else {
+                // Chunk sizes are onedoor's own; the harness decodes them.
+                let mut body = Vec::new();
+                conversation.chunked_body(&mut body);
+                let mut rest = &body[..];
+                sum_of(|piece| rest.read(piece).unwrap())
+            };
+            conversation.answer(sum.to_string());
+        });
+        let proxy = in_front_of(&app).start();
+        let mut client = proxy.client();
+        let mut pattern = Pattern::new();
+        if framing == "length" {
+            client.send(format!(
+                "POST / HTTP/1.1\r\nHost: app.test\r\nContent-Length: {BIG}\r\n\r\n"
+            ));
+        } else {
+            client.send("POST / HTTP/1.1\r\nHost: app.test\r\nTransfer-Encoding: chunked\r\n\r\n");
+        }
+        for _ in 0..BIG / PIECE {
+            let piece = pattern.next_piece();
+            if framing == "chunked" {
+                client.send(format!("{PIECE:x}\r\n"));
+            }
+            client.send(piece);
+            if framing == "chunked" {
+                client.send("\r\n");
+            }
+        }
+        if framing == "chunked" {
+            client.send("0\r\n\r\n");
+        }
+        assert_eq!(
+            client.response().text(),
+            pattern.sum.to_string(),
+            "{framing}"
+        );
+    }
+}
+
+#[test]
+fn a_big_response_body_arrives_whole() {
+    for framing in ["length", "chunked", "close"] {
+        let app = Backend::doing(move |conversation| {
+            conversation.request();
+            conversation.send(match framing {
+                "length" => format!("HTTP/1.1 200 OK\r\nContent-Length: {BIG}\r\n\r\n"),
+                "chunked" => "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n".to_string(),
+                _ => "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n".to_string(),
+            });
+            let mut pattern = Pattern::new();
+            for _ in 0..BIG / PIECE {
+                let piece = pattern.next_piece();
+                if framing == "chunked" {
+                    conversation.send(format!("{PIECE:x}\r\n"));
+                }
+                conversation.send(piece);
+                if framing == "chunked" {
+                    conversation.send("\r\n");
+                }
+            }
+            if framing == "chunked" {
+                conversation.send("0\r\n\r\n");
+            }
+        });
+        let proxy = in_front_of(&app).start();
+        let answer = proxy.get("app.test", "/");
+        assert_eq!(answer.body.len(), BIG, "{framing}");
+        let mut rest = &answer.body[..];
+        let mut pattern = Pattern::new();
+        (0..BIG / PIECE).for_each(|_| drop(pattern.next_piece()));
+        assert_eq!(
+            sum_of(|piece| rest.read(piece).unwrap()),
+            pattern.sum,
+            "{framing}"
+        );
+    }
+}
+
+#[test]
+fn a_slow_reader_holds_a_buffer_and_not_the_body() {
+    const HUGE: usize = 256 << 20;
+    let app = Backend::doing(|conversation| {
+        conversation.request();
+        conversation.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {HUGE}\r\n\r\n"));
+        let piece = vec![b'x'; 1 << 20];
+        for _ in 0..HUGE >> 20 {
+            if conversation.try_send(&piece).is_err() {
+                return;
+            }
+        }
+    });
+    let proxy = in_front_of(&app).start();
+    let before = proxy.peak_memory();
+    let mut clients: Vec<_> = (0..4).map(|_| proxy.client()).collect();
+    for client in &mut clients {
+        client.send("GET / HTTP/1.1\r\nHost: app.test\r\n\r\n");
+        assert_eq!(client.response_head().status, 200);
+    }
+    // Each reads some, so that everything between is full, and then no more.
+    for client in &mut clients {
+        client.bytes(32 << 20);
+    }
+    let grown = proxy.peak_memory() - before;
+    assert!(grown < 24 << 20, "four slow readers cost {grown} bytes");
+}
+
+#[test]
+fn a_slow_app_holds_a_buffer_and_not_the_upload() {
+    let app = Backend::doing(|conversation| {
+        conversation.request_head();
+        conversation.bytes(1000);
+        // Reads no more; stays until onedoor lets it go.
+        thread::park_timeout(Duration::from_secs(20));
+    });
+    let proxy = in_front_of(&app).start();
+    let before = proxy.peak_memory();
+    let mut client = proxy.client();
+    client.send("POST / HTTP/1.1\r\nHost: app.test\r\nContent-Length: 1000000000\r\n\r\n");
+    client
+        .stream()
+        .set_write_timeout(Some(Duration::from_secs(1)))
+        .unwrap();
+    let piece = vec![b'x'; 1 << 20];
+    let mut sent = 0;
+    while client.try_send(&piece).is_ok() {
+        sent += piece.len();
+        assert!(
+            sent < 200 << 20,
+            "nobody reads, and still {sent} bytes were taken"
+        );
+    }
+    let grown = proxy.peak_memory() - before;
+    assert!(
+        grown < 24 << 20,
+        "an upload that nobody reads costs {grown} bytes"
+    );
+}
+
+#[test]
+fn a_client_that_leaves_is_noticed_by_the_app() {
+    let app = Backend::silent();
+    let proxy = in_front_of(&app).start();
+    let mut client = proxy.client();
+    client.send("GET / HTTP/1.1\r\nHost: app.test\r\n\r\n");
+    app.until_requests(1);
+    drop(client);
+    until("the app's connection is closed", || app.closed() == 1);
+}
+
+#[test]
+fn a_client_that_leaves_in_the_middle_of_a_stream_is_noticed_by_the_app() {
+    let app = Backend::doing(|conversation| {
+        conversation.request();
+        conversation.send("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: 1\n\n");
+        conversation.rest();
+    });
+    let proxy = in_front_of(&app).start();
+    let mut client = proxy.client();
+    client.send("GET / HTTP/1.1\r\nHost: app.test\r\n\r\n");
+    assert_eq!(client.response_head().status, 200);
+    client.reset();
+    until("the app's connection is closed", || app.closed() == 1);
+}
+
+#[test]
+fn an_app_that_answers_before_the_body_ended_is_heard() {
+    let app = Backend::doing(|conversation| {
+        conversation.request_head();
+        conversation.answer("enough");
+        conversation.rest();
+    });
+    let proxy = in_front_of(&app).start();
+    let mut client = proxy.client();
+    client.send("POST / HTTP/1.1\r\nHost: app.test\r\nContent-Length: 1000000000\r\n\r\nhello");
+    assert_eq!(client.response().text(), "enough");
+}
+
+#[test]
+fn a_hundred_clients_are_served_at_once() {
+    let app = Backend::echoing();
+    let proxy = in_front_of(&app).start();
+    thread::scope(|scope| {
+        for number in 0..100 {
+            let proxy = &proxy;
+            scope.spawn(move || {
+                let mut client = proxy.client();
+                for turn in 0..5 {
+                    let path = format!("/{number}/{turn}");
+                    let text = client.get("app.test", &path).text();
+                    assert!(
+                        text.starts_with(&format!("GET {path} HTTP/1.1\r\n")),
+                        "{text}"
+                    );
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn a_request_in_single_bytes_is_understood() {
+    let app = Backend::echoing();
+    let proxy = in_front_of(&app).start();
+    let mut client = proxy.client();
+    for byte in b"POST /x HTTP/1.1\r\nHost: app.test\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n" {
+        client.send([*byte]);
+        client.stream().flush().unwrap();
+    }
+    assert!(client.response().text().ends_with("\r\n\r\nabc"));
+}
+
+const PIECE: usize = 1 << 16;
+
+/// Bytes that repeat nowhere soon, and their sum.
+struct Pattern {
+    state: u32,
+    sum: u64,
+}
+
+impl Pattern {
+    fn new() -> Pattern {
+        Pattern { state: 1, sum: 0 }
+    }
+
+    fn next_piece(&mut self) -> Vec<u8> {
+        let mut piece = Vec::with_capacity(PIECE);
+        for _ in 0..PIECE / 4 {
+            // xorshift32: any change of order or loss shows in the sum below.
+            self.state ^= self.state << 13;
+            self.state ^= self.state >> 17;
+            self.state ^= self.state << 5;
+            piece.extend_from_slice(&self.state.to_le_bytes());
+        }
+        self.sum = add(self.sum, &piece);
+        piece
+    }
+}
+
+fn sum_of(mut read: impl FnMut(&mut [u8]) -> usize) -> u64 {
+    let (mut sum, mut left) = (0, BIG);
+    let mut piece = vec![0; PIECE];
+    while left > 0 {
+        let mut filled = 0;
+        while filled < PIECE {
+            match read(&mut piece[filled..]) {
+                0 => return 0,
+                count => filled += count,
+            }
+        }
+        sum = add(sum, &piece);
+        left -= PIECE;
+    }
+    sum
+}
+
+fn add(sum: u64, piece: &[u8]) -> u64 {
+    piece.chunks_exact(8).fold(sum, |sum, eight| {
+        let value = u64::from_le_bytes([
+            eight[0], eight[1], eight[2], eight[3], eight[4], eight[5], eight[6], eight[7],
+        ]);
+        sum.rotate_left(5) ^ value
+    })
+}
