@@ -32,8 +32,8 @@ pub(super) struct Book {
     claims: Claims,
     /// Names that nobody owns and that are served a moment longer.
     grace: HashMap<HostPattern, Grace>,
-    /// Sites that serve and have no file any more, and from when on they may stop.
-    leaving: BTreeMap<SiteName, Instant>,
+    /// Sites that serve and have no file any more.
+    leaving: BTreeMap<SiteName, Leaving>,
     guard: Guard,
     numbers: Numbers,
     versions: u64,
@@ -104,6 +104,14 @@ struct MadeOf {
 struct Grace {
     site: Arc<Site>,
     until: Instant,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Leaving {
+    /// It serves until then.
+    until: Instant,
+    /// Its operator said so by a name.
+    off: bool,
 }
 
 #[derive(Debug)]
@@ -326,7 +334,9 @@ impl Book {
         if entry.live.is_some() {
             entry.set(Verdict::Absent, at);
             let until = if off { at.now } else { at.now + GRACE };
-            self.leaving.entry(name.clone()).or_insert(until);
+            self.leaving
+                .entry(name.clone())
+                .or_insert(Leaving { until, off });
         } else {
             self.entries.remove(name);
             step.forget.push(name.clone());
@@ -428,7 +438,8 @@ impl Book {
         };
         let Some(wanted) = &entry.wanted else {
             // A version on its way out that found its names taken.
-            self.leaving.insert(name, at.now + GRACE);
+            let (until, off) = (at.now + GRACE, false);
+            self.leaving.insert(name, Leaving { until, off });
             return;
         };
         let mut claims = wanted.good.site.claims.iter();
@@ -499,28 +510,34 @@ impl Book {
             (0, Ground::Same) => Folder::Empty,
             _ => Folder::Filled,
         };
-        let lost = self.leaving.len();
+        // No loss is what was switched off, and what other files have taken over with all its names.
+        let leaving = self.leaving.iter();
+        let (lost, free): (Vec<_>, Vec<_>) =
+            leaving.partition(|(name, leaving)| !leaving.off && self.serves_any(name));
+        let mut over: Vec<SiteName> = free.into_iter().map(|(name, _)| name.clone()).collect();
+        let timed_out = lost.iter().filter(|(_, leaving)| leaving.until <= at.now);
+        let timed_out: Vec<SiteName> = timed_out.map(|(name, _)| (*name).clone()).collect();
+        let lost = lost.len();
         let judgement = match lost {
             0 => Judgement::LetGo,
             _ => self.guard.judge(lost, self.serving, folder, at.now),
         };
-        let over: Vec<SiteName> = {
-            let over = self.leaving.iter().filter(|(_, until)| **until <= at.now);
-            over.map(|(name, _)| name.clone()).collect()
-        };
-        match judgement {
-            Judgement::LetGo => {
-                self.kept = None;
-                let is_quiet = over.len() > TALKATIVE;
-                if is_quiet {
-                    info!(count = over.len(), "sites gone");
-                }
-                for name in over {
-                    self.remove(&name, is_quiet, step);
-                }
-            }
-            Judgement::Hold { .. } if !over.is_empty() => self.say_kept(lost, judgement),
-            Judgement::Hold { .. } => {}
+        let is_held = judgement != Judgement::LetGo;
+        let is_told = is_held && !timed_out.is_empty();
+        if !is_held {
+            over.extend(timed_out);
+        }
+        if is_told {
+            self.say_kept(lost, judgement);
+        } else if !is_held {
+            self.kept = None;
+        }
+        let is_quiet = over.len() > TALKATIVE;
+        if is_quiet {
+            info!(count = over.len(), "sites gone");
+        }
+        for name in over {
+            self.remove(&name, is_quiet, step);
         }
         if self.leaving.is_empty() {
             self.guard = Guard::default();
@@ -535,12 +552,8 @@ impl Book {
             });
             false
         });
-        let leaving = self
-            .leaving
-            .values()
-            .copied()
-            .filter(|until| *until > at.now)
-            .min();
+        let leaving = self.leaving.values().map(|leaving| leaving.until);
+        let leaving = leaving.filter(|until| *until > at.now).min();
         let held = match judgement {
             Judgement::Hold { until } => until,
             Judgement::LetGo => None,
@@ -548,6 +561,17 @@ impl Book {
         let grace = self.grace.values().map(|grace| grace.until);
         let grace = grace.filter(|until| *until > at.now).min();
         self.due = [leaving, held, grace].into_iter().flatten().min();
+    }
+
+    /// Whether a site on its way out still answers for a name.
+    fn serves_any(&self, name: &SiteName) -> bool {
+        let live = self.entries.get(name).and_then(|entry| entry.live.as_ref());
+        live.is_some_and(|live| {
+            live.patterns().any(|pattern| {
+                let last = self.grace.get(pattern);
+                last.is_some_and(|grace| Arc::ptr_eq(&grace.site, &live.site))
+            })
+        })
     }
 
     fn say_kept(&mut self, lost: usize, judgement: Judgement) {
@@ -600,8 +624,13 @@ impl Book {
     /// An operator said that what is gone may go.
     pub(super) fn accept_removals(&mut self, now: Instant) {
         self.guard.accept();
-        for until in self.leaving.values_mut() {
-            *until = now;
+        self.hurry(now);
+    }
+
+    /// Sites without a file have been served long enough.
+    pub(super) fn hurry(&mut self, now: Instant) {
+        for leaving in self.leaving.values_mut() {
+            leaving.until = now;
         }
         self.due = Some(now);
     }

@@ -90,6 +90,7 @@ pub async fn start(source: &Source, rules: Rules, current: Arc<Current>) -> (Rel
     let (reload, requests) = Reload::new();
     let (acks, acknowledged) = mpsc::unbounded_channel();
     let now = Instant::now();
+    let every = watch.poll_every().unwrap_or(NET);
     let mut follower = Follower {
         folder: watch::identity(&sites),
         last_filled: None,
@@ -107,7 +108,7 @@ pub async fn start(source: &Source, rules: Rules, current: Arc<Current>) -> (Rel
         outstanding: BTreeMap::new(),
         waiters: Vec::new(),
         paced: now,
-        net: now + NET,
+        net: now + every,
         glance: now + GLANCE,
         rescan: false,
         elsewhere: None,
@@ -239,7 +240,7 @@ impl Follower {
                     looks.push(Look {
                         name,
                         path,
-                        found: Found::Nothing { off: true },
+                        found: Found::Nothing { off: false },
                     });
                 }
             }
@@ -247,6 +248,7 @@ impl Follower {
         }
         self.book.apply(looks, at, &mut step);
         self.note_folder();
+        self.book.hurry(at.now);
         // Nothing was known of an empty folder but from the state: it may be a mount that is still to come.
         let ground = if self.book.has_files() {
             Ground::Same

@@ -613,11 +613,12 @@ impl<'t> SiteFile<'_, 't> {
             })
             .ok()?;
         let strip = self.reader.flag(table, "strip").unwrap_or(false);
-        if strip && matches!(action, Some(Action::Redirect(_) | Action::Respond(_))) {
-            self.reader.warning(
-                span.clone(),
-                "\"strip\" has no effect where nothing is forwarded",
-            );
+        if strip
+            && let Some(value) = table.get("strip")
+            && matches!(action, Some(Action::Redirect(_) | Action::Respond(_)))
+        {
+            let message = "\"strip\" has no effect where nothing is forwarded";
+            self.reader.warning(value.span(), message);
         }
         Some((
             PathRule {
@@ -896,6 +897,8 @@ fn read_host_field(text: &str) -> Result<Box<str>, super::hostname::HostnameErro
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::symlink;
+
+    use proptest::prelude::*;
 
     use super::super::HeaderEdit;
     use super::*;
@@ -1391,6 +1394,31 @@ mod tests {
                 !drawn.contains("se cret") && !drawn.contains("root"),
                 "{drawn}"
             );
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_lines_are_a_site_or_errors_that_can_be_drawn(
+            lines in prop::collection::vec(
+                prop_oneof![
+                    Just("host = 'a.test'"), Just("to = 5000"), Just("[[path]]"), Just("match = '/a'"), Just("[limit]"),
+                    Just("[headers.request]"), Just("set = { A = 'b' }"), Just("[headers]"), Just("path = 5"),
+                    Just("redirect = { to = 'https://b.test' }"), Just("to = ["), Just("]"), Just("note = \"\"\""),
+                    Just("tls = { mode = 'x'"), Just("respond.status = 5"), Just("host = '\u{e9}.x'"), Just("drain.edit = '1s'"),
+                ],
+                0..8,
+            ),
+            noise in "\\PC{0,12}",
+        ) {
+            let text = format!("{}\n{noise}", lines.join("\n"));
+            if let Err(problems) = read(&document(&text), &Rules::default()) {
+                prop_assert!(problems.iter().any(Problem::is_error));
+                for problem in problems {
+                    prop_assert!(!problem.render(&text, false).is_empty());
+                    prop_assert!(!problem.to_string().contains('\n'));
+                }
+            }
         }
     }
 
