@@ -439,7 +439,7 @@ fn without_inotify_it_says_so_and_polls() {
                 &format!("inject={inject}"),
             ])
             .start();
-        proxy.until_logged("poll");
+        proxy.until_logged("every 2 s");
         proxy.sites().write("shop.toml", says("shop.test", "found"));
         proxy.until_answer("shop.test", "found by polling", |answer| {
             answer.status == 200
