@@ -77,12 +77,16 @@ impl Problem {
         };
         let origin = printable(&self.origin.to_string_lossy());
         let message = printable(&self.message);
-        let in_source = source.get(self.span.clone()).is_some();
         let mut report = vec![];
-        if self.line > 0 && in_source && self.excerpt == Excerpt::Shown {
-            let at = AnnotationKind::Primary.span(self.span.clone());
-            let snippet = Snippet::source(source).path(origin).annotation(at);
-            report.push(level.primary_title(message).element(snippet));
+        if self.line > 0
+            && self.excerpt == Excerpt::Shown
+            && let Some((line, span)) = self.first_line(source)
+        {
+            let at = AnnotationKind::Primary.span(span);
+            let snippet = Snippet::source(line)
+                .line_start(self.line as usize)
+                .path(origin);
+            report.push(level.primary_title(message).element(snippet.annotation(at)));
         } else {
             report.push(Group::with_title(
                 level.primary_title(format!("{}{message}", self.place())),
@@ -96,6 +100,26 @@ impl Problem {
         let mut drawn = renderer.render(&report);
         drawn.push('\n');
         drawn
+    }
+
+    /// The line of the place, and the part of the place that is on it: drawing costs what is drawn.
+    fn first_line<'s>(&self, source: &'s str) -> Option<(&'s str, Range<usize>)> {
+        let start = source
+            .get(..self.span.start)?
+            .rfind('\n')
+            .map_or(0, |at| at + 1);
+        let line = source
+            .get(start..)?
+            .split('\n')
+            .next()?
+            .trim_end_matches('\r');
+        let (line, start) = match line.strip_prefix('\u{feff}') {
+            Some(rest) => (rest, start + '\u{feff}'.len_utf8()),
+            None => (line, start),
+        };
+        let on_line = |at: usize| at.saturating_sub(start).min(line.len());
+        let span = on_line(self.span.start)..on_line(self.span.end);
+        line.get(span.clone()).map(|_| (line, span))
     }
 
     /// `sites.d/blog.toml:3:1: `

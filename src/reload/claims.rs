@@ -69,7 +69,8 @@ impl Claims {
     }
 
     /// Whether `name` waits for somebody to let go.
-    pub(super) fn waits(&self, name: &SiteName) -> bool {
+    #[cfg(test)]
+    fn waits(&self, name: &SiteName) -> bool {
         self.waiting.contains_key(name)
     }
 

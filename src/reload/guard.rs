@@ -44,7 +44,7 @@ pub(super) struct Guard {
 }
 
 impl Guard {
-    /// Judges the files that are gone: `lost` of `total` sites.
+    /// Judges the files that are gone: `lost` of `total` sites, at least one. One guard is for one loss.
     pub(super) fn judge(
         &mut self,
         lost: usize,
@@ -52,10 +52,6 @@ impl Guard {
         folder: Folder,
         now: Instant,
     ) -> Judgement {
-        if lost == 0 {
-            *self = Guard::default();
-            return Judgement::LetGo;
-        }
         if self.accepted {
             return Judgement::LetGo;
         }
@@ -148,18 +144,6 @@ mod tests {
         );
         assert_eq!(
             judge(1, 9, Folder::Unreadable),
-            Judgement::Hold { until: None }
-        );
-    }
-
-    #[test]
-    fn being_told_counts_for_one_loss() {
-        let (mut guard, now) = (Guard::default(), Instant::now());
-        guard.accept();
-        guard.judge(2, 2, Folder::Empty, now);
-        guard.judge(0, 0, Folder::Empty, now);
-        assert_eq!(
-            guard.judge(2, 2, Folder::Empty, now),
             Judgement::Hold { until: None }
         );
     }

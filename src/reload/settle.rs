@@ -3,7 +3,7 @@
 //! Half of a TOML file is often valid, an editor may remove a file for the moment between two writes. Pure: the
 //! time is passed in, looking is done by others.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -79,8 +79,10 @@ enum Rule {
     Look,
     /// The same, and believe that it is gone.
     Moved,
-    /// Somebody writes.
-    AwaitClose,
+    /// Somebody writes, it seems: the same is seen when only the time of the file was set, and then no close comes.
+    AwaitClose {
+        until: Instant,
+    },
     AwaitQuiet,
     TwoLooks {
         first: Option<Seen>,
@@ -101,7 +103,7 @@ impl Settle {
         let (rule, due) = match (hint, rule, before) {
             (Hint::Whole | Hint::Gone, ..) => (Rule::Look, now),
             (Hint::Moved, ..) => (Rule::Moved, now),
-            (Hint::Writing, ..) => (Rule::AwaitClose, now + CLOSE),
+            (Hint::Writing, ..) => (Rule::AwaitClose { until: now + CLOSE }, now + QUIET),
             (Hint::Touched, Some(Rule::AwaitQuiet) | None, _) => (Rule::AwaitQuiet, now + QUIET),
             (Hint::Differs, None, _) => (Rule::TwoLooks { first: None }, now),
             // What is pending will look in any case.
@@ -139,13 +141,13 @@ impl Settle {
         self.pending.contains_key(name)
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.pending.is_empty()
+    /// No longer wants to look at `name`.
+    pub(super) fn forget(&mut self, name: &SiteName) {
+        self.take(name);
     }
 
-    /// How many files are waited for.
-    pub(super) fn len(&self) -> usize {
-        self.pending.len()
+    pub(super) fn names(&self) -> HashSet<SiteName> {
+        self.pending.keys().cloned().collect()
     }
 
     /// Takes what a look at `name` found. Something that counts is no longer pending. When a hint has come since
@@ -161,6 +163,7 @@ impl Settle {
         };
         let again = match (seen, pending.rule) {
             (Seen::Same, _) | (Seen::Nothing, Rule::Moved) => return Verdict::Counts,
+            (_, Rule::AwaitClose { until }) if now < until => until,
             (Seen::Site(_), Rule::TwoLooks { first }) if first != Some(seen) => {
                 pending.rule = Rule::TwoLooks { first: Some(seen) };
                 now + BETWEEN_LOOKS
@@ -241,13 +244,14 @@ mod tests {
     fn a_closed_file_is_read_at_once() {
         let mut story = Story::new();
         assert_eq!(story.hint(Hint::Whole).sees(Seen::Site(1)), Verdict::Counts);
-        assert!(story.settle.is_empty());
+        assert!(story.settle.pending.is_empty());
     }
 
     #[test]
-    fn a_file_that_is_being_written_is_not_looked_at_before_its_close() {
+    fn a_file_that_is_being_written_does_not_count_before_its_close() {
         let mut story = Story::new();
         story.hint(Hint::Touched).hint(Hint::Writing);
+        assert_eq!(story.at(200).sees(Seen::Site(1)), Verdict::LookAgain);
         assert!(!story.at(5000).looks());
         story.hint(Hint::Touched).hint(Hint::Differs);
         assert!(!story.at(9000).looks());
@@ -258,8 +262,19 @@ mod tests {
     fn a_file_that_never_closes_is_read_after_a_minute_of_silence() {
         let mut story = Story::new();
         story.hint(Hint::Writing).at(30_000).hint(Hint::Writing);
+        assert_eq!(story.at(30_200).sees(Seen::Broken(1)), Verdict::LookAgain);
         assert!(!story.at(89_000).looks());
         assert_eq!(story.at(90_000).sees(Seen::Site(1)), Verdict::Counts);
+    }
+
+    #[test]
+    fn a_file_whose_time_was_set_is_not_waited_for() {
+        let mut story = Story::new();
+        assert_eq!(
+            story.hint(Hint::Writing).at(200).sees(Seen::Same),
+            Verdict::Counts
+        );
+        assert!(story.settle.pending.is_empty());
     }
 
     #[test]
@@ -304,7 +319,7 @@ mod tests {
             Verdict::LookAgain
         );
         assert_eq!(story.at(100).sees(Seen::Same), Verdict::Counts);
-        assert!(story.settle.is_empty());
+        assert!(story.settle.pending.is_empty());
     }
 
     #[test]

@@ -22,7 +22,7 @@ use super::settle::Hint;
 
 /// How the operator wants changes to be noticed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Wish {
+pub enum Wish {
     Auto,
     Events,
     Poll(Duration),
@@ -34,6 +34,11 @@ pub(super) enum Note {
     At {
         path: PathBuf,
         hint: Hint,
+    },
+    /// A file has another name now.
+    Moved {
+        from: PathBuf,
+        to: PathBuf,
     },
     /// A watched folder may be gone or another one.
     Folder {
@@ -241,15 +246,12 @@ fn notes_of(event: notify::Result<Event>) -> Vec<Note> {
         EventKind::Access(_) => return Vec::new(),
         EventKind::Modify(ModifyKind::Data(_)) => Hint::Writing,
         EventKind::Modify(ModifyKind::Name(RenameMode::Both)) => {
-            // Both ends were told one by one already; together they say that the first will not come back.
-            return event
-                .paths
+            // Each end was told by itself already.
+            let mut paths = event.paths.into_iter();
+            let both = paths.next().zip(paths.next());
+            return both
+                .map(|(from, to)| Note::Moved { from, to })
                 .into_iter()
-                .take(1)
-                .map(|path| Note::At {
-                    path,
-                    hint: Hint::Moved,
-                })
                 .collect();
         }
         EventKind::Modify(ModifyKind::Name(RenameMode::To)) => Hint::Whole,
@@ -344,7 +346,7 @@ mod tests {
         until(&mut watch, at(&file, Hint::Whole)).await;
         fs::read(&file).expect("read");
         fs::rename(&file, folder.path().join("b.toml")).expect("rename");
-        let notes = until(&mut watch, at(&file, Hint::Moved)).await;
+        let notes = until(&mut watch, |note| matches!(note, Note::Moved { .. })).await;
         assert_eq!(notes.len(), 3, "{notes:?}");
     }
 

@@ -3,6 +3,8 @@
 //! Shape and spelling of keys are checked by [`crate::document`]; here is what the values mean. Knows no other site:
 //! who owns a name is decided where all files are known.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -190,6 +192,7 @@ impl<'t> SiteFile<'_, 't> {
 
     fn claims(&mut self, table: &Table<'t>) -> Vec<Claim> {
         let mut claims = Vec::new();
+        let mut lines = HashMap::new();
         match self.reader.texts(table, "host") {
             Some(hosts) => {
                 if hosts.is_empty()
@@ -201,12 +204,19 @@ impl<'t> SiteFile<'_, 't> {
                     );
                 }
                 for (text, span) in hosts {
-                    self.claim(&mut claims, text, span, ClaimRole::Serve);
+                    self.claim(&mut claims, &mut lines, text, span, ClaimRole::Serve);
                 }
             }
             // Of the wrong shape, and said so.
             None if table.contains_key("host") => {}
-            None => claims.extend(self.claim_by_file_name()),
+            None => {
+                claims.extend(self.claim_by_file_name());
+                lines.extend(
+                    claims
+                        .iter()
+                        .map(|claim: &Claim| (claim.pattern.clone(), claim.line)),
+                );
+            }
         }
         let from = self
             .reader
@@ -223,7 +233,13 @@ impl<'t> SiteFile<'_, 't> {
             );
         }
         for (text, span) in from {
-            self.claim(&mut claims, text, span, ClaimRole::RedirectToFirst);
+            self.claim(
+                &mut claims,
+                &mut lines,
+                text,
+                span,
+                ClaimRole::RedirectToFirst,
+            );
         }
         claims
     }
@@ -244,7 +260,15 @@ impl<'t> SiteFile<'_, 't> {
         })
     }
 
-    fn claim(&mut self, claims: &mut Vec<Claim>, text: &str, span: Span, role: ClaimRole) {
+    /// `lines` has the line in which each pattern was claimed first.
+    fn claim(
+        &mut self,
+        claims: &mut Vec<Claim>,
+        lines: &mut HashMap<HostPattern, u32>,
+        text: &str,
+        span: Span,
+        role: ClaimRole,
+    ) {
         let pattern = match HostPattern::parse(text) {
             Ok(pattern) => pattern,
             Err(error) => return self.reader.error(span, format!("{text:?}: {error}")),
@@ -252,14 +276,12 @@ impl<'t> SiteFile<'_, 't> {
         if pattern == HostPattern::Any && !self.may_claim_any(&span, role) {
             return;
         }
-        if let Some(first) = claims.iter().find(|claim| claim.pattern == pattern) {
-            let message = format!(
-                "\"{pattern}\" is claimed twice, first in line {}",
-                first.line
-            );
+        let (line, column) = self.reader.place_of(span.start);
+        if let Some(first) = lines.get(&pattern) {
+            let message = format!("\"{pattern}\" is claimed twice, first in line {first}");
             return self.reader.error(span, message);
         }
-        let (line, column) = self.reader.place_of(span.start);
+        lines.insert(pattern.clone(), line);
         claims.push(Claim {
             pattern,
             role,
@@ -530,7 +552,8 @@ impl<'t> SiteFile<'_, 't> {
         let entries = table
             .get("path")
             .and_then(|value| value.get_ref().as_array());
-        let mut rules: Vec<(PathRule, Span)> = Vec::new();
+        let mut rules: Vec<PathRule> = Vec::new();
+        let mut lines = HashMap::new();
         for entry in entries.into_iter().flatten() {
             let Some(path) = entry.get_ref().as_table() else {
                 continue;
@@ -538,18 +561,19 @@ impl<'t> SiteFile<'_, 't> {
             let Some((rule, span)) = self.path(path, entry.span()) else {
                 continue;
             };
-            if let Some((_, first)) = rules
-                .iter()
-                .find(|(other, _)| other.pattern == rule.pattern)
-            {
-                let message = format!(
-                    "the path \"{}\" is already in line {}",
-                    rule.pattern,
-                    self.reader.line_of(first)
-                );
-                self.reader.error(span, message);
-                continue;
-            }
+            let line = self.reader.line_of(&span);
+            match lines.entry(rule.pattern.clone()) {
+                Entry::Occupied(first) => {
+                    let message = format!(
+                        "the path \"{}\" is already in line {}",
+                        rule.pattern,
+                        first.get()
+                    );
+                    self.reader.error(span, message);
+                    continue;
+                }
+                Entry::Vacant(free) => free.insert(line),
+            };
             if rule.action.is_none() && !has_action(path) && !has_action(table) {
                 let message = format!(
                     "nothing answers for \"{}\": neither the path nor the site says what",
@@ -561,10 +585,10 @@ impl<'t> SiteFile<'_, 't> {
                     "write to, redirect or respond below it",
                 );
             }
-            rules.push((rule, span));
+            rules.push(rule);
         }
-        rules.sort_by(|(a, _), (b, _)| a.pattern.order(&b.pattern));
-        rules.into_iter().map(|(rule, _)| rule).collect()
+        rules.sort_by(|a, b| a.pattern.order(&b.pattern));
+        rules
     }
 
     /// A rule and the place of its `match`.
@@ -589,11 +613,12 @@ impl<'t> SiteFile<'_, 't> {
             })
             .ok()?;
         let strip = self.reader.flag(table, "strip").unwrap_or(false);
-        if strip && matches!(action, Some(Action::Redirect(_) | Action::Respond(_))) {
-            self.reader.warning(
-                span.clone(),
-                "\"strip\" has no effect where nothing is forwarded",
-            );
+        if strip
+            && let Some(value) = table.get("strip")
+            && matches!(action, Some(Action::Redirect(_) | Action::Respond(_)))
+        {
+            let message = "\"strip\" has no effect where nothing is forwarded";
+            self.reader.warning(value.span(), message);
         }
         Some((
             PathRule {
@@ -872,6 +897,8 @@ fn read_host_field(text: &str) -> Result<Box<str>, super::hostname::HostnameErro
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::symlink;
+
+    use proptest::prelude::*;
 
     use super::super::HeaderEdit;
     use super::*;
@@ -1367,6 +1394,31 @@ mod tests {
                 !drawn.contains("se cret") && !drawn.contains("root"),
                 "{drawn}"
             );
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_lines_are_a_site_or_errors_that_can_be_drawn(
+            lines in prop::collection::vec(
+                prop_oneof![
+                    Just("host = 'a.test'"), Just("to = 5000"), Just("[[path]]"), Just("match = '/a'"), Just("[limit]"),
+                    Just("[headers.request]"), Just("set = { A = 'b' }"), Just("[headers]"), Just("path = 5"),
+                    Just("redirect = { to = 'https://b.test' }"), Just("to = ["), Just("]"), Just("note = \"\"\""),
+                    Just("tls = { mode = 'x'"), Just("respond.status = 5"), Just("host = '\u{e9}.x'"), Just("drain.edit = '1s'"),
+                ],
+                0..8,
+            ),
+            noise in "\\PC{0,12}",
+        ) {
+            let text = format!("{}\n{noise}", lines.join("\n"));
+            if let Err(problems) = read(&document(&text), &Rules::default()) {
+                prop_assert!(problems.iter().any(Problem::is_error));
+                for problem in problems {
+                    prop_assert!(!problem.render(&text, false).is_empty());
+                    prop_assert!(!problem.to_string().contains('\n'));
+                }
+            }
         }
     }
 

@@ -1,0 +1,86 @@
+//! What others may ask of the reload loop: a message there, an answer back.
+
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::status::{FileStatus, Report, Waited};
+
+/// A hold on the reload loop, for the admin socket and for signals. The loop ends with the last clone.
+#[derive(Clone, Debug)]
+pub struct Reload {
+    requests: mpsc::UnboundedSender<Request>,
+}
+
+#[derive(Debug)]
+pub(super) enum Request {
+    Reload {
+        accept_removals: bool,
+        reply: oneshot::Sender<Report>,
+    },
+    Wait {
+        name: Option<String>,
+        gone: bool,
+        timeout: Duration,
+        reply: oneshot::Sender<Waited>,
+    },
+    List {
+        reply: oneshot::Sender<Vec<FileStatus>>,
+    },
+    Flush {
+        reply: oneshot::Sender<()>,
+    },
+}
+
+impl Reload {
+    pub(super) fn new() -> (Reload, mpsc::UnboundedReceiver<Request>) {
+        let (requests, receiver) = mpsc::unbounded_channel();
+        (Reload { requests }, receiver)
+    }
+
+    /// Looks at everything on disk now and answers when what it found serves or is rejected, at the latest after
+    /// ten seconds. `accept_removals`: what is gone may go, however much it is.
+    pub async fn reload(&self, accept_removals: bool) -> Report {
+        let ask = |reply| Request::Reload {
+            accept_removals,
+            reply,
+        };
+        self.ask(ask).await.unwrap_or_default()
+    }
+
+    /// Waits until what is on disk at the moment of the call serves on every worker (`gone`: until no worker serves
+    /// the site any more). Without a name: all files. Dropping the future changes nothing.
+    pub async fn wait(&self, name: Option<String>, gone: bool, timeout: Duration) -> Waited {
+        let ask = |reply| Request::Wait {
+            name,
+            gone,
+            timeout,
+            reply,
+        };
+        let waited = self.ask(ask).await;
+        waited.unwrap_or(Waited::Timeout {
+            pending: Vec::new(),
+        })
+    }
+
+    /// Every file of the sites directory, in the order of names, ignored ones last.
+    pub async fn list(&self) -> Vec<FileStatus> {
+        self.ask(|reply| Request::List { reply })
+            .await
+            .unwrap_or_default()
+    }
+
+    /// Waits until what is live is on disk in the state directory, or has failed to be. For a polite end.
+    pub async fn flush(&self) {
+        self.ask(|reply| Request::Flush { reply })
+            .await
+            .unwrap_or_default();
+    }
+
+    /// `None` when the loop has ended, with the runtime it ran on.
+    async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Option<T> {
+        let (reply, answer) = oneshot::channel();
+        self.requests.send(request(reply)).ok()?;
+        answer.await.ok()
+    }
+}

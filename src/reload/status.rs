@@ -1,0 +1,147 @@
+//! What `ls`, `wait` and `reload` tell about site files.
+
+use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// The state of a file, in one word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// What is on disk serves.
+    Live,
+    /// What is on disk cannot be used; an older version serves.
+    Stale,
+    /// What is on disk cannot be used, and there is no older version.
+    Down,
+    /// Another site owns a name it claims. An older version may serve.
+    Conflict,
+    /// It waits for something else: a certificate file, a first fit backend.
+    Waiting,
+    /// No site file, by its name.
+    Ignored,
+}
+
+impl State {
+    pub fn word(self) -> &'static str {
+        match self {
+            State::Live => "live",
+            State::Stale => "stale",
+            State::Down => "down",
+            State::Conflict => "conflict",
+            State::Waiting => "waiting",
+            State::Ignored => "ignored",
+        }
+    }
+}
+
+/// One file of the sites directory, as of now.
+#[derive(Clone, Debug)]
+pub struct FileStatus {
+    /// The name of the site; of an ignored file its own.
+    pub name: String,
+    pub path: PathBuf,
+    pub state: State,
+    /// Of the state.
+    pub since: SystemTime,
+    /// When the version that serves went live. `None`: none serves.
+    pub serving_since: Option<SystemTime>,
+    /// What the version that serves claims, hosts first; without one, empty.
+    pub hosts: Vec<String>,
+    /// Of the version that serves, each once.
+    pub backends: Vec<String>,
+    pub note: Option<String>,
+    /// Drawn for a terminal, errors first, then warnings.
+    pub problems: Vec<String>,
+    /// Why it is in this state, in one line, where that is not the problems.
+    pub reason: Option<String>,
+}
+
+/// What a reload brought.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Names of sites, each list in order.
+    pub added: Vec<String>,
+    pub changed: Vec<String>,
+    pub removed: Vec<String>,
+    /// Everything on disk that is not served as it is, also from before.
+    pub rejected: Vec<String>,
+    /// Still being written when the reload ended.
+    pub unsettled: Vec<String>,
+    /// How many sites serve now.
+    pub live: usize,
+    /// What is gone and served all the same, and how to have that ended.
+    pub kept: Option<String>,
+}
+
+/// How a `wait` ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Waited {
+    /// What is on disk serves, on every worker.
+    Serving,
+    /// No worker serves it any more.
+    Gone,
+    /// Drawn for a terminal.
+    Rejected { problems: Vec<String> },
+    /// Still to come at the end of the time.
+    Timeout { pending: Vec<String> },
+    /// There is no such site file.
+    Unknown {
+        did_you_mean: Option<String>,
+        reason: Option<String>,
+    },
+}
+
+/// What there is after the start.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    pub live: usize,
+    /// Files that are not served as they are: stale, down, in conflict.
+    pub not_live: usize,
+    pub ignored: usize,
+}
+
+/// `14:02:07 UTC`, for messages; the log has the date.
+pub(super) fn clock(time: SystemTime) -> String {
+    let seconds = time
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs()
+        % 86_400;
+    format!(
+        "{:02}:{:02}:{:02} UTC",
+        seconds / 3600,
+        seconds / 60 % 60,
+        seconds % 60
+    )
+}
+
+/// `19998` is hard to read in a hurry.
+pub(super) fn thousands(count: usize) -> String {
+    let digits = count.to_string();
+    let mut grouped = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at) % 3 == 0 {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    grouped
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn numbers_and_times_are_written_for_people() {
+        assert_eq!(thousands(7), "7");
+        assert_eq!(thousands(999), "999");
+        assert_eq!(thousands(19_998), "19,998");
+        assert_eq!(thousands(1_000_000), "1,000,000");
+        assert_eq!(
+            clock(UNIX_EPOCH + Duration::from_secs(86_400 + 14 * 3600 + 127)),
+            "14:02:07 UTC"
+        );
+    }
+}

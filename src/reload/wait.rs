@@ -1,0 +1,191 @@
+//! Those who wait for what is on disk to serve.
+
+use std::collections::HashSet;
+
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::book::{Book, Standing};
+use super::settle::Settle;
+use super::status::{Report, Waited};
+use crate::site::SiteName;
+
+#[derive(Debug)]
+pub(super) struct Waiter {
+    pub(super) goal: Goal,
+    /// Files that had not settled when the waiting began.
+    pub(super) unsettled: HashSet<SiteName>,
+    pub(super) deadline: Instant,
+}
+
+#[derive(Debug)]
+pub(super) enum Goal {
+    One {
+        name: SiteName,
+        gone: bool,
+        reply: oneshot::Sender<Waited>,
+    },
+    All {
+        reply: oneshot::Sender<Waited>,
+    },
+    Report {
+        report: Report,
+        reply: oneshot::Sender<Report>,
+    },
+}
+
+/// How far things are.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Progress<'a> {
+    pub(super) book: &'a Book,
+    pub(super) settle: &'a Settle,
+    /// What serves without a file.
+    pub(super) kept: Option<&'a str>,
+    /// The newest table that all workers have.
+    pub(super) acknowledged: u64,
+    /// The newest table.
+    pub(super) published: u64,
+    pub(super) now: Instant,
+}
+
+impl Waiter {
+    /// Answers and gives nothing back when the waiting is over.
+    pub(super) fn proceed(mut self, progress: Progress<'_>) -> Option<Waiter> {
+        self.unsettled
+            .retain(|name| progress.settle.is_pending(name));
+        let is_over = progress.now >= self.deadline;
+        let is_settled = self.unsettled.is_empty();
+        let is_everywhere = progress.acknowledged >= progress.published;
+        // Who no longer listens has given up.
+        match self.goal {
+            Goal::One { name, gone, reply } => {
+                let answer = match is_settled {
+                    true => one(&name, gone, progress),
+                    false => None,
+                };
+                match answer {
+                    Some(answer) => drop(reply.send(answer)),
+                    None if is_over => drop(reply.send(Waited::Timeout {
+                        pending: vec![name.to_string()],
+                    })),
+                    None if reply.is_closed() => {}
+                    None => {
+                        self.goal = Goal::One { name, gone, reply };
+                        return Some(self);
+                    }
+                }
+            }
+            Goal::All { reply } if is_settled && is_everywhere => {
+                drop(reply.send(all(progress.book)));
+            }
+            Goal::All { reply } if is_over => {
+                drop(reply.send(Waited::Timeout {
+                    pending: in_order(&self.unsettled),
+                }));
+            }
+            Goal::Report { report, reply } if is_over || is_settled && is_everywhere => {
+                let rejected = progress.book.rejected().map(SiteName::to_string).collect();
+                let report = Report {
+                    rejected,
+                    unsettled: in_order(&self.unsettled),
+                    live: progress.book.serving(),
+                    kept: progress.kept.map(str::to_owned),
+                    ..report
+                };
+                drop(reply.send(report));
+            }
+            _ => return Some(self),
+        }
+        None
+    }
+}
+
+fn one(name: &SiteName, gone: bool, progress: Progress<'_>) -> Option<Waited> {
+    let Progress {
+        book,
+        settle,
+        acknowledged,
+        published,
+        ..
+    } = progress;
+    match (book.standing(name), gone) {
+        (Standing::Unknown, true) => (acknowledged >= published).then_some(Waited::Gone),
+        (_, true) => None,
+        (Standing::Unknown, false) => {
+            let did_you_mean = closest(name, book);
+            Some(Waited::Unknown {
+                did_you_mean,
+                reason: None,
+            })
+        }
+        (Standing::Live { generation }, false) => {
+            (acknowledged >= generation).then_some(Waited::Serving)
+        }
+        // Whoever owns the name may be on its way out.
+        (Standing::Conflict { owner }, false) if settle.is_pending(&owner) => None,
+        (Standing::Conflict { .. } | Standing::Rejected, false) => Some(Waited::Rejected {
+            problems: book.problems(name),
+        }),
+        (Standing::Absent, false) => {
+            let reason = progress.kept.unwrap_or("its file is gone").to_owned();
+            Some(Waited::Unknown {
+                did_you_mean: None,
+                reason: Some(reason),
+            })
+        }
+    }
+}
+
+fn all(book: &Book) -> Waited {
+    let problems: Vec<String> = book
+        .rejected()
+        .flat_map(|name| book.problems(name))
+        .collect();
+    if problems.is_empty() {
+        Waited::Serving
+    } else {
+        Waited::Rejected { problems }
+    }
+}
+
+fn in_order(names: &HashSet<SiteName>) -> Vec<String> {
+    let mut names: Vec<String> = names.iter().map(SiteName::to_string).collect();
+    names.sort();
+    names
+}
+
+/// The site whose name is most like `name`, if any is at all.
+fn closest(name: &SiteName, book: &Book) -> Option<String> {
+    let name = name.as_str();
+    let candidates = book.names().map(SiteName::as_str);
+    let by_distance = candidates.map(|other| (distance(name, other), other));
+    let (distance, other) = by_distance.min()?;
+    (distance <= 1 + name.chars().count() / 4).then(|| other.to_owned())
+}
+
+/// Levenshtein's: insertions, deletions and replacements.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, a) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, b) in b.iter().enumerate() {
+            let replaced = diagonal + usize::from(a != *b);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_mistyped_name_is_near_the_right_one() {
+        assert_eq!(super::distance("shop", "shop"), 0);
+        assert_eq!(super::distance("shpo", "shop"), 2);
+        assert_eq!(super::distance("sho", "shop"), 1);
+        assert_eq!(super::distance("", "shop"), 4);
+    }
+}
