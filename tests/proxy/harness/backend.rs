@@ -321,7 +321,6 @@ impl Conversation {
         let head = read_head(&mut self.stream).ok()??;
         let request = Request {
             head,
-            connection: self.number,
             ..Request::default()
         };
         let mut requests = self.record.requests.lock().unwrap();

@@ -27,6 +27,7 @@ pub(crate) struct Plan {
     flags: Vec<OsString>,
     environment: Vec<(OsString, OsString)>,
     wrapper: Vec<OsString>,
+    word: &'static str,
 }
 
 impl Plan {
@@ -40,6 +41,7 @@ impl Plan {
             flags: Vec::new(),
             environment: Vec::new(),
             wrapper: Vec::new(),
+            word: "run",
         }
     }
 
@@ -78,6 +80,12 @@ impl Plan {
         self
     }
 
+    /// `demo` instead of `run`.
+    pub(crate) fn command_word(mut self, word: &'static str) -> Plan {
+        self.word = word;
+        self
+    }
+
     pub(crate) fn folder(&self) -> &Folder {
         &self.folder
     }
@@ -102,7 +110,11 @@ impl Plan {
 
     fn command(&self) -> Command {
         let program = OsString::from(env!("CARGO_BIN_EXE_onedoor"));
-        let mut words = self.wrapper.iter().cloned().chain([program, "run".into()]);
+        let mut words = self
+            .wrapper
+            .iter()
+            .cloned()
+            .chain([program, self.word.into()]);
         let mut command = Command::new(words.next().unwrap());
         command
             .args(words)
@@ -487,10 +499,9 @@ impl Run {
     }
 
     fn end(&mut self) {
-        if let Ok(None) = self.child.try_wait() {
-            if kill_process_group(Pid::from_child(&self.child), Signal::KILL).is_ok() {
-                drop(self.child.wait());
-            }
+        let runs = matches!(self.child.try_wait(), Ok(None));
+        if runs && kill_process_group(Pid::from_child(&self.child), Signal::KILL).is_ok() {
+            drop(self.child.wait());
         }
     }
 }
