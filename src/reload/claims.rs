@@ -202,9 +202,14 @@ impl Claims {
         let mut taken: HashSet<&HostPattern> = HashSet::new();
         let mut late = Vec::new();
         for name in next.iter().copied() {
-            let others = candidates[name].iter();
-            let fresh = others.filter(|pattern| !self.owns(name, pattern));
-            if !fresh.fold(true, |all, pattern| taken.insert(pattern) && all) {
+            let mut is_first = true;
+            for pattern in candidates[name]
+                .iter()
+                .filter(|pattern| !self.owns(name, pattern))
+            {
+                is_first &= taken.insert(pattern);
+            }
+            if !is_first {
                 late.push(name);
             }
         }
@@ -399,7 +404,7 @@ mod tests {
                 let settled = forth.settle(changes(&step));
                 prop_assert_eq!(&settled, &shuffled.settle(mixed));
                 all.extend(step);
-                for (site, _) in &all {
+                for site in all.keys() {
                     let (live, waits) = (forth.held.contains_key(&name(site)), forth.waits(&name(site)));
                     prop_assert!(live || waits);
                 }

@@ -198,7 +198,7 @@ fn find(question: &Question, rules: &Rules) -> Found {
         Err(problems) => {
             let about = problems
                 .iter()
-                .filter_map(|problem| Some(problem.about.clone()?.into()))
+                .filter_map(|problem| Some(problem.about.as_deref()?.to_owned()))
                 .collect();
             let complaints = complaints(&problems, &document.text);
             Found::Broken(

@@ -31,9 +31,9 @@ use tracing::{info, warn};
 
 pub use handle::Reload;
 pub use status::{FileStatus, Report, State, Summary, Waited};
-pub use watch::Wish;
 
 use crate::route::{Current, RouteTable};
+use crate::settings::Settings;
 use crate::site::directory::{self, Listing};
 use crate::site::file::{self, Rules};
 use crate::site::{Site, SiteName};
@@ -44,16 +44,6 @@ use look::{Found, Look, Question};
 use settle::{Hint, Settle, Verdict};
 use wait::{Goal, Progress, Waiter};
 use watch::{Identity, Note, Watch};
-
-/// Where site files are, and how changes of them are noticed.
-#[derive(Clone, Debug)]
-pub struct Source {
-    /// The sites directory. It may be missing.
-    pub sites: PathBuf,
-    /// The state directory; last good versions are kept in a folder of it. `None`: nowhere.
-    pub state: Option<PathBuf>,
-    pub watch: Wish,
-}
 
 /// Between two publishes: a thousand files at once make a few tables and not a thousand.
 const PACE: Duration = Duration::from_millis(20);
@@ -72,18 +62,18 @@ const RELOAD_TIME: Duration = Duration::from_secs(10);
 
 /// Loads all sites, publishes the first table and goes on following the directory, as a task of the current runtime
 /// (single-threaded: the control thread's). Nothing in the directory makes this fail.
-pub async fn start(source: &Source, rules: Rules, current: Arc<Current>) -> (Reload, Summary) {
-    let sites = std::path::absolute(&source.sites).unwrap_or_else(|_| source.sites.clone());
+pub async fn start(settings: &Settings, rules: Rules, current: Arc<Current>) -> (Reload, Summary) {
+    let sites = std::path::absolute(&settings.sites).unwrap_or_else(|_| settings.sites.clone());
     // First the watch, then the list: what changes in between is seen twice rather than never.
-    let watch = Watch::start(&sites, source.watch).await;
-    let kept_in = source.state.as_ref().map(|state| state.join("sites"));
+    let watch = Watch::start(&sites, settings.watch).await;
+    let kept_in = settings.state.join("sites");
     let rules = Arc::new(Rules {
         sites: sites.clone(),
         ..rules
     });
     let first = {
         let (sites, rules, kept_in) = (sites.clone(), rules.clone(), kept_in.clone());
-        spawn_blocking(move || read_everything(&sites, &rules, kept_in.as_deref())).await
+        spawn_blocking(move || read_everything(&sites, &rules, &kept_in)).await
     };
     let first = first.unwrap_or_default();
 
@@ -98,7 +88,7 @@ pub async fn start(source: &Source, rules: Rules, current: Arc<Current>) -> (Rel
         rules,
         current,
         watch,
-        store: kept_in.map(Store::open),
+        store: Store::open(kept_in),
         settle: Settle::default(),
         book: Book::default(),
         ignored: BTreeMap::new(),
@@ -128,7 +118,7 @@ struct First {
     records: Vec<(LastGood, Option<Site>)>,
 }
 
-fn read_everything(sites: &Path, rules: &Rules, kept_in: Option<&Path>) -> First {
+fn read_everything(sites: &Path, rules: &Rules, kept_in: &Path) -> First {
     let listing = match directory::list(sites) {
         Ok(listing) => Some(listing),
         Err(error) => {
@@ -144,7 +134,7 @@ fn read_everything(sites: &Path, rules: &Rules, kept_in: Option<&Path>) -> First
         before: None,
     };
     let looks = look::look_at_all(found.map(question).collect(), rules);
-    let records = kept_in.map(last_good::read_all).unwrap_or_default();
+    let records = last_good::read_all(kept_in);
     let seen: HashMap<&SiteName, u64> = looks
         .iter()
         .filter_map(|look| match &look.found {
@@ -190,7 +180,7 @@ struct Follower {
     rules: Arc<Rules>,
     current: Arc<Current>,
     watch: Watch,
-    store: Option<Store>,
+    store: Store,
     settle: Settle,
     book: Book,
     ignored: BTreeMap<PathBuf, String>,
@@ -401,9 +391,9 @@ impl Follower {
         } else {
             self.book.free(freed);
         }
-        if let Some(store) = &self.store {
-            forget.iter().for_each(|name| store.forget(name));
-            keep.into_iter().for_each(|version| store.keep(version));
+        forget.iter().for_each(|name| self.store.forget(name));
+        for version in keep {
+            self.store.keep(version);
         }
     }
 
@@ -680,12 +670,11 @@ impl Follower {
                 reply.send(list).ok();
             }
             Request::Flush { reply } => {
-                if let Some(store) = self.store.clone() {
-                    tokio::spawn(async move {
-                        store.flush().await;
-                        reply.send(()).ok();
-                    });
-                }
+                let store = self.store.clone();
+                tokio::spawn(async move {
+                    store.flush().await;
+                    reply.send(()).ok();
+                });
             }
             Request::Wait {
                 name: Some(name),

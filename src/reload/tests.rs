@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::*;
 use crate::route::{Published, SiteChange};
-use crate::site::file::Rules;
+use crate::settings::{self, Overrides};
 
 /// A folder of its own for one test, removed with it.
 pub(super) struct TempFolder(PathBuf);
@@ -37,7 +37,7 @@ impl Drop for TempFolder {
 /// A folder with site files, the loop, and one worker that acknowledges at once.
 struct Story {
     folder: TempFolder,
-    watch: Wish,
+    watch: settings::Watch,
     current: Arc<Current>,
     reload: Option<Reload>,
     news: Option<mpsc::UnboundedReceiver<Published>>,
@@ -56,7 +56,7 @@ impl Story {
         fs::create_dir(folder.path().join("sites.d")).expect("folder");
         Story {
             folder,
-            watch: Wish::Auto,
+            watch: settings::Watch::Auto,
             current: Arc::new(Current::new()),
             reload: None,
             news: None,
@@ -67,12 +67,17 @@ impl Story {
     /// Starts, or starts again as after a crash.
     async fn start(&mut self) -> Summary {
         self.current = Arc::new(Current::new());
-        let source = Source {
-            sites: self.sites(),
+        let places = Overrides {
+            sites: Some(self.sites()),
             state: Some(self.folder.path().join("state")),
-            watch: self.watch,
+            ..Overrides::default()
         };
-        let (reload, summary) = start(&source, Rules::default(), self.current.clone()).await;
+        let settings = settings::load(None, places).expect("settings");
+        let settings = Settings {
+            watch: self.watch,
+            ..settings
+        };
+        let (reload, summary) = start(&settings, settings.rules(), self.current.clone()).await;
         self.reload = Some(reload);
         self.news = Some(self.current.subscribe());
         summary
@@ -434,7 +439,7 @@ async fn a_body_file_that_changes_changes_its_site() {
 #[tokio::test]
 async fn without_events_a_file_is_found_by_looking() {
     let mut story = Story::unstarted();
-    story.watch = Wish::Poll(Duration::from_millis(50));
+    story.watch = settings::Watch::Poll(Duration::from_millis(50));
     story.start().await;
     story.site("shop.toml", "shop.test", 5000);
     let took = story.until("shop.test", "shop 5000").await;

@@ -19,14 +19,7 @@ use tokio::time::timeout;
 use tracing::{info, warn};
 
 use super::settle::Hint;
-
-/// How the operator wants changes to be noticed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wish {
-    Auto,
-    Events,
-    Poll(Duration),
-}
+use crate::settings;
 
 /// Something may have changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,7 +75,7 @@ const CANARY: Duration = Duration::from_secs(1);
 
 impl Watch {
     /// Watches `sites`, which may be missing, as `wish` says or as it turns out to be possible.
-    pub(super) async fn start(sites: &Path, wish: Wish) -> Watch {
+    pub(super) async fn start(sites: &Path, wish: settings::Watch) -> Watch {
         let (sender, notes) = mpsc::unbounded_channel();
         let mut watch = Watch {
             means: Means::Poll { every: POLL },
@@ -90,11 +83,11 @@ impl Watch {
             sender,
             canary: Arc::default(),
         };
-        if let Wish::Poll(every) = wish {
+        if let settings::Watch::Poll(every) = wish {
             watch.means = Means::Poll { every };
             return watch;
         }
-        if wish == Wish::Auto
+        if wish == settings::Watch::Auto
             && let Some(kind) = kind_without_events(sites)
         {
             info!(path = %sites.display(), "{kind} does not tell what others change, looking every 2 s");
@@ -111,7 +104,7 @@ impl Watch {
             }
         }
         watch.arm(sites);
-        if wish == Wish::Auto && sites.is_dir() && !watch.canary_sings(sites).await {
+        if wish == settings::Watch::Auto && sites.is_dir() && !watch.canary_sings(sites).await {
             warn!(path = %sites.display(), "no events arrive for this folder, looking every 2 s");
             watch.means = Means::Poll { every: POLL };
         }
@@ -339,7 +332,7 @@ mod tests {
     #[tokio::test]
     async fn a_written_file_is_whole_at_its_close_and_reading_says_nothing() {
         let folder = TempFolder::new();
-        let mut watch = Watch::start(folder.path(), Wish::Auto).await;
+        let mut watch = Watch::start(folder.path(), settings::Watch::Auto).await;
         assert_eq!(watch.poll_every(), None);
         let file = folder.path().join("a.toml");
         fs::write(&file, "x").expect("write");
@@ -355,7 +348,7 @@ mod tests {
         let folder = TempFolder::new();
         let sites = folder.path().join("sites.d");
         fs::create_dir(&sites).expect("folder");
-        let mut watch = Watch::start(&sites, Wish::Events).await;
+        let mut watch = Watch::start(&sites, settings::Watch::Events).await;
         fs::remove_dir(&sites).expect("remove");
         until(&mut watch, |note| matches!(note, Note::Folder { .. })).await;
         // Its inode may come back, so the old one is let go by name.
@@ -371,7 +364,7 @@ mod tests {
     async fn a_missing_folder_is_no_reason_to_poll() {
         let folder = TempFolder::new();
         let sites = folder.path().join("sites.d");
-        let mut watch = Watch::start(&sites, Wish::Auto).await;
+        let mut watch = Watch::start(&sites, settings::Watch::Auto).await;
         assert_eq!(watch.poll_every(), None);
         fs::create_dir(&sites).expect("folder");
         assert!(watch.arm(&sites));

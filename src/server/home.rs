@@ -16,7 +16,7 @@ pub(super) struct Home {
     /// Our name in Via, without `onedoor-`: random, kept from run to run.
     pub(super) pseudonym: String,
     /// Holds the lock. `None`: there is nothing to write to, and we serve all the same.
-    lock: Option<File>,
+    _lock: Option<File>,
 }
 
 impl Home {
@@ -32,7 +32,7 @@ impl Home {
                     path = %state.display(), cause = %source,
                     "the state directory cannot be used; serving without last good versions and recorded claims"
                 );
-                return Ok(Home { pseudonym: fresh_pseudonym(), lock: None });
+                return Ok(Home { pseudonym: fresh_pseudonym(), _lock: None });
             }
         };
         let mut lock = lock;
@@ -43,14 +43,7 @@ impl Home {
             return Err(StartError::Running { state: state.display().to_string(), by: pid.trim().parse().ok() });
         }
         drop(write_pid(&mut lock));
-        Ok(Home { pseudonym: pseudonym(state), lock: Some(lock) })
-    }
-}
-
-impl Home {
-    /// Whether anything can be kept there.
-    pub(super) fn is_writable(&self) -> bool {
-        self.lock.is_some()
+        Ok(Home { pseudonym: pseudonym(state), _lock: Some(lock) })
     }
 }
 

@@ -26,7 +26,7 @@ use crate::observe::Counters;
 use crate::observe::log;
 use crate::reload::{self, Reload, Summary};
 use crate::route::Current;
-use crate::settings::{Color, LogFormat, Settings, Watch};
+use crate::settings::{Color, LogFormat, Settings};
 
 use home::Home;
 use sockets::Socket;
@@ -104,16 +104,7 @@ async fn serve(mut settings: Settings) -> Result<(), StartError> {
     settings.listen.dedup();
 
     let current = Arc::new(Current::new());
-    let source = reload::Source {
-        sites: settings.sites.clone(),
-        state: home.is_writable().then(|| settings.state.clone()),
-        watch: match settings.watch {
-            Watch::Auto => reload::Wish::Auto,
-            Watch::Events => reload::Wish::Events,
-            Watch::Poll(every) => reload::Wish::Poll(every),
-        },
-    };
-    let (reload, summary) = reload::start(&source, settings.rules(), Arc::clone(&current)).await;
+    let (reload, summary) = reload::start(&settings, settings.rules(), Arc::clone(&current)).await;
     // Only now, with the sites in the table: whoever connects is answered by what is on disk.
     for socket in &sockets {
         sockets::listen(socket).map_err(|source| StartError::Bind { address: socket.address, source })?;
