@@ -161,7 +161,11 @@ thread_local! {
 
 impl Sheet {
     pub fn lend() -> Sheet {
-        Sheet(SHEETS.with_borrow_mut(Vec::pop).unwrap_or_else(|| Vec::with_capacity(SHEET_BYTES)))
+        Sheet(
+            SHEETS
+                .with_borrow_mut(Vec::pop)
+                .unwrap_or_else(|| Vec::with_capacity(SHEET_BYTES)),
+        )
     }
 }
 

@@ -104,6 +104,11 @@ pub const INTERIM_RESPONSES: u32 = 10;
 pub const POOL_PER_ENDPOINT: usize = 256;
 /// Idle upstreams kept per worker over all endpoints.
 pub const POOL_PER_WORKER: usize = 2048;
+/// The least a request body may bring on average, in bytes a second, once [`BODY_GRACE`] is over and as long as no
+/// response byte has come: Kestrel's MinRequestBodyDataRate. A slow client is not a stalled one.
+pub const BODY_RATE: u64 = 240;
+/// How long a body may be slower than [`BODY_RATE`].
+pub const BODY_GRACE: Duration = Duration::from_secs(5);
 /// How much is still read from a client that sends on after our last answer, so that it can read the answer
 /// (RFC 9112 9.6).
 pub const LINGER_BYTES: usize = 1 << 20;

@@ -46,8 +46,14 @@ pub async fn both(
     idle: Option<Duration>,
     timer: &Timer,
 ) -> Outcome {
-    let mut up = Direction { pending: early_client, ..Direction::default() };
-    let mut down = Direction { pending: early_upstream, ..Direction::default() };
+    let mut up = Direction {
+        pending: early_client,
+        ..Direction::default()
+    };
+    let mut down = Direction {
+        pending: early_upstream,
+        ..Direction::default()
+    };
     let set = || match idle {
         Some(idle) => timer.set(idle),
         None => timer.clear(),
@@ -58,17 +64,29 @@ pub async fn both(
         let there = up.poll(cx, client, upstream);
         let back = down.poll(cx, upstream, client);
         match (there, back) {
-            (Poll::Ready(Err(_)), _) | (_, Poll::Ready(Err(_))) => return Poll::Ready(Ending::Broken),
+            (Poll::Ready(Err(_)), _) | (_, Poll::Ready(Err(_))) => {
+                return Poll::Ready(Ending::Broken);
+            }
             (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => return Poll::Ready(Ending::Finished),
             _ => {}
         }
         if up.moved + down.moved != before {
             set();
         }
-        timer.poll_fired(cx).map(|()| if timer.was_cut() { Ending::Cut } else { Ending::Idle })
+        timer.poll_fired(cx).map(|()| {
+            if timer.was_cut() {
+                Ending::Cut
+            } else {
+                Ending::Idle
+            }
+        })
     })
     .await;
-    Outcome { ending, from_client: up.moved, from_upstream: down.moved }
+    Outcome {
+        ending,
+        from_client: up.moved,
+        from_upstream: down.moved,
+    }
 }
 
 /// One of the two directions.
@@ -82,12 +100,19 @@ struct Direction {
 }
 
 impl Direction {
-    fn poll(&mut self, cx: &mut Context<'_>, from: &mut Stream, to: &mut Stream) -> Poll<io::Result<()>> {
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut Stream,
+        to: &mut Stream,
+    ) -> Poll<io::Result<()>> {
         let mut turn = 0;
         loop {
             if let Some(block) = &mut self.pending {
                 while !block.is_empty() {
-                    let Poll::Ready(count) = to.poll_put(cx, block.filled())? else { return Poll::Pending };
+                    let Poll::Ready(count) = to.poll_put(cx, block.filled())? else {
+                        return Poll::Pending;
+                    };
                     block.consume(count);
                     self.moved += count as u64;
                     turn += count as u64;

@@ -92,9 +92,13 @@ impl Wheel {
 
     /// The first tick that lies at least `after` from now.
     pub fn at(&self, after: Duration) -> Tick {
+        self.after(self.now(), after)
+    }
+
+    /// The first tick that lies at least `after` from `since`.
+    pub fn after(&self, since: Tick, after: Duration) -> Tick {
         let ticks = after.as_millis().div_ceil(TICK.as_millis());
-        self.now
-            .get()
+        since
             .saturating_add(u32::try_from(ticks).unwrap_or(NEVER))
             .saturating_add(1)
     }

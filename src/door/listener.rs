@@ -24,7 +24,10 @@ const SAY_EVERY: Duration = Duration::from_secs(1);
 /// Accepts from `listener` until the worker drains, then what has queued up, and closes it.
 pub(super) async fn run(listener: TcpListener, worker: Rc<Worker>) {
     let mut said: Option<Instant> = None;
-    let bound = listener.local_addr().ok().filter(|at| !at.ip().is_unspecified());
+    let bound = listener
+        .local_addr()
+        .ok()
+        .filter(|at| !at.ip().is_unspecified());
     let mut count = 0;
     let mut drain = pin!(worker.until_drain());
     loop {
@@ -43,7 +46,9 @@ pub(super) async fn run(listener: TcpListener, worker: Rc<Worker>) {
         }
     }
     // Whoever is in the queue has been promised a connection.
-    let Ok(listener) = listener.into_std() else { return };
+    let Ok(listener) = listener.into_std() else {
+        return;
+    };
     while let Ok((stream, address)) = listener.accept() {
         if stream.set_nonblocking(true).is_ok()
             && let Ok(stream) = TcpStream::from_std(stream)
@@ -62,7 +67,12 @@ async fn take_in(
     said: &mut Option<Instant>,
 ) {
     let ip = address.ip().to_canonical();
-    let trusted = worker.kit.shared.trusted_proxies.iter().any(|net| net.contains(&ip));
+    let trusted = worker
+        .kit
+        .shared
+        .trusted_proxies
+        .iter()
+        .any(|net| net.contains(&ip));
     let counted = (!trusted && !ip.is_loopback()).then_some(ip);
     let slot = loop {
         match worker.slots.take(counted) {
@@ -71,7 +81,9 @@ async fn take_in(
             Err(NoSlot::ClientFull) => return,
             Err(NoSlot::Full) => {
                 if is_time_to_say(said) {
-                    warn!("all connections that [limit] connections allows are open; new ones wait");
+                    warn!(
+                        "all connections that [limit] connections allows are open; new ones wait"
+                    );
                 }
                 tokio::time::sleep(REST).await;
             }
@@ -86,7 +98,11 @@ async fn take_in(
             Err(_) => return,
         },
     };
-    let client = Client { address, local, trusted };
+    let client = Client {
+        address,
+        local,
+        trusted,
+    };
     worker.serve(Stream::Tcp(stream), client, slot);
 }
 

@@ -16,9 +16,16 @@ pub(crate) async fn serve(mut arrival: Box<Arrival>, slot: Slot) {
     let limit = arrival.kit.shared.limits.opening_time;
     let opening = opening::read(&mut arrival.stream, &arrival.timer, limit).await;
     match opening {
-        Ok(Opening { protocol: Protocol::Http, first }) => http::h1::serve(arrival, first).await,
+        Ok(Opening {
+            protocol: Protocol::Http,
+            first,
+        }) => http::h1::serve(arrival, first).await,
         // No site ends TLS here yet: nobody's certificate, and no guess (CASES T-27).
-        Ok(Opening { protocol: Protocol::Tls, .. }) | Err(_) => arrival.kit.counters.finished(&REFUSED),
+        Ok(Opening {
+            protocol: Protocol::Tls,
+            ..
+        })
+        | Err(_) => arrival.kit.counters.finished(&REFUSED),
     }
     drop(slot);
 }

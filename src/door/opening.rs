@@ -36,7 +36,11 @@ pub(super) enum Refusal {
 ///
 /// # Errors
 /// See [`Refusal`].
-pub(super) async fn read(stream: &mut Stream, timer: &Timer, limit: Duration) -> Result<Opening, Refusal> {
+pub(super) async fn read(
+    stream: &mut Stream,
+    timer: &Timer,
+    limit: Duration,
+) -> Result<Opening, Refusal> {
     timer.set(limit);
     let first = poll_fn(|cx| {
         let mut block = Block::lend();
@@ -51,11 +55,12 @@ pub(super) async fn read(stream: &mut Stream, timer: &Timer, limit: Duration) ->
     Ok(Opening { protocol, first })
 }
 
-/// One byte tells: a TLS record of type handshake, or the first letter of a method (or the CR of an empty line).
+/// One byte tells: a TLS record of type handshake, or text, which HTTP answers even when it refuses it. What is
+/// neither is not answered at all.
 fn protocol(first: Option<&u8>) -> Option<Protocol> {
     match first? {
         0x16 => Some(Protocol::Tls),
-        b'A'..=b'Z' | b'\r' => Some(Protocol::Http),
+        b' '..=b'~' | b'\t' | b'\r' => Some(Protocol::Http),
         _ => None,
     }
 }
@@ -69,7 +74,7 @@ mod tests {
         assert_eq!(protocol(Some(&0x16)), Some(Protocol::Tls));
         assert_eq!(protocol(Some(&b'G')), Some(Protocol::Http));
         assert_eq!(protocol(Some(&b'\r')), Some(Protocol::Http));
-        for other in [b'\n', b'g', 0x80, 0x05, b' '] {
+        for other in [b'\n', 0, 0x80, 0x05, 0x7f] {
             assert_eq!(protocol(Some(&other)), None);
         }
     }

@@ -54,7 +54,10 @@ impl Slots {
             counts.taken.fetch_sub(1, Ordering::Relaxed);
             return Err(NoSlot::Full);
         }
-        let mut slot = Slot { counts: Arc::clone(counts), client: None };
+        let mut slot = Slot {
+            counts: Arc::clone(counts),
+            client: None,
+        };
         if let Some(client) = client.map(counted_as) {
             let mut open = counts.per_client.entry(client).or_insert(0);
             if *open >= counts.most_per_client {
@@ -105,7 +108,10 @@ mod tests {
     fn a_slot_is_free_again_when_dropped() {
         let slots = Slots::new(2, 1);
         let first = slots.take(Some(IpAddr::from([10, 0, 0, 1]))).expect("free");
-        assert_eq!(slots.take(Some(IpAddr::from([10, 0, 0, 1]))).err(), Some(NoSlot::ClientFull));
+        assert_eq!(
+            slots.take(Some(IpAddr::from([10, 0, 0, 1]))).err(),
+            Some(NoSlot::ClientFull)
+        );
         let second = slots.take(None).expect("free");
         assert_eq!(slots.take(None).err(), Some(NoSlot::Full));
         drop((first, second));
@@ -118,7 +124,10 @@ mod tests {
         let slots = Slots::new(9, 1);
         let first = slots.take("2001:db8::1".parse().ok());
         assert!(first.is_ok());
-        assert_eq!(slots.take("2001:db8::2".parse().ok()).err(), Some(NoSlot::ClientFull));
+        assert_eq!(
+            slots.take("2001:db8::2".parse().ok()).err(),
+            Some(NoSlot::ClientFull)
+        );
         assert!(slots.take("2001:db8:0:1::2".parse().ok()).is_ok());
     }
 }

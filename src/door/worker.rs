@@ -66,7 +66,16 @@ pub fn run(start: Start) -> io::Result<()> {
 }
 
 async fn work(start: Start) -> io::Result<()> {
-    let Start { listeners, shared, current, published, notes, counters, slots, seed } = start;
+    let Start {
+        listeners,
+        shared,
+        current,
+        published,
+        notes,
+        counters,
+        slots,
+        seed,
+    } = start;
     let wheel = Wheel::new();
     let kit = Rc::new(Kit::new(shared, current, wheel, counters, seed));
     let worker = Rc::new(Worker {
@@ -105,7 +114,12 @@ impl Worker {
         self.kit.counters.connections.add(1);
         let open = Open(Rc::clone(self));
         let timer = self.kit.wheel.timer(client.address.ip());
-        let arrival = Box::new(Arrival { stream, client, timer, kit: Rc::clone(&self.kit) });
+        let arrival = Box::new(Arrival {
+            stream,
+            client,
+            timer,
+            kit: Rc::clone(&self.kit),
+        });
         drop(tokio::task::spawn_local(async move {
             let _open = open;
             super::serve(arrival, slot).await;
@@ -188,7 +202,8 @@ fn take_published(kit: &Kit, published: Published) {
     for change in published.changes.iter() {
         match change {
             SiteChange::Removed { old, drain } => {
-                kit.wheel.cut(|serving| (serving.version == old.version).then_some(*drain));
+                kit.wheel
+                    .cut(|serving| (serving.version == old.version).then_some(*drain));
             }
             SiteChange::Edited { old, new } => {
                 if new.drain.edit.is_none() && !has_allow(old) && !has_allow(new) {
@@ -216,9 +231,14 @@ fn has_allow(site: &Site) -> bool {
 
 /// Whether the new version would admit the client where the old one did.
 fn is_admitted(old: &Site, new: &Site, serving: &Serving) -> bool {
-    let pattern = serving.rule.and_then(|rule| old.paths.get(rule as usize)).map(|rule| &rule.pattern);
+    let pattern = serving
+        .rule
+        .and_then(|rule| old.paths.get(rule as usize))
+        .map(|rule| &rule.pattern);
     let rule = new.paths.iter().find(|rule| Some(&rule.pattern) == pattern);
-    let allow = rule.and_then(|rule| rule.allow.as_ref()).or(new.allow.as_ref());
+    let allow = rule
+        .and_then(|rule| rule.allow.as_ref())
+        .or(new.allow.as_ref());
     let client: IpAddr = serving.client;
     allow.is_none_or(|allow| allow.admits(client))
 }

@@ -40,36 +40,109 @@ impl Answer {
     pub(super) fn parts(self) -> (u16, &'static str, &'static str) {
         match self {
             Answer::Malformed(what) => (400, "malformed-request", what),
-            Answer::NoHost => (400, "no-host", "the request does not say which host it is for"),
+            Answer::NoHost => (
+                400,
+                "no-host",
+                "the request does not say which host it is for",
+            ),
             Answer::BadHost => (400, "bad-host", "the Host of the request is not a hostname"),
-            Answer::AmbiguousPath => (400, "ambiguous-path", "the path has dot segments or a backslash"),
-            Answer::TooManyConnectionOptions => (400, "malformed-request", "Connection names too many fields"),
+            Answer::AmbiguousPath => (
+                400,
+                "ambiguous-path",
+                "the path has dot segments or a backslash",
+            ),
+            Answer::TooManyConnectionOptions => {
+                (400, "malformed-request", "Connection names too many fields")
+            }
             Answer::BadBody(what) => (400, "malformed-body", what),
             Answer::NotAllowed => (403, "not-allowed", "this site does not serve your address"),
             Answer::NoPath => (404, "no-path", "no part of this site answers for that path"),
-            Answer::MethodNotAllowed => (405, "method-not-allowed", "CONNECT and TRACE are not served"),
+            Answer::MethodNotAllowed => (
+                405,
+                "method-not-allowed",
+                "CONNECT and TRACE are not served",
+            ),
             Answer::HeadTimeout => (408, "head-timeout", "the head of the request took too long"),
-            Answer::BodyTimeout => (408, "body-timeout", "the body of the request stopped coming"),
-            Answer::BodyTooLarge => (413, "body-too-large", "the body is larger than this site takes"),
+            Answer::BodyTimeout => (
+                408,
+                "body-timeout",
+                "the body of the request stopped coming",
+            ),
+            Answer::BodyTooLarge => (
+                413,
+                "body-too-large",
+                "the body is larger than this site takes",
+            ),
             Answer::TargetTooLong => (414, "target-too-long", "the request line is too long"),
             Answer::Expectation => (417, "expectation", "only 100-continue can be expected"),
-            Answer::NoSite => (421, "no-site-for-host", "no site here answers for that host"),
-            Answer::HeadTooLarge => (431, "head-too-large", "the head of the request is too large"),
-            Answer::CodingNotSupported => (501, "coding-not-supported", "only the transfer coding chunked is taken"),
-            Answer::BackendRefused => (502, "backend-refused", "the app behind this site does not accept connections"),
-            Answer::BackendUnresolved => (502, "backend-unresolved", "the app behind this site has a name without an address"),
-            Answer::BackendFailed => (502, "backend-failed", "the app behind this site closed the connection without an answer"),
-            Answer::BackendMalformed => (502, "backend-malformed", "the app behind this site answered something that is not HTTP"),
-            Answer::SiteGone => (503, "site-gone", "this site was changed or removed while the request was open"),
-            Answer::BackendTimeout => (504, "backend-timeout", "the app behind this site took too long"),
-            Answer::VersionNotSupported => (505, "version-not-supported", "only HTTP/1.0 and HTTP/1.1 are spoken here"),
-            Answer::Loop => (508, "loop-detected", "the request has come through here before"),
+            Answer::NoSite => (
+                421,
+                "no-site-for-host",
+                "no site here answers for that host",
+            ),
+            Answer::HeadTooLarge => (
+                431,
+                "head-too-large",
+                "the head of the request is too large",
+            ),
+            Answer::CodingNotSupported => (
+                501,
+                "coding-not-supported",
+                "only the transfer coding chunked is taken",
+            ),
+            Answer::BackendRefused => (
+                502,
+                "backend-refused",
+                "the app behind this site does not accept connections",
+            ),
+            Answer::BackendUnresolved => (
+                502,
+                "backend-unresolved",
+                "the app behind this site has a name without an address",
+            ),
+            Answer::BackendFailed => (
+                502,
+                "backend-failed",
+                "the app behind this site closed the connection without an answer",
+            ),
+            Answer::BackendMalformed => (
+                502,
+                "backend-malformed",
+                "the app behind this site answered something that is not HTTP",
+            ),
+            Answer::SiteGone => (
+                503,
+                "site-gone",
+                "this site was changed or removed while the request was open",
+            ),
+            Answer::BackendTimeout => (
+                504,
+                "backend-timeout",
+                "the app behind this site took too long",
+            ),
+            Answer::VersionNotSupported => (
+                505,
+                "version-not-supported",
+                "only HTTP/1.0 and HTTP/1.1 are spoken here",
+            ),
+            Answer::Loop => (
+                508,
+                "loop-detected",
+                "the request has come through here before",
+            ),
             Answer::Internal => (500, "internal-error", "something went wrong here"),
         }
     }
 
     /// Writes the response. `detail` is for who may read why; `with_body` is false for HEAD.
-    pub(super) fn write(self, out: &mut Vec<u8>, date: &[u8], close: bool, with_body: bool, detail: Option<&str>) {
+    pub(super) fn write(
+        self,
+        out: &mut Vec<u8>,
+        date: &[u8],
+        close: bool,
+        with_body: bool,
+        detail: Option<&str>,
+    ) {
         let (status, reason, sentence) = self.parts();
         let mut body = format!("{status} {}: {sentence}.\n", phrase(status));
         if let Some(detail) = detail {
@@ -78,12 +151,23 @@ impl Answer {
         body.push_str(&format!("\nonedoor: {reason}\n"));
         let mut extra = format!("Onedoor-Reason: {reason}\r\n");
         match self {
-            Answer::MethodNotAllowed => extra.push_str("Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n"),
+            Answer::MethodNotAllowed => {
+                extra.push_str("Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n")
+            }
             // A client that would ask again at once would find the same.
             Answer::SiteGone => extra.push_str("Retry-After: 1\r\n"),
             _ => {}
         }
-        write(out, status, "text/plain; charset=utf-8", body.as_bytes(), &extra, date, close, with_body);
+        write(
+            out,
+            status,
+            "text/plain; charset=utf-8",
+            body.as_bytes(),
+            &extra,
+            date,
+            close,
+            with_body,
+        );
     }
 }
 
@@ -113,9 +197,25 @@ impl From<&UpstreamError> for Answer {
 }
 
 /// Writes what a site file's `respond` says.
-pub(super) fn write_respond(out: &mut Vec<u8>, respond: &Respond, edits: &[u8], date: &[u8], close: bool, with_body: bool) {
+pub(super) fn write_respond(
+    out: &mut Vec<u8>,
+    respond: &Respond,
+    edits: &[u8],
+    date: &[u8],
+    close: bool,
+    with_body: bool,
+) {
     let extra = String::from_utf8_lossy(edits);
-    write(out, respond.status, &respond.content_type, &respond.body, &extra, date, close, with_body);
+    write(
+        out,
+        respond.status,
+        &respond.content_type,
+        &respond.body,
+        &extra,
+        date,
+        close,
+        with_body,
+    );
 }
 
 /// Writes a redirect to `location`.
@@ -130,12 +230,30 @@ pub(super) fn write_redirect(
 ) {
     let extra = format!("Location: {location}\r\n{}", String::from_utf8_lossy(edits));
     let body = format!("{status} {}: {location}\n", phrase(status));
-    write(out, status, "text/plain; charset=utf-8", body.as_bytes(), &extra, date, close, with_body);
+    write(
+        out,
+        status,
+        "text/plain; charset=utf-8",
+        body.as_bytes(),
+        &extra,
+        date,
+        close,
+        with_body,
+    );
 }
 
 /// Writes the answer to OPTIONS that goes no further.
 pub(super) fn write_options(out: &mut Vec<u8>, allow: &str, date: &[u8], close: bool) {
-    write(out, 204, "", b"", &format!("Allow: {allow}\r\n"), date, close, false);
+    write(
+        out,
+        204,
+        "",
+        b"",
+        &format!("Allow: {allow}\r\n"),
+        date,
+        close,
+        false,
+    );
 }
 
 /// Where a redirect sends a request for this path and query.
@@ -147,7 +265,10 @@ pub(super) fn location(redirect: &Redirect, path: &str, query: &str) -> String {
     }
 }
 
-#[expect(clippy::too_many_arguments, reason = "one place that writes a response; each argument is one part of it")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "one place that writes a response; each argument is one part of it"
+)]
 fn write(
     out: &mut Vec<u8>,
     status: u16,
@@ -162,13 +283,20 @@ fn write(
     // RFC 9110 8.6: neither may say a length.
     let bodiless = status == 204 || status == 304;
     if !bodiless {
-        head.push_str(&format!("Content-Type: {content_type}\r\nContent-Length: {}\r\n", body.len()));
+        head.push_str(&format!(
+            "Content-Type: {content_type}\r\nContent-Length: {}\r\n",
+            body.len()
+        ));
     }
     head.push_str(extra);
     head.push_str("Date: ");
     out.extend_from_slice(head.as_bytes());
     out.extend_from_slice(date);
-    out.extend_from_slice(if close { b"\r\nConnection: close\r\n\r\n" } else { b"\r\n\r\n" });
+    out.extend_from_slice(if close {
+        b"\r\nConnection: close\r\n\r\n"
+    } else {
+        b"\r\n\r\n"
+    });
     if with_body && !bodiless {
         out.extend_from_slice(body);
     }

@@ -1,5 +1,7 @@
 //! Which part of which site answers a request, and whether it may: decided once, before anything is sent.
 
+use std::net::IpAddr;
+
 use super::answer::Answer;
 use super::field::{Kind, list_members};
 use super::h1::head::{Framing, RequestHead};
@@ -38,7 +40,10 @@ pub(super) fn decide<'s>(
         Err(PathRefusal::NoPath) => return Decision::Refuse(Answer::NoPath),
         Err(PathRefusal::Ambiguous) => return Decision::Refuse(Answer::AmbiguousPath),
     };
-    if place.allow.is_some_and(|allow| !allow.admits(client.address.ip())) {
+    if place
+        .allow
+        .is_some_and(|allow| !allow.admits(asker(head, client, kit)))
+    {
         return Decision::Refuse(Answer::NotAllowed);
     }
     if is_loop(head, kit) {
@@ -54,10 +59,15 @@ pub(super) fn decide<'s>(
     }
     match place.action {
         Action::Proxy(_) => {
-            if head.method == "OPTIONS" && head.fields.of(Kind::MaxForwards).any(|value| value == b"0") {
+            if head.method == "OPTIONS"
+                && head.fields.of(Kind::MaxForwards).any(|value| value == b"0")
+            {
                 return Decision::LastStop;
             }
-            Decision::Forward { strip: place.strip, rule: place.rule }
+            Decision::Forward {
+                strip: place.strip,
+                rule: place.rule,
+            }
         }
         Action::Redirect(redirect) => Decision::Redirect(redirect),
         Action::Respond(respond) => Decision::Respond(respond),
@@ -66,20 +76,59 @@ pub(super) fn decide<'s>(
 
 /// The backends that [`Decision::Forward`] means.
 pub(super) fn backends(site: &Site, rule: Option<usize>) -> Option<&Backends> {
-    let of_rule = rule.and_then(|rule| site.paths.get(rule)).and_then(|rule| rule.action.as_ref());
+    let of_rule = rule
+        .and_then(|rule| site.paths.get(rule))
+        .and_then(|rule| rule.action.as_ref());
     match of_rule.or(site.action.as_ref())? {
         Action::Proxy(backends) => Some(backends),
         Action::Redirect(_) | Action::Respond(_) => None,
     }
 }
 
+/// Who asked in truth: the client, or, when that is a trusted proxy, the last address in X-Forwarded-For that is
+/// none of the trusted ones. Walked from the right, because only that end was written by somebody we know.
+pub(super) fn asker(head: &RequestHead<'_>, client: &Client, kit: &Kit) -> IpAddr {
+    let direct = client.address.ip().to_canonical();
+    if !client.trusted {
+        return direct;
+    }
+    let mut asker = direct;
+    let lines: Vec<&[u8]> = head.fields.of(Kind::ForwardedFor).collect();
+    for member in lines
+        .iter()
+        .rev()
+        .flat_map(|line| line.rsplit(|&byte| byte == b','))
+    {
+        let text = std::str::from_utf8(member.trim_ascii()).unwrap_or_default();
+        // What is not an address hides whoever came before it.
+        let Ok(ip) = text.parse::<IpAddr>() else {
+            return asker;
+        };
+        asker = ip.to_canonical();
+        if !kit
+            .shared
+            .trusted_proxies
+            .iter()
+            .any(|net| net.contains(&asker))
+        {
+            return asker;
+        }
+    }
+    asker
+}
+
 /// Whether our own pseudonym is in Via already: the request has come through here (RFC 9110 7.6.3).
 fn is_loop(head: &RequestHead<'_>, kit: &Kit) -> bool {
     let ours = kit.shared.via.as_bytes();
-    head.fields.of(Kind::Via).flat_map(list_members).any(|member| {
-        let mut words = member.split(|&byte| byte == b' ' || byte == b'\t').filter(|word| !word.is_empty());
-        words.next().is_some() && words.next() == Some(ours)
-    })
+    head.fields
+        .of(Kind::Via)
+        .flat_map(list_members)
+        .any(|member| {
+            let mut words = member
+                .split(|&byte| byte == b' ' || byte == b'\t')
+                .filter(|word| !word.is_empty());
+            words.next().is_some() && words.next() == Some(ours)
+        })
 }
 
 /// Whether who asks may be told why a backend failed: it is of this machine and nobody has passed it on.
@@ -88,7 +137,12 @@ pub(super) fn may_be_told_why(head: &RequestHead<'_>, known: &KnownHost) -> bool
         && !head.fields.kinds.iter().any(|kind| {
             matches!(
                 kind,
-                Kind::Via | Kind::ForwardedFor | Kind::ForwardedHost | Kind::ForwardedProto | Kind::ForwardedPort | Kind::Identity
+                Kind::Via
+                    | Kind::ForwardedFor
+                    | Kind::ForwardedHost
+                    | Kind::ForwardedProto
+                    | Kind::ForwardedPort
+                    | Kind::Identity
             )
         })
 }

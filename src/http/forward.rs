@@ -3,6 +3,7 @@
 //! Fields that stay are copied in runs: as long as one line after the other stands there as we would write it,
 //! all of them are one copy.
 
+use std::net::IpAddr;
 use std::ops::Range;
 
 use super::field::{Fields, Kind, list_members, same};
@@ -17,8 +18,9 @@ const MOST_NAMED: usize = 16;
 pub(super) struct Onward<'a> {
     pub(super) site: &'a Site,
     pub(super) host: &'a [u8],
-    /// Bytes of the path to take away.
+    /// Bytes of the path to take away, and the prefix they were matched by.
     pub(super) strip: usize,
+    pub(super) prefix: &'a str,
     pub(super) forwarded: Forwarded<'a>,
     pub(super) request_id: [u8; 32],
     /// Our name in Via; `None`: the site does not want one.
@@ -31,7 +33,11 @@ pub(super) enum Forwarded<'a> {
     /// The client's own are gone, these are written.
     Set(&'a [u8]),
     /// A trusted proxy's stay, and its address is added.
-    Added { client: std::net::IpAddr, ours: &'a [u8] },
+    Added {
+        client: IpAddr,
+        asker: IpAddr,
+        ours: &'a [u8],
+    },
 }
 
 /// More than [`MOST_NAMED`] fields are named in Connection.
@@ -48,12 +54,19 @@ pub(super) fn request_head(
     head: &RequestHead<'_>,
     onward: &Onward<'_>,
 ) -> Result<Range<usize>, TooManyNamed> {
-    let (prefix, path) = head.target.path().split_at(onward.strip);
+    let path = &head.target.path()[onward.strip..];
     put(out, &[head.method.as_bytes(), b" "]);
     if !path.starts_with('/') && path != "*" {
         out.push(b'/');
     }
-    put(out, &[path.as_bytes(), head.target.query.as_bytes(), b" HTTP/1.1\r\nHost: "]);
+    put(
+        out,
+        &[
+            path.as_bytes(),
+            head.target.query.as_bytes(),
+            b" HTTP/1.1\r\nHost: ",
+        ],
+    );
     let host = out.len()..out.len() + onward.host.len();
     put(out, &[onward.host, b"\r\n"]);
 
@@ -62,7 +75,9 @@ pub(super) fn request_head(
     let trusted = matches!(onward.forwarded, Forwarded::Added { .. });
     copy_fields(out, raw, &head.fields, |name, kind| {
         let stays = match kind {
-            Kind::Other | Kind::Via | Kind::Date | Kind::WwwAuthenticate | Kind::OnedoorReason => true,
+            Kind::Other | Kind::Via | Kind::Date | Kind::WwwAuthenticate | Kind::OnedoorReason => {
+                true
+            }
             Kind::Identity
             | Kind::ForwardedProto
             | Kind::ForwardedHost
@@ -93,13 +108,20 @@ pub(super) fn request_head(
     }
     match onward.forwarded {
         Forwarded::Set(fields) => put(out, &[fields]),
-        Forwarded::Added { client, ours } => add_forwarded(out, &head.fields, client, ours),
+        Forwarded::Added {
+            client,
+            asker,
+            ours,
+        } => add_forwarded(out, &head.fields, client, asker, ours),
     }
     if !(trusted && head.fields.of(Kind::RequestId).next().is_some()) {
         put(out, &[b"X-Request-Id: ", &onward.request_id, b"\r\n"]);
     }
     if onward.strip > 0 {
-        put(out, &[b"X-Forwarded-Prefix: ", prefix.as_bytes(), b"\r\n"]);
+        put(
+            out,
+            &[b"X-Forwarded-Prefix: ", onward.prefix.as_bytes(), b"\r\n"],
+        );
     }
     if let Some(via) = onward.via {
         put(out, &[b"Via: 1.1 ", via.as_bytes(), b"\r\n"]);
@@ -122,7 +144,12 @@ pub(super) struct Back<'a> {
 }
 
 /// Writes the head a client gets.
-pub(super) fn response_head(out: &mut Vec<u8>, raw: &[u8], head: &ResponseHead<'_>, back: &Back<'_>) {
+pub(super) fn response_head(
+    out: &mut Vec<u8>,
+    raw: &[u8],
+    head: &ResponseHead<'_>,
+    back: &Back<'_>,
+) {
     put_number_inline(out, b"HTTP/1.1 ", u64::from(head.status));
     put(out, &[b" ", head.reason.as_bytes(), b"\r\n"]);
     // The fields that Connection names are those of this hop (CASES R-17); a backend that names too many is
@@ -188,13 +215,23 @@ pub(super) fn write_edits(out: &mut Vec<u8>, edits: &[HeaderEdit]) {
 /// (RFC 9110 6.5.1; CASES F-08).
 pub(super) fn may_trail(name: &[u8]) -> bool {
     matches!(Kind::of(name), Kind::Other)
-        && ![&b"authorization"[..], b"cookie", b"set-cookie", b"content-type", b"content-encoding", b"content-range", b"trailer"]
-            .iter()
-            .any(|barred| same(name, barred))
+        && ![
+            &b"authorization"[..],
+            b"cookie",
+            b"set-cookie",
+            b"content-type",
+            b"content-encoding",
+            b"content-range",
+            b"trailer",
+        ]
+        .iter()
+        .any(|barred| same(name, barred))
 }
 
 fn replaces(edits: &[HeaderEdit], name: &[u8]) -> bool {
-    edits.iter().any(|edit| !matches!(edit, HeaderEdit::Add { .. }) && same(edit.name().as_bytes(), name))
+    edits
+        .iter()
+        .any(|edit| !matches!(edit, HeaderEdit::Add { .. }) && same(edit.name().as_bytes(), name))
 }
 
 /// The fields that Connection names, but for the options that are no fields.
@@ -206,7 +243,9 @@ struct Named<'a> {
 
 impl Named<'_> {
     fn contains(&self, name: &[u8]) -> bool {
-        self.names[..self.count].iter().any(|named| same(named, name))
+        self.names[..self.count]
+            .iter()
+            .any(|named| same(named, name))
     }
 }
 
@@ -216,7 +255,10 @@ fn named_in_connection<'a>(fields: &Fields<'a>) -> Result<Named<'a>, TooManyName
         return Ok(named);
     }
     for option in fields.of(Kind::Connection).flat_map(list_members) {
-        if [&b"close"[..], b"keep-alive", b"upgrade"].iter().any(|plain| same(option, plain)) {
+        if [&b"close"[..], b"keep-alive", b"upgrade"]
+            .iter()
+            .any(|plain| same(option, plain))
+        {
             continue;
         }
         *named.names.get_mut(named.count).ok_or(TooManyNamed)? = option;
@@ -226,7 +268,12 @@ fn named_in_connection<'a>(fields: &Fields<'a>) -> Result<Named<'a>, TooManyName
 }
 
 /// Copies the fields for which `stays`. `raw` is what they were read from.
-fn copy_fields(out: &mut Vec<u8>, raw: &[u8], fields: &Fields<'_>, stays: impl Fn(&[u8], Kind) -> bool) {
+fn copy_fields(
+    out: &mut Vec<u8>,
+    raw: &[u8],
+    fields: &Fields<'_>,
+    stays: impl Fn(&[u8], Kind) -> bool,
+) {
     let base = raw.as_ptr() as usize;
     // Offsets of a run of lines that stand in `raw` as we would write them.
     let mut run = 0..0;
@@ -257,17 +304,32 @@ fn copy_fields(out: &mut Vec<u8>, raw: &[u8], fields: &Fields<'_>, stays: impl F
 }
 
 /// What a trusted proxy said about who asked stays, with its own address added (RFC 7239 has the same order).
-fn add_forwarded(out: &mut Vec<u8>, fields: &Fields<'_>, client: std::net::IpAddr, ours: &[u8]) {
+fn add_forwarded(
+    out: &mut Vec<u8>,
+    fields: &Fields<'_>,
+    client: IpAddr,
+    asker: IpAddr,
+    ours: &[u8],
+) {
     put(out, &[b"X-Forwarded-For: "]);
-    for value in fields.of(Kind::ForwardedFor).filter(|value| !value.is_empty()) {
+    for value in fields
+        .of(Kind::ForwardedFor)
+        .filter(|value| !value.is_empty())
+    {
         put(out, &[value, b", "]);
     }
     put(out, &[client.to_string().as_bytes(), b"\r\n"]);
     for line in ours.split_inclusive(|&byte| byte == b'\n') {
         let name = line.split(|&byte| byte == b':').next().unwrap_or_default();
         let kind = Kind::of(name);
-        if kind != Kind::ForwardedFor && fields.of(kind).next().is_none() {
-            put(out, &[line]);
+        match kind {
+            Kind::ForwardedFor => {}
+            _ if fields.of(kind).next().is_some() => {}
+            Kind::RealIp => put(
+                out,
+                &[b"X-Real-IP: ", asker.to_string().as_bytes(), b"\r\n"],
+            ),
+            _ => put(out, &[line]),
         }
     }
 }

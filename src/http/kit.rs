@@ -144,9 +144,13 @@ impl Kit {
         let [a, b] = self.random.get();
         let first = a.wrapping_add(b);
         let mixed = a ^ b;
-        let (a, b) = (a.rotate_left(24) ^ mixed ^ (mixed << 16), mixed.rotate_left(37));
+        let (a, b) = (
+            a.rotate_left(24) ^ mixed ^ (mixed << 16),
+            mixed.rotate_left(37),
+        );
         self.random.set([a, b]);
-        let number = (u128::from(first) << 64) | u128::from(a.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ b);
+        let number =
+            (u128::from(first) << 64) | u128::from(a.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ b);
         let mut text = [0; 32];
         for (n, digit) in text.iter_mut().enumerate() {
             *digit = b"0123456789abcdef"[(number >> (124 - 4 * n)) as usize & 15];
@@ -162,22 +166,29 @@ impl Kit {
 
 /// `Sun, 06 Nov 1994 08:49:37 GMT`.
 fn date_text(time: SystemTime) -> [u8; 29] {
-    let seconds = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let seconds = time
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs();
     let (days, second) = (seconds / 86_400, seconds % 86_400);
     // Civil from days (Hinnant): the year starts in March, so that the leap day is its last.
     let shifted = days + 719_468;
     let era = shifted / 146_097;
     let day_of_era = shifted % 146_097;
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let month_from_march = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
     let month = (month_from_march + 2) % 12;
     let year = year_of_era + era * 400 + u64::from(month < 2);
     let weekday = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"][(days % 7) as usize];
-    let month = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"][month as usize];
+    let month = [
+        "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
+    ][month as usize];
     let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-    let text = format!("{weekday}, {day:02} {month} {year:04} {hour:02}:{minute:02}:{second:02} GMT");
+    let text =
+        format!("{weekday}, {day:02} {month} {year:04} {hour:02}:{minute:02}:{second:02} GMT");
     let mut bytes = [b' '; 29];
     bytes.copy_from_slice(&text.as_bytes()[..29]);
     bytes
@@ -195,7 +206,10 @@ mod tests {
             (951_782_400, "Tue, 29 Feb 2000 00:00:00 GMT"),
             (4_102_444_799, "Thu, 31 Dec 2099 23:59:59 GMT"),
         ] {
-            assert_eq!(date_text(UNIX_EPOCH + Duration::from_secs(seconds)), text.as_bytes());
+            assert_eq!(
+                date_text(UNIX_EPOCH + Duration::from_secs(seconds)),
+                text.as_bytes()
+            );
         }
     }
 }

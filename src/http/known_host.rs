@@ -42,7 +42,9 @@ impl KnownHost {
         if !is_same {
             *known = Some(Box::new(KnownHost::learn(raw, client, kit)?));
         }
-        let Some(known) = known else { return Err(Answer::NoHost) };
+        let Some(known) = known else {
+            return Err(Answer::NoHost);
+        };
         if known.generation != kit.generation() {
             known.generation = kit.generation();
             known.site = None; // the old version may be the last one that anybody holds
@@ -73,13 +75,22 @@ impl KnownHost {
             put(&mut text, format_args!(":{port}"));
         }
         let host = raw.len()..text.len();
-        put(&mut text, format_args!("X-Forwarded-For: {ip}\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: "));
+        put(
+            &mut text,
+            format_args!("X-Forwarded-For: {ip}\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: "),
+        );
         text.extend_from_within(host.clone());
         let port = client.local.port();
-        put(&mut text, format_args!("\r\nX-Forwarded-Port: {port}\r\nX-Real-IP: {ip}\r\n"));
+        put(
+            &mut text,
+            format_args!("\r\nX-Forwarded-Port: {port}\r\nX-Real-IP: {ip}\r\n"),
+        );
         let is_local_name = asked.host == "localhost"
             || asked.host.ends_with(".localhost")
-            || asked.host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
+            || asked
+                .host
+                .parse::<IpAddr>()
+                .is_ok_and(|ip| ip.is_loopback());
         Ok(KnownHost {
             site,
             generation,
@@ -108,7 +119,9 @@ impl KnownHost {
     /// The name alone, normalised.
     pub(super) fn name(&self) -> Option<String> {
         let mut buffer = HostBuffer::new();
-        authority(self.raw(), &mut buffer).ok().map(|asked| asked.host.to_owned())
+        authority(self.raw(), &mut buffer)
+            .ok()
+            .map(|asked| asked.host.to_owned())
     }
 
     pub(super) fn site(&self) -> Option<&Arc<Site>> {

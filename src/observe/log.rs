@@ -28,8 +28,13 @@ pub struct Lines {
 pub fn start() -> io::Result<Lines> {
     let (sender, receiver) = sync_channel(WAITING_LINES);
     let dropped = Arc::new(AtomicU64::new(0));
-    let lines = Lines { sender, dropped: Arc::clone(&dropped) };
-    thread::Builder::new().name("log".into()).spawn(move || write(&receiver, &dropped))?;
+    let lines = Lines {
+        sender,
+        dropped: Arc::clone(&dropped),
+    };
+    thread::Builder::new()
+        .name("log".into())
+        .spawn(move || write(&receiver, &dropped))?;
     Ok(lines)
 }
 
@@ -39,7 +44,10 @@ fn write(receiver: &Receiver<Vec<u8>>, dropped: &AtomicU64) {
         let lost = dropped.swap(0, Ordering::Relaxed);
         if lost > 0 {
             // A sink that fails (EPIPE, a full disk) must not end anything.
-            drop(writeln!(out, "{lost} log lines were dropped: nobody read them in time"));
+            drop(writeln!(
+                out,
+                "{lost} log lines were dropped: nobody read them in time"
+            ));
         }
         drop(out.write_all(&line));
     }
@@ -76,6 +84,9 @@ impl<'a> MakeWriter<'a> for Lines {
     type Writer = Line<'a>;
 
     fn make_writer(&'a self) -> Line<'a> {
-        Line { text: Vec::new(), lines: self }
+        Line {
+            text: Vec::new(),
+            lines: self,
+        }
     }
 }

@@ -59,7 +59,8 @@ pub struct Count(AtomicU64);
 
 impl Count {
     pub fn add(&self, more: u64) {
-        self.0.store(self.0.load(Ordering::Relaxed) + more, Ordering::Relaxed);
+        self.0
+            .store(self.0.load(Ordering::Relaxed) + more, Ordering::Relaxed);
     }
 
     pub fn read(&self) -> u64 {

@@ -32,7 +32,10 @@ impl Home {
                     path = %state.display(), cause = %source,
                     "the state directory cannot be used; serving without last good versions and recorded claims"
                 );
-                return Ok(Home { pseudonym: fresh_pseudonym(), _lock: None });
+                return Ok(Home {
+                    pseudonym: fresh_pseudonym(),
+                    _lock: None,
+                });
             }
         };
         let mut lock = lock;
@@ -40,19 +43,34 @@ impl Home {
             let mut pid = String::new();
             // Only for the message; without it the message is still true.
             drop(lock.read_to_string(&mut pid));
-            return Err(StartError::Running { state: state.display().to_string(), by: pid.trim().parse().ok() });
+            return Err(StartError::Running {
+                state: state.display().to_string(),
+                by: pid.trim().parse().ok(),
+            });
         }
         drop(write_pid(&mut lock));
-        Ok(Home { pseudonym: pseudonym(state), _lock: Some(lock) })
+        Ok(Home {
+            pseudonym: pseudonym(state),
+            _lock: Some(lock),
+        })
     }
 }
 
 fn lock_file(state: &Path) -> io::Result<File> {
     if !state.is_dir() {
-        DirBuilder::new().recursive(true).mode(0o700).create(state)?;
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(state)?;
         std::fs::set_permissions(state, Permissions::from_mode(0o700))?;
     }
-    OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(state.join("lock"))
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(state.join("lock"))
 }
 
 fn write_pid(lock: &mut File) -> io::Result<()> {
@@ -66,7 +84,8 @@ fn pseudonym(state: &Path) -> String {
     let path = state.join("pseudonym");
     if let Ok(kept) = std::fs::read_to_string(&path) {
         let kept = kept.trim();
-        if !kept.is_empty() && kept.len() <= 32 && kept.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        if !kept.is_empty() && kept.len() <= 32 && kept.bytes().all(|byte| byte.is_ascii_hexdigit())
+        {
             return kept.to_owned();
         }
     }
@@ -83,7 +102,9 @@ fn fresh_pseudonym() -> String {
 /// A number nobody can guess; from the clock where the system has no randomness to give.
 pub(super) fn random() -> u64 {
     getrandom::u64().unwrap_or_else(|_| {
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        let now = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .unwrap_or_default();
         now.as_nanos() as u64 ^ u64::from(std::process::id()).rotate_left(32)
     })
 }

@@ -36,7 +36,10 @@ use sockets::Socket;
 enum StartError {
     /// Another onedoor has the state directory.
     Running { state: String, by: Option<u32> },
-    Bind { address: SocketAddr, source: io::Error },
+    Bind {
+        address: SocketAddr,
+        source: io::Error,
+    },
     /// Threads, runtimes, signals: the system has no more of something.
     System(io::Error),
 }
@@ -45,23 +48,33 @@ impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             StartError::Running { state, by } => {
-                write!(f, "onedoor is running already with the state directory {state}")?;
+                write!(
+                    f,
+                    "onedoor is running already with the state directory {state}"
+                )?;
                 if let Some(pid) = by {
                     write!(f, " (process {pid})")?;
                 }
                 f.write_str("; `onedoor ls` shows what it serves")
             }
             StartError::Bind { address, source } if source.kind() == io::ErrorKind::AddrInUse => {
-                write!(f, "{address} is in use by another process; choose another with --listen")
-            }
-            StartError::Bind { address, source } if source.kind() == io::ErrorKind::PermissionDenied => {
                 write!(
                     f,
-                    "{address} needs a right this user does not have: {source}; \
+                    "{address} is in use by another process; choose another with --listen"
+                )
+            }
+            StartError::Bind { address, source }
+                if source.kind() == io::ErrorKind::PermissionDenied =>
+            {
+                write!(
+                    f,
+                    "{address} needs CAP_NET_BIND_SERVICE, which this user does not have: {source}; \
                      `sudo setcap cap_net_bind_service=+ep` on the executable gives it, or choose a port above 1023"
                 )
             }
-            StartError::Bind { address, source } => write!(f, "cannot listen on {address}: {source}"),
+            StartError::Bind { address, source } => {
+                write!(f, "cannot listen on {address}: {source}")
+            }
             StartError::System(source) => write!(f, "cannot start: {source}"),
         }
     }
@@ -78,7 +91,9 @@ pub fn run(settings: Settings) -> ExitCode {
     if let Err(source) = start_log(&settings) {
         return failed(&StartError::System(source));
     }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build_local(LocalOptions::default());
     match runtime {
         Ok(runtime) => match runtime.block_on(serve(settings)) {
             // Returning from main, and not waiting for threads: what is still open then is closed.
@@ -107,10 +122,16 @@ async fn serve(mut settings: Settings) -> Result<(), StartError> {
     let (reload, summary) = reload::start(&settings, settings.rules(), Arc::clone(&current)).await;
     // Only now, with the sites in the table: whoever connects is answered by what is on disk.
     for socket in &sockets {
-        sockets::listen(socket).map_err(|source| StartError::Bind { address: socket.address, source })?;
+        sockets::listen(socket).map_err(|source| StartError::Bind {
+            address: socket.address,
+            source,
+        })?;
     }
     let workers = Workers::start(&settings, sockets, &current, &home, descriptors)?;
-    let socket = settings.admin.clone().unwrap_or_else(|| settings.state.join(admin::SOCKET_NAME));
+    let socket = settings
+        .admin
+        .clone()
+        .unwrap_or_else(|| settings.state.join(admin::SOCKET_NAME));
     start_admin(&socket, &settings, &reload);
     say_hello(&settings, &summary);
     attend(&settings, &reload, workers).await?;
@@ -136,14 +157,22 @@ impl Workers {
     ) -> io::Result<Workers> {
         let shared = Arc::new(shared(settings, home));
         let slots = slots(settings, descriptors);
-        let mut workers = Workers { notes: Vec::new(), ended: Vec::new() };
+        let mut workers = Workers {
+            notes: Vec::new(),
+            ended: Vec::new(),
+        };
         let mut sockets: Vec<Option<Socket>> = sockets.into_iter().map(Some).collect();
         for number in 0..settings.workers {
-            let mine = sockets.iter_mut().filter(|socket| socket.as_ref().is_some_and(|s| s.worker == number));
+            let mine = sockets
+                .iter_mut()
+                .filter(|socket| socket.as_ref().is_some_and(|s| s.worker == number));
             let (notes, inbox) = mpsc::unbounded_channel();
             let (end, ended) = oneshot::channel();
             let start = Start {
-                listeners: mine.filter_map(Option::take).map(|socket| socket.listener.into()).collect(),
+                listeners: mine
+                    .filter_map(Option::take)
+                    .map(|socket| socket.listener.into())
+                    .collect(),
                 shared: Arc::clone(&shared),
                 current: Arc::clone(current),
                 published: current.subscribe(),
@@ -152,12 +181,14 @@ impl Workers {
                 slots: slots.clone(),
                 seed: [home::random(), home::random()],
             };
-            thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
-                if let Err(source) = worker::run(start) {
-                    error!(worker = number, cause = %source, "a worker could not start");
-                }
-                drop(end);
-            })?;
+            thread::Builder::new()
+                .name(format!("worker-{number}"))
+                .spawn(move || {
+                    if let Err(source) = worker::run(start) {
+                        error!(worker = number, cause = %source, "a worker could not start");
+                    }
+                    drop(end);
+                })?;
             workers.notes.push(notes);
             workers.ended.push(ended);
         }
@@ -195,8 +226,23 @@ fn shared(settings: &Settings, home: &Home) -> Shared {
 
 /// `[limit] connections` and `per_client`, or their shares of the descriptors.
 fn slots(settings: &Settings, descriptors: u64) -> Slots {
-    let share = usize::try_from(descriptors * 2 / 5).unwrap_or(usize::MAX).max(1);
-    let most = settings.limits.connections.unwrap_or(share);
+    let share = usize::try_from(descriptors * 2 / 5)
+        .unwrap_or(usize::MAX)
+        .max(1);
+    let most = match settings.limits.connections {
+        // Two descriptors each, and a few for everything else.
+        Some(wished) if wished as u64 * 2 + 16 > descriptors => {
+            warn!(
+                wished,
+                descriptors,
+                connections = share,
+                "[limit] connections is more than the file descriptors allow; taking fewer (raise LimitNOFILE or ulimit -n)"
+            );
+            share
+        }
+        Some(wished) => wished,
+        None => share,
+    };
     let per_client = settings.limits.per_client.unwrap_or((most / 4).max(1));
     Slots::new(most, per_client)
 }
@@ -230,7 +276,9 @@ fn start_admin(socket: &Path, settings: &Settings, reload: &Reload) {
                 }
             }));
         }
-        Err(source) => warn!(path = %socket.display(), cause = %source, "no admin socket: ls, wait and reload will not find this onedoor"),
+        Err(source) => {
+            warn!(path = %socket.display(), cause = %source, "no admin socket: ls, wait and reload will not find this onedoor")
+        }
     }
 }
 
@@ -238,14 +286,33 @@ fn start_admin(socket: &Path, settings: &Settings, reload: &Reload) {
 fn say_hello(settings: &Settings, summary: &Summary) {
     let addresses: Vec<String> = settings.listen.iter().map(SocketAddr::to_string).collect();
     let plural = |count: usize| if count == 1 { "" } else { "s" };
-    let mut text = format!("onedoor {} listening on {}\n", env!("CARGO_PKG_VERSION"), addresses.join(", "));
-    text.push_str(&format!("{} site{} live from {}\n", summary.live, plural(summary.live), settings.sites.display()));
+    let mut text = format!(
+        "onedoor {} listening on {}\n",
+        env!("CARGO_PKG_VERSION"),
+        addresses.join(", ")
+    );
+    text.push_str(&format!(
+        "{} site{} live from {}\n",
+        summary.live,
+        plural(summary.live),
+        settings.sites.display()
+    ));
     if summary.not_live > 0 {
-        let (count, verb) = (summary.not_live, if summary.not_live == 1 { "is" } else { "are" });
-        text.push_str(&format!("{count} file{} {verb} not: `onedoor check` shows what is wrong\n", plural(count)));
+        let (count, verb) = (
+            summary.not_live,
+            if summary.not_live == 1 { "is" } else { "are" },
+        );
+        text.push_str(&format!(
+            "{count} file{} {verb} not: `onedoor check` shows what is wrong\n",
+            plural(count)
+        ));
     }
     // Nobody may be reading.
-    drop(io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()));
+    drop(
+        io::stdout()
+            .write_all(text.as_bytes())
+            .and_then(|()| io::stdout().flush()),
+    );
 }
 
 /// Does what signals say, until the end.
@@ -286,20 +353,28 @@ async fn either(one: &mut Signal, other: &mut Signal) {
 /// Operator events to standard error, from here on; and a panic is one of them.
 fn start_log(settings: &Settings) -> io::Result<()> {
     let lines = log::start()?;
-    let filter = tracing_subscriber::EnvFilter::try_new(&settings.log.level).unwrap_or_else(|_| "info".into());
+    let filter = tracing_subscriber::EnvFilter::try_new(&settings.log.level)
+        .unwrap_or_else(|_| "info".into());
     let colored = match settings.log.color {
         Color::Always => true,
         Color::Never => false,
         Color::Auto => io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none(),
     };
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(lines).with_target(false);
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(lines)
+        .with_target(false);
     match settings.log.format {
         LogFormat::Text => subscriber.with_ansi(colored).init(),
         LogFormat::Json => subscriber.json().init(),
     }
     std::panic::set_hook(Box::new(|panic| {
         // One connection ends by it; everybody else goes on.
-        error!(place = panic.location().map(tracing::field::display), "a panic: {}", panic_message(panic));
+        error!(
+            place = panic.location().map(tracing::field::display),
+            "a panic: {}",
+            panic_message(panic)
+        );
     }));
     Ok(())
 }

@@ -26,15 +26,26 @@ pub(super) struct Socket {
 pub(super) fn bind(addresses: &[SocketAddr], workers: usize) -> Result<Vec<Socket>, StartError> {
     let mut sockets = Vec::new();
     for &wanted in addresses {
-        let failed = |source| StartError::Bind { address: wanted, source };
+        let failed = |source| StartError::Bind {
+            address: wanted,
+            source,
+        };
         // Two processes of one user can both bind with SO_REUSEPORT and then share the connections unnoticed. So
         // the address is bound once without it, and let go of again.
         let alone = open(wanted, false).map_err(failed)?;
-        let address = alone.local_addr().map_err(failed)?.as_socket().unwrap_or(wanted);
+        let address = alone
+            .local_addr()
+            .map_err(failed)?
+            .as_socket()
+            .unwrap_or(wanted);
         drop(alone);
         for worker in 0..workers {
             let listener = open(address, true).map_err(failed)?;
-            sockets.push(Socket { listener, address, worker });
+            sockets.push(Socket {
+                listener,
+                address,
+                worker,
+            });
         }
     }
     Ok(sockets)
@@ -49,7 +60,11 @@ pub(super) fn listen(socket: &Socket) -> io::Result<()> {
 }
 
 fn open(address: SocketAddr, shared: bool) -> io::Result<socket2::Socket> {
-    let socket = socket2::Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    let socket = socket2::Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
     // A port whose last connections are in TIME_WAIT is free (CASES L-30).
     socket.set_reuse_address(true)?;
     if shared {

@@ -99,6 +99,15 @@ impl PathPattern {
     }
 }
 
+impl PathPattern {
+    /// The path it was written with, normalised.
+    pub fn path(&self) -> &str {
+        match self {
+            PathPattern::Exact(path) | PathPattern::Prefix(path) => path,
+        }
+    }
+}
+
 impl fmt::Display for PathPattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -14,22 +14,34 @@ use crate::stream::Stream;
 /// # Errors
 /// `Refused` with the last address's reason, `Unresolved` when there is no address.
 pub(super) async fn dial(address: &Address, resolver: &Resolver) -> Result<Stream, UpstreamError> {
-    let refused = |source| UpstreamError::Refused { backend: address.clone(), source };
+    let refused = |source| UpstreamError::Refused {
+        backend: address.clone(),
+        source,
+    };
     match address {
         Address::Ip(at) => tcp(*at).await.map_err(refused),
         Address::Loopback { port } => match tcp((Ipv4Addr::LOCALHOST, *port).into()).await {
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
                 // What 127.0.0.1 said is what the operator looks for, unless [::1] is there.
-                tcp((Ipv6Addr::LOCALHOST, *port).into()).await.map_err(|_| refused(error))
+                tcp((Ipv6Addr::LOCALHOST, *port).into())
+                    .await
+                    .map_err(|_| refused(error))
             }
             answer => answer.map_err(refused),
         },
-        Address::Unix(path) => UnixStream::connect(path).await.map(Stream::Unix).map_err(refused),
+        Address::Unix(path) => UnixStream::connect(path)
+            .await
+            .map(Stream::Unix)
+            .map_err(refused),
         Address::Name { name, port } => {
-            let addresses = resolver
-                .addresses(name)
-                .await
-                .map_err(|source| UpstreamError::Unresolved { backend: address.clone(), source })?;
+            let addresses =
+                resolver
+                    .addresses(name)
+                    .await
+                    .map_err(|source| UpstreamError::Unresolved {
+                        backend: address.clone(),
+                        source,
+                    })?;
             let mut last = io::Error::other("the name has no address");
             for ip in addresses.iter() {
                 match tcp((*ip, *port).into()).await {

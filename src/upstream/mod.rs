@@ -32,7 +32,9 @@ pub struct Upstream {
 impl Upstream {
     /// Whether it is open and has said nothing that nobody asked for. No system call.
     pub fn is_quiet(&self) -> bool {
-        self.stream.poll_readable(&mut Context::from_waker(Waker::noop())).is_pending()
+        self.stream
+            .poll_readable(&mut Context::from_waker(Waker::noop()))
+            .is_pending()
     }
 }
 
@@ -40,10 +42,19 @@ impl Upstream {
 #[derive(Debug)]
 pub enum UpstreamError {
     /// Nobody listens there, or the way there is closed.
-    Refused { backend: Address, source: io::Error },
-    TimedOut { backend: Address, after: Duration },
+    Refused {
+        backend: Address,
+        source: io::Error,
+    },
+    TimedOut {
+        backend: Address,
+        after: Duration,
+    },
     /// The name has no address.
-    Unresolved { backend: Address, source: io::Error },
+    Unresolved {
+        backend: Address,
+        source: io::Error,
+    },
 }
 
 /// The upstreams of one worker.
@@ -56,7 +67,11 @@ pub struct Upstreams {
 
 impl Upstreams {
     pub fn new(resolver: Arc<Resolver>, wheel: Rc<Wheel>) -> Upstreams {
-        Upstreams { pool: RefCell::default(), resolver, wheel }
+        Upstreams {
+            pool: RefCell::default(),
+            resolver,
+            wheel,
+        }
     }
 
     /// An idle upstream to `address`, the one used last. One that was closed meanwhile, or has said something
@@ -64,7 +79,12 @@ impl Upstreams {
     pub fn take_idle(&self, address: &Address) -> Option<Upstream> {
         let mut pool = self.pool.borrow_mut();
         while let Some(stream) = pool.take(address, self.wheel.now()) {
-            let upstream = Upstream { stream, address: address.clone(), reused: true, is_pinned: false };
+            let upstream = Upstream {
+                stream,
+                address: address.clone(),
+                reused: true,
+                is_pinned: false,
+            };
             if upstream.is_quiet() {
                 return Some(upstream);
             }
@@ -76,18 +96,36 @@ impl Upstreams {
     ///
     /// # Errors
     /// See [`UpstreamError`].
-    pub async fn open(&self, address: &Address, limit: Duration, timer: &Timer) -> Result<Upstream, UpstreamError> {
-        match timer.within(limit, connect::dial(address, &self.resolver)).await {
-            Ok(Ok(stream)) => Ok(Upstream { stream, address: address.clone(), reused: false, is_pinned: false }),
+    pub async fn open(
+        &self,
+        address: &Address,
+        limit: Duration,
+        timer: &Timer,
+    ) -> Result<Upstream, UpstreamError> {
+        match timer
+            .within(limit, connect::dial(address, &self.resolver))
+            .await
+        {
+            Ok(Ok(stream)) => Ok(Upstream {
+                stream,
+                address: address.clone(),
+                reused: false,
+                is_pinned: false,
+            }),
             Ok(Err(error)) => Err(error),
-            Err(_) => Err(UpstreamError::TimedOut { backend: address.clone(), after: limit }),
+            Err(_) => Err(UpstreamError::TimedOut {
+                backend: address.clone(),
+                after: limit,
+            }),
         }
     }
 
     /// Keeps `upstream` for at most `idle`. The caller knows that its last exchange has ended where it should.
     pub fn give_back(&self, upstream: Upstream, idle: Duration) {
         let until = self.wheel.at(idle);
-        self.pool.borrow_mut().give_back(upstream.address, upstream.stream, until);
+        self.pool
+            .borrow_mut()
+            .give_back(upstream.address, upstream.stream, until);
     }
 
     /// Closes what has been idle for too long. Called once a second.

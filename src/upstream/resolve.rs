@@ -47,13 +47,23 @@ impl Resolver {
     }
 
     async fn look_up(&self, name: &Arc<str>) -> io::Result<Arc<[IpAddr]>> {
-        let mut addresses: Vec<IpAddr> = tokio::net::lookup_host((&**name, 0)).await?.map(|at| at.ip()).collect();
+        let mut addresses: Vec<IpAddr> = tokio::net::lookup_host((&**name, 0))
+            .await?
+            .map(|at| at.ip())
+            .collect();
         addresses.dedup();
         if addresses.is_empty() {
-            return Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
+            return Err(io::Error::new(
+                io::ErrorKind::NotFound,
+                "the name has no address",
+            ));
         }
         let addresses: Arc<[IpAddr]> = addresses.into();
-        let known = Known { addresses: Arc::clone(&addresses), asked: Instant::now(), doubted: false };
+        let known = Known {
+            addresses: Arc::clone(&addresses),
+            asked: Instant::now(),
+            doubted: false,
+        };
         self.known.insert(Arc::clone(name), known);
         Ok(addresses)
     }

@@ -29,7 +29,7 @@ pub(super) struct Body {
     /// Bytes taken by the other side, with framing.
     pub(super) moved: u64,
     /// Payload bytes read.
-    read: u64,
+    pub(super) read: u64,
     limit: u64,
     limits: HeadLimits,
 }
@@ -59,7 +59,12 @@ pub(super) enum BodyError {
 
 impl Body {
     /// A body framed as `framing` says, to be written in chunks if `chunked`. At most `limit` bytes of payload.
-    pub(super) fn new(framing: Framing, chunked: bool, limit: Option<u64>, limits: HeadLimits) -> Body {
+    pub(super) fn new(
+        framing: Framing,
+        chunked: bool,
+        limit: Option<u64>,
+        limits: HeadLimits,
+    ) -> Body {
         let source = match framing {
             Framing::None | Framing::Length(0) => Source::Ended,
             Framing::Length(length) => Source::Length(length),
@@ -175,9 +180,15 @@ impl Body {
                 self.frame(block);
             }
             Source::Chunked(decoder) => {
-                let decoded = decoder.decode(block.filled_mut()).map_err(|bad| BodyError::Malformed(bad.0))?;
+                let decoded = decoder
+                    .decode(block.filled_mut())
+                    .map_err(|bad| BodyError::Malformed(bad.0))?;
                 let ends_plainly = decoded.last && &block.filled()[decoded.consumed..] == b"\r\n";
-                let behind = if ends_plainly { None } else { block.split_off(decoded.consumed) };
+                let behind = if ends_plainly {
+                    None
+                } else {
+                    block.split_off(decoded.consumed)
+                };
                 block.truncate(decoded.payload.end);
                 block.consume(decoded.payload.start);
                 self.read += decoded.payload.len() as u64;
@@ -231,7 +242,9 @@ impl Body {
     }
 
     fn take_trailers(&mut self, mut block: Block) -> Result<(), BodyError> {
-        let Source::Trailers(collected) = &mut self.source else { return Ok(()) };
+        let Source::Trailers(collected) = &mut self.source else {
+            return Ok(());
+        };
         let before = collected.len();
         collected.extend_from_slice(block.filled());
         let collected = std::mem::take(collected);
@@ -239,7 +252,10 @@ impl Body {
         match trailers(&collected, &self.limits, &mut room) {
             Ok(Parsed::Complete((fields, end))) => {
                 let mut kept = Vec::new();
-                for field in fields.iter().filter(|field| may_trail(field.name.as_bytes())) {
+                for field in fields
+                    .iter()
+                    .filter(|field| may_trail(field.name.as_bytes()))
+                {
                     for part in [field.name.as_bytes(), b": ", field.value, b"\r\n"] {
                         kept.extend_from_slice(part);
                     }
@@ -272,7 +288,12 @@ impl Body {
         if !self.chunked {
             return;
         }
-        if trailers.is_empty() && self.pending.as_mut().is_some_and(|block| block.append(b"0\r\n\r\n")) {
+        if trailers.is_empty()
+            && self
+                .pending
+                .as_mut()
+                .is_some_and(|block| block.append(b"0\r\n\r\n"))
+        {
             return;
         }
         self.ending.extend_from_slice(b"0\r\n");

@@ -51,7 +51,11 @@ pub(super) enum After {
 
 /// Serves the requests of a connection whose first bytes are `early`.
 pub(crate) async fn serve(arrival: Box<Arrival>, early: Block) {
-    let mut connection = Connection { arrival, known: None, pinned: None };
+    let mut connection = Connection {
+        arrival,
+        known: None,
+        pinned: None,
+    };
     let mut early = Some(early);
     loop {
         let inbound = match early.take() {
@@ -75,7 +79,9 @@ impl Connection {
     /// Waits for the next request without holding a buffer. `None`: the client left, time is up, or we drain.
     async fn next_bytes(&mut self) -> Option<Block> {
         self.arrival.timer.serving(0, None);
-        self.arrival.timer.set(self.arrival.kit.shared.limits.idle_time);
+        self.arrival
+            .timer
+            .set(self.arrival.kit.shared.limits.idle_time);
         poll_fn(|cx| {
             let mut block = Block::lend();
             match block.poll_fill(cx, &mut self.arrival.stream) {
@@ -93,13 +99,20 @@ impl Connection {
         let started = self.arrival.kit.wheel.now();
         let mut seen = 0;
         loop {
-            let is_worth_a_look = head::may_be_whole(inbound.filled(), seen, &self.arrival.kit.shared.head_limits);
-            let begun = if seen == 0 || is_worth_a_look { self.begin(inbound) } else { Begun::NeedMore(inbound) };
+            let is_worth_a_look =
+                head::may_be_whole(inbound.filled(), seen, &self.arrival.kit.shared.head_limits);
+            let begun = if seen == 0 || is_worth_a_look {
+                self.begin(inbound)
+            } else {
+                Begun::NeedMore(inbound)
+            };
             match begun {
                 Begun::NeedMore(block) => {
                     if seen == 0 {
                         // One deadline for the whole head, however slowly it drips.
-                        self.arrival.timer.set(self.arrival.kit.shared.limits.head_time);
+                        self.arrival
+                            .timer
+                            .set(self.arrival.kit.shared.limits.head_time);
                     }
                     seen = block.len();
                     match self.more_of_the_head(block).await {
@@ -140,7 +153,9 @@ impl Connection {
             Ok(Parsed::NeedMore) => return Begun::NeedMore(inbound),
             Err(refusal) => return Begun::refused(refusal.into(), kit),
         };
-        let Some(asked_for) = head.authority else { return Begun::refused(Answer::NoHost, kit) };
+        let Some(asked_for) = head.authority else {
+            return Begun::refused(Answer::NoHost, kit);
+        };
         let known = match KnownHost::recall(&mut self.known, asked_for, &self.arrival.client, kit) {
             Ok(known) => known,
             Err(answer) => return Begun::refused(answer, kit),
@@ -173,8 +188,15 @@ impl Connection {
                         SendHost::Keep | SendHost::Backend => known.host(),
                     },
                     strip,
+                    prefix: rule
+                        .and_then(|rule| site.paths.get(rule))
+                        .map_or("", |rule| rule.pattern.path()),
                     forwarded: if self.arrival.client.trusted {
-                        Forwarded::Added { client: self.arrival.client.address.ip(), ours: known.forwarded() }
+                        Forwarded::Added {
+                            client: self.arrival.client.address.ip().to_canonical(),
+                            asker: exchange::asker(&head, &self.arrival.client, kit),
+                            ours: known.forwarded(),
+                        }
                     } else {
                         Forwarded::Set(known.forwarded())
                     },
@@ -182,7 +204,8 @@ impl Connection {
                     via: site.headers.via.then_some(&*kit.shared.via),
                 };
                 let out = &mut said.out;
-                let Ok(host_at) = forward::request_head(out, inbound.filled(), &head, &onward) else {
+                let Ok(host_at) = forward::request_head(out, inbound.filled(), &head, &onward)
+                else {
                     return Begun::refused(Answer::TooManyConnectionOptions, kit);
                 };
                 let asked = Asked {
@@ -195,7 +218,9 @@ impl Connection {
                 let limits = kit.shared.head_limits;
                 let chunked = head.framing == Framing::Chunked;
                 let mut upload = Body::new(head.framing, chunked, site.limits.body_bytes, limits);
-                self.arrival.timer.serving(site.version, rule.and_then(|rule| u32::try_from(rule).ok()));
+                self.arrival
+                    .timer
+                    .serving(site.version, rule.and_then(|rule| u32::try_from(rule).ok()));
                 let bytes = head.bytes;
                 inbound.consume(bytes);
                 match upload.take(inbound) {
@@ -203,16 +228,35 @@ impl Connection {
                     Err(error) => return Begun::refused(flight::answer_to(&error), kit),
                 }
                 upload.join(&mut said.out, SMALL_BODY_BYTES);
-                Begun::Onward(Departure { out: said.out, host_at, asked, upload, rule })
+                Begun::Onward(Departure {
+                    out: said.out,
+                    host_at,
+                    asked,
+                    upload,
+                    rule,
+                })
             }
-            Decision::Refuse(answer) => said.answer(answer, kit, ends, with_body, head.bytes, inbound),
+            Decision::Refuse(answer) => {
+                said.answer(answer, kit, ends, with_body, head.bytes, inbound)
+            }
             Decision::Redirect(redirect) => {
                 let location = answer::location(redirect, head.target.path(), head.target.query);
-                said.redirect(redirect.status, &location, site, kit, ends, with_body, head.bytes, inbound)
+                said.redirect(
+                    redirect.status,
+                    &location,
+                    site,
+                    kit,
+                    ends,
+                    with_body,
+                    head.bytes,
+                    inbound,
+                )
             }
             Decision::RedirectToFirst => {
                 let location = first_host(site, asked_for, &head);
-                said.redirect(308, &location, site, kit, ends, with_body, head.bytes, inbound)
+                said.redirect(
+                    308, &location, site, kit, ends, with_body, head.bytes, inbound,
+                )
             }
             Decision::Respond(respond) => {
                 said.status = respond.status;
@@ -231,10 +275,24 @@ impl Connection {
     }
 
     async fn forward(&mut self, departure: Departure, started: Tick) -> After {
-        let Connection { arrival, known, pinned } = self;
-        let Arrival { stream, timer, kit, .. } = &mut **arrival;
-        let Some(site) = known.as_ref().and_then(|known| known.site()) else { return After::Abort };
-        let flight = Flight { client: stream, timer, kit, site, pinned };
+        let Connection {
+            arrival,
+            known,
+            pinned,
+        } = self;
+        let Arrival {
+            stream, timer, kit, ..
+        } = &mut **arrival;
+        let Some(site) = known.as_ref().and_then(|known| known.site()) else {
+            return After::Abort;
+        };
+        let flight = Flight {
+            client: stream,
+            timer,
+            kit,
+            site,
+            pinned,
+        };
         let Landed { after, finished } = flight.fly(departure, started).await;
         kit.counters.finished(&finished);
         after
@@ -250,8 +308,21 @@ impl Connection {
 
     /// Sends a response of our own.
     async fn say(&mut self, said: Said, started: Tick) -> After {
-        let Said { out, status, answer, site, after } = said;
-        let sent = self.arrival.timer.within(self.arrival.kit.shared.limits.head_time, send(&mut self.arrival.stream, &out)).await;
+        let Said {
+            out,
+            status,
+            answer,
+            site,
+            after,
+        } = said;
+        let sent = self
+            .arrival
+            .timer
+            .within(
+                self.arrival.kit.shared.limits.head_time,
+                send(&mut self.arrival.stream, &out),
+            )
+            .await;
         self.arrival.kit.counters.finished(&Finished {
             kind: Kind::Exchange,
             site,
@@ -312,7 +383,10 @@ enum More {
 }
 
 /// What is to be done about the bytes that came.
-#[expect(clippy::large_enum_variant, reason = "lives for a moment within a boxed future")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "lives for a moment within a boxed future"
+)]
 enum Begun {
     NeedMore(Block),
     Said(Said),
@@ -356,7 +430,13 @@ impl Begun {
         let mut out = Sheet::lend();
         answer.write(&mut out, &kit.date(), true, true, None);
         let status = answer.parts().0;
-        Begun::Said(Said { out, status, answer: Some(answer), site: None, after: After::Linger })
+        Begun::Said(Said {
+            out,
+            status,
+            answer: Some(answer),
+            site: None,
+            after: After::Linger,
+        })
     }
 }
 
@@ -376,7 +456,10 @@ impl Said {
         self.leave(head_bytes, inbound)
     }
 
-    #[expect(clippy::too_many_arguments, reason = "one response; each argument is one part of it")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one response; each argument is one part of it"
+    )]
     fn redirect(
         mut self,
         status: u16,
@@ -391,7 +474,15 @@ impl Said {
         self.status = status;
         let mut edits = Vec::new();
         forward::write_edits(&mut edits, &site.headers.response);
-        answer::write_redirect(&mut self.out, status, location, &edits, &kit.date(), close, with_body);
+        answer::write_redirect(
+            &mut self.out,
+            status,
+            location,
+            &edits,
+            &kit.date(),
+            close,
+            with_body,
+        );
         self.leave(head_bytes, inbound)
     }
 
@@ -414,7 +505,13 @@ fn first_host(site: &Site, asked: &[u8], head: &RequestHead<'_>) -> String {
         None => String::new(),
     };
     let mut buffer = HostBuffer::new();
-    let port = authority(asked, &mut buffer).ok().and_then(|asked| asked.port);
+    let port = authority(asked, &mut buffer)
+        .ok()
+        .and_then(|asked| asked.port);
     let port = port.map(|port| format!(":{port}")).unwrap_or_default();
-    format!("http://{name}{port}{}{}", head.target.path(), head.target.query)
+    format!(
+        "http://{name}{port}{}{}",
+        head.target.path(),
+        head.target.query
+    )
 }

@@ -15,7 +15,7 @@ use crate::http::exchange;
 use crate::http::field::same;
 use crate::http::forward::{self, Back};
 use crate::http::kit::Kit;
-use crate::limits::INTERIM_RESPONSES;
+use crate::limits::{BODY_GRACE, BODY_RATE, INTERIM_RESPONSES};
 use crate::observe::{Finished, Kind};
 use crate::relay;
 use crate::site::{Address, Backends, SendHost, Site};
@@ -91,12 +91,19 @@ struct Attempt {
     behind: Option<Block>,
     /// When the whole exchange must have ended.
     end: Option<Tick>,
+    began: Tick,
 }
 
 impl Flight<'_> {
     /// Sends the request to a backend and the response back.
     pub(super) async fn fly(mut self, departure: Departure, started: Tick) -> Landed {
-        let Departure { mut out, host_at, asked, mut upload, rule } = departure;
+        let Departure {
+            mut out,
+            host_at,
+            asked,
+            mut upload,
+            rule,
+        } = departure;
         let mut finished = Finished {
             kind: Kind::Exchange,
             site: Some(self.site.number),
@@ -108,7 +115,11 @@ impl Flight<'_> {
             took: Duration::ZERO,
         };
         let mut behind = upload.take_surplus();
-        let end = self.site.timeouts.total.map(|total| self.timer.wheel().at(total));
+        let end = self
+            .site
+            .timeouts
+            .total
+            .map(|total| self.timer.wheel().at(total));
         let mut fresh_only = false;
         let answered = loop {
             let upstream = match self.obtain(rule, fresh_only, &mut finished).await {
@@ -130,15 +141,20 @@ impl Flight<'_> {
                 partial: None,
                 behind: behind.take(),
                 end,
+                began: started,
             };
             match self.response(&out, &asked, &mut upload, &mut attempt).await {
                 Ok((returning, head, block)) => break Ok((returning, head, block, attempt)),
-                Err(Retry::Fresh) => {
-                    finished.retries += 1;
-                    fresh_only = true;
+                Err(retry) => {
                     behind = attempt.behind.take();
+                    match retry {
+                        Retry::Fresh => {
+                            finished.retries += 1;
+                            fresh_only = true;
+                        }
+                        Retry::Never(failed) => break Err(failed),
+                    }
                 }
-                Err(Retry::Never(failed)) => break Err(failed),
             }
         };
         drop(out);
@@ -147,9 +163,26 @@ impl Flight<'_> {
                 self.tunnel(head, block, attempt, &mut finished).await
             }
             Ok((returning, head, block, attempt)) => {
-                self.pass_back(returning, head, block, attempt, upload, &asked, &mut finished).await
+                self.pass_back(
+                    returning,
+                    head,
+                    block,
+                    attempt,
+                    upload,
+                    &asked,
+                    &mut finished,
+                )
+                .await
             }
-            Err(Failed::Answer(answer, why)) => self.answer(answer, why, &asked, &mut finished).await,
+            Err(Failed::Answer(answer, why)) => {
+                let next = upload.is_done() && asked.keep_alive && !self.kit.wheel.is_draining();
+                let after = if next {
+                    After::Next(behind)
+                } else {
+                    After::Linger
+                };
+                self.answer(answer, why, &asked, after, &mut finished).await
+            }
             Err(Failed::Silent) => {
                 finished.kind = Kind::Aborted;
                 After::Abort
@@ -182,7 +215,12 @@ impl Flight<'_> {
             if !fresh_only && let Some(idle) = self.kit.upstreams.take_idle(address) {
                 return Ok(idle);
             }
-            match self.kit.upstreams.open(address, self.site.timeouts.connect, self.timer).await {
+            match self
+                .kit
+                .upstreams
+                .open(address, self.site.timeouts.connect, self.timer)
+                .await
+            {
                 Ok(upstream) => return Ok(upstream),
                 Err(error) => {
                     if self.timer.was_cut() {
@@ -209,17 +247,20 @@ impl Flight<'_> {
         attempt: &mut Attempt,
     ) -> Result<(Returning, Sheet, Block), Retry> {
         let mut interim = 0;
-        self.set(attempt.end, self.site.timeouts.idle);
+        self.set_for_body(attempt.end, attempt.began, upload);
         let mut is_sent = false;
         loop {
-            let waited = poll_fn(|cx| self.poll_response(cx, out, upload, attempt, &mut is_sent)).await;
+            let waited =
+                poll_fn(|cx| self.poll_response(cx, out, upload, attempt, &mut is_sent)).await;
             let mut block = match waited {
                 Waited::Bytes(block) => block,
                 Waited::UpstreamGone { said_anything } => {
                     return Err(self.upstream_gone(said_anything, asked, upload, attempt));
                 }
                 Waited::ClientGone => return Err(Retry::Never(Failed::Silent)),
-                Waited::BodyFailed(BodyError::SourceGone) => return Err(Retry::Never(Failed::Silent)),
+                Waited::BodyFailed(BodyError::SourceGone) => {
+                    return Err(Retry::Never(Failed::Silent));
+                }
                 Waited::BodyFailed(error) => return Err(Retry::answer(answer_to(&error))),
                 Waited::TimedOut => return Err(self.timed_out(out, upload, attempt)),
             };
@@ -227,7 +268,8 @@ impl Flight<'_> {
             loop {
                 let mut head_out = Sheet::lend();
                 let request_is_over = attempt.sent == out.len() && upload.is_done();
-                let returning = match self.read_head(&block, asked, request_is_over, &mut head_out) {
+                let returning = match self.read_head(&block, asked, request_is_over, &mut head_out)
+                {
                     Ok(Some(returning)) => returning,
                     Ok(None) if block.has_room() => {
                         attempt.partial = Some(block);
@@ -246,7 +288,10 @@ impl Flight<'_> {
                 }
                 // RFC 9110 15.2: a 1.0 client knows none of them.
                 if asked.version == Version::Http11 {
-                    let sent = self.timer.within(self.site.timeouts.idle, send(self.client, &head_out)).await;
+                    let sent = self
+                        .timer
+                        .within(self.site.timeouts.idle, send(self.client, &head_out))
+                        .await;
                     if !matches!(sent, Ok(Ok(()))) {
                         return Err(Retry::Never(Failed::Silent));
                     }
@@ -268,7 +313,15 @@ impl Flight<'_> {
         attempt: &mut Attempt,
         is_sent: &mut bool,
     ) -> Poll<Waited> {
-        let Attempt { upstream, sent, upstream_deaf, partial, behind, end } = attempt;
+        let Attempt {
+            upstream,
+            sent,
+            upstream_deaf,
+            partial,
+            behind,
+            end,
+            began,
+        } = attempt;
         while *sent < out.len() && !*upstream_deaf {
             match upstream.stream.poll_put(cx, &out[*sent..]) {
                 Poll::Ready(Ok(count)) => *sent += count,
@@ -288,14 +341,18 @@ impl Flight<'_> {
                 }
                 Poll::Ready(Err(BodyError::TargetGone)) => *upstream_deaf = true,
                 Poll::Ready(Err(error)) => return Poll::Ready(Waited::BodyFailed(error)),
-                Poll::Pending if upload.moved != before => self.set(*end, self.site.timeouts.idle),
+                Poll::Pending if upload.moved != before => self.set_for_body(*end, *began, upload),
                 Poll::Pending => {}
             }
         }
         let mut block = partial.take().unwrap_or_else(Block::lend);
         let had = block.len();
         match block.poll_fill(cx, &mut upstream.stream) {
-            Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Waited::UpstreamGone { said_anything: had > 0 }),
+            Poll::Ready(Ok(0) | Err(_)) => {
+                return Poll::Ready(Waited::UpstreamGone {
+                    said_anything: had > 0,
+                });
+            }
             Poll::Ready(Ok(_)) => return Poll::Ready(Waited::Bytes(block)),
             Poll::Pending if had > 0 => *partial = Some(block),
             Poll::Pending => drop(block),
@@ -316,12 +373,15 @@ impl Flight<'_> {
     ) -> Result<Option<Returning>, &'static str> {
         let mut room = Room::new();
         let raw = block.filled();
-        let head = match head::response(raw, asked.method, &self.kit.shared.head_limits, &mut room) {
+        let head = match head::response(raw, asked.method, &self.kit.shared.head_limits, &mut room)
+        {
             Ok(Parsed::Complete(head)) => head,
             Ok(Parsed::NeedMore) => return Ok(None),
             Err(head::HeadRefusal::Malformed(what)) => return Err(what),
             Err(head::HeadRefusal::TooLarge) => return Err("a head that is too large"),
-            Err(head::HeadRefusal::CodingNotSupported) => return Err("a transfer coding nobody asked for"),
+            Err(head::HeadRefusal::CodingNotSupported) => {
+                return Err("a transfer coding nobody asked for");
+            }
             Err(_) => return Err("a head that is not one"),
         };
         let becomes_tunnel = match (head.status, &asked.upgrade, head.upgrade) {
@@ -355,7 +415,9 @@ impl Flight<'_> {
             close,
             reusable: head.reusable,
             // A second less than it says: the race about who closes first is ours to avoid.
-            keep_alive: head.keep_alive_seconds.map(|s| Duration::from_secs(u64::from(s.saturating_sub(1)))),
+            keep_alive: head
+                .keep_alive_seconds
+                .map(|s| Duration::from_secs(u64::from(s.saturating_sub(1)))),
             authenticates_connection: head.authenticates_connection,
             becomes_tunnel,
             head_bytes: head.bytes,
@@ -363,7 +425,10 @@ impl Flight<'_> {
     }
 
     /// Passes the response back while the rest of the request goes out.
-    #[expect(clippy::too_many_arguments, reason = "the second half of `fly`: all of it is handed over once")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the second half of `fly`: all of it is handed over once"
+    )]
     async fn pass_back(
         &mut self,
         returning: Returning,
@@ -375,12 +440,28 @@ impl Flight<'_> {
         finished: &mut Finished,
     ) -> After {
         let chunked = returning.framing_back == Framing::Chunked;
-        let mut download = Body::new(returning.framing, chunked, None, self.kit.shared.head_limits);
+        let mut download = Body::new(
+            returning.framing,
+            chunked,
+            None,
+            self.kit.shared.head_limits,
+        );
+        if download.take(block).is_err() {
+            // Nothing of it has been passed on, so it can still be said.
+            let why = format!("{} sent a body that is not one", attempt.upstream.address);
+            let why = Some(self.of_site(&why));
+            return self
+                .answer(
+                    Answer::BackendMalformed,
+                    why,
+                    asked,
+                    After::Linger,
+                    finished,
+                )
+                .await;
+        }
         finished.status = returning.status;
         finished.kind = Kind::Aborted;
-        if download.take(block).is_err() {
-            return After::Abort;
-        }
         let idle = self.site.timeouts.idle;
         self.set(attempt.end, idle);
         if let Err(body) = download.put_in_front(&head) {
@@ -393,14 +474,20 @@ impl Flight<'_> {
         }
         drop(head);
         let client_stopped = returning.close && !upload.is_done();
-        let passed = poll_fn(|cx| self.poll_both_ways(cx, &mut upload, &mut download, &mut attempt)).await;
+        let passed =
+            poll_fn(|cx| self.poll_both_ways(cx, &mut upload, &mut download, &mut attempt)).await;
         finished.from_client = upload.moved;
         finished.to_client = download.moved;
         if passed.is_err() {
             return After::Abort;
         }
         finished.kind = Kind::Exchange;
-        let Attempt { upstream, upstream_deaf, behind, .. } = attempt;
+        let Attempt {
+            upstream,
+            upstream_deaf,
+            behind,
+            ..
+        } = attempt;
         // CASES R-07: whatever came behind the response was not asked for.
         let is_clean = download.take_surplus().is_none() && upload.is_done() && !upstream_deaf;
         if returning.reusable && is_clean {
@@ -450,10 +537,19 @@ impl Flight<'_> {
     }
 
     /// Hands both sides to the relay: the backend has agreed to speak something else from here on.
-    async fn tunnel(&mut self, head: Sheet, block: Block, mut attempt: Attempt, finished: &mut Finished) -> After {
+    async fn tunnel(
+        &mut self,
+        head: Sheet,
+        block: Block,
+        mut attempt: Attempt,
+        finished: &mut Finished,
+    ) -> After {
         finished.status = 101;
         finished.kind = Kind::Tunnel;
-        let sent = self.timer.within(self.site.timeouts.idle, send(self.client, &head)).await;
+        let sent = self
+            .timer
+            .within(self.site.timeouts.idle, send(self.client, &head))
+            .await;
         if !matches!(sent, Ok(Ok(()))) {
             return After::Abort;
         }
@@ -483,22 +579,39 @@ impl Flight<'_> {
     fn keep(&mut self, upstream: Upstream, kept_for: Duration, authenticates_connection: bool) {
         // NTLM and Negotiate authenticate the connection: nobody else may ever use it.
         if authenticates_connection || upstream.is_pinned {
-            *self.pinned = Some(Box::new(Upstream { is_pinned: true, ..upstream }));
+            *self.pinned = Some(Box::new(Upstream {
+                is_pinned: true,
+                ..upstream
+            }));
         } else if !kept_for.is_zero() {
             self.kit.upstreams.give_back(upstream, kept_for);
         }
     }
 
     /// The backend left without a response.
-    fn upstream_gone(&self, said_anything: bool, asked: &Asked, upload: &Body, attempt: &Attempt) -> Retry {
+    fn upstream_gone(
+        &self,
+        said_anything: bool,
+        asked: &Asked,
+        upload: &Body,
+        attempt: &Attempt,
+    ) -> Retry {
         let was_idle = attempt.upstream.reused && !attempt.upstream.is_pinned;
-        let is_repeatable = attempt.sent == 0 || (asked.method.is_idempotent() && upload.moved == 0);
+        let is_repeatable =
+            attempt.sent == 0 || (asked.method.is_idempotent() && upload.moved == 0);
         if was_idle && !said_anything && is_repeatable {
             return Retry::Fresh;
         }
-        let what = if said_anything { "in the middle of the head of its response" } else { "before it answered" };
+        let what = if said_anything {
+            "in the middle of the head of its response"
+        } else {
+            "before it answered"
+        };
         let why = format!("{} closed the connection {what}", attempt.upstream.address);
-        Retry::Never(Failed::Answer(Answer::BackendFailed, Some(self.of_site(&why))))
+        Retry::Never(Failed::Answer(
+            Answer::BackendFailed,
+            Some(self.of_site(&why)),
+        ))
     }
 
     fn timed_out(&self, out: &[u8], upload: &Body, attempt: &Attempt) -> Retry {
@@ -508,20 +621,35 @@ impl Flight<'_> {
         if attempt.sent == out.len() && upload.waits_for_source() {
             return Retry::answer(Answer::BodyTimeout);
         }
-        let why = format!("{} took the request and did not answer in time", attempt.upstream.address);
-        Retry::Never(Failed::Answer(Answer::BackendTimeout, Some(self.of_site(&why))))
+        let why = format!(
+            "{} took the request and did not answer in time",
+            attempt.upstream.address
+        );
+        Retry::Never(Failed::Answer(
+            Answer::BackendTimeout,
+            Some(self.of_site(&why)),
+        ))
     }
 
     fn malformed(&self, attempt: &Attempt, what: &str) -> Retry {
         let why = format!("{} sent {what}", attempt.upstream.address);
-        Retry::Never(Failed::Answer(Answer::BackendMalformed, Some(self.of_site(&why))))
+        Retry::Never(Failed::Answer(
+            Answer::BackendMalformed,
+            Some(self.of_site(&why)),
+        ))
     }
 
     fn why(&self, error: &UpstreamError) -> String {
         self.of_site(&match error {
-            UpstreamError::Refused { backend, source } => format!("{backend} does not accept connections: {source}"),
-            UpstreamError::TimedOut { backend, after } => format!("{backend} did not accept within {after:?}"),
-            UpstreamError::Unresolved { backend, source } => format!("{backend} has no address: {source}"),
+            UpstreamError::Refused { backend, source } => {
+                format!("{backend} does not accept connections: {source}")
+            }
+            UpstreamError::TimedOut { backend, after } => {
+                format!("{backend} did not accept within {after:?}")
+            }
+            UpstreamError::Unresolved { backend, source } => {
+                format!("{backend} has no address: {source}")
+            }
         })
     }
 
@@ -535,20 +663,43 @@ impl Flight<'_> {
         answer: Answer,
         why: Option<String>,
         asked: &Asked,
+        after: After,
         finished: &mut Finished,
     ) -> After {
         let mut out = Sheet::lend();
         let why = why.filter(|_| asked.may_be_told_why);
-        answer.write(&mut out, &self.kit.date(), true, asked.method != Method::Head, why.as_deref());
+        let close = !matches!(after, After::Next(_));
+        answer.write(
+            &mut out,
+            &self.kit.date(),
+            close,
+            asked.method != Method::Head,
+            why.as_deref(),
+        );
         let (status, reason, _) = answer.parts();
         finished.status = status;
         finished.reason = Some(reason);
         finished.to_client = out.len() as u64;
         self.timer.serving(0, None);
-        match self.timer.within(self.site.timeouts.idle, send(self.client, &out)).await {
-            Ok(Ok(())) => After::Linger,
+        match self
+            .timer
+            .within(self.site.timeouts.idle, send(self.client, &out))
+            .await
+        {
+            Ok(Ok(())) => after,
             Ok(Err(_)) | Err(_) => After::Abort,
         }
+    }
+
+    /// Sets the timer for a request body: the idle time, and no later than a client at the least rate would be here.
+    fn set_for_body(&self, end: Option<Tick>, began: Tick, upload: &Body) {
+        let wheel = self.timer.wheel();
+        let mut at = wheel.at(self.site.timeouts.idle);
+        if upload.waits_for_source() {
+            let slowest = BODY_GRACE + Duration::from_secs(upload.read / BODY_RATE);
+            at = at.min(wheel.after(began, slowest));
+        }
+        self.timer.set_at(end.map_or(at, |end| at.min(end)));
     }
 
     /// Sets the timer, but never behind the end of the whole exchange.
@@ -573,7 +724,11 @@ impl Retry {
 
 /// Notices a client that leaves while it is owed a response. What it sends ahead is kept in `behind`; as long as
 /// something is there nothing more is read, so one block is all that a client can make us hold.
-fn poll_client_gone(cx: &mut Context<'_>, client: &mut Stream, behind: &mut Option<Block>) -> Poll<()> {
+fn poll_client_gone(
+    cx: &mut Context<'_>,
+    client: &mut Stream,
+    behind: &mut Option<Block>,
+) -> Poll<()> {
     if behind.is_some() || client.poll_readable(cx).is_pending() {
         return Poll::Pending;
     }
@@ -591,7 +746,7 @@ fn poll_client_gone(cx: &mut Context<'_>, client: &mut Stream, behind: &mut Opti
 /// What `send_host = "backend"` says to a backend.
 fn backend_host(address: &Address) -> String {
     match address {
-        Address::Loopback { port } => format!("localhost:{port}"),
+        Address::Loopback { port } => format!("127.0.0.1:{port}"),
         Address::Ip(at) => at.to_string(),
         Address::Name { name, port: 80 } => name.to_string(),
         Address::Name { name, port } => format!("{name}:{port}"),

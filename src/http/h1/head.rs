@@ -717,7 +717,12 @@ fn refused(error: httparse::Error, bytes: &[u8]) -> HeadRefusal {
 fn names_other_version(bytes: &[u8]) -> bool {
     let line = &bytes[leading_lines(bytes)..];
     let line = &line[..memchr(b'\r', line).unwrap_or(line.len())];
-    let version = line.rsplit(|&byte| byte == b' ').next().unwrap_or_default();
+    let mut words = line.split(|&byte| byte == b' ');
+    let (Some(_), Some(_), Some(version), None) =
+        (words.next(), words.next(), words.next(), words.next())
+    else {
+        return false;
+    };
     matches!(version, [b'H', b'T', b'T', b'P', b'/', major, b'.', minor] if major.is_ascii_digit() && minor.is_ascii_digit())
 }
 
