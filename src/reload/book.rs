@@ -3,7 +3,7 @@
 //! Takes what was seen on disk and counts, and says what follows: edits of the route table, news for the workers,
 //! what to keep for a restart. No I/O, no clock; the loop in `mod.rs` does what is said here.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -37,6 +37,8 @@ pub(super) struct Book {
     guard: Guard,
     numbers: Numbers,
     versions: u64,
+    /// Those whose changes may make no events in the sites directory.
+    elsewhere: BTreeSet<SiteName>,
     /// How many entries have a file.
     present: usize,
     /// How many entries serve.
@@ -204,12 +206,8 @@ impl Book {
             let want = match found {
                 Found::Unknown => None,
                 Found::Same(print) => {
-                    if let Some(entry) = self
-                        .entries
-                        .get_mut(&name)
-                        .filter(|entry| entry.print.is_some())
-                    {
-                        entry.print = Some(print);
+                    if self.print(&name).is_some() {
+                        self.entry(&name, path, print, at);
                     }
                     None
                 }
@@ -265,8 +263,7 @@ impl Book {
             text: print.digest,
             files: print.files.clone(),
         };
-        let entry = self.entry(name, path, at);
-        entry.print = Some(print);
+        let entry = self.entry(name, path, print, at);
         if !is_leaving
             && entry
                 .live
@@ -299,8 +296,7 @@ impl Book {
         at: Moment,
     ) -> Wants {
         let was_leaving = self.leaving.remove(name).is_some();
-        let entry = self.entry(name, path, at);
-        entry.print = Some(print);
+        let entry = self.entry(name, path, print, at);
         entry.wanted = None;
         for complaint in &complaints {
             warn!(site = %name, "{}", complaint.line);
@@ -330,6 +326,7 @@ impl Book {
     ) -> Option<Wants> {
         let entry = self.entries.get_mut(name)?;
         self.present -= usize::from(entry.print.take().is_some());
+        self.elsewhere.remove(name);
         entry.wanted = None;
         if entry.live.is_some() {
             entry.set(Verdict::Absent, at);
@@ -347,7 +344,12 @@ impl Book {
     }
 
     /// The entry of a file that is there.
-    fn entry(&mut self, name: &SiteName, path: PathBuf, at: Moment) -> &mut Entry {
+    fn entry(&mut self, name: &SiteName, path: PathBuf, print: Print, at: Moment) -> &mut Entry {
+        if print.is_made_elsewhere() {
+            self.elsewhere.insert(name.clone());
+        } else {
+            self.elsewhere.remove(name);
+        }
         let entry = self.entries.entry(name.clone()).or_insert_with(|| Entry {
             path: PathBuf::new(),
             print: None,
@@ -358,6 +360,7 @@ impl Book {
             generation: 0,
         });
         self.present += usize::from(entry.print.is_none());
+        entry.print = Some(print);
         entry.path = path;
         entry
     }
@@ -684,10 +687,10 @@ impl Book {
         self.entries.get(name)?.print.as_ref()
     }
 
-    /// Every file that is there, with its place and print.
-    pub(super) fn files(&self) -> impl Iterator<Item = (&SiteName, &PathBuf, &Print)> {
-        let entries = self.entries.iter();
-        entries.filter_map(|(name, entry)| Some((name, &entry.path, entry.print.as_ref()?)))
+    /// Every file whose changes may make no events in the sites directory, with its place and print.
+    pub(super) fn elsewhere(&self) -> impl Iterator<Item = (&SiteName, &PathBuf, &Print)> {
+        let names = self.elsewhere.iter();
+        names.filter_map(|name| Some((name, self.path(name)?, self.print(name)?)))
     }
 
     /// What `wait` wants to know of a site.

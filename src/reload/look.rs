@@ -100,6 +100,10 @@ pub(super) struct Complaint {
 }
 
 impl Look {
+    pub(super) fn is_of_a_file(&self) -> bool {
+        !matches!(self.found, Found::Nothing { .. } | Found::Unknown)
+    }
+
     pub(super) fn seen(&self) -> Seen {
         match &self.found {
             Found::Same(_) | Found::Unknown => Seen::Same,
@@ -149,13 +153,13 @@ fn find(question: &Question, rules: &Rules) -> Found {
         Err(ReadError::NotRegular) if path.is_dir() => return absence(question, &rules.sites),
         Err(error) => {
             let problem = error.into_problem(path);
-            let print = print(
-                digest(problem.to_string().as_bytes()),
-                stamp,
-                path,
-                path,
-                Vec::new(),
-            );
+            let reason = digest(problem.to_string().as_bytes());
+            // What cannot be read today may be readable tomorrow without looking any different.
+            let racy = true;
+            let print = Print {
+                racy,
+                ..print(reason, stamp, path, path, Vec::new())
+            };
             if before
                 .as_ref()
                 .is_some_and(|before| before.digest == print.digest)

@@ -237,7 +237,9 @@ impl Follower {
             self.take_listing_notes(&listing);
         }
         self.book.apply(looks, at, &mut step);
-        self.note_folder();
+        if self.book.has_files() {
+            self.last_filled = self.folder;
+        }
         self.book.hurry(at.now);
         // Nothing was known of an empty folder but from the state: it may be a mount that is still to come.
         let ground = if self.book.has_files() {
@@ -327,8 +329,11 @@ impl Follower {
         }
         let mut step = Step::default();
         if !counted.is_empty() {
+            let is_filled = counted.iter().any(Look::is_of_a_file);
             self.book.apply(counted, at, &mut step);
-            self.note_folder();
+            if is_filled {
+                self.last_filled = self.folder;
+            }
         }
         self.book.tick(self.ground(), at, &mut step);
         self.book
@@ -482,7 +487,10 @@ impl Follower {
         let is_behind = |print: &look::Print| {
             print.real.as_deref() == Some(path) || print.files.iter().any(|(file, _)| file == path)
         };
-        let files = self.book.files().filter(|(_, _, print)| is_behind(print));
+        let files = self
+            .book
+            .elsewhere()
+            .filter(|(_, _, print)| is_behind(print));
         let names: Vec<SiteName> = files.map(|(name, _, _)| name.clone()).collect();
         let now = Instant::now();
         for name in &names {
@@ -519,10 +527,7 @@ impl Follower {
     }
 
     async fn look_elsewhere(&mut self, hint: Hint) {
-        let files = self
-            .book
-            .files()
-            .filter(|(_, _, print)| print.is_made_elsewhere());
+        let files = self.book.elsewhere();
         let known: Vec<_> = files
             .take(ELSEWHERE)
             .map(|(name, path, print)| (name.clone(), path.clone(), print.clone()))
@@ -619,12 +624,6 @@ impl Follower {
         }
     }
 
-    fn note_folder(&mut self) {
-        if self.book.has_files() {
-            self.last_filled = self.folder;
-        }
-    }
-
     fn ground(&self) -> Ground {
         match self.folder {
             None => Ground::Missing,
@@ -635,10 +634,7 @@ impl Follower {
 
     /// Watches the folders of files that are reached by links or named in site files.
     fn arm_elsewhere(&mut self) {
-        let made_elsewhere = self
-            .book
-            .files()
-            .filter(|(_, _, print)| print.is_made_elsewhere());
+        let made_elsewhere = self.book.elsewhere();
         let paths = made_elsewhere.flat_map(|(_, _, print)| {
             let files = print.files.iter().map(|(file, _)| file);
             print.real.iter().chain(files)
