@@ -99,7 +99,8 @@ fn welcome(sites: &Path, port: u16) -> String {
          http://blue.localhost{port}/\n    http://green.localhost{port}/\n\n\
          Then, while this runs, add a third site from another terminal:\n\n    \
          echo 'respond = \"hello from a file\"' > {sites}/red.localhost.toml\n\n\
-         It is live at http://red.localhost{port}/ a moment later. Break the file, mend it,\n         remove it; `{look}` shows what becomes of it. Ctrl-C ends.\n\n"
+         It is live at http://red.localhost{port}/ a moment later. Break the file, mend it,\n\
+         remove it; `{look}` shows what becomes of it. Ctrl-C ends.\n\n"
     )
 }
 
