@@ -83,6 +83,11 @@ fn port(text: &str) -> Option<u16> {
 }
 
 fn welcome(sites: &Path, port: u16) -> String {
+    let look = if sites == Path::new("sites.d") {
+        "onedoor ls".to_string()
+    } else {
+        format!("onedoor ls --sites {}", sites.display())
+    };
     let sites = sites.display();
     let port = match port {
         0 => ":PORT (the one below)".to_string(),
@@ -94,7 +99,8 @@ fn welcome(sites: &Path, port: u16) -> String {
          http://blue.localhost{port}/\n    http://green.localhost{port}/\n\n\
          Then, while this runs, add a third site from another terminal:\n\n    \
          echo 'respond = \"hello from a file\"' > {sites}/red.localhost.toml\n\n\
-         It is live at http://red.localhost{port}/ a moment later. Break the file, mend it, remove it; Ctrl-C ends.\n\n"
+         It is live at http://red.localhost{port}/ a moment later. Break the file, mend it,\n\
+         remove it; `{look}` shows what becomes of it. Ctrl-C ends.\n\n"
     )
 }
 

@@ -18,6 +18,7 @@ mod limits; // each limit crossed once
 mod ownership; // who owns a name; renames, vanished folders, restarts
 mod permissions; // run by somebody with fewer rights
 mod precedence; // exact before wildcard before nothing; the longest path; ties
+mod readme; // what the README shows is so
 mod real_apps; // Python, Node and nginx behind the door
 mod reload; // added, changed, removed, many at once, during traffic
 mod routing_by_host; // which site gets a request; several on one connection

@@ -1,0 +1,65 @@
+//! What the README shows is so: its site files are good, its reference is the table of keys.
+
+use std::fs;
+
+use crate::harness::{Folder, Sites, onedoor};
+
+const README: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
+
+#[test]
+fn the_reference_is_what_the_table_of_keys_says() {
+    let text = fs::read_to_string(README).unwrap();
+    let (before, rest) = text.split_once("<!-- keys").unwrap();
+    let (mark, rest) = rest.split_once("-->\n").unwrap();
+    let (_, after) = rest.split_once("<!-- end of keys -->").unwrap();
+    let keys = onedoor::document::keys::reference();
+    let wanted = format!(
+        "{before}<!-- keys{mark}-->\n{}\n<!-- end of keys -->{after}",
+        keys.trim_end()
+    );
+    if std::env::var_os("WRITE_README").is_some() {
+        return fs::write(README, &wanted).unwrap();
+    }
+    assert!(
+        text == wanted,
+        "the keys have changed: WRITE_README=1 cargo test readme"
+    );
+}
+
+#[test]
+fn the_files_that_are_shown_are_good() {
+    let text = fs::read_to_string(README).unwrap();
+    let folder = Folder::new();
+    let sites = Sites::at(folder.join("sites.d"));
+    sites.write("shop.token", "Bearer x\n");
+    let mut seen = 0;
+    for block in text
+        .split("```toml\n")
+        .skip(1)
+        .filter_map(|rest| rest.split("```").next())
+    {
+        // The rest is the daemon file, which is shown once.
+        let words: &[&str] = if block.contains("listen =") {
+            fs::write(folder.join("onedoor.toml"), block).unwrap();
+            &[
+                "check",
+                "--sites",
+                "sites.d",
+                "--state",
+                "state",
+                "--config",
+                "onedoor.toml",
+            ]
+        } else {
+            sites.write("shop.toml", block);
+            &["check", "--state", "state"]
+        };
+        let output = onedoor(&folder, words.iter().copied());
+        drop(fs::remove_file(folder.join("onedoor.toml")));
+        let said = String::from_utf8_lossy(&output.stdout).into_owned()
+            + &String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "{block}\n{said}");
+        seen += 1;
+    }
+    assert!(seen >= 3, "{seen}");
+}
