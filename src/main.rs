@@ -1,5 +1,5 @@
 //! The exit code.
 
 fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+    onedoor::cli::main()
 }

@@ -40,9 +40,9 @@ impl Stream {
         Pin::new(self).poll_shutdown(cx)
     }
 
-    /// Closes so that the other side notices that something is missing: with a reset instead of an end.
-    pub fn abort(self) {
-        if let Stream::Tcp(stream) = &self {
+    /// When this is dropped, the other side notices that something is missing: a reset instead of an end.
+    pub fn abort(&self) {
+        if let Stream::Tcp(stream) = self {
             // When it fails the connection is gone, which is what was wanted.
             drop(socket2::SockRef::from(stream).set_linger(Some(std::time::Duration::ZERO)));
         }

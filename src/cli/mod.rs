@@ -1,3 +1,58 @@
-//! (to come)
+//! What a person types: each command ends in the exit code that DESIGN promises.
 
+mod args;
 pub mod check;
+mod daemon;
+mod demo;
+mod demo_apps;
+mod ls;
+mod reload;
+mod run;
+mod wait;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Args, Command};
+
+/// The configuration or the operation failed.
+const FAILED: u8 = 1;
+/// What was waited for did not come in time.
+const NOT_IN_TIME: u8 = 3;
+/// Nobody is there to ask.
+const NO_DAEMON: u8 = 4;
+
+/// Reads the arguments of this process and does what they say.
+pub fn main() -> ExitCode {
+    // Usage errors, --help and --version end here: 2, 0 and 0.
+    let args = Args::parse();
+    match args.command {
+        None => run::run(&args.places, args.serving),
+        Some(Command::Run { serving }) => run::run(&args.places, serving.or(args.serving)),
+        Some(Command::Demo { serving }) => demo::demo(&args.places, serving.or(args.serving)),
+        Some(Command::Check { path, name, strict }) => run::check(&args.places, path, name, strict),
+        Some(Command::Ls { json }) => ls::ls(&args.places, json),
+        Some(Command::Wait {
+            name,
+            timeout,
+            gone,
+        }) => wait::wait(&args.places, name.as_deref(), timeout, gone),
+        Some(Command::Reload { accept_removals }) => reload::reload(&args.places, accept_removals),
+    }
+}
+
+/// Writes to standard output. A reader that has gone (`onedoor ls | head -1`) is no failure.
+fn print(text: &str) {
+    let mut output = io::stdout().lock();
+    output
+        .write_all(text.as_bytes())
+        .and_then(|()| output.flush())
+        .ok();
+}
+
+/// Says on standard error why a command failed.
+fn complain(message: impl std::fmt::Display) {
+    writeln!(io::stderr().lock(), "onedoor: {message}").ok();
+}

@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpStream};
 use tracing::warn;
 
-use super::Accepted;
 use super::slots::NoSlot;
 use super::worker::Worker;
 use crate::http::Client;
@@ -25,6 +24,7 @@ const SAY_EVERY: Duration = Duration::from_secs(1);
 /// Accepts from `listener` until the worker drains, then what has queued up, and closes it.
 pub(super) async fn run(listener: TcpListener, worker: Rc<Worker>) {
     let mut said: Option<Instant> = None;
+    let bound = listener.local_addr().ok().filter(|at| !at.ip().is_unspecified());
     let mut count = 0;
     let mut drain = pin!(worker.until_drain());
     loop {
@@ -34,7 +34,7 @@ pub(super) async fn run(listener: TcpListener, worker: Rc<Worker>) {
             () = &mut drain => break,
         };
         match accepted {
-            Ok((stream, address)) => take_in(stream, address, &worker, &mut said).await,
+            Ok((stream, address)) => take_in(stream, address, bound, &worker, &mut said).await,
             Err(error) => recover(&error, &mut said).await,
         }
         count += 1;
@@ -48,13 +48,19 @@ pub(super) async fn run(listener: TcpListener, worker: Rc<Worker>) {
         if stream.set_nonblocking(true).is_ok()
             && let Ok(stream) = TcpStream::from_std(stream)
         {
-            take_in(stream, address, &worker, &mut said).await;
+            take_in(stream, address, bound, &worker, &mut said).await;
         }
     }
 }
 
 /// Finds a slot for the connection and hands it to a task of its own.
-async fn take_in(stream: TcpStream, address: SocketAddr, worker: &Rc<Worker>, said: &mut Option<Instant>) {
+async fn take_in(
+    stream: TcpStream,
+    address: SocketAddr,
+    bound: Option<SocketAddr>,
+    worker: &Rc<Worker>,
+    said: &mut Option<Instant>,
+) {
     let ip = address.ip().to_canonical();
     let trusted = worker.kit.shared.trusted_proxies.iter().any(|net| net.contains(&ip));
     let counted = (!trusted && !ip.is_loopback()).then_some(ip);
@@ -71,9 +77,17 @@ async fn take_in(stream: TcpStream, address: SocketAddr, worker: &Rc<Worker>, sa
             }
         }
     };
-    let Ok(local) = stream.local_addr() else { return };
+    let local = match bound {
+        // Bound to one address, that is the one: no system call for each connection.
+        Some(bound) => bound,
+        None => match stream.local_addr() {
+            Ok(local) => local,
+            // Gone already.
+            Err(_) => return,
+        },
+    };
     let client = Client { address, local, trusted };
-    worker.serve(Accepted { stream: Stream::Tcp(stream), client, slot });
+    worker.serve(Stream::Tcp(stream), client, slot);
 }
 
 /// accept(2): some errors are about the one connection, some about the machine, none about us.

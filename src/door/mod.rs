@@ -5,34 +5,22 @@ mod opening;
 pub mod slots;
 pub mod worker;
 
-use std::rc::Rc;
-
-use crate::http::{self, Client, Kit};
+use crate::http::{self, Arrival};
 use crate::observe::{Finished, Kind};
-use crate::stream::Stream;
 
 use opening::{Opening, Protocol};
 use slots::Slot;
 
-/// A connection that has just come in.
-#[derive(Debug)]
-pub(crate) struct Accepted {
-    pub(crate) stream: Stream,
-    pub(crate) client: Client,
-    /// Held for as long as the connection lives.
-    pub(crate) slot: Slot,
-}
-
-/// The whole way of one connection.
-pub(crate) async fn serve(accepted: Accepted, kit: Rc<Kit>) {
-    let Accepted { mut stream, client, slot: _slot } = accepted;
-    let timer = kit.wheel.timer(client.address.ip());
-    let opening = opening::read(&mut stream, &timer, kit.shared.limits.opening_time).await;
+/// The whole way of one connection. `slot` is held for as long as it lives.
+pub(crate) async fn serve(mut arrival: Box<Arrival>, slot: Slot) {
+    let limit = arrival.kit.shared.limits.opening_time;
+    let opening = opening::read(&mut arrival.stream, &arrival.timer, limit).await;
     match opening {
-        Ok(Opening { protocol: Protocol::Http, first }) => http::h1::serve(stream, client, timer, first, kit).await,
+        Ok(Opening { protocol: Protocol::Http, first }) => http::h1::serve(arrival, first).await,
         // No site ends TLS here yet: nobody's certificate, and no guess (CASES T-27).
-        Ok(Opening { protocol: Protocol::Tls, .. }) | Err(_) => kit.counters.finished(&REFUSED),
+        Ok(Opening { protocol: Protocol::Tls, .. }) | Err(_) => arrival.kit.counters.finished(&REFUSED),
     }
+    drop(slot);
 }
 
 /// A connection closed before a request could be read. No event: anybody can cause a million of them.

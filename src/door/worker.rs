@@ -11,12 +11,13 @@ use tokio::net::TcpListener;
 use tokio::runtime::LocalOptions;
 use tokio::sync::{Notify, mpsc};
 
-use super::slots::Slots;
-use super::{Accepted, listener};
-use crate::http::{Kit, Shared};
+use super::listener;
+use super::slots::{Slot, Slots};
+use crate::http::{Arrival, Client, Kit, Shared};
 use crate::observe::Counters;
 use crate::route::{Current, Published, SiteChange};
 use crate::site::Site;
+use crate::stream::Stream;
 use crate::wheel::{Serving, TICK, Wheel};
 
 /// What a worker is started with.
@@ -95,7 +96,7 @@ async fn work(start: Start) -> io::Result<()> {
 
 impl Worker {
     /// Gives a connection a task of its own. A panic in it ends it alone.
-    pub(super) fn serve(self: &Rc<Self>, accepted: Accepted) {
+    pub(super) fn serve(self: &Rc<Self>, stream: Stream, client: Client, slot: Slot) {
         if self.clock_stands.get() {
             self.kit.wheel.turn();
             self.stirred.notify_waiters();
@@ -103,10 +104,11 @@ impl Worker {
         self.open.set(self.open.get() + 1);
         self.kit.counters.connections.add(1);
         let open = Open(Rc::clone(self));
-        let kit = Rc::clone(&self.kit);
+        let timer = self.kit.wheel.timer(client.address.ip());
+        let arrival = Box::new(Arrival { stream, client, timer, kit: Rc::clone(&self.kit) });
         drop(tokio::task::spawn_local(async move {
             let _open = open;
-            super::serve(accepted, kit).await;
+            super::serve(arrival, slot).await;
         }));
     }
 

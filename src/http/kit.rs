@@ -13,8 +13,9 @@ use crate::limits::Limits;
 use crate::observe::Counters;
 use crate::route::{Current, Snapshot};
 use crate::site::Site;
+use crate::stream::Stream;
 use crate::upstream::{Resolver, Upstreams};
-use crate::wheel::{Tick, Wheel};
+use crate::wheel::{Tick, Timer, Wheel};
 
 /// Who is asking. Filled in by the door.
 #[derive(Clone, Copy, Debug)]
@@ -24,6 +25,16 @@ pub struct Client {
     pub local: SocketAddr,
     /// Whether its X-Forwarded-* are believed: it is one of `[trust] proxies`.
     pub trusted: bool,
+}
+
+/// A connection whose opening has been read. Boxed where it is made, so that the task of an idle connection is
+/// little more than a pointer.
+#[derive(Debug)]
+pub struct Arrival {
+    pub stream: Stream,
+    pub client: Client,
+    pub timer: Timer,
+    pub kit: Rc<Kit>,
 }
 
 /// What all workers read and nobody changes while the process runs.

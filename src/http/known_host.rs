@@ -3,11 +3,13 @@
 //! A keep-alive connection asks for the same host again and again: then the route is a comparison of bytes and
 //! of a generation, and what the next hop is told about the client is one copy.
 
+use std::io::Write;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::answer::Answer;
 use super::kit::{Client, Kit};
+use crate::block::Sheet;
 use crate::site::Site;
 use crate::site::hostname::{HostBuffer, authority};
 
@@ -58,16 +60,23 @@ impl KnownHost {
         let generation = kit.generation();
         let site = kit.find(asked.host);
 
-        let mut host = if asked.host.contains(':') { format!("[{}]", asked.host) } else { asked.host.to_owned() };
-        if let Some(port) = asked.port {
-            host.push_str(&format!(":{port}"));
-        }
         let ip = client.address.ip().to_canonical();
-        let forwarded = format!(
-            "X-Forwarded-For: {ip}\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: {host}\r\n\
-             X-Forwarded-Port: {}\r\nX-Real-IP: {ip}\r\n",
-            client.local.port()
-        );
+        // Written into one lent sheet and kept in one piece of just the size: a connection per request pays for it.
+        let mut text = Sheet::lend();
+        text.extend_from_slice(raw);
+        if asked.host.contains(':') {
+            put(&mut text, format_args!("[{}]", asked.host));
+        } else {
+            text.extend_from_slice(asked.host.as_bytes());
+        }
+        if let Some(port) = asked.port {
+            put(&mut text, format_args!(":{port}"));
+        }
+        let host = raw.len()..text.len();
+        put(&mut text, format_args!("X-Forwarded-For: {ip}\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: "));
+        text.extend_from_within(host.clone());
+        let port = client.local.port();
+        put(&mut text, format_args!("\r\nX-Forwarded-Port: {port}\r\nX-Real-IP: {ip}\r\n"));
         let is_local_name = asked.host == "localhost"
             || asked.host.ends_with(".localhost")
             || asked.host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
@@ -77,7 +86,7 @@ impl KnownHost {
             // Both are bounded: a Host is at most some 260 bytes.
             raw_bytes: raw.len() as u16,
             host_bytes: host.len() as u16,
-            text: [raw, host.as_bytes(), forwarded.as_bytes()].concat().into_boxed_slice(),
+            text: text.as_slice().into(),
             is_local: is_local_name && ip.is_loopback(),
         })
     }
@@ -105,4 +114,9 @@ impl KnownHost {
     pub(super) fn site(&self) -> Option<&Arc<Site>> {
         self.site.as_ref()
     }
+}
+
+fn put(text: &mut Sheet, what: std::fmt::Arguments<'_>) {
+    // Writing to memory cannot fail.
+    drop(text.write_fmt(what));
 }

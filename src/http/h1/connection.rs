@@ -5,7 +5,6 @@
 
 use std::future::poll_fn;
 use std::ops::Range;
-use std::rc::Rc;
 use std::task::Poll;
 
 use super::body::Body;
@@ -15,7 +14,7 @@ use crate::block::{Block, Sheet};
 use crate::http::answer::{self, Answer};
 use crate::http::exchange::{self, Decision};
 use crate::http::forward::{self, Forwarded, Onward};
-use crate::http::kit::{Client, Kit};
+use crate::http::kit::{Arrival, Kit};
 use crate::http::known_host::KnownHost;
 use crate::limits::{LINGER_BYTES, LINGER_TIME};
 use crate::observe::{Finished, Kind};
@@ -23,18 +22,15 @@ use crate::site::hostname::{HostBuffer, authority};
 use crate::site::{HostPattern, SendHost, Site};
 use crate::stream::Stream;
 use crate::upstream::Upstream;
-use crate::wheel::{Expired, Tick, Timer};
+use crate::wheel::{Expired, Tick};
 
 /// A body up to this size leaves in one write with its head.
 const SMALL_BODY_BYTES: usize = 2 << 10;
 
 /// One client connection.
 #[derive(Debug)]
-pub(super) struct Connection {
-    pub(super) stream: Stream,
-    pub(super) client: Client,
-    pub(super) timer: Timer,
-    pub(super) kit: Rc<Kit>,
+struct Connection {
+    arrival: Box<Arrival>,
     known: Option<Box<KnownHost>>,
     /// An upstream that authenticated this connection's client, and so belongs to it for good.
     pinned: Option<Box<Upstream>>,
@@ -53,9 +49,9 @@ pub(super) enum After {
     Abort,
 }
 
-/// Serves the requests of `stream`, whose first bytes are `early`.
-pub(crate) async fn serve(stream: Stream, client: Client, timer: Timer, early: Block, kit: Rc<Kit>) {
-    let mut connection = Connection { stream, client, timer, kit, known: None, pinned: None };
+/// Serves the requests of a connection whose first bytes are `early`.
+pub(crate) async fn serve(arrival: Box<Arrival>, early: Block) {
+    let mut connection = Connection { arrival, known: None, pinned: None };
     let mut early = Some(early);
     loop {
         let inbound = match early.take() {
@@ -70,7 +66,7 @@ pub(crate) async fn serve(stream: Stream, client: Client, timer: Timer, early: B
             After::Next(rest) => early = rest,
             After::Close => return,
             After::Linger => return Box::pin(connection.linger()).await,
-            After::Abort => return connection.stream.abort(),
+            After::Abort => return connection.arrival.stream.abort(),
         }
     }
 }
@@ -78,15 +74,15 @@ pub(crate) async fn serve(stream: Stream, client: Client, timer: Timer, early: B
 impl Connection {
     /// Waits for the next request without holding a buffer. `None`: the client left, time is up, or we drain.
     async fn next_bytes(&mut self) -> Option<Block> {
-        self.timer.serving(0, None);
-        self.timer.set(self.kit.shared.limits.idle_time);
+        self.arrival.timer.serving(0, None);
+        self.arrival.timer.set(self.arrival.kit.shared.limits.idle_time);
         poll_fn(|cx| {
             let mut block = Block::lend();
-            match block.poll_fill(cx, &mut self.stream) {
+            match block.poll_fill(cx, &mut self.arrival.stream) {
                 Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(None),
                 Poll::Ready(Ok(_)) => Poll::Ready(Some(block)),
-                Poll::Pending if self.kit.wheel.is_draining() => Poll::Ready(None),
-                Poll::Pending => self.timer.poll_fired(cx).map(|()| None),
+                Poll::Pending if self.arrival.kit.wheel.is_draining() => Poll::Ready(None),
+                Poll::Pending => self.arrival.timer.poll_fired(cx).map(|()| None),
             }
         })
         .await
@@ -94,16 +90,16 @@ impl Connection {
 
     /// One request, from its first bytes to its end.
     async fn one_request(&mut self, mut inbound: Block) -> After {
-        let started = self.kit.wheel.now();
+        let started = self.arrival.kit.wheel.now();
         let mut seen = 0;
         loop {
-            let is_worth_a_look = head::may_be_whole(inbound.filled(), seen, &self.kit.shared.head_limits);
+            let is_worth_a_look = head::may_be_whole(inbound.filled(), seen, &self.arrival.kit.shared.head_limits);
             let begun = if seen == 0 || is_worth_a_look { self.begin(inbound) } else { Begun::NeedMore(inbound) };
             match begun {
                 Begun::NeedMore(block) => {
                     if seen == 0 {
                         // One deadline for the whole head, however slowly it drips.
-                        self.timer.set(self.kit.shared.limits.head_time);
+                        self.arrival.timer.set(self.arrival.kit.shared.limits.head_time);
                     }
                     seen = block.len();
                     match self.more_of_the_head(block).await {
@@ -126,10 +122,10 @@ impl Connection {
             let mut block = Block::lend();
             let fits = block.append(&partial);
             debug_assert!(fits, "a head fits into a block");
-            match block.poll_fill(cx, &mut self.stream) {
+            match block.poll_fill(cx, &mut self.arrival.stream) {
                 Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(More::Gone),
                 Poll::Ready(Ok(_)) => Poll::Ready(More::Bytes(block)),
-                Poll::Pending => self.timer.poll_fired(cx).map(|()| More::TooSlow),
+                Poll::Pending => self.arrival.timer.poll_fired(cx).map(|()| More::TooSlow),
             }
         })
         .await
@@ -137,7 +133,7 @@ impl Connection {
 
     /// Reads the head, decides, and writes what is to be sent, to a backend or back.
     fn begin(&mut self, mut inbound: Block) -> Begun {
-        let kit = &*self.kit;
+        let kit = &*self.arrival.kit;
         let mut room = Room::new();
         let head = match head::request(inbound.filled(), &kit.shared.head_limits, &mut room) {
             Ok(Parsed::Complete(head)) => head,
@@ -145,7 +141,7 @@ impl Connection {
             Err(refusal) => return Begun::refused(refusal.into(), kit),
         };
         let Some(asked_for) = head.authority else { return Begun::refused(Answer::NoHost, kit) };
-        let known = match KnownHost::recall(&mut self.known, asked_for, &self.client, kit) {
+        let known = match KnownHost::recall(&mut self.known, asked_for, &self.arrival.client, kit) {
             Ok(known) => known,
             Err(answer) => return Begun::refused(answer, kit),
         };
@@ -167,7 +163,7 @@ impl Connection {
         let Some(site) = known.site() else {
             return said.answer(Answer::NoSite, kit, ends, with_body, head.bytes, inbound);
         };
-        match exchange::decide(&head, known, site, &self.client, kit) {
+        match exchange::decide(&head, known, site, &self.arrival.client, kit) {
             Decision::Forward { strip, rule } => {
                 let onward = Onward {
                     site,
@@ -177,8 +173,8 @@ impl Connection {
                         SendHost::Keep | SendHost::Backend => known.host(),
                     },
                     strip,
-                    forwarded: if self.client.trusted {
-                        Forwarded::Added { client: self.client.address.ip(), ours: known.forwarded() }
+                    forwarded: if self.arrival.client.trusted {
+                        Forwarded::Added { client: self.arrival.client.address.ip(), ours: known.forwarded() }
                     } else {
                         Forwarded::Set(known.forwarded())
                     },
@@ -199,7 +195,7 @@ impl Connection {
                 let limits = kit.shared.head_limits;
                 let chunked = head.framing == Framing::Chunked;
                 let mut upload = Body::new(head.framing, chunked, site.limits.body_bytes, limits);
-                self.timer.serving(site.version, rule.and_then(|rule| u32::try_from(rule).ok()));
+                self.arrival.timer.serving(site.version, rule.and_then(|rule| u32::try_from(rule).ok()));
                 let bytes = head.bytes;
                 inbound.consume(bytes);
                 match upload.take(inbound) {
@@ -235,7 +231,8 @@ impl Connection {
     }
 
     async fn forward(&mut self, departure: Departure, started: Tick) -> After {
-        let Connection { stream, client: _, timer, kit, known, pinned } = self;
+        let Connection { arrival, known, pinned } = self;
+        let Arrival { stream, timer, kit, .. } = &mut **arrival;
         let Some(site) = known.as_ref().and_then(|known| known.site()) else { return After::Abort };
         let flight = Flight { client: stream, timer, kit, site, pinned };
         let Landed { after, finished } = flight.fly(departure, started).await;
@@ -245,7 +242,7 @@ impl Connection {
 
     /// Answers what cannot be gone on with.
     async fn refuse(&mut self, answer: Answer, started: Tick) -> After {
-        match Begun::refused(answer, &self.kit) {
+        match Begun::refused(answer, &self.arrival.kit) {
             Begun::Said(said) => self.say(said, started).await,
             _ => After::Close,
         }
@@ -254,8 +251,8 @@ impl Connection {
     /// Sends a response of our own.
     async fn say(&mut self, said: Said, started: Tick) -> After {
         let Said { out, status, answer, site, after } = said;
-        let sent = self.timer.within(self.kit.shared.limits.head_time, send(&mut self.stream, &out)).await;
-        self.kit.counters.finished(&Finished {
+        let sent = self.arrival.timer.within(self.arrival.kit.shared.limits.head_time, send(&mut self.arrival.stream, &out)).await;
+        self.arrival.kit.counters.finished(&Finished {
             kind: Kind::Exchange,
             site,
             status,
@@ -263,7 +260,7 @@ impl Connection {
             from_client: 0,
             to_client: out.len() as u64,
             retries: 0,
-            took: self.kit.since(started),
+            took: self.arrival.kit.since(started),
         });
         match sent {
             Ok(Ok(())) => after,
@@ -274,15 +271,15 @@ impl Connection {
     /// Says that we are done, and reads on for a moment, so that the client finds our answer and not a reset.
     async fn linger(&mut self) {
         let mut left = LINGER_BYTES;
-        let done = self.timer.within(
+        let done = self.arrival.timer.within(
             LINGER_TIME,
             poll_fn(|cx| {
-                if self.stream.poll_end(cx).is_pending() {
+                if self.arrival.stream.poll_end(cx).is_pending() {
                     return Poll::Pending;
                 }
                 loop {
                     let mut block = Block::lend();
-                    match std::task::ready!(block.poll_fill(cx, &mut self.stream)) {
+                    match std::task::ready!(block.poll_fill(cx, &mut self.arrival.stream)) {
                         Ok(count) if count > 0 && count < left => left -= count,
                         _ => return Poll::Ready(()),
                     }

@@ -5,7 +5,7 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use super::message::{
@@ -176,7 +176,11 @@ impl Backend {
 
     /// The requests so far, those still arriving included.
     pub(crate) fn requests(&self) -> Vec<Request> {
-        self.record.requests.lock().unwrap().clone()
+        self.record
+            .requests
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// The one request so far; fails the test when there are more or none.
@@ -196,12 +200,26 @@ impl Backend {
 
     /// Every byte so far, of all connections.
     pub(crate) fn raw_bytes(&self) -> String {
-        latin1(&self.record.raw.lock().unwrap())
+        latin1(
+            &self
+                .record
+                .raw
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner),
+        )
     }
 
     pub(crate) fn forget(&self) {
-        self.record.requests.lock().unwrap().clear();
-        self.record.raw.lock().unwrap().clear();
+        self.record
+            .requests
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
+        self.record
+            .raw
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
     }
 
     /// How many connections were made to it.
@@ -218,7 +236,13 @@ impl Backend {
 impl Drop for Backend {
     fn drop(&mut self) {
         self.record.stopping.store(true, Ordering::SeqCst);
-        for (_, stream) in self.record.open.lock().unwrap().drain(..) {
+        for (_, stream) in self
+            .record
+            .open
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .drain(..)
+        {
             stream.shutdown(Shutdown::Both);
         }
         // Wakes the accept, which sees that it is over and lets the listener go.
@@ -226,7 +250,8 @@ impl Drop for Backend {
             Goal::Tcp(address) => drop(TcpStream::connect(address)),
             Goal::Unix(path) => drop(UnixStream::connect(path)),
         }
-        if let Goal::Tcp(address) = self.goal {
+        // A second panic would end all tests at once.
+        if let (Goal::Tcp(address), false) = (&self.goal, thread::panicking()) {
             until("the backend's port is closed", || {
                 TcpStream::connect(address).is_err()
             });
@@ -310,7 +335,13 @@ impl Conversation {
             read_exactly(&mut self.stream, length.unwrap_or(0), &mut request.body)
         };
         request.complete = read.is_ok();
-        if let Some(recorded) = self.record.requests.lock().unwrap().get_mut(index) {
+        if let Some(recorded) = self
+            .record
+            .requests
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get_mut(index)
+        {
             *recorded = request.clone();
         }
         request.complete.then_some(request)
@@ -321,10 +352,13 @@ impl Conversation {
         let head = read_head(&mut self.stream).ok()??;
         let request = Request {
             head,
-            connection: self.number,
             ..Request::default()
         };
-        let mut requests = self.record.requests.lock().unwrap();
+        let mut requests = self
+            .record
+            .requests
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         requests.push(request.clone());
         Some((requests.len() - 1, request))
     }
@@ -402,7 +436,11 @@ impl Read for Tap {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         const MOST_KEPT: usize = 1 << 20;
         let count = self.stream.read(buffer)?;
-        let mut raw = self.record.raw.lock().unwrap();
+        let mut raw = self
+            .record
+            .raw
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if raw.len() < MOST_KEPT {
             raw.extend_from_slice(&buffer[..count]);
         }

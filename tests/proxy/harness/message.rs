@@ -13,8 +13,6 @@ pub(crate) struct Request {
     pub(crate) trailers: String,
     /// Whether the end of the body was reached.
     pub(crate) complete: bool,
-    /// Which connection of the backend it came in on, from 0.
-    pub(crate) connection: usize,
 }
 
 impl Request {

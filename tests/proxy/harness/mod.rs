@@ -14,4 +14,4 @@ pub(crate) use folder::Folder;
 pub(crate) use message::{Request, from_latin1, latin1};
 pub(crate) use proxy::{Plan, Proxy, found, onedoor};
 pub(crate) use sites::Sites;
-pub(crate) use wait::{PATIENCE, until, until_some};
+pub(crate) use wait::until;

@@ -7,16 +7,15 @@ use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use super::client::{Client, Response};
 use super::folder::Folder;
 use super::sites::Sites;
-use super::wait::{PATIENCE, until, until_some};
+use super::wait::{until, until_some};
 
 /// How a [`Proxy`] is to be started.
 #[derive(Debug)]
@@ -27,6 +26,7 @@ pub(crate) struct Plan {
     flags: Vec<OsString>,
     environment: Vec<(OsString, OsString)>,
     wrapper: Vec<OsString>,
+    word: &'static str,
 }
 
 impl Plan {
@@ -40,6 +40,7 @@ impl Plan {
             flags: Vec::new(),
             environment: Vec::new(),
             wrapper: Vec::new(),
+            word: "run",
         }
     }
 
@@ -78,6 +79,12 @@ impl Plan {
         self
     }
 
+    /// `demo` instead of `run`.
+    pub(crate) fn command_word(mut self, word: &'static str) -> Plan {
+        self.word = word;
+        self
+    }
+
     pub(crate) fn folder(&self) -> &Folder {
         &self.folder
     }
@@ -102,7 +109,11 @@ impl Plan {
 
     fn command(&self) -> Command {
         let program = OsString::from(env!("CARGO_BIN_EXE_onedoor"));
-        let mut words = self.wrapper.iter().cloned().chain([program, "run".into()]);
+        let mut words = self
+            .wrapper
+            .iter()
+            .cloned()
+            .chain([program, self.word.into()]);
         let mut command = Command::new(words.next().unwrap());
         command
             .args(words)
@@ -216,7 +227,8 @@ impl Proxy {
         self.log()
             .split("listening on ")
             .skip(1)
-            .filter_map(address_in_front)
+            .flat_map(|said| said.lines().next().unwrap_or_default().split(", "))
+            .map_while(address_in_front)
             .collect()
     }
 
@@ -330,27 +342,18 @@ impl Proxy {
 
     /// Standard output and error so far, as they came.
     pub(crate) fn log(&self) -> String {
-        self.run.log.text.lock().unwrap().clone()
+        self.run
+            .log
+            .text
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     #[track_caller]
     pub(crate) fn until_logged(&self, text: &str) {
-        let deadline = Instant::now() + PATIENCE;
-        let mut log = self.run.log.text.lock().unwrap();
-        while !log.contains(text) {
-            let left = deadline.saturating_duration_since(Instant::now());
-            assert!(
-                !left.is_zero(),
-                "waited {PATIENCE:?} in vain for the log to say {text:?}"
-            );
-            log = self
-                .run
-                .log
-                .grown
-                .wait_timeout(log, left.min(Duration::from_secs(1)))
-                .unwrap()
-                .0;
-        }
+        let reason = format!("the log says {text:?}");
+        until(&reason, || self.log().contains(text));
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
@@ -465,7 +468,6 @@ struct Log {
     text: Mutex<String>,
     /// Pipes that have ended.
     closed: Mutex<u32>,
-    grown: Condvar,
 }
 
 impl Run {
@@ -487,10 +489,9 @@ impl Run {
     }
 
     fn end(&mut self) {
-        if let Ok(None) = self.child.try_wait() {
-            if kill_process_group(Pid::from_child(&self.child), Signal::KILL).is_ok() {
-                drop(self.child.wait());
-            }
+        let runs = matches!(self.child.try_wait(), Ok(None));
+        if runs && kill_process_group(Pid::from_child(&self.child), Signal::KILL).is_ok() {
+            drop(self.child.wait());
         }
     }
 }
@@ -512,7 +513,6 @@ impl Log {
                     .lock()
                     .unwrap()
                     .push_str(&String::from_utf8_lossy(&line));
-                log.grown.notify_all();
                 line.clear();
             }
             *log.closed.lock().unwrap() += 1;

@@ -1,0 +1,124 @@
+//! What is answered on the admin socket, as bytes.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde_json::{Value, json};
+
+use super::About;
+use super::question::Refusal;
+use crate::reload::{FileStatus, Report, Waited};
+
+/// Status and JSON.
+#[derive(Debug)]
+pub(super) struct Answer {
+    status: u16,
+    body: Value,
+}
+
+impl Answer {
+    pub(super) fn into_bytes(self) -> Vec<u8> {
+        let body = format!("{}\n", self.body);
+        let reason = match self.status {
+            200 => "OK",
+            404 => "Not Found",
+            405 => "Method Not Allowed",
+            408 => "Request Timeout",
+            431 => "Request Header Fields Too Large",
+            _ => "Bad Request",
+        };
+        let head = format!(
+            "HTTP/1.1 {} {reason}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+            self.status,
+            body.len()
+        );
+        (head + &body).into_bytes()
+    }
+}
+
+pub(super) fn refused(refusal: Refusal) -> Answer {
+    let (status, error) = match refusal {
+        Refusal::Malformed => (400, "this is no HTTP/1.1 request".to_string()),
+        Refusal::TooLong => (431, "the request head is too long".to_string()),
+        Refusal::TooSlow => (408, "the request did not come in time".to_string()),
+        Refusal::NoSuchPath(path) => (
+            404,
+            format!(
+                "no {path} here; there are GET /v1/status, GET /v1/sites, GET /v1/wait and POST /v1/reload"
+            ),
+        ),
+        Refusal::WrongMethod(wanted) => (405, format!("ask with {wanted}")),
+        Refusal::BadParameter(what) => (400, what),
+    };
+    Answer {
+        status,
+        body: json!({ "error": error }),
+    }
+}
+
+pub(super) fn status(about: &About) -> Answer {
+    let listening: Vec<String> = about.listening.iter().map(ToString::to_string).collect();
+    fine(json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "pid": std::process::id(),
+        "listening": listening,
+        "sites": about.sites.to_string_lossy(),
+        "state": about.state.to_string_lossy(),
+    }))
+}
+
+pub(super) fn sites(files: &[FileStatus]) -> Answer {
+    fine(json!({ "sites": files.iter().map(file).collect::<Vec<_>>() }))
+}
+
+fn file(status: &FileStatus) -> Value {
+    json!({
+        "name": status.name,
+        "state": status.state.word(),
+        "file": status.path.to_string_lossy(),
+        "hosts": status.hosts,
+        "to": status.backends,
+        "since": seconds(status.since),
+        "serving_since": status.serving_since.map(seconds),
+        "note": status.note,
+        "problems": status.problems,
+        "reason": status.reason,
+    })
+}
+
+/// Unix time: programs compare it, and `ls` knows how people like to read it.
+fn seconds(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs()
+}
+
+pub(super) fn reloaded(report: &Report) -> Answer {
+    fine(json!({
+        "added": report.added,
+        "changed": report.changed,
+        "removed": report.removed,
+        "rejected": report.rejected,
+        "unsettled": report.unsettled,
+        "live": report.live,
+        "kept": report.kept,
+    }))
+}
+
+pub(super) fn waited(waited: &Waited) -> Answer {
+    fine(match waited {
+        Waited::Serving => json!({ "outcome": "serving" }),
+        Waited::Gone => json!({ "outcome": "gone" }),
+        Waited::Rejected { problems } => json!({ "outcome": "rejected", "problems": problems }),
+        Waited::Timeout { pending } => json!({ "outcome": "timeout", "pending": pending }),
+        Waited::Unknown {
+            did_you_mean,
+            reason,
+        } => {
+            json!({ "outcome": "unknown", "did_you_mean": did_you_mean, "reason": reason })
+        }
+    })
+}
+
+fn fine(body: Value) -> Answer {
+    Answer { status: 200, body }
+}

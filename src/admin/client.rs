@@ -1,0 +1,189 @@
+//! The other end of the admin socket, for the commands: blocking, one question, one answer.
+
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::question::encode;
+use crate::document::units;
+
+/// Beyond the time a question itself takes.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// 100,000 sites with their errors stay well below.
+const ANSWER_BYTES: u64 = 256 << 20;
+
+/// Why a daemon gave no answer.
+#[derive(Debug)]
+pub enum ClientError {
+    /// Nobody is there.
+    NotRunning { socket: PathBuf, source: io::Error },
+    /// Somebody is there, and this user may not talk to it.
+    NotAllowed { socket: PathBuf },
+    /// It broke off, or was too slow.
+    Broken { socket: PathBuf, source: io::Error },
+    /// It answered that it will not.
+    Refused { status: u16, message: String },
+}
+
+impl fmt::Display for ClientError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ClientError::NotRunning { socket, .. } => write!(
+                f,
+                "the daemon is not running: nobody answers at {} (start it with \"onedoor\", or name its socket with \
+                 --admin or its state directory with --state)",
+                socket.display()
+            ),
+            ClientError::NotAllowed { socket } => write!(
+                f,
+                "the daemon may be running, but you may not talk to {}: ask as the user it runs as",
+                socket.display()
+            ),
+            ClientError::Broken { socket, source } => {
+                write!(
+                    f,
+                    "the daemon at {} gave no whole answer: {source}",
+                    socket.display()
+                )
+            }
+            ClientError::Refused { status, message } => {
+                write!(f, "the daemon refused ({status}): {message}")
+            }
+        }
+    }
+}
+
+impl std::error::Error for ClientError {}
+
+/// The daemon behind a socket.
+#[derive(Clone, Debug)]
+pub struct Client {
+    socket: PathBuf,
+}
+
+impl Client {
+    pub fn new(socket: &Path) -> Client {
+        Client {
+            socket: socket.to_path_buf(),
+        }
+    }
+
+    /// # Errors
+    /// See [`ClientError`]; so for the other questions.
+    pub fn status(&self) -> Result<Value, ClientError> {
+        self.ask("GET", "/v1/status", PATIENCE)
+    }
+
+    pub fn sites(&self) -> Result<Value, ClientError> {
+        self.ask("GET", "/v1/sites", PATIENCE)
+    }
+
+    /// Waits as long as the rescan takes.
+    pub fn reload(&self, accept_removals: bool) -> Result<Value, ClientError> {
+        let query = if accept_removals {
+            "?accept-removals"
+        } else {
+            ""
+        };
+        self.ask("POST", &format!("/v1/reload{query}"), PATIENCE * 30)
+    }
+
+    /// Waits for `name` (`None`: for everything on disk) to serve, or to be gone, at most `time`.
+    pub fn wait(
+        &self,
+        name: Option<&str>,
+        gone: bool,
+        time: Duration,
+    ) -> Result<Value, ClientError> {
+        let mut target = format!("/v1/wait?timeout={}ms", time.as_millis());
+        if let Some(name) = name {
+            target.push_str(&format!("&name={}", encode(name)));
+        }
+        if gone {
+            target.push_str("&gone");
+        }
+        debug_assert!(units::duration(&format!("{}ms", time.as_millis())).is_ok());
+        self.ask("GET", &target, time + PATIENCE)
+    }
+
+    fn ask(&self, method: &str, target: &str, time: Duration) -> Result<Value, ClientError> {
+        let broken = |source| ClientError::Broken {
+            socket: self.socket.clone(),
+            source,
+        };
+        let mut stream =
+            UnixStream::connect(&self.socket).map_err(|source| match source.kind() {
+                io::ErrorKind::PermissionDenied => ClientError::NotAllowed {
+                    socket: self.socket.clone(),
+                },
+                _ => ClientError::NotRunning {
+                    socket: self.socket.clone(),
+                    source,
+                },
+            })?;
+        stream.set_read_timeout(Some(time)).map_err(broken)?;
+        stream.set_write_timeout(Some(PATIENCE)).map_err(broken)?;
+        let request =
+            format!("{method} {target} HTTP/1.1\r\nHost: onedoor\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).map_err(broken)?;
+        let mut bytes = Vec::new();
+        stream
+            .take(ANSWER_BYTES)
+            .read_to_end(&mut bytes)
+            .map_err(broken)?;
+        let (status, body) =
+            split(&bytes).ok_or_else(|| broken(io::ErrorKind::UnexpectedEof.into()))?;
+        let value: Value = serde_json::from_slice(body).map_err(|error| broken(error.into()))?;
+        if status == 200 {
+            return Ok(value);
+        }
+        let message = value["error"]
+            .as_str()
+            .unwrap_or("without a reason")
+            .to_string();
+        Err(ClientError::Refused { status, message })
+    }
+}
+
+/// Status and body of a whole answer; the length must be right, so that half a list is never taken for a list.
+fn split(bytes: &[u8]) -> Option<(u16, &[u8])> {
+    let mut fields = [httparse::EMPTY_HEADER; 16];
+    let mut response = httparse::Response::new(&mut fields);
+    let httparse::Status::Complete(head) = response.parse(bytes).ok()? else {
+        return None;
+    };
+    let length = response
+        .headers
+        .iter()
+        .find(|field| field.name.eq_ignore_ascii_case("content-length"))?;
+    let length: usize = std::str::from_utf8(length.value).ok()?.parse().ok()?;
+    let body = &bytes[head..];
+    (body.len() == length).then_some((response.code?, body))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn half_an_answer_is_none() {
+        let bytes = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}";
+        assert_eq!(split(bytes), Some((200, &b"{}"[..])));
+        for end in 0..bytes.len() {
+            assert_eq!(split(&bytes[..end]), None, "{end}");
+        }
+    }
+
+    #[test]
+    fn the_error_names_the_socket() {
+        let error = Client::new(Path::new("/nowhere/admin.sock"))
+            .status()
+            .expect_err("nobody is there");
+        assert!(error.to_string().contains("/nowhere/admin.sock"), "{error}");
+        assert!(matches!(error, ClientError::NotRunning { .. }));
+    }
+}

@@ -1,0 +1,192 @@
+//! The bytes of an admin request -> what is asked. No I/O.
+
+use std::time::Duration;
+
+use crate::document::units;
+
+/// What somebody wants to know or have done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Question {
+    Status,
+    Sites,
+    Reload {
+        accept_removals: bool,
+    },
+    Wait {
+        name: Option<String>,
+        gone: bool,
+        time: Duration,
+    },
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Parsed {
+    Complete(Question),
+    NeedMore,
+}
+
+/// Why there is no answer. Each says what to write instead.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    Malformed,
+    TooLong,
+    TooSlow,
+    NoSuchPath(String),
+    WrongMethod(&'static str),
+    BadParameter(String),
+}
+
+/// How long `wait` waits when nothing is said.
+const USUAL_WAIT: Duration = Duration::from_secs(30);
+/// Longer than any deployment, and no overflow of a deadline.
+const LONGEST_WAIT: Duration = Duration::from_secs(24 * 3600);
+
+/// Reads a request as far as it is there.
+///
+/// # Errors
+/// What is wrong with it; nothing more is read then.
+pub(super) fn parse(bytes: &[u8]) -> Result<Parsed, Refusal> {
+    let mut fields = [httparse::EMPTY_HEADER; 32];
+    let mut request = httparse::Request::new(&mut fields);
+    let complete = request
+        .parse(bytes)
+        .map_err(|_| Refusal::Malformed)?
+        .is_complete();
+    let (true, Some(method), Some(target)) = (complete, request.method, request.path) else {
+        return Ok(Parsed::NeedMore);
+    };
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    let wanted = match path {
+        "/v1/status" | "/v1/sites" | "/v1/wait" => "GET",
+        "/v1/reload" => "POST",
+        _ => return Err(Refusal::NoSuchPath(path.to_string())),
+    };
+    if method != wanted {
+        return Err(Refusal::WrongMethod(wanted));
+    }
+    let question = match path {
+        "/v1/status" => Question::Status,
+        "/v1/sites" => Question::Sites,
+        "/v1/reload" => Question::Reload {
+            accept_removals: flag(query, "accept-removals"),
+        },
+        _ => Question::Wait {
+            name: value(query, "name")?,
+            gone: flag(query, "gone"),
+            time: time(query)?,
+        },
+    };
+    Ok(Parsed::Complete(question))
+}
+
+fn time(query: &str) -> Result<Duration, Refusal> {
+    let Some(text) = value(query, "timeout")? else {
+        return Ok(USUAL_WAIT);
+    };
+    let time = units::duration(&text)
+        .map_err(|error| Refusal::BadParameter(format!("timeout: {error}")))?;
+    Ok(time.min(LONGEST_WAIT))
+}
+
+/// `?gone` and `?gone=true` are yes.
+fn flag(query: &str, name: &str) -> bool {
+    parameters(query).any(|(given, value)| given == name && matches!(value, "" | "true" | "1"))
+}
+
+fn value(query: &str, name: &str) -> Result<Option<String>, Refusal> {
+    let Some((_, value)) = parameters(query).find(|(given, _)| *given == name) else {
+        return Ok(None);
+    };
+    let decoded = decode(value)
+        .ok_or_else(|| Refusal::BadParameter(format!("{name}: not valid percent-encoding")))?;
+    Ok((!decoded.is_empty()).then_some(decoded))
+}
+
+fn parameters(query: &str) -> impl Iterator<Item = (&str, &str)> {
+    query
+        .split('&')
+        .filter(|part| !part.is_empty())
+        .map(|part| part.split_once('=').unwrap_or((part, "")))
+}
+
+fn decode(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, tail @ ..] = rest {
+        rest = tail;
+        bytes.push(match first {
+            b'+' => b' ',
+            b'%' => {
+                let [high, low, after @ ..] = tail else {
+                    return None;
+                };
+                rest = after;
+                (digit(*high)? << 4) | digit(*low)?
+            }
+            plain => *plain,
+        });
+    }
+    String::from_utf8(bytes).ok()
+}
+
+fn digit(byte: u8) -> Option<u8> {
+    char::from(byte)
+        .to_digit(16)
+        .and_then(|digit| u8::try_from(digit).ok())
+}
+
+/// The way back, for the client: everything but unreserved characters is encoded.
+pub(super) fn encode(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte) {
+            encoded.push(byte.into());
+        } else {
+            encoded.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    encoded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_prefix_of_a_question_needs_more_until_it_is_whole() {
+        let bytes = b"GET /v1/wait?name=team%2Fb%C3%BCcher&timeout=5s&gone HTTP/1.1\r\nHost: onedoor\r\n\r\n";
+        for end in 0..bytes.len() {
+            assert_eq!(parse(&bytes[..end]), Ok(Parsed::NeedMore), "{end}");
+        }
+        let name = Some("team/bücher".to_string());
+        let question = Question::Wait {
+            name,
+            gone: true,
+            time: Duration::from_secs(5),
+        };
+        assert_eq!(parse(bytes), Ok(Parsed::Complete(question)));
+    }
+
+    #[test]
+    fn what_cannot_be_answered_says_why() {
+        let refusal = |line: &str| parse(format!("{line} HTTP/1.1\r\n\r\n").as_bytes());
+        assert_eq!(refusal("GET /v1/reload"), Err(Refusal::WrongMethod("POST")));
+        assert_eq!(refusal("GET /v2"), Err(Refusal::NoSuchPath("/v2".into())));
+        assert!(matches!(
+            refusal("GET /v1/wait?timeout=5"),
+            Err(Refusal::BadParameter(_))
+        ));
+        assert!(matches!(
+            refusal("GET /v1/wait?name=%zz"),
+            Err(Refusal::BadParameter(_))
+        ));
+        assert_eq!(parse(b"\x16\x03\x01"), Err(Refusal::Malformed));
+    }
+
+    #[test]
+    fn what_is_encoded_is_decoded_the_same() {
+        for text in ["shop", "team/shop", "a b&c=d", "bücher", "100%"] {
+            assert_eq!(decode(&encode(text)).as_deref(), Some(text));
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! What a person types -> [`Args`]. Also every word of `--help`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+
+use crate::document::units;
+
+const EXAMPLES: &str = "\
+Try it:
+  onedoor demo                                    two small apps behind one port, to play with
+  onedoor --listen 0.0.0.0:80                     serve ./sites.d
+  printf 'host = \"shop.localhost\"\\nto = 5000\\n' > sites.d/shop.toml
+                                                  one more site, live a moment later
+  onedoor wait shop && curl http://shop.localhost:8080/
+
+Exit codes: 0 fine, 1 the configuration or the operation failed, 2 usage;
+of wait also 3 for not in time and 4 for no daemon.
+Each flag is also a variable: --listen is ONEDOOR_LISTEN.
+A daemon reads its sites again on SIGHUP; SIGTERM and SIGINT let open work finish and end it.";
+
+/// One process owns one port; many apps live behind it, told apart by name. An app is registered by dropping a small
+/// TOML file into sites.d: it is live a moment later, nothing is restarted, and nobody else notices.
+#[derive(Debug, Parser)]
+#[command(name = "onedoor", version, about, long_about = None, after_help = EXAMPLES, max_term_width = 100)]
+#[command(
+    disable_help_subcommand = true,
+    subcommand_help_heading = "Commands (without one: run)"
+)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    pub(super) command: Option<Command>,
+    #[command(flatten)]
+    pub(super) places: Places,
+    #[command(flatten)]
+    pub(super) serving: Serving,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Bind, load the sites, serve until told to stop
+    Run {
+        #[command(flatten)]
+        serving: Serving,
+    },
+    /// The same on example sites, with small built-in apps behind them
+    Demo {
+        #[command(flatten)]
+        serving: Serving,
+    },
+    /// Read site files and show every error at its place; changes nothing
+    Check {
+        /// A site file or a folder of them; - for standard input [default: the sites directory]
+        path: Option<PathBuf>,
+        /// Read PATH as if it were the file NAME.toml of the sites directory
+        #[arg(long = "as", value_name = "NAME", requires = "path")]
+        name: Option<String>,
+        /// Warnings are errors
+        #[arg(long)]
+        strict: bool,
+    },
+    /// List what is live, and what is not and why
+    Ls {
+        /// For programs
+        #[arg(long)]
+        json: bool,
+    },
+    /// Return when what is on disk now is serving (exit code 0) or rejected (1)
+    Wait {
+        /// One site [default: all of them]
+        name: Option<String>,
+        /// Give up after this long, with exit code 3
+        #[arg(long, value_name = "TIME", default_value = "30s", value_parser = time)]
+        timeout: Duration,
+        /// Wait until NAME is served no more
+        #[arg(long, requires = "name")]
+        gone: bool,
+    },
+    /// Look at every site file again, wait until that is in force, print what changed
+    Reload {
+        /// Believe a directory that lost most of its files
+        #[arg(long)]
+        accept_removals: bool,
+    },
+}
+
+/// Where the daemon's things are; for every command.
+#[derive(Clone, Debug, Default, clap::Args)]
+#[command(next_help_heading = "Where things are")]
+pub(super) struct Places {
+    /// The daemon file [default: ./onedoor.toml if it is there]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "ONEDOOR_CONFIG",
+        hide_env = true
+    )]
+    pub(super) config: Option<PathBuf>,
+    /// The folder of site files [default: ./sites.d]
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        env = "ONEDOOR_SITES",
+        hide_env = true
+    )]
+    pub(super) sites: Option<PathBuf>,
+    /// Where last good versions are kept [default: $STATE_DIRECTORY, else a folder of its own in your home]
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        env = "ONEDOOR_STATE",
+        hide_env = true
+    )]
+    pub(super) state: Option<PathBuf>,
+    /// The socket to ask the daemon through [default: admin.sock in the state directory]
+    #[arg(
+        long,
+        global = true,
+        value_name = "SOCKET",
+        env = "ONEDOOR_ADMIN",
+        hide_env = true
+    )]
+    pub(super) admin: Option<PathBuf>,
+}
+
+/// How it serves; each beats the same key of the daemon file.
+#[derive(Clone, Debug, Default, clap::Args)]
+#[command(next_help_heading = "How it serves")]
+pub(super) struct Serving {
+    /// Where to listen; may be given several times, port 0 takes a free one [default: 127.0.0.1:8080]
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        env = "ONEDOOR_LISTEN",
+        value_delimiter = ',',
+        hide_env = true
+    )]
+    pub(super) listen: Vec<String>,
+    /// Threads that serve connections [default: one per core]
+    #[arg(long, value_name = "N", env = "ONEDOOR_WORKERS", hide_env = true)]
+    pub(super) workers: Option<usize>,
+    /// How changes of site files are noticed: auto, events, or "poll 2s" [default: auto]
+    #[arg(long, value_name = "HOW", env = "ONEDOOR_WATCH", hide_env = true)]
+    pub(super) watch: Option<String>,
+    /// The one site that may claim every name nobody else claims
+    #[arg(long, value_name = "SITE", env = "ONEDOOR_CATCH_ALL", hide_env = true)]
+    pub(super) catch_all: Option<String>,
+    /// Let sites point at 169.254.0.0/16 and fe80::/10, where clouds keep their secrets
+    #[arg(long, env = "ONEDOOR_ALLOW_LINK_LOCAL", hide_env = true)]
+    #[arg(value_name = "YES", num_args = 0..=1, default_missing_value = "true")]
+    pub(super) allow_link_local: Option<bool>,
+    /// What to tell: error, warn, info, debug, or a filter [default: info]
+    #[arg(long, value_name = "LEVEL", env = "ONEDOOR_LOG_LEVEL", hide_env = true)]
+    pub(super) log_level: Option<String>,
+    /// text or json [default: text]
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        env = "ONEDOOR_LOG_FORMAT",
+        hide_env = true
+    )]
+    pub(super) log_format: Option<String>,
+    /// auto, always or never [default: auto]
+    #[arg(long, value_name = "WHEN", env = "ONEDOOR_LOG_COLOR", hide_env = true)]
+    pub(super) log_color: Option<String>,
+}
+
+impl Serving {
+    /// These, completed by those typed in front of the command.
+    pub(super) fn or(self, before: Serving) -> Serving {
+        Serving {
+            listen: if self.listen.is_empty() {
+                before.listen
+            } else {
+                self.listen
+            },
+            workers: self.workers.or(before.workers),
+            watch: self.watch.or(before.watch),
+            catch_all: self.catch_all.or(before.catch_all),
+            allow_link_local: self.allow_link_local.or(before.allow_link_local),
+            log_level: self.log_level.or(before.log_level),
+            log_format: self.log_format.or(before.log_format),
+            log_color: self.log_color.or(before.log_color),
+        }
+    }
+}
+
+fn time(text: &str) -> Result<Duration, String> {
+    units::duration(text).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_description_of_the_arguments_holds_together() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn places_may_stand_on_either_side_of_the_command() {
+        for words in [
+            ["onedoor", "--state", "/s", "ls"],
+            ["onedoor", "ls", "--state", "/s"],
+        ] {
+            let args = Args::try_parse_from(words).expect("both are fine");
+            assert_eq!(
+                args.places.state.as_deref(),
+                Some(std::path::Path::new("/s")),
+                "{words:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_wrong_word_is_refused() {
+        for words in [
+            &["onedoor", "lss"][..],
+            &["onedoor", "wait", "--timeout", "5"],
+            &["onedoor", "ls", "--listen", "x"],
+        ] {
+            assert!(Args::try_parse_from(words).is_err(), "{words:?}");
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! Finds the running daemon: by its socket, else by its state directory.
+
+use std::process::ExitCode;
+
+use super::args::Places;
+use super::{FAILED, NO_DAEMON, complain};
+use crate::admin::SOCKET_NAME;
+use crate::admin::client::{Client, ClientError};
+
+/// The daemon that these places belong to; it need not be running.
+///
+/// # Errors
+/// The exit code, after the reason was printed.
+pub(super) fn find(places: &Places) -> Result<Client, ExitCode> {
+    // A socket that is named needs no daemon file, which may be broken just now.
+    if let Some(socket) = &places.admin {
+        return Ok(Client::new(socket));
+    }
+    let settings = super::run::settings(places, super::args::Serving::default())?;
+    let socket = settings
+        .admin
+        .unwrap_or_else(|| settings.state.join(SOCKET_NAME));
+    Ok(Client::new(&socket))
+}
+
+/// Says why there was no answer, and with which code to end.
+pub(super) fn explain(error: &ClientError) -> ExitCode {
+    complain(error);
+    ExitCode::from(match error {
+        ClientError::NotRunning { .. }
+        | ClientError::NotAllowed { .. }
+        | ClientError::Broken { .. } => NO_DAEMON,
+        ClientError::Refused { .. } => FAILED,
+    })
+}

@@ -1,0 +1,120 @@
+//! `onedoor demo`: the server on example sites, with small built-in apps behind them.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use super::args::{Places, Serving};
+use super::demo_apps::{self, App};
+use super::{FAILED, complain, print, run};
+
+const BLUE: &str = include_str!("../../sites.d/blue.localhost.toml");
+const GREEN: &str = include_str!("../../sites.d/green.localhost.toml");
+
+/// Serves like `run`. 1 when a port of an app is taken, too.
+pub(super) fn demo(places: &Places, serving: Serving) -> ExitCode {
+    let sites = folder(places);
+    let apps = match prepare(&sites) {
+        Ok(apps) => apps,
+        Err(error) => return failed(format_args!("{}: {error}", sites.display())),
+    };
+    if let Err((app, error)) = demo_apps::start(&apps) {
+        return failed(format_args!(
+            "the {} app cannot have port {}: {error}; free it, or write another one into {}",
+            app.name,
+            app.port,
+            file(&sites, app.name).display()
+        ));
+    }
+    let places = Places {
+        sites: Some(sites.clone()),
+        ..places.clone()
+    };
+    match run::settings(&places, serving) {
+        Ok(settings) => {
+            print(&welcome(
+                &sites,
+                settings
+                    .listen
+                    .first()
+                    .map_or(8080, |address| address.port()),
+            ));
+            crate::server::run(settings)
+        }
+        Err(code) => code,
+    }
+}
+
+/// The folder that was named; in a checkout its own; elsewhere a new one.
+fn folder(places: &Places) -> PathBuf {
+    let shipped = Path::new("sites.d");
+    match &places.sites {
+        Some(sites) => sites.clone(),
+        None if file(shipped, "blue").is_file() => shipped.to_path_buf(),
+        None => PathBuf::from("onedoor-demo/sites.d"),
+    }
+}
+
+/// Writes the site files that are missing, and reads from all which port their app has.
+fn prepare(sites: &Path) -> io::Result<Vec<App>> {
+    fs::create_dir_all(sites)?;
+    let mut apps = Vec::new();
+    for (name, color, text) in [("blue", "#2563eb", BLUE), ("green", "#15803d", GREEN)] {
+        let path = file(sites, name);
+        if !path.exists() {
+            fs::write(&path, text)?;
+        }
+        // A file that somebody made wrong, or points elsewhere, has no demo app; the server says what it makes of it.
+        if let Some(port) = port(&fs::read_to_string(&path)?) {
+            apps.push(App { name, color, port });
+        }
+    }
+    Ok(apps)
+}
+
+fn file(sites: &Path, name: &str) -> PathBuf {
+    sites.join(format!("{name}.localhost.toml"))
+}
+
+fn port(text: &str) -> Option<u16> {
+    let table: toml::Table = toml::from_str(text).ok()?;
+    u16::try_from(table.get("to")?.as_integer()?).ok()
+}
+
+fn welcome(sites: &Path, port: u16) -> String {
+    let sites = sites.display();
+    let port = match port {
+        0 => ":PORT (the one below)".to_string(),
+        80 => String::new(),
+        other => format!(":{other}"),
+    };
+    format!(
+        "Two apps behind one port. Open them side by side:\n\n    \
+         http://blue.localhost{port}/\n    http://green.localhost{port}/\n\n\
+         Then, while this runs, add a third site from another terminal:\n\n    \
+         echo 'respond = \"hello from a file\"' > {sites}/red.localhost.toml\n\n\
+         It is live at http://red.localhost{port}/ a moment later. Break the file, mend it, remove it; Ctrl-C ends.\n\n"
+    )
+}
+
+fn failed(message: std::fmt::Arguments<'_>) -> ExitCode {
+    complain(message);
+    ExitCode::from(FAILED)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shipped_files_name_the_ports_of_the_apps() {
+        assert_eq!((port(BLUE), port(GREEN)), (Some(7071), Some(7072)));
+    }
+
+    #[test]
+    fn a_file_that_points_elsewhere_has_no_app() {
+        assert_eq!(port("to = 'unix:/run/x.sock'"), None);
+        assert_eq!(port("to = "), None);
+    }
+}

@@ -1,0 +1,153 @@
+//! `onedoor ls`: what is live, and what is not and why.
+
+use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde_json::Value;
+
+use super::args::Places;
+use super::{daemon, print};
+
+/// Ends with 0, or 4 without a daemon.
+pub(super) fn ls(places: &Places, json: bool) -> ExitCode {
+    let answer = daemon::find(places)
+        .and_then(|daemon| daemon.sites().map_err(|error| daemon::explain(&error)));
+    match answer {
+        Ok(answer) if json => print(&format!("{answer:#}\n")),
+        Ok(answer) => print(&table(&answer, now())),
+        Err(code) => return code,
+    }
+    ExitCode::SUCCESS
+}
+
+fn now() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs()
+}
+
+fn table(answer: &Value, now: u64) -> String {
+    let files: Vec<&Value> = answer["sites"].as_array().into_iter().flatten().collect();
+    if files.is_empty() {
+        return "no site files yet\n".into();
+    }
+    let rows: Vec<[String; 5]> =
+        std::iter::once(["SITE", "STATE", "HOSTS", "TO", "SINCE"].map(String::from))
+            .chain(files.iter().map(|file| row(file, now)))
+            .collect();
+    let widths: Vec<usize> = (0..5)
+        .map(|column| {
+            rows.iter()
+                .map(|row| row[column].chars().count())
+                .max()
+                .unwrap_or(0)
+        })
+        .collect();
+    let mut text = String::new();
+    for row in &rows {
+        let cells: Vec<String> = row
+            .iter()
+            .zip(&widths)
+            .map(|(cell, &width)| format!("{cell:<width$}"))
+            .collect();
+        text.push_str(cells.join("  ").trim_end());
+        text.push('\n');
+    }
+    // The reasons do not fit into a table, and are what somebody came for.
+    for file in files {
+        for reason in reasons(file) {
+            text.push_str(&format!(
+                "\n{}: {}\n",
+                word(&file["name"]),
+                reason.trim_end()
+            ));
+        }
+    }
+    text
+}
+
+fn row(file: &Value, now: u64) -> [String; 5] {
+    const MOST_SHOWN: usize = 3;
+    let list = |key: &str| {
+        let words: Vec<&str> = file[key]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .collect();
+        let shown = words
+            .iter()
+            .take(MOST_SHOWN)
+            .copied()
+            .collect::<Vec<_>>()
+            .join(" ");
+        if words.len() > MOST_SHOWN {
+            format!("{shown} +{}", words.len() - MOST_SHOWN)
+        } else {
+            shown
+        }
+    };
+    [
+        word(&file["name"]),
+        word(&file["state"]),
+        list("hosts"),
+        list("to"),
+        since(&file["since"], now),
+    ]
+}
+
+/// How long ago, in its largest unit: what somebody wants to know is whether it was just now.
+fn since(value: &Value, now: u64) -> String {
+    let Some(then) = value.as_u64() else {
+        return "-".into();
+    };
+    let seconds = now.saturating_sub(then);
+    match seconds {
+        0..120 => format!("{seconds}s ago"),
+        120..7200 => format!("{}m ago", seconds / 60),
+        7200..172_800 => format!("{}h ago", seconds / 3600),
+        _ => format!("{}d ago", seconds / 86_400),
+    }
+}
+
+fn reasons(file: &Value) -> impl Iterator<Item = &str> {
+    let problems = file["problems"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str);
+    file["reason"].as_str().into_iter().chain(problems)
+}
+
+fn word(value: &Value) -> String {
+    value.as_str().unwrap_or("-").to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn columns_stand_below_each_other_and_reasons_below_the_table() {
+        let answer = json!({ "sites": [
+            { "name": "blue", "state": "live", "hosts": ["blue.localhost"], "to": ["127.0.0.1:7071"], "since": 940 },
+            { "name": "shop", "state": "down", "hosts": [], "to": [], "problems": ["shop.toml:2:6: no backend"] },
+        ]});
+        assert_eq!(
+            table(&answer, 1000),
+            "SITE  STATE  HOSTS           TO              SINCE\n\
+             blue  live   blue.localhost  127.0.0.1:7071  60s ago\n\
+             shop  down                                   -\n\
+             \n\
+             shop: shop.toml:2:6: no backend\n"
+        );
+    }
+
+    #[test]
+    fn an_empty_folder_says_so() {
+        assert_eq!(table(&json!({ "sites": [] }), 0), "no site files yet\n");
+    }
+}

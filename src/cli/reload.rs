@@ -1,0 +1,57 @@
+//! `onedoor reload`: a look at everything on disk, and what came of it.
+
+use std::process::ExitCode;
+
+use serde_json::Value;
+
+use super::args::Places;
+use super::{FAILED, complain, daemon, print};
+
+/// Ends with 0 when everything on disk serves, 1 when something is rejected, 4 without a daemon.
+pub(super) fn reload(places: &Places, accept_removals: bool) -> ExitCode {
+    let answer = daemon::find(places).and_then(|daemon| {
+        daemon
+            .reload(accept_removals)
+            .map_err(|error| daemon::explain(&error))
+    });
+    let answer = match answer {
+        Ok(answer) => answer,
+        Err(code) => return code,
+    };
+    print(&describe(&answer));
+    if let Some(kept) = answer["kept"].as_str() {
+        complain(kept);
+        return ExitCode::from(FAILED);
+    }
+    if listed(&answer, "rejected").next().is_some() {
+        ExitCode::from(FAILED)
+    } else {
+        ExitCode::SUCCESS
+    }
+}
+
+fn describe(answer: &Value) -> String {
+    let mut text = String::new();
+    for key in ["added", "changed", "removed", "rejected", "unsettled"] {
+        for name in listed(answer, key) {
+            text.push_str(&format!("{key:<9} {name}\n"));
+        }
+    }
+    if text.is_empty() {
+        text.push_str("nothing changed\n");
+    }
+    let live = answer["live"].as_u64().unwrap_or_default();
+    text.push_str(&format!(
+        "{live} {} live\n",
+        if live == 1 { "site" } else { "sites" }
+    ));
+    text
+}
+
+fn listed<'a>(answer: &'a Value, key: &str) -> impl Iterator<Item = &'a str> {
+    answer[key]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+}

@@ -1,0 +1,90 @@
+//! `onedoor run`: settings from flags, environment and the daemon file, and then the server.
+
+use std::env;
+use std::fs;
+use std::io::{self, IsTerminal};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use super::args::{Places, Serving};
+use super::check::{self, Question};
+use super::{FAILED, print};
+use crate::document::Problem;
+use crate::server;
+use crate::settings::{self, Color, Log, Overrides, Settings};
+
+/// Serves until told to stop. 1 when the settings are wrong or the port is taken.
+pub(super) fn run(places: &Places, serving: Serving) -> ExitCode {
+    match settings(places, serving) {
+        Ok(settings) => server::run(settings),
+        Err(code) => code,
+    }
+}
+
+/// Shows every error of the site files. 1 when there is one.
+pub(super) fn check(
+    places: &Places,
+    path: Option<PathBuf>,
+    name: Option<String>,
+    strict: bool,
+) -> ExitCode {
+    let settings = match settings(places, Serving::default()) {
+        Ok(settings) => settings,
+        Err(code) => return code,
+    };
+    let question = Question {
+        path: path.as_deref(),
+        as_name: name.as_deref(),
+        strict,
+        color: colored(&io::stdout(), &settings.log),
+    };
+    let verdict = check::check(&settings, &question);
+    print(&verdict.output);
+    if verdict.ok {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(FAILED)
+    }
+}
+
+/// `[log] color`, and in doubt what the terminal and NO_COLOR say.
+fn colored(output: &impl IsTerminal, log: &Log) -> bool {
+    match log.color {
+        Color::Always => true,
+        Color::Never => false,
+        Color::Auto => output.is_terminal() && env::var_os("NO_COLOR").is_none(),
+    }
+}
+
+/// What is in force for these flags.
+///
+/// # Errors
+/// The exit code, after every problem was printed.
+pub(super) fn settings(places: &Places, serving: Serving) -> Result<Settings, ExitCode> {
+    let overrides = Overrides {
+        listen: serving.listen,
+        sites: places.sites.clone(),
+        state: places.state.clone(),
+        admin: places.admin.clone(),
+        workers: serving.workers,
+        watch: serving.watch,
+        catch_all: serving.catch_all,
+        allow_link_local: serving.allow_link_local,
+        log_level: serving.log_level,
+        log_format: serving.log_format,
+        log_color: serving.log_color,
+    };
+    settings::load(places.config.as_deref(), overrides).map_err(|problems| {
+        for problem in &problems {
+            show(problem);
+        }
+        ExitCode::from(FAILED)
+    })
+}
+
+/// A problem with its line, where it has one: of the daemon file, or of a flag that stands for a key of it.
+fn show(problem: &Problem) {
+    let source = fs::read_to_string(&problem.origin).unwrap_or_default();
+    let color = colored(&io::stderr(), &Log::default());
+    eprintln!("{}", problem.render(&source, color));
+}

@@ -1,0 +1,66 @@
+//! `onedoor wait`: for deploy scripts, so that they never guess.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::args::Places;
+use super::{FAILED, NOT_IN_TIME, complain, daemon, print};
+
+/// Ends with 0 when what was on disk serves (or is gone), 1 when it is rejected, 3 after `time`, 4 without a daemon.
+pub(super) fn wait(places: &Places, name: Option<&str>, time: Duration, gone: bool) -> ExitCode {
+    // People type what they see in the folder.
+    let name = name.map(|name| name.strip_suffix(".toml").unwrap_or(name));
+    let daemon = match daemon::find(places) {
+        Ok(daemon) => daemon,
+        Err(code) => return code,
+    };
+    let answer = match daemon.wait(name, gone, time) {
+        Ok(answer) => answer,
+        Err(error) => return daemon::explain(&error),
+    };
+    let what = name.unwrap_or("what is on disk");
+    match answer["outcome"].as_str() {
+        Some("serving") => ExitCode::SUCCESS,
+        Some("gone") => ExitCode::SUCCESS,
+        Some("rejected") => {
+            for problem in answer["problems"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(Value::as_str)
+            {
+                print(&format!("{problem}\n"));
+            }
+            complain(format_args!("{what} is rejected"));
+            ExitCode::from(FAILED)
+        }
+        Some("unknown") => {
+            let more = match (answer["reason"].as_str(), answer["did_you_mean"].as_str()) {
+                (Some(reason), _) => format!(": {reason}"),
+                (None, Some(near)) => format!(", did you mean \"{near}\"?"),
+                (None, None) => String::new(),
+            };
+            complain(format_args!("there is no site file for \"{what}\"{more}"));
+            ExitCode::from(FAILED)
+        }
+        _ => {
+            let goal = if gone {
+                "still served"
+            } else {
+                "not serving yet"
+            };
+            complain(format_args!("{what} is {goal} after {time:?}"));
+            for pending in answer["pending"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(Value::as_str)
+            {
+                complain(format_args!("waiting for {pending}"));
+            }
+            ExitCode::from(NOT_IN_TIME)
+        }
+    }
+}

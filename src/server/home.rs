@@ -1,0 +1,89 @@
+//! The state directory: made, locked for the life of the process, and with a name of its own for Via.
+
+use std::fs::{DirBuilder, File, OpenOptions, Permissions};
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+
+use rustix::fs::{FlockOperation, flock};
+use tracing::warn;
+
+use super::StartError;
+
+/// The state directory, ours for as long as this lives.
+#[derive(Debug)]
+pub(super) struct Home {
+    /// Our name in Via, without `onedoor-`: random, kept from run to run.
+    pub(super) pseudonym: String,
+    /// Holds the lock. `None`: there is nothing to write to, and we serve all the same.
+    _lock: Option<File>,
+}
+
+impl Home {
+    /// Makes the directory if need be, and locks it.
+    ///
+    /// # Errors
+    /// `Running` when another process has it. A directory that cannot be written is a warning.
+    pub(super) fn open(state: &Path) -> Result<Home, StartError> {
+        let lock = match lock_file(state) {
+            Ok(file) => file,
+            Err(source) => {
+                warn!(
+                    path = %state.display(), cause = %source,
+                    "the state directory cannot be used; serving without last good versions and recorded claims"
+                );
+                return Ok(Home { pseudonym: fresh_pseudonym(), _lock: None });
+            }
+        };
+        let mut lock = lock;
+        if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+            let mut pid = String::new();
+            // Only for the message; without it the message is still true.
+            drop(lock.read_to_string(&mut pid));
+            return Err(StartError::Running { state: state.display().to_string(), by: pid.trim().parse().ok() });
+        }
+        drop(write_pid(&mut lock));
+        Ok(Home { pseudonym: pseudonym(state), _lock: Some(lock) })
+    }
+}
+
+fn lock_file(state: &Path) -> io::Result<File> {
+    if !state.is_dir() {
+        DirBuilder::new().recursive(true).mode(0o700).create(state)?;
+        std::fs::set_permissions(state, Permissions::from_mode(0o700))?;
+    }
+    OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(state.join("lock"))
+}
+
+fn write_pid(lock: &mut File) -> io::Result<()> {
+    lock.set_len(0)?;
+    lock.rewind()?;
+    writeln!(lock, "{}", std::process::id())
+}
+
+/// The name kept in the directory, or a new one.
+fn pseudonym(state: &Path) -> String {
+    let path = state.join("pseudonym");
+    if let Ok(kept) = std::fs::read_to_string(&path) {
+        let kept = kept.trim();
+        if !kept.is_empty() && kept.len() <= 32 && kept.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return kept.to_owned();
+        }
+    }
+    let fresh = fresh_pseudonym();
+    // Not kept, it only lives as long as this run.
+    drop(std::fs::write(&path, format!("{fresh}\n")));
+    fresh
+}
+
+fn fresh_pseudonym() -> String {
+    format!("{:08x}", random() >> 32)
+}
+
+/// A number nobody can guess; from the clock where the system has no randomness to give.
+pub(super) fn random() -> u64 {
+    getrandom::u64().unwrap_or_else(|_| {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        now.as_nanos() as u64 ^ u64::from(std::process::id()).rotate_left(32)
+    })
+}

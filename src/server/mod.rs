@@ -1,0 +1,309 @@
+//! One run: bind, load sites, start workers, reload, drain.
+
+mod home;
+mod sockets;
+
+use std::fmt;
+use std::io::{self, IsTerminal, Write};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::thread;
+
+use rustix::process::{Resource, getrlimit, setrlimit};
+use tokio::runtime::LocalOptions;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{mpsc, oneshot};
+use tracing::{error, info, warn};
+
+use crate::admin;
+use crate::door::slots::Slots;
+use crate::door::worker::{self, Note, Start};
+use crate::http::Shared;
+use crate::http::h1::head::HeadLimits;
+use crate::observe::Counters;
+use crate::observe::log;
+use crate::reload::{self, Reload, Summary};
+use crate::route::Current;
+use crate::settings::{Color, LogFormat, Settings};
+
+use home::Home;
+use sockets::Socket;
+
+/// Why a run could not begin.
+#[derive(Debug)]
+enum StartError {
+    /// Another onedoor has the state directory.
+    Running { state: String, by: Option<u32> },
+    Bind { address: SocketAddr, source: io::Error },
+    /// Threads, runtimes, signals: the system has no more of something.
+    System(io::Error),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StartError::Running { state, by } => {
+                write!(f, "onedoor is running already with the state directory {state}")?;
+                if let Some(pid) = by {
+                    write!(f, " (process {pid})")?;
+                }
+                f.write_str("; `onedoor ls` shows what it serves")
+            }
+            StartError::Bind { address, source } if source.kind() == io::ErrorKind::AddrInUse => {
+                write!(f, "{address} is in use by another process; choose another with --listen")
+            }
+            StartError::Bind { address, source } if source.kind() == io::ErrorKind::PermissionDenied => {
+                write!(
+                    f,
+                    "{address} needs a right this user does not have: {source}; \
+                     `sudo setcap cap_net_bind_service=+ep` on the executable gives it, or choose a port above 1023"
+                )
+            }
+            StartError::Bind { address, source } => write!(f, "cannot listen on {address}: {source}"),
+            StartError::System(source) => write!(f, "cannot start: {source}"),
+        }
+    }
+}
+
+impl From<io::Error> for StartError {
+    fn from(source: io::Error) -> StartError {
+        StartError::System(source)
+    }
+}
+
+/// Serves until told to stop: 0 after a drain, 1 when it could not start.
+pub fn run(settings: Settings) -> ExitCode {
+    if let Err(source) = start_log(&settings) {
+        return failed(&StartError::System(source));
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
+    match runtime {
+        Ok(runtime) => match runtime.block_on(serve(settings)) {
+            // Returning from main, and not waiting for threads: what is still open then is closed.
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => failed(&error),
+        },
+        Err(source) => failed(&StartError::System(source)),
+    }
+}
+
+fn failed(error: &StartError) -> ExitCode {
+    // Standard error may be closed; the exit code says it then.
+    drop(writeln!(io::stderr(), "onedoor: {error}"));
+    ExitCode::FAILURE
+}
+
+/// The whole run, on the control thread.
+async fn serve(mut settings: Settings) -> Result<(), StartError> {
+    let home = Home::open(&settings.state)?;
+    let descriptors = raise_descriptors();
+    let sockets = sockets::bind(&settings.listen, settings.workers)?;
+    settings.listen = sockets.iter().map(|socket| socket.address).collect();
+    settings.listen.dedup();
+
+    let current = Arc::new(Current::new());
+    let (reload, summary) = reload::start(&settings, settings.rules(), Arc::clone(&current)).await;
+    // Only now, with the sites in the table: whoever connects is answered by what is on disk.
+    for socket in &sockets {
+        sockets::listen(socket).map_err(|source| StartError::Bind { address: socket.address, source })?;
+    }
+    let workers = Workers::start(&settings, sockets, &current, &home, descriptors)?;
+    let socket = settings.admin.clone().unwrap_or_else(|| settings.state.join(admin::SOCKET_NAME));
+    start_admin(&socket, &settings, &reload);
+    say_hello(&settings, &summary);
+    attend(&settings, &reload, workers).await?;
+    // Left behind it would be no harm: the next run replaces it.
+    drop(std::fs::remove_file(&socket));
+    Ok(())
+}
+
+/// The worker threads.
+struct Workers {
+    notes: Vec<mpsc::UnboundedSender<Note>>,
+    ended: Vec<oneshot::Receiver<()>>,
+}
+
+impl Workers {
+    /// Starts one thread for each part of `sockets`.
+    fn start(
+        settings: &Settings,
+        sockets: Vec<Socket>,
+        current: &Arc<Current>,
+        home: &Home,
+        descriptors: u64,
+    ) -> io::Result<Workers> {
+        let shared = Arc::new(shared(settings, home));
+        let slots = slots(settings, descriptors);
+        let mut workers = Workers { notes: Vec::new(), ended: Vec::new() };
+        let mut sockets: Vec<Option<Socket>> = sockets.into_iter().map(Some).collect();
+        for number in 0..settings.workers {
+            let mine = sockets.iter_mut().filter(|socket| socket.as_ref().is_some_and(|s| s.worker == number));
+            let (notes, inbox) = mpsc::unbounded_channel();
+            let (end, ended) = oneshot::channel();
+            let start = Start {
+                listeners: mine.filter_map(Option::take).map(|socket| socket.listener.into()).collect(),
+                shared: Arc::clone(&shared),
+                current: Arc::clone(current),
+                published: current.subscribe(),
+                notes: inbox,
+                counters: Arc::new(Counters::default()),
+                slots: slots.clone(),
+                seed: [home::random(), home::random()],
+            };
+            thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
+                if let Err(source) = worker::run(start) {
+                    error!(worker = number, cause = %source, "a worker could not start");
+                }
+                drop(end);
+            })?;
+            workers.notes.push(notes);
+            workers.ended.push(ended);
+        }
+        Ok(workers)
+    }
+
+    /// Tells all workers to drain and waits until they have.
+    async fn drain(&mut self) {
+        for notes in &self.notes {
+            // A worker that has ended has drained.
+            drop(notes.send(Note::Drain));
+        }
+        for ended in &mut self.ended {
+            drop(ended.await);
+        }
+    }
+}
+
+/// What the workers read.
+fn shared(settings: &Settings, home: &Home) -> Shared {
+    let limits = settings.limits.clone();
+    Shared {
+        head_limits: HeadLimits {
+            line_bytes: limits.line_bytes,
+            field_bytes: limits.field_bytes,
+            fields: limits.fields,
+            head_bytes: limits.head_bytes,
+        },
+        limits,
+        trusted_proxies: settings.trust.proxies.clone(),
+        via: format!("onedoor-{}", home.pseudonym).into(),
+        resolver: Arc::default(),
+    }
+}
+
+/// `[limit] connections` and `per_client`, or their shares of the descriptors.
+fn slots(settings: &Settings, descriptors: u64) -> Slots {
+    let share = usize::try_from(descriptors * 2 / 5).unwrap_or(usize::MAX).max(1);
+    let most = settings.limits.connections.unwrap_or(share);
+    let per_client = settings.limits.per_client.unwrap_or((most / 4).max(1));
+    Slots::new(most, per_client)
+}
+
+/// Raises the soft limit on descriptors to the hard one, and returns it: a proxied connection needs two.
+fn raise_descriptors() -> u64 {
+    let mut limit = getrlimit(Resource::Nofile);
+    // More than this no worker could serve, and some kernels size tables by it.
+    const ENOUGH: u64 = 1 << 20;
+    let before = limit.current;
+    limit.current = Some(limit.maximum.unwrap_or(ENOUGH).min(ENOUGH));
+    match setrlimit(Resource::Nofile, limit.clone()) {
+        Ok(()) => limit.current.unwrap_or(ENOUGH),
+        Err(_) => before.unwrap_or(ENOUGH),
+    }
+}
+
+/// Without its socket the daemon serves all the same; `ls` and `wait` do not find it then.
+fn start_admin(socket: &Path, settings: &Settings, reload: &Reload) {
+    let about = admin::About {
+        listening: settings.listen.clone(),
+        sites: settings.sites.clone(),
+        state: settings.state.clone(),
+    };
+    match admin::listen(socket) {
+        Ok(listener) => {
+            let reload = reload.clone();
+            drop(tokio::task::spawn_local(async move {
+                if let Err(source) = admin::serve(listener, reload, about).await {
+                    warn!(cause = %source, "the admin socket is closed");
+                }
+            }));
+        }
+        Err(source) => warn!(path = %socket.display(), cause = %source, "no admin socket: ls, wait and reload will not find this onedoor"),
+    }
+}
+
+/// The lines a person reads at the start.
+fn say_hello(settings: &Settings, summary: &Summary) {
+    let addresses: Vec<String> = settings.listen.iter().map(SocketAddr::to_string).collect();
+    let plural = |count: usize| if count == 1 { "" } else { "s" };
+    let mut text = format!("onedoor {} listening on {}\n", env!("CARGO_PKG_VERSION"), addresses.join(", "));
+    text.push_str(&format!("{} site{} live from {}\n", summary.live, plural(summary.live), settings.sites.display()));
+    if summary.not_live > 0 {
+        let (count, verb) = (summary.not_live, if summary.not_live == 1 { "is" } else { "are" });
+        text.push_str(&format!("{count} file{} {verb} not: `onedoor check` shows what is wrong\n", plural(count)));
+    }
+    // Nobody may be reading.
+    drop(io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()));
+}
+
+/// Does what signals say, until the end.
+async fn attend(settings: &Settings, reload: &Reload, mut workers: Workers) -> io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    let mut upgrade = signal(SignalKind::user_defined2())?;
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hangup.recv() => {
+                info!("SIGHUP: looking at all site files; the daemon file is read at the next start");
+                let reload = reload.clone();
+                drop(tokio::task::spawn_local(async move { drop(reload.reload(false).await) }));
+            }
+            _ = upgrade.recv() => warn!("SIGUSR2 is kept for the upgrade in place, which is not there yet"),
+        }
+    }
+    let limit = settings.limits.drain_time;
+    info!(limit = ?limit, "draining: no new connections; open ones may finish; a second signal ends at once");
+    tokio::select! {
+        () = workers.drain() => info!("drained"),
+        () = tokio::time::sleep(limit) => warn!("the drain limit is reached; what is still open is closed"),
+        () = either(&mut terminate, &mut interrupt) => warn!("a second signal; what is still open is closed"),
+    }
+    Ok(())
+}
+
+async fn either(one: &mut Signal, other: &mut Signal) {
+    tokio::select! {
+        _ = one.recv() => {}
+        _ = other.recv() => {}
+    }
+}
+
+/// Operator events to standard error, from here on; and a panic is one of them.
+fn start_log(settings: &Settings) -> io::Result<()> {
+    let lines = log::start()?;
+    let filter = tracing_subscriber::EnvFilter::try_new(&settings.log.level).unwrap_or_else(|_| "info".into());
+    let colored = match settings.log.color {
+        Color::Always => true,
+        Color::Never => false,
+        Color::Auto => io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none(),
+    };
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(lines).with_target(false);
+    match settings.log.format {
+        LogFormat::Text => subscriber.with_ansi(colored).init(),
+        LogFormat::Json => subscriber.json().init(),
+    }
+    std::panic::set_hook(Box::new(|panic| {
+        // One connection ends by it; everybody else goes on.
+        error!(place = panic.location().map(tracing::field::display), "a panic: {}", panic_message(panic));
+    }));
+    Ok(())
+}
+
+fn panic_message<'a>(panic: &'a std::panic::PanicHookInfo<'_>) -> &'a str {
+    panic.payload_as_str().unwrap_or("without a message")
+}

@@ -1,0 +1,466 @@
+//! Usage, exit codes, addresses in use, what the commands print.
+
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::net::UnixStream;
+use std::process::Output;
+
+use crate::harness::{Backend, Client, Folder, Proxy, Sites, found, onedoor, until};
+
+fn says(host: &str, text: &str) -> String {
+    format!("host = '{host}'\nrespond = '{text}'\n")
+}
+
+fn out(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn err(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+#[test]
+fn version_and_help_are_for_people() {
+    let folder = Folder::new();
+    let output = onedoor(&folder, ["--version"]);
+    assert_eq!(
+        (output.status.code(), out(&output)),
+        (Some(0), format!("onedoor {}\n", env!("CARGO_PKG_VERSION")))
+    );
+    let output = onedoor(&folder, ["--help"]);
+    assert_eq!(output.status.code(), Some(0));
+    for part in [
+        "demo",
+        "check",
+        "ls",
+        "wait",
+        "reload",
+        "--listen",
+        "ONEDOOR_LISTEN",
+        "Exit codes",
+    ] {
+        assert!(out(&output).contains(part), "{part} in\n{}", out(&output));
+    }
+    for command in ["run", "demo", "check", "ls", "wait", "reload"] {
+        assert_eq!(
+            onedoor(&folder, [command, "--help"]).status.code(),
+            Some(0),
+            "{command}"
+        );
+    }
+}
+
+#[test]
+fn wrong_usage_is_2() {
+    let folder = Folder::new();
+    for words in [
+        &["lss"][..],
+        &["--nothing"],
+        &["wait", "--timeout", "5"],
+        &["wait", "--gone"],
+        &["ls", "--listen", "x"],
+    ] {
+        let output = onedoor(&folder, words.iter().copied());
+        assert_eq!(output.status.code(), Some(2), "{words:?}: {}", err(&output));
+        assert!(out(&output).is_empty());
+    }
+    assert!(
+        err(&onedoor(&folder, ["relaod"])).contains("reload"),
+        "a near word is named"
+    );
+}
+
+#[test]
+fn a_wrong_daemon_file_is_1_with_its_place() {
+    let mut proxy = Proxy::plan()
+        .daemon_file("listne = '127.0.0.1:0'\n")
+        .spawn();
+    assert_eq!(proxy.exit_code(), 1);
+    assert!(proxy.log().contains("onedoor.toml:1:1"), "{}", proxy.log());
+    assert!(
+        proxy.log().contains("did you mean \"listen\"?"),
+        "{}",
+        proxy.log()
+    );
+}
+
+#[test]
+fn a_bad_site_file_does_not_stop_the_start_and_is_counted() {
+    let proxy = Proxy::plan()
+        .site("good.toml", says("good.test", "x"))
+        .site("bad.toml", "nonsense")
+        .start();
+    assert_eq!(proxy.get("good.test", "/").text(), "x");
+    proxy.until_logged("1 site");
+    proxy.until_logged("bad");
+}
+
+#[test]
+fn a_port_in_use_is_1_and_named_also_when_it_is_shared() {
+    for reuse in [false, true] {
+        let socket =
+            socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        socket.set_reuse_port(reuse).unwrap();
+        socket
+            .bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into())
+            .unwrap();
+        socket.listen(1).unwrap();
+        let taken: TcpListener = socket.into();
+        let address = taken.local_addr().unwrap();
+        let mut proxy = Proxy::plan()
+            .no_listen()
+            .flag(format!("--listen={address}"))
+            .spawn();
+        assert_eq!(proxy.exit_code(), 1, "SO_REUSEPORT {reuse}");
+        assert!(
+            proxy.log().contains(&address.to_string()),
+            "{}",
+            proxy.log()
+        );
+    }
+}
+
+#[test]
+fn one_listener_that_fails_of_several_is_fatal() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut proxy = Proxy::plan()
+        .flag(format!("--listen={}", taken.local_addr().unwrap()))
+        .spawn();
+    assert_eq!(proxy.exit_code(), 1);
+}
+
+#[test]
+fn a_second_daemon_on_the_same_state_is_refused_and_says_so() {
+    let proxy = Proxy::plan()
+        .site("shop.toml", says("shop.test", "x"))
+        .start();
+    let output = proxy.command(["run", "--listen", "127.0.0.1:0"]);
+    assert_eq!(output.status.code(), Some(1));
+    let state = proxy.state();
+    assert!(
+        err(&output).contains(state.to_str().unwrap()),
+        "{}",
+        err(&output)
+    );
+    assert_eq!(proxy.get("shop.test", "/").text(), "x");
+}
+
+#[test]
+fn settings_come_from_the_file_a_variable_beats_it_and_a_flag_both() {
+    let plan = Proxy::plan();
+    let (file, variable, flag) = (
+        plan.folder().join("f"),
+        plan.folder().join("v"),
+        plan.folder().join("g"),
+    );
+    for (folder, name) in [(&file, "file"), (&variable, "variable"), (&flag, "flag")] {
+        Sites::at(folder.clone()).write("shop.toml", says("shop.test", name));
+    }
+    fs::write(
+        plan.folder().join("onedoor.toml"),
+        format!("sites = '{}'\n", file.display()),
+    )
+    .unwrap();
+    let check = |words: &[&str], variable: Option<&str>| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_onedoor"));
+        command
+            .args(["check", "--state", "state"])
+            .args(words)
+            .current_dir(plan.folder().path());
+        match variable {
+            Some(value) => command.env("ONEDOOR_SITES", value),
+            None => command.env_remove("ONEDOOR_SITES"),
+        };
+        // Each folder has one file; a broken one tells which folder was read.
+        out(&command.output().unwrap())
+    };
+    for folder in [&file, &variable, &flag] {
+        fs::write(folder.join("shop.toml"), "nonsense").unwrap();
+    }
+    let (variable, flag) = (variable.to_str().unwrap(), flag.to_str().unwrap());
+    assert!(check(&[], None).contains("f/shop.toml"));
+    assert!(check(&[], Some(variable)).contains("v/shop.toml"));
+    assert!(check(&["--sites", flag], Some(variable)).contains("g/shop.toml"));
+}
+
+#[test]
+fn where_to_listen_may_come_from_a_variable() {
+    let proxy = Proxy::plan()
+        .no_listen()
+        .environment("ONEDOOR_LISTEN", "127.0.0.1:0,127.0.0.1:0")
+        .start();
+    until("it listens twice", || proxy.addresses().len() == 2);
+}
+
+#[test]
+fn check_is_0_for_good_files_and_1_for_bad_ones() {
+    let folder = Folder::new();
+    let sites = Sites::at(folder.join("sites.d"));
+    sites.write("shop.toml", says("shop.test", "x"));
+    assert_eq!(onedoor(&folder, ["check"]).status.code(), Some(0));
+    sites.write("bad.toml", "host = ");
+    let output = onedoor(&folder, ["check"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(out(&output).contains("bad.toml:1:"), "{}", out(&output));
+    assert_eq!(
+        onedoor(&folder, ["check", "sites.d/shop.toml"])
+            .status
+            .code(),
+        Some(0)
+    );
+    assert_eq!(
+        onedoor(&folder, ["check", "sites.d/bad.toml"])
+            .status
+            .code(),
+        Some(1)
+    );
+    sites.remove("bad.toml");
+    sites.write("twice.toml", says("shop.test", "y"));
+    let output = onedoor(&folder, ["check"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(out(&output).contains("shop.toml:1:8"), "{}", out(&output));
+}
+
+#[test]
+fn ls_lists_what_is_live_for_people_and_for_programs() {
+    let app = Backend::saying("x");
+    let proxy = Proxy::plan()
+        .site(
+            "shop.toml",
+            format!(
+                "host = ['shop.test', 'www.shop.test']\nto = {}\nnote = 'ask Ann'",
+                app.port
+            ),
+        )
+        .site("bad.toml", "nonsense")
+        .start();
+    let text = out(&proxy.command(["ls"]));
+    for part in [
+        "SITE",
+        "shop",
+        "live",
+        "shop.test www.shop.test",
+        "bad",
+        "down",
+        "bad.toml:1:",
+    ] {
+        assert!(text.contains(part), "{part} in\n{text}");
+    }
+    let shop = proxy.status("shop").unwrap();
+    assert_eq!(shop["state"], "live");
+    assert_eq!(
+        shop["hosts"],
+        serde_json::json!(["shop.test", "www.shop.test"])
+    );
+    assert_eq!(shop["note"], "ask Ann");
+    assert!(
+        shop["file"]
+            .as_str()
+            .unwrap()
+            .ends_with("sites.d/shop.toml")
+    );
+    assert!(
+        shop["to"][0]
+            .as_str()
+            .unwrap()
+            .contains(&app.port.to_string())
+    );
+}
+
+#[test]
+fn wait_tells_serving_rejected_and_late_apart() {
+    let proxy = Proxy::start();
+    proxy.sites().write("shop.toml", says("shop.test", "x"));
+    assert_eq!(proxy.command(["wait", "shop"]).status.code(), Some(0));
+    assert_eq!(proxy.command(["wait", "shop.toml"]).status.code(), Some(0));
+    assert_eq!(proxy.command(["wait"]).status.code(), Some(0));
+    proxy.sites().write("bad.toml", "nonsense");
+    let output = proxy.command(["wait", "bad"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(out(&output).contains("bad.toml:1:"), "{}", out(&output));
+    let output = proxy.command(["wait", "shop", "--gone", "--timeout", "300ms"]);
+    assert_eq!(output.status.code(), Some(3), "{}", err(&output));
+    let output = proxy.command(["wait", "shp"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(err(&output).contains("\"shop\""), "{}", err(&output));
+}
+
+#[test]
+fn without_a_daemon_commands_are_4_and_name_the_socket() {
+    let folder = Folder::new();
+    Sites::at(folder.join("sites.d"));
+    for words in [&["ls"][..], &["wait"], &["wait", "shop"], &["reload"]] {
+        let words: Vec<&str> = words.iter().copied().chain(["--state", "state"]).collect();
+        let output = onedoor(&folder, words.iter().copied());
+        assert_eq!(output.status.code(), Some(4), "{words:?}: {}", err(&output));
+        assert!(
+            err(&output).contains("state/admin.sock"),
+            "{}",
+            err(&output)
+        );
+    }
+}
+
+#[test]
+fn reload_prints_what_changed() {
+    let proxy = Proxy::plan()
+        .flag("--watch=poll 600s")
+        .site("a.toml", says("a.test", "1"))
+        .start();
+    proxy.sites().write("a.toml", says("a.test", "2"));
+    proxy.sites().write("b.toml", says("b.test", "1"));
+    let output = proxy.command(["reload"]);
+    let text = out(&output);
+    assert_eq!(output.status.code(), Some(0), "{text}{}", err(&output));
+    for part in ["changed   a\n", "added     b\n", "2 sites live\n"] {
+        assert!(text.contains(part), "{part:?} in\n{text}");
+    }
+    assert_eq!(proxy.get("a.test", "/").text(), "2");
+    assert!(out(&proxy.command(["reload"])).contains("nothing changed"));
+    proxy.sites().write("b.toml", "nonsense");
+    let output = proxy.command(["reload"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(out(&output).contains("rejected  b\n"), "{}", out(&output));
+}
+
+#[test]
+fn the_admin_socket_is_for_its_owner_and_speaks_http() {
+    use std::os::unix::fs::PermissionsExt;
+    let proxy = Proxy::plan()
+        .site("shop.toml", says("shop.test", "x"))
+        .start();
+    let socket = proxy.state().join("admin.sock");
+    assert_eq!(
+        fs::metadata(&socket).unwrap().permissions().mode() & 0o777,
+        0o660
+    );
+    assert_eq!(
+        fs::metadata(proxy.state()).unwrap().permissions().mode() & 0o777,
+        0o700
+    );
+    if found("curl") {
+        let output = std::process::Command::new("curl")
+            .args([
+                "-s",
+                "--unix-socket",
+                socket.to_str().unwrap(),
+                "http://onedoor/v1/status",
+            ])
+            .output()
+            .unwrap();
+        let status: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(status["pid"], proxy.id());
+        assert_eq!(status["listening"][0], proxy.address().to_string());
+    }
+    for (request, status) in [
+        ("GET /v2 HTTP/1.1\r\n\r\n", "404"),
+        ("GET /v1/reload HTTP/1.1\r\n\r\n", "405"),
+        ("GET /v1/wait?timeout=x HTTP/1.1\r\n\r\n", "400"),
+        ("hello\r\n\r\n", "400"),
+    ] {
+        let mut stream = UnixStream::connect(&socket).unwrap();
+        std::io::Write::write_all(&mut stream, request.as_bytes()).unwrap();
+        let mut text = String::new();
+        std::io::Read::read_to_string(&mut stream, &mut text).unwrap();
+        assert!(
+            text.starts_with(&format!("HTTP/1.1 {status} ")) && text.contains("\"error\""),
+            "{request}: {text}"
+        );
+    }
+}
+
+#[test]
+fn the_demo_shows_two_apps_and_takes_a_third() {
+    let plan = Proxy::plan();
+    // Free a moment ago; the shipped ports may be in use on this machine.
+    let port = || {
+        TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port()
+    };
+    let (blue, green) = (port(), port());
+    plan.sites()
+        .write("blue.localhost.toml", format!("to = {blue}\n"));
+    plan.sites()
+        .write("green.localhost.toml", format!("to = {green}\n"));
+    let proxy = plan.command_word("demo").start();
+    proxy.until_logged("http://blue.localhost");
+    let page = proxy.get("blue.localhost", "/a?<b>");
+    assert_eq!(page.status, 404);
+    let page = proxy.get("blue.localhost", "/?<b>");
+    assert_eq!(page.value("content-type"), "text/html; charset=utf-8");
+    for part in ["127.0.0.1", "x-forwarded-for", "/?&lt;b&gt;"] {
+        assert!(
+            page.text().to_lowercase().contains(part),
+            "{part} in\n{}",
+            page.text()
+        );
+    }
+    let mut clock = proxy.client();
+    clock.send("GET /clock HTTP/1.1\r\nHost: green.localhost\r\n\r\n");
+    assert_eq!(
+        clock.response_head().value("content-type"),
+        "text/event-stream"
+    );
+    let mut echo: Client = proxy.client();
+    echo.send(
+        "GET /echo HTTP/1.1\r\nHost: blue.localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+    );
+    let answer = echo.response_head();
+    assert_eq!(
+        answer.value("sec-websocket-accept"),
+        "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+    );
+    // A masked text frame "hi" (the mask is zero), and its echo without one.
+    echo.send([0x81, 0x82, 0, 0, 0, 0, b'h', b'i']);
+    assert_eq!(echo.bytes(4), [0x81, 2, b'h', b'i']);
+    proxy.site("red.localhost.toml", "respond = 'hello from a file'");
+    assert_eq!(proxy.get("red.localhost", "/").text(), "hello from a file");
+    assert!(echo.stream().peer_addr().is_ok());
+}
+
+#[test]
+fn a_demo_whose_port_is_taken_says_which_and_what_to_do() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let plan = Proxy::plan();
+    plan.sites()
+        .write("blue.localhost.toml", format!("to = {port}\n"));
+    let mut proxy = plan.command_word("demo").spawn();
+    assert_eq!(proxy.exit_code(), 1);
+    for part in [&port.to_string(), "blue", "blue.localhost.toml"] {
+        assert!(proxy.log().contains(part), "{part} in\n{}", proxy.log());
+    }
+}
+
+#[test]
+fn the_shipped_site_files_are_good() {
+    let shipped = concat!(env!("CARGO_MANIFEST_DIR"), "/sites.d");
+    let folder = Folder::new();
+    let output = onedoor(&folder, ["check", shipped, "--strict", "--state", "state"]);
+    assert_eq!(output.status.code(), Some(0), "{}", out(&output));
+}
+
+#[test]
+fn a_log_that_nobody_reads_stops_nothing() {
+    // The harness reads both pipes; here they are given to a reader that never reads.
+    let proxy = Proxy::plan()
+        .under([
+            "sh",
+            "-c",
+            "exec \"$0\" \"$@\" 2>&1 | (grep -m 1 --line-buffered listening; sleep 20)",
+        ])
+        .site("shop.toml", says("shop.test", "x"))
+        .start();
+    for number in 0..300 {
+        proxy
+            .sites()
+            .write("bad.toml", format!("nonsense {number}"));
+    }
+    until("still answering", || {
+        proxy.get("shop.test", "/").text() == "x"
+    });
+}

@@ -1,0 +1,183 @@
+//! Open work finishes; the deadline holds; a second signal does not wait.
+
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use crate::harness::{Backend, Plan, Proxy, until};
+
+fn in_front_of(app: &Backend, drain: &str) -> Plan {
+    Proxy::plan()
+        .daemon_file(&format!("[timeout]\ndrain = '{drain}'\n"))
+        .site("app.toml", format!("host = 'app.test'\nto = {}", app.port))
+}
+
+/// A backend that answers a request with its own body: it is under way until the client sends the body.
+fn patient() -> Backend {
+    Backend::doing(|conversation| {
+        while conversation.request_head().is_some() {
+            let body = conversation.bytes(2);
+            conversation.answer(body);
+        }
+    })
+}
+
+#[test]
+fn without_open_work_it_ends_at_once_with_0() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let mut proxy = Proxy::start();
+        let begun = Instant::now();
+        proxy.signal(signal);
+        assert_eq!(proxy.exit_code(), 0);
+        assert!(
+            begun.elapsed() < Duration::from_secs(10),
+            "{:?}",
+            begun.elapsed()
+        );
+    }
+}
+
+#[test]
+fn a_request_under_way_is_finished_and_its_connection_closed() {
+    let app = patient();
+    let mut proxy = in_front_of(&app, "30s").start();
+    let mut client = proxy.client();
+    client.send("POST / HTTP/1.1\r\nHost: app.test\r\nContent-Length: 2\r\n\r\n");
+    app.until_requests(1);
+    proxy.signal(Signal::TERM);
+    let address = proxy.address();
+    until("new connections are refused", || {
+        TcpStream::connect(address).is_err()
+    });
+    assert!(!proxy.has_ended());
+    client.send("hi");
+    let answer = client.response();
+    assert_eq!(answer.text(), "hi");
+    assert_eq!(answer.value("connection"), "close");
+    client.expect_close();
+    assert_eq!(proxy.exit_code(), 0);
+}
+
+#[test]
+fn idle_connections_are_closed_at_once() {
+    let app = Backend::saying("x");
+    let mut proxy = in_front_of(&app, "30s").start();
+    let mut clients: Vec<_> = (0..5).map(|_| proxy.client()).collect();
+    for client in &mut clients {
+        assert_eq!(client.get("app.test", "/").text(), "x");
+    }
+    let begun = Instant::now();
+    proxy.signal(Signal::TERM);
+    for client in &mut clients {
+        client.expect_close();
+    }
+    assert_eq!(proxy.exit_code(), 0);
+    assert!(
+        begun.elapsed() < Duration::from_secs(20),
+        "{:?}",
+        begun.elapsed()
+    );
+}
+
+#[test]
+fn a_websocket_lives_until_the_deadline_and_no_longer() {
+    let app = Backend::upgrading();
+    let mut proxy = in_front_of(&app, "1s").start();
+    let mut client = proxy.client();
+    client.send(
+        "GET / HTTP/1.1\r\nHost: app.test\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n",
+    );
+    assert_eq!(client.response_head().status, 101);
+    let begun = Instant::now();
+    proxy.signal(Signal::TERM);
+    client.send("still");
+    assert_eq!(client.bytes(5), b"still");
+    client.expect_close();
+    let after = begun.elapsed();
+    assert!(
+        after > Duration::from_millis(700) && after < Duration::from_secs(15),
+        "closed after {after:?}"
+    );
+    assert_eq!(proxy.exit_code(), 0);
+    until("the app's connection is closed", || app.closed() == 1);
+}
+
+#[test]
+fn a_stream_that_never_ends_is_cut_at_the_deadline() {
+    let app = Backend::doing(|conversation| {
+        conversation.request();
+        conversation.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n");
+        conversation.rest();
+    });
+    let mut proxy = in_front_of(&app, "500ms").start();
+    let mut client = proxy.client();
+    client.send("GET / HTTP/1.1\r\nHost: app.test\r\n\r\n");
+    assert_eq!(client.response_head().status, 200);
+    proxy.signal(Signal::TERM);
+    let rest = client.rest();
+    assert!(!rest.ends_with(b"0\r\n\r\n"), "cut, not completed");
+    assert_eq!(proxy.exit_code(), 0);
+}
+
+#[test]
+fn a_second_signal_ends_it_now() {
+    let app = Backend::upgrading();
+    let mut proxy = in_front_of(&app, "60s").start();
+    let mut client = proxy.client();
+    client.send(
+        "GET / HTTP/1.1\r\nHost: app.test\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n",
+    );
+    assert_eq!(client.response_head().status, 101);
+    proxy.signal(Signal::TERM);
+    let address = proxy.address();
+    until("it drains", || TcpStream::connect(address).is_err());
+    let begun = Instant::now();
+    proxy.signal(Signal::TERM);
+    proxy.exit_status();
+    assert!(
+        begun.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        begun.elapsed()
+    );
+}
+
+#[test]
+fn connections_in_the_accept_queue_are_served_before_the_end() {
+    let app = Backend::saying("x");
+    let mut proxy = in_front_of(&app, "10s").start();
+    let mut clients: Vec<_> = (0..20).map(|_| proxy.client()).collect();
+    for client in &mut clients {
+        client.send("GET / HTTP/1.1\r\nHost: app.test\r\n\r\n");
+    }
+    proxy.signal(Signal::TERM);
+    for client in &mut clients {
+        assert_eq!(
+            client.response().text(),
+            "x",
+            "a connection that was made is served"
+        );
+    }
+    assert_eq!(proxy.exit_code(), 0);
+}
+
+#[test]
+fn after_a_kill_it_starts_again_on_the_same_port() {
+    let app = Backend::saying("x");
+    let mut proxy = in_front_of(&app, "10s").start();
+    let port = proxy.address().port();
+    let mut client = proxy.client();
+    client.get("app.test", "/");
+    proxy.kill();
+    let text = format!("host = 'app.test'\nto = {}", app.port);
+    let again = Proxy::plan()
+        .no_listen()
+        .flag(format!("--listen=127.0.0.1:{port}"))
+        .site("app.toml", text)
+        .start();
+    assert_eq!(again.get("app.test", "/").text(), "x");
+    // In its own folder too: neither lock nor socket file of the dead one is in the way.
+    proxy.start_again();
+    assert_eq!(proxy.get("app.test", "/").text(), "x");
+    assert_eq!(proxy.command(["ls"]).status.code(), Some(0));
+}
