@@ -16,8 +16,10 @@ use crate::site::directory::{self, ReadError, Stamp};
 use crate::site::file::{self, Rules};
 use crate::site::{Site, SiteDocument, SiteName};
 
-/// A stamp this young may hide a second write in the same tick of the filesystem's clock.
-const RACY: Duration = Duration::from_secs(2);
+/// A stamp this young may hide a second write in the same tick of the filesystem's clock: some tick at every timer
+/// interrupt, some every second or two.
+const FINE_TICK: Duration = Duration::from_millis(100);
+const COARSE_TICK: Duration = Duration::from_secs(2);
 /// Time for the kernel's events of a write that overtook our reading.
 const EVENTS: Duration = Duration::from_millis(2);
 
@@ -246,7 +248,9 @@ fn is_racy(stamp: &Option<Stamp>) -> bool {
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
     let now = i64::try_from(now.as_nanos()).unwrap_or(i64::MAX);
-    stamp.ctime_ns.max(stamp.mtime_ns) > now.saturating_sub(RACY.as_nanos() as i64)
+    let is_coarse = stamp.ctime_ns % 1_000_000_000 == 0;
+    let tick = if is_coarse { COARSE_TICK } else { FINE_TICK };
+    stamp.ctime_ns.max(stamp.mtime_ns) > now.saturating_sub(tick.as_nanos() as i64)
 }
 
 pub(super) fn stamp_of(path: &Path) -> Option<Stamp> {
