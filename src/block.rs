@@ -35,7 +35,7 @@ pub struct Block {
 }
 
 impl Block {
-    /// An empty block with all its room behind [`FRONT`].
+    /// An empty block.
     pub fn lend() -> Block {
         let bytes = FREE
             .with_borrow_mut(Vec::pop)

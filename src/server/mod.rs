@@ -10,6 +10,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::runtime::LocalOptions;
@@ -112,6 +113,8 @@ fn failed(error: &StartError) -> ExitCode {
 
 /// The whole run, on the control thread.
 async fn serve(mut settings: Settings) -> Result<(), StartError> {
+    // First of all: a signal that comes while sites are loaded must drain, not kill.
+    let signals = Signals::listen()?;
     let home = Home::open(&settings.state)?;
     let descriptors = raise_descriptors();
     let sockets = sockets::bind(&settings.listen, settings.workers)?;
@@ -134,7 +137,9 @@ async fn serve(mut settings: Settings) -> Result<(), StartError> {
         .unwrap_or_else(|| settings.state.join(admin::SOCKET_NAME));
     start_admin(&socket, &settings, &reload);
     say_hello(&settings, &summary);
-    attend(&settings, &reload, workers).await?;
+    attend(signals, settings.limits.drain_time, &reload, workers).await;
+    // What was published last is kept for the next start.
+    reload.flush().await;
     // Left behind it would be no harm: the next run replaces it.
     drop(std::fs::remove_file(&socket));
     Ok(())
@@ -254,7 +259,7 @@ fn raise_descriptors() -> u64 {
     const ENOUGH: u64 = 1 << 20;
     let before = limit.current;
     limit.current = Some(limit.maximum.unwrap_or(ENOUGH).min(ENOUGH));
-    match setrlimit(Resource::Nofile, limit.clone()) {
+    match setrlimit(Resource::Nofile, limit) {
         Ok(()) => limit.current.unwrap_or(ENOUGH),
         Err(_) => before.unwrap_or(ENOUGH),
     }
@@ -315,38 +320,55 @@ fn say_hello(settings: &Settings, summary: &Summary) {
     );
 }
 
+/// The signals a run answers to.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+    upgrade: Signal,
+}
+
+impl Signals {
+    fn listen() -> io::Result<Signals> {
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+            upgrade: signal(SignalKind::user_defined2())?,
+        })
+    }
+
+    /// Until we are told to stop.
+    async fn stop(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
 /// Does what signals say, until the end.
-async fn attend(settings: &Settings, reload: &Reload, mut workers: Workers) -> io::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut hangup = signal(SignalKind::hangup())?;
-    let mut upgrade = signal(SignalKind::user_defined2())?;
+async fn attend(mut signals: Signals, limit: Duration, reload: &Reload, mut workers: Workers) {
     loop {
         tokio::select! {
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
-            _ = hangup.recv() => {
+            _ = signals.terminate.recv() => break,
+            _ = signals.interrupt.recv() => break,
+            _ = signals.hangup.recv() => {
                 info!("SIGHUP: looking at all site files; the daemon file is read at the next start");
                 let reload = reload.clone();
                 drop(tokio::task::spawn_local(async move { drop(reload.reload(false).await) }));
             }
-            _ = upgrade.recv() => warn!("SIGUSR2 is kept for the upgrade in place, which is not there yet"),
+            _ = signals.upgrade.recv() => warn!("SIGUSR2 is kept for the upgrade in place, which is not there yet"),
         }
     }
-    let limit = settings.limits.drain_time;
-    info!(limit = ?limit, "draining: no new connections; open ones may finish; a second signal ends at once");
+    info!(
+        ?limit,
+        "draining: no new connections; open ones may finish; a second signal ends at once"
+    );
     tokio::select! {
         () = workers.drain() => info!("drained"),
         () = tokio::time::sleep(limit) => warn!("the drain limit is reached; what is still open is closed"),
-        () = either(&mut terminate, &mut interrupt) => warn!("a second signal; what is still open is closed"),
-    }
-    Ok(())
-}
-
-async fn either(one: &mut Signal, other: &mut Signal) {
-    tokio::select! {
-        _ = one.recv() => {}
-        _ = other.recv() => {}
+        () = signals.stop() => warn!("a second signal; what is still open is closed"),
     }
 }
 

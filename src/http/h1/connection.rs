@@ -383,10 +383,6 @@ enum More {
 }
 
 /// What is to be done about the bytes that came.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "lives for a moment within a boxed future"
-)]
 enum Begun {
     NeedMore(Block),
     Said(Said),

@@ -467,15 +467,13 @@ struct RequestFields<'a> {
 impl<'a> RequestFields<'a> {
     fn take(&mut self, kind: Kind, value: &'a [u8]) -> Result<(), HeadRefusal> {
         match kind {
-            Kind::Host => {
-                if self.host.replace(value).is_some() {
-                    return Err(HeadRefusal::Malformed("more than one Host"));
-                }
-            }
+            Kind::Host => once(&mut self.host, value, "more than one Host")?,
             Kind::ContentLength => {
-                if self.length.replace(length(value)?).is_some() {
-                    return Err(HeadRefusal::Malformed("more than one Content-Length"));
-                }
+                once(
+                    &mut self.length,
+                    length(value)?,
+                    "more than one Content-Length",
+                )?;
             }
             Kind::TransferEncoding => {
                 let coding = Coding::parse(value);
@@ -572,6 +570,14 @@ impl<'a> ResponseFields<'a> {
             _ => {}
         }
         Ok(())
+    }
+}
+
+/// Takes what may be said once.
+fn once<T>(seen: &mut Option<T>, value: T, twice: &'static str) -> Result<(), HeadRefusal> {
+    match seen.replace(value) {
+        None => Ok(()),
+        Some(_) => Err(HeadRefusal::Malformed(twice)),
     }
 }
 
