@@ -24,6 +24,8 @@ pub mod http;
 #[cfg(feature = "serve")]
 pub mod observe;
 #[cfg(feature = "serve")]
+pub mod pipe;
+#[cfg(feature = "serve")]
 pub mod relay;
 #[cfg(feature = "serve")]
 pub mod reload;

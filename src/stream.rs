@@ -1,10 +1,11 @@
 //! A connected byte stream of any kind a client or a backend may use.
 
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 /// One enum instead of a type parameter: everything above is compiled once, and the branch costs nothing
@@ -21,6 +22,42 @@ impl Stream {
         match self {
             Stream::Tcp(stream) => stream.poll_read_ready(cx).map(drop),
             Stream::Unix(stream) => stream.poll_read_ready(cx).map(drop),
+        }
+    }
+
+    /// Whether a write would find room. No system call.
+    pub fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        match self {
+            Stream::Tcp(stream) => stream.poll_write_ready(cx).map(drop),
+            Stream::Unix(stream) => stream.poll_write_ready(cx).map(drop),
+        }
+    }
+
+    /// Reads with a system call of the caller's own.
+    ///
+    /// # Errors
+    /// What `read` says; after "would block" [`Stream::poll_readable`] waits.
+    pub fn try_read_with(
+        &self,
+        read: impl FnOnce(BorrowedFd<'_>) -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        match self {
+            Stream::Tcp(stream) => stream.try_io(Interest::READABLE, || read(stream.as_fd())),
+            Stream::Unix(stream) => stream.try_io(Interest::READABLE, || read(stream.as_fd())),
+        }
+    }
+
+    /// Writes with a system call of the caller's own.
+    ///
+    /// # Errors
+    /// What `write` says; after "would block" [`Stream::poll_writable`] waits.
+    pub fn try_write_with(
+        &self,
+        write: impl FnOnce(BorrowedFd<'_>) -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        match self {
+            Stream::Tcp(stream) => stream.try_io(Interest::WRITABLE, || write(stream.as_fd())),
+            Stream::Unix(stream) => stream.try_io(Interest::WRITABLE, || write(stream.as_fd())),
         }
     }
 

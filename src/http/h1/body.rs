@@ -1,18 +1,27 @@
 //! A body on its way from one connection to another: framing taken off, checked, and written anew.
 //!
-//! Holds a block only for bytes that the other side does not take. Nothing is buffered beyond that.
+//! Holds a block only for bytes that the other side does not take. Nothing is buffered beyond that. A long body of
+//! known length is spliced from socket to socket.
 
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use super::chunk::ChunkDecoder;
 use super::head::{Framing, HeadLimits, HeadRefusal, Parsed, trailers};
 use crate::block::Block;
 use crate::http::forward::may_trail;
 use crate::limits::MOST_FIELDS;
+use crate::pipe::Pipe;
 use crate::stream::Stream;
 
 /// Bytes a body may move before the other tasks of the worker get their turn: long polls make tails.
 const TURN_BYTES: usize = 256 << 10;
+
+/// Bodies of at least this length are spliced: below, opening a pipe and two more calls cost more than copying.
+const SPLICE_FROM: u64 = 256 << 10;
+/// With no more than this left, it is copied.
+const SPLICE_LEAST: u64 = 16 << 10;
+/// What is always copied at the end.
+const LAST_BYTES: u64 = 1 << 10;
 
 /// One body, from one stream to another.
 #[derive(Debug)]
@@ -24,6 +33,10 @@ pub(super) struct Body {
     pending: Option<Block>,
     /// What follows `pending`: the end of a chunked body.
     ending: Vec<u8>,
+    /// Read and not yet taken by the other side, without having been here.
+    pipe: Option<Pipe>,
+    /// Whether splicing pays.
+    is_long: bool,
     /// What came behind the end of the body.
     surplus: Option<Block>,
     /// Bytes taken by the other side, with framing.
@@ -76,6 +89,9 @@ impl Body {
             chunked,
             pending: None,
             ending: Vec::new(),
+            pipe: None,
+            is_long: !chunked
+                && matches!(framing, Framing::Length(length) if length >= SPLICE_FROM),
             surplus: None,
             moved: 0,
             read: 0,
@@ -86,12 +102,15 @@ impl Body {
 
     /// Whether all of it has been taken by the other side.
     pub(super) fn is_done(&self) -> bool {
-        matches!(self.source, Source::Ended) && self.pending.is_none() && self.ending.is_empty()
+        matches!(self.source, Source::Ended)
+            && self.pending.is_none()
+            && self.ending.is_empty()
+            && self.pipe.is_none()
     }
 
     /// Whether the other side has what there is, so that waiting means waiting for the source.
     pub(super) fn waits_for_source(&self) -> bool {
-        self.pending.is_none() && !self.is_done()
+        self.pending.is_none() && self.pipe.is_none() && !self.is_done()
     }
 
     /// What came behind the end of the body.
@@ -138,6 +157,18 @@ impl Body {
                 self.pending = Some(block);
                 continue;
             }
+            if let Some(pipe) = &mut self.pipe {
+                while !pipe.is_empty() {
+                    match ready!(pipe.poll_drain(cx, to)) {
+                        Ok(0) | Err(_) => return Poll::Ready(Err(BodyError::TargetGone)),
+                        Ok(count) => {
+                            self.moved += count as u64;
+                            turn += count;
+                        }
+                    }
+                }
+                self.pipe = None;
+            }
             if matches!(self.source, Source::Ended) {
                 self.pending = None;
                 return Poll::Ready(Ok(()));
@@ -147,6 +178,15 @@ impl Body {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
+            if let Some(most) = self.may_be_spliced()
+                && let Some(mut pipe) = Pipe::lend()
+            {
+                match ready!(pipe.poll_fill(cx, from, most)) {
+                    Ok(0) | Err(_) => return Poll::Ready(Err(BodyError::SourceGone)),
+                    Ok(count) => self.spliced(pipe, count),
+                }
+                continue;
+            }
             let mut block = self.pending.take().unwrap_or_else(Block::lend);
             match block.poll_fill(cx, from) {
                 Poll::Pending => return Poll::Pending,
@@ -155,6 +195,26 @@ impl Body {
                 Poll::Ready(Err(_)) => return Poll::Ready(Err(BodyError::SourceGone)),
             }
         }
+    }
+
+    /// How many bytes may go from socket to socket unseen: of a long body of known length, all but its last, whose
+    /// read must show whether anything follows.
+    fn may_be_spliced(&self) -> Option<usize> {
+        match self.source {
+            Source::Length(left) if self.is_long && left > SPLICE_LEAST => {
+                usize::try_from((left - LAST_BYTES).min(TURN_BYTES as u64)).ok()
+            }
+            _ => None,
+        }
+    }
+
+    fn spliced(&mut self, pipe: Pipe, count: usize) {
+        if let Source::Length(left) = &mut self.source {
+            *left -= count as u64;
+        }
+        self.read += count as u64;
+        self.pending = None;
+        self.pipe = Some(pipe);
     }
 
     /// Takes bytes that were read from the source already, for the next [`Body::poll`] to move.
