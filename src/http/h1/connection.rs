@@ -99,9 +99,9 @@ impl Connection {
         let started = self.arrival.kit.wheel.now();
         let mut seen = 0;
         loop {
-            let is_worth_a_look =
-                head::may_be_whole(inbound.filled(), seen, &self.arrival.kit.shared.head_limits);
-            let begun = if seen == 0 || is_worth_a_look {
+            let is_worth_a_look = seen == 0
+                || head::may_be_whole(inbound.filled(), seen, &self.arrival.kit.shared.head_limits);
+            let begun = if is_worth_a_look {
                 self.begin(inbound)
             } else {
                 Begun::NeedMore(inbound)
