@@ -1,12 +1,18 @@
-//! onedoor: one process owns one port, many apps live behind it, told apart by name.
+//! One process owns one port; many apps live behind it, told apart by name.
 //!
-//! In reading order, which is the order a connection and a site file walk through the code:
+//! The crate is the program `onedoor`; what is public here is so for its tests, its benches and its fuzzing, and
+//! promises nothing. How to use it stands in the README.
 //!
-//! - a site file: `document` (TOML read by a table of keys) -> [`site`] -> `route` -> `reload`
-//! - a connection: `door` -> `route` -> `http` -> `upstream`, and `relay` once it is only bytes
-//! - around both: `server` (one run), `settings`, `admin`, `observe`, `limits`, `cli`
+//! In reading order, which is the order a site file and a connection walk through the code:
 //!
-//! Without the feature `serve` only the parsers are built: `document`, `site`, `http::h1`'s head and chunk.
+//! - a site file: [`document`] (TOML, read by a table of keys) -> [`site`] -> [`reload`] -> [`route`]
+//! - a connection: [`door`] -> [`route`] -> [`http`] -> [`upstream`], and [`relay`] once it is only bytes
+//! - around both: [`cli`] (what a person types), [`settings`], [`server`] (one run), [`admin`] (the socket that
+//!   answers), [`observe`], [`limits`]
+//! - below both: [`stream`], [`block`] (lent buffers), [`wheel`] (timers)
+//!
+//! Without the feature `serve` only the parsers are built: [`document`], [`site`], and of [`http`] the head and the
+//! chunk.
 
 pub mod document;
 pub mod limits;

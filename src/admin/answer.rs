@@ -66,8 +66,8 @@ pub(super) fn status(about: &About) -> Answer {
     }))
 }
 
-pub(super) fn sites(files: &[FileStatus]) -> Answer {
-    fine(json!({ "sites": files.iter().map(file).collect::<Vec<_>>() }))
+pub(super) fn sites(files: &[FileStatus], kept: Option<&str>) -> Answer {
+    fine(json!({ "sites": files.iter().map(file).collect::<Vec<_>>(), "kept": kept }))
 }
 
 fn file(status: &FileStatus) -> Value {
@@ -77,6 +77,7 @@ fn file(status: &FileStatus) -> Value {
         "file": status.path.to_string_lossy(),
         "hosts": status.hosts,
         "to": status.backends,
+        "answers": status.answers,
         "since": seconds(status.since),
         "serving_since": status.serving_since.map(seconds),
         "note": status.note,

@@ -45,6 +45,7 @@ pub fn check(settings: &Settings, question: &Question<'_>) -> Verdict {
         errors: 0,
         warnings: 0,
         ignored: 0,
+        unreadable: 0,
     };
     let mut rules = settings.rules();
     match question.path {
@@ -67,6 +68,7 @@ struct Report<'q> {
     errors: usize,
     warnings: usize,
     ignored: usize,
+    unreadable: usize,
 }
 
 impl Report<'_> {
@@ -143,9 +145,9 @@ impl Report<'_> {
     }
 
     fn unreadable(&mut self, folder: &Path, error: &io::Error) {
-        self.errors += 1;
+        self.unreadable += 1;
         self.line(&format!(
-            "{}: cannot be listed: {error}",
+            "error: {}: cannot be listed: {error}",
             printable(&folder.to_string_lossy())
         ));
     }
@@ -168,6 +170,7 @@ impl Report<'_> {
             (self.errors, "with errors"),
             (self.warnings, "with warnings"),
             (self.ignored, "ignored"),
+            (self.unreadable, "folder not readable"),
         ] {
             if count > 0 {
                 // Writing to a String cannot fail.
@@ -176,7 +179,7 @@ impl Report<'_> {
             }
         }
         self.line(&summary);
-        let ok = self.errors == 0 && !(self.question.strict && self.warnings > 0);
+        let ok = self.errors + self.unreadable == 0 && !(self.question.strict && self.warnings > 0);
         Verdict {
             output: self.output,
             ok,
@@ -293,36 +296,13 @@ impl Claims {
             claim.pattern,
             origin.display()
         );
-        let span = span_of(&document.text, claim.line, claim.column);
         Some(Problem {
-            line: claim.line,
-            column: claim.column,
-            span,
             excerpt: file::excerpt(document, rules),
             ..Problem::of_file(&document.origin, message)
+                .at(&document.text, claim.line, claim.column)
                 .with_help("a name has one owner; take it out of one of the files")
         })
     }
-}
-
-/// The value that starts at a line and column, up to the end of its string.
-fn span_of(text: &str, line: u32, column: u32) -> std::ops::Range<usize> {
-    let mut start = 0;
-    for _ in 1..line {
-        start += text[start..].find('\n').map_or(0, |at| at + 1);
-    }
-    let rest = text[start..]
-        .char_indices()
-        .nth(column as usize - 1)
-        .map_or(text.len(), |(at, _)| start + at);
-    let quote = text[rest..]
-        .chars()
-        .next()
-        .filter(|c| matches!(c, '"' | '\''));
-    let end = quote
-        .and_then(|quote| text[rest + 1..].find(quote))
-        .map_or(rest, |at| rest + 1 + at + 1);
-    rest..end
 }
 
 /// CASES S-03: whoever may write the file owns the site.

@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use super::args::{Places, Serving};
 use super::demo_apps::{self, App};
@@ -11,6 +12,9 @@ use super::{FAILED, complain, print, run};
 
 const BLUE: &str = include_str!("../../sites.d/blue.localhost.toml");
 const GREEN: &str = include_str!("../../sites.d/green.localhost.toml");
+
+/// How long Ctrl-C waits for open pages.
+const DRAIN: Duration = Duration::from_secs(1);
 
 /// Serves like `run`. 1 when a port of an app is taken, too.
 pub(super) fn demo(places: &Places, serving: Serving) -> ExitCode {
@@ -20,8 +24,12 @@ pub(super) fn demo(places: &Places, serving: Serving) -> ExitCode {
         Err(error) => return failed(format_args!("{}: {error}", sites.display())),
     };
     if let Err((app, error)) = demo_apps::start(&apps) {
+        let taken = match error.kind() {
+            io::ErrorKind::AddrInUse => "in use, perhaps by another demo".to_string(),
+            _ => error.to_string(),
+        };
         return failed(format_args!(
-            "the {} app cannot have port {}: {error}; free it, or write another one into {}",
+            "the {} app cannot have port {}: {taken}; free it, or write another one into {}",
             app.name,
             app.port,
             file(&sites, app.name).display()
@@ -32,7 +40,9 @@ pub(super) fn demo(places: &Places, serving: Serving) -> ExitCode {
         ..places.clone()
     };
     match run::settings(&places, serving) {
-        Ok(settings) => {
+        Ok(mut settings) => {
+            // The demo's own pages hold streams open that never end; nobody wants to wait for them.
+            settings.limits.drain_time = settings.limits.drain_time.min(DRAIN);
             print(&welcome(
                 &sites,
                 settings

@@ -197,7 +197,9 @@ fn page(app: App, address: SocketAddr, request: &Received) -> String {
     }
     // The rows come last: what a client sent is never searched for placeholders.
     PAGE.replace("{name}", app.name)
+        .replace("{other}", if app.name == "blue" { "green" } else { "blue" })
         .replace("{color}", app.color)
+        .replace("{icon}", &app.color.replace('#', "%23"))
         .replace("{address}", &address.to_string())
         .replace("{rows}", &rows)
 }

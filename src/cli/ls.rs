@@ -55,8 +55,12 @@ fn table(answer: &Value, now: u64) -> String {
         text.push('\n');
     }
     // The reasons do not fit into a table, and are what somebody came for.
+    let kept = answer["kept"].as_str();
     for file in files {
-        for reason in reasons(file) {
+        for reason in reasons(file)
+            .into_iter()
+            .filter(|reason| Some(*reason) != kept)
+        {
             text.push_str(&format!(
                 "\n{}: {}\n",
                 word(&file["name"]),
@@ -64,15 +68,19 @@ fn table(answer: &Value, now: u64) -> String {
             ));
         }
     }
+    // One for all of them, however many they are.
+    if let Some(kept) = kept {
+        text.push_str(&format!("\n{kept}\n"));
+    }
     text
 }
 
 fn row(file: &Value, now: u64) -> [String; 5] {
     const MOST_SHOWN: usize = 3;
-    let list = |key: &str| {
-        let words: Vec<&str> = file[key]
-            .as_array()
-            .into_iter()
+    let list = |keys: &[&str], between: &str| {
+        let words: Vec<&str> = keys
+            .iter()
+            .filter_map(|key| file[*key].as_array())
             .flatten()
             .filter_map(Value::as_str)
             .collect();
@@ -81,7 +89,7 @@ fn row(file: &Value, now: u64) -> [String; 5] {
             .take(MOST_SHOWN)
             .copied()
             .collect::<Vec<_>>()
-            .join(" ");
+            .join(between);
         if words.len() > MOST_SHOWN {
             format!("{shown} +{}", words.len() - MOST_SHOWN)
         } else {
@@ -91,8 +99,8 @@ fn row(file: &Value, now: u64) -> [String; 5] {
     [
         word(&file["name"]),
         word(&file["state"]),
-        list("hosts"),
-        list("to"),
+        list(&["hosts"], " "),
+        list(&["to", "answers"], ", "),
         since(&file["since"], now),
     ]
 }
@@ -111,13 +119,19 @@ fn since(value: &Value, now: u64) -> String {
     }
 }
 
-fn reasons(file: &Value) -> impl Iterator<Item = &str> {
-    let problems = file["problems"]
+/// Its problems, drawn; in their absence what else there is to say; and its operator's own words.
+fn reasons(file: &Value) -> Vec<&str> {
+    let mut reasons: Vec<&str> = file["problems"]
         .as_array()
         .into_iter()
         .flatten()
-        .filter_map(Value::as_str);
-    file["reason"].as_str().into_iter().chain(problems)
+        .filter_map(Value::as_str)
+        .collect();
+    if reasons.is_empty() {
+        reasons.extend(file["reason"].as_str());
+    }
+    reasons.extend(file["note"].as_str());
+    reasons
 }
 
 fn word(value: &Value) -> String {
@@ -133,16 +147,38 @@ mod tests {
     #[test]
     fn columns_stand_below_each_other_and_reasons_below_the_table() {
         let answer = json!({ "sites": [
-            { "name": "blue", "state": "live", "hosts": ["blue.localhost"], "to": ["127.0.0.1:7071"], "since": 940 },
+            { "name": "blue", "state": "live", "hosts": ["blue.localhost"], "to": ["127.0.0.1:7071"], "answers": ["respond 200"], "since": 940 },
             { "name": "shop", "state": "down", "hosts": [], "to": [], "problems": ["shop.toml:2:6: no backend"] },
         ]});
         assert_eq!(
             table(&answer, 1000),
-            "SITE  STATE  HOSTS           TO              SINCE\n\
-             blue  live   blue.localhost  127.0.0.1:7071  60s ago\n\
-             shop  down                                   -\n\
+            "SITE  STATE  HOSTS           TO                           SINCE\n\
+             blue  live   blue.localhost  127.0.0.1:7071, respond 200  60s ago\n\
+             shop  down                                                -\n\
              \n\
              shop: shop.toml:2:6: no backend\n"
+        );
+    }
+
+    #[test]
+    fn what_is_so_for_many_is_said_once() {
+        let kept = "sites.d lost 2 of 2 files; still serving them";
+        let file =
+            |name| json!({ "name": name, "state": "stale", "hosts": [], "to": [], "reason": kept });
+        let answer = json!({ "sites": [file("a"), file("b")], "kept": kept });
+        let text = table(&answer, 0);
+        assert_eq!(text.matches(kept).count(), 1, "{text}");
+    }
+
+    #[test]
+    fn a_conflict_is_told_once_and_a_note_is_shown() {
+        let answer = json!({ "sites": [{
+            "name": "shop", "state": "conflict", "reason": "x.test belongs to a.toml",
+            "problems": ["error: x.test belongs to a.toml"], "note": "ask Ann",
+        }]});
+        assert!(
+            table(&answer, 0)
+                .ends_with("\nshop: error: x.test belongs to a.toml\n\nshop: ask Ann\n")
         );
     }
 

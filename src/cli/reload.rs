@@ -24,6 +24,7 @@ pub(super) fn reload(places: &Places, accept_removals: bool) -> ExitCode {
         return ExitCode::from(FAILED);
     }
     if listed(&answer, "rejected").next().is_some() {
+        complain("not everything on disk serves; `onedoor ls` shows why");
         ExitCode::from(FAILED)
     } else {
         ExitCode::SUCCESS

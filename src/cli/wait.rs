@@ -57,6 +57,7 @@ pub(super) fn wait(places: &Places, name: Option<&str>, time: Duration, gone: bo
                 .into_iter()
                 .flatten()
                 .filter_map(Value::as_str)
+                .filter(|pending| Some(*pending) != name)
             {
                 complain(format_args!("waiting for {pending}"));
             }

@@ -907,6 +907,13 @@ pub enum Guess {
     Elsewhere(Place),
 }
 
+impl Guess {
+    /// Whether `name` is the word that was meant.
+    pub fn is_instead(self, name: &str) -> bool {
+        matches!(self, Guess::Instead(ours) if ours == name)
+    }
+}
+
 /// By meaning, by place, by spelling, in this order.
 pub fn guess(place: Place, name: &str) -> Option<Guess> {
     let folded = name.to_ascii_lowercase().replace('-', "_");

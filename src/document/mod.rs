@@ -120,6 +120,14 @@ impl<'t> Reader<'t> {
         if before.contains('=') && starts_like_text && !message.contains("newline") {
             return format!("a text stands in quotes, write {word:?}");
         }
+        if before.contains('=') && message.starts_with("string values must be quoted") {
+            return "one value stands behind \"=\"; several stand in a list, [ , ]".to_owned();
+        }
+        if message.starts_with("invalid basic string, expected `\"`")
+            || message.starts_with("invalid literal string, expected `'`")
+        {
+            return "the text has no closing quote on this line".to_owned();
+        }
         message.replace('\n', ", ")
     }
 

@@ -60,6 +60,14 @@ impl Problem {
         self
     }
 
+    /// The same about the value at a line and column of `text`, up to the end of its string.
+    pub fn at(mut self, text: &str, line: u32, column: u32) -> Problem {
+        self.line = line;
+        self.column = column;
+        self.span = span_at(text, line, column);
+        self
+    }
+
     pub fn is_error(&self) -> bool {
         self.severity == Severity::Error
     }
@@ -130,6 +138,25 @@ impl Problem {
             line => format!("{origin}:{line}:{}: ", self.column),
         }
     }
+}
+
+fn span_at(text: &str, line: u32, column: u32) -> Range<usize> {
+    let mut start = 0;
+    for _ in 1..line {
+        start += text[start..].find('\n').map_or(0, |at| at + 1);
+    }
+    let rest = text[start..]
+        .char_indices()
+        .nth((column as usize).saturating_sub(1))
+        .map_or(text.len(), |(at, _)| start + at);
+    let quote = text[rest..]
+        .chars()
+        .next()
+        .filter(|c| matches!(c, '"' | '\''));
+    let end = quote
+        .and_then(|quote| text[rest + 1..].find(quote))
+        .map_or(rest, |at| rest + 1 + at + 1);
+    rest..end
 }
 
 impl fmt::Display for Problem {

@@ -304,7 +304,7 @@ impl Book {
         let file = entry.path.display();
         match &entry.live {
             Some(live) => {
-                let since = clock(live.since);
+                let since = clock(live.since, at.wall);
                 warn!(site = %name, %file, "rejected, still serving the version of {since}");
             }
             None => warn!(site = %name, %file, "rejected, nothing older to serve"),
@@ -447,15 +447,19 @@ impl Book {
         };
         let mut claims = wanted.good.site.claims.iter();
         let claim = claims.find(|claim| claim.pattern == pattern);
-        let problem = Problem {
-            line: claim.map_or(0, |claim| claim.line),
-            column: claim.map_or(0, |claim| claim.column),
-            ..Problem::of_file(&entry.path, format!("{pattern} belongs to {owners_place}"))
+        let text = &wanted.good.document.text;
+        let message = format!("\"{pattern}\" belongs to {owners_place}");
+        let problem = match claim {
+            Some(claim) => Problem {
+                excerpt: wanted.good.excerpt,
+                ..Problem::of_file(&entry.path, message).at(text, claim.line, claim.column)
+            },
+            None => Problem::of_file(&entry.path, message),
         };
         let problem = problem.with_help(format!(
-            "this file goes live by itself when {owner} lets go of the name"
+            "a name has one owner; this file goes live by itself when {owner} lets go of it"
         ));
-        let mut complaints = super::look::complaints(&[problem], "");
+        let mut complaints = super::look::complaints(&[problem], text);
         let Some(complaint) = complaints.pop() else {
             return;
         };
@@ -774,6 +778,7 @@ impl Book {
             serving_since: entry.live.as_ref().map(|live| live.since),
             hosts: site.map(hosts).unwrap_or_default(),
             backends: site.map(backends).unwrap_or_default(),
+            answers: site.map(answers).unwrap_or_default(),
             note: site
                 .and_then(|site| site.note.as_deref())
                 .map(str::to_owned),
@@ -866,6 +871,23 @@ fn backends(site: &Site) -> Vec<String> {
                     all.push(address);
                 }
             }
+        }
+    }
+    all
+}
+
+/// What the site says itself: `respond 200`, `redirect https://www.shop.test`; each once.
+fn answers(site: &Site) -> Vec<String> {
+    let paths = site.paths.iter().filter_map(|rule| rule.action.as_ref());
+    let mut all: Vec<String> = Vec::new();
+    for action in site.action.iter().chain(paths) {
+        let said = match action {
+            Action::Proxy(_) => continue,
+            Action::Redirect(redirect) => format!("redirect {}", redirect.location),
+            Action::Respond(respond) => format!("respond {}", respond.status),
+        };
+        if !all.contains(&said) {
+            all.push(said);
         }
     }
     all

@@ -12,6 +12,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use super::digest;
 use super::settle::Seen;
 use crate::document::Problem;
+use crate::document::problem::Excerpt;
 use crate::site::directory::{self, ReadError, Stamp};
 use crate::site::file::{self, Rules};
 use crate::site::{Site, SiteDocument, SiteName};
@@ -86,6 +87,8 @@ pub(super) enum Found {
 pub(super) struct Good {
     pub(super) site: Site,
     pub(super) document: SiteDocument,
+    /// Whether a problem of it may show its text.
+    pub(super) excerpt: Excerpt,
     pub(super) warnings: Vec<Complaint>,
 }
 
@@ -192,11 +195,13 @@ fn find(question: &Question, rules: &Rules) -> Found {
             let print = print(text, stamp, path, &document.real, accepted.files);
             let warnings = complaints(&accepted.warnings, &document.text);
             let site = accepted.site;
+            let excerpt = file::excerpt(&document, rules);
             Found::Site(
                 print,
                 Box::new(Good {
                     site,
                     document,
+                    excerpt,
                     warnings,
                 }),
             )

@@ -34,7 +34,7 @@ pub use status::{FileStatus, Report, State, Summary, Waited};
 
 use crate::route::{Current, RouteTable};
 use crate::settings::Settings;
-use crate::site::directory::{self, Listing};
+use crate::site::directory::{self, Listing, ReadError};
 use crate::site::file::{self, Rules};
 use crate::site::{Site, SiteName};
 use book::{Book, Ground, Moment, Step};
@@ -92,6 +92,7 @@ pub async fn start(settings: &Settings, rules: Rules, current: Arc<Current>) -> 
         settle: Settle::default(),
         book: Book::default(),
         ignored: BTreeMap::new(),
+        unlistable: None,
         requests,
         acks,
         acknowledged,
@@ -184,6 +185,8 @@ struct Follower {
     settle: Settle,
     book: Book,
     ignored: BTreeMap<PathBuf, String>,
+    /// Why the sites directory could not be listed at the last look.
+    unlistable: Option<String>,
     requests: mpsc::UnboundedReceiver<Request>,
     acks: mpsc::UnboundedSender<u64>,
     acknowledged: mpsc::UnboundedReceiver<u64>,
@@ -559,8 +562,15 @@ impl Follower {
                 return self.book.names().cloned().collect();
             }
             // Nothing is known then, and nothing is lost.
-            _ => return Vec::new(),
+            Ok(Err(error)) => {
+                self.tell_unlistable(error);
+                return Vec::new();
+            }
+            Err(_) => return Vec::new(),
         };
+        if self.unlistable.take().is_some() {
+            info!(path = %self.sites.display(), "the sites directory can be listed again");
+        }
         let mut is_new = false;
         for folder in &folders {
             is_new |= self.watch.arm(folder);
@@ -574,6 +584,16 @@ impl Follower {
             }
         }
         self.compare(listing)
+    }
+
+    /// Once, and not at every look.
+    fn tell_unlistable(&mut self, error: io::Error) {
+        let why = ReadError::from_io(error, &self.sites).to_string();
+        if self.unlistable.as_ref() != Some(&why) {
+            let path = self.sites.display();
+            warn!(%path, "the sites directory cannot be listed, still serving what was there: {why}");
+            self.unlistable = Some(why);
+        }
     }
 
     fn compare(&mut self, listing: Listing) -> Vec<SiteName> {
@@ -664,6 +684,9 @@ impl Follower {
                         .map(|(path, why)| ignored_status(path, why)),
                 );
                 reply.send(list).ok();
+            }
+            Request::Kept { reply } => {
+                reply.send(self.kept()).ok();
             }
             Request::Flush { reply } => {
                 let store = self.store.clone();
@@ -761,6 +784,11 @@ impl Follower {
                 "{path} is missing; still serving its {serving} sites; onedoor reload --accept-removals"
             ));
         }
+        if let Some(why) = &self.unlistable {
+            return Some(format!(
+                "{path} cannot be listed; still serving what was there: {why}"
+            ));
+        }
         self.book.kept().map(str::to_owned)
     }
 
@@ -791,6 +819,7 @@ impl Follower {
             book: &self.book,
             settle: &self.settle,
             kept: kept.as_deref(),
+            ignored: &self.ignored,
             acknowledged,
             published,
             now: Instant::now(),
@@ -814,6 +843,7 @@ fn ignored_status(path: &Path, why: &str) -> FileStatus {
         serving_since: None,
         hosts: Vec::new(),
         backends: Vec::new(),
+        answers: Vec::new(),
         note: None,
         problems: Vec::new(),
         reason: Some(why.to_owned()),

@@ -48,6 +48,8 @@ pub struct FileStatus {
     pub hosts: Vec<String>,
     /// Of the version that serves, each once.
     pub backends: Vec<String>,
+    /// What it says itself: `respond 200`, `redirect https://www.shop.test`; each once.
+    pub answers: Vec<String>,
     pub note: Option<String>,
     /// Drawn for a terminal, errors first, then warnings.
     pub problems: Vec<String>,
@@ -99,19 +101,25 @@ pub struct Summary {
     pub ignored: usize,
 }
 
-/// `14:02:07 UTC`, for messages; the log has the date.
-pub(super) fn clock(time: SystemTime) -> String {
-    let seconds = time
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
-        .as_secs()
-        % 86_400;
-    format!(
+/// `14:02:07 UTC`, and how many days before `now` that was, where it was not the same day.
+pub(super) fn clock(time: SystemTime, now: SystemTime) -> String {
+    let seconds = |time: SystemTime| {
+        let since = time.duration_since(UNIX_EPOCH);
+        since.unwrap_or_default().as_secs()
+    };
+    let days = (seconds(now) / 86_400).saturating_sub(seconds(time) / 86_400);
+    let seconds = seconds(time) % 86_400;
+    let clock = format!(
         "{:02}:{:02}:{:02} UTC",
         seconds / 3600,
         seconds / 60 % 60,
         seconds % 60
-    )
+    );
+    match days {
+        0 => clock,
+        1 => format!("{clock} yesterday"),
+        days => format!("{clock} {days} days ago"),
+    }
 }
 
 /// `19998` is hard to read in a hurry.
@@ -139,9 +147,10 @@ mod tests {
         assert_eq!(thousands(999), "999");
         assert_eq!(thousands(19_998), "19,998");
         assert_eq!(thousands(1_000_000), "1,000,000");
-        assert_eq!(
-            clock(UNIX_EPOCH + Duration::from_secs(86_400 + 14 * 3600 + 127)),
-            "14:02:07 UTC"
-        );
+        let then = UNIX_EPOCH + Duration::from_secs(86_400 + 14 * 3600 + 127);
+        let later = |hours: u64| clock(then, then + Duration::from_secs(hours * 3600));
+        assert_eq!(later(0), "14:02:07 UTC");
+        assert_eq!(later(10), "14:02:07 UTC yesterday");
+        assert_eq!(later(48), "14:02:07 UTC 2 days ago");
     }
 }

@@ -1,6 +1,7 @@
 //! Those who wait for what is on disk to serve.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
+use std::path::PathBuf;
 
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -8,6 +9,7 @@ use tokio::time::Instant;
 use super::book::{Book, Standing};
 use super::settle::Settle;
 use super::status::{Report, Waited};
+use crate::document::problem::printable;
 use crate::site::SiteName;
 
 #[derive(Debug)]
@@ -41,6 +43,8 @@ pub(super) struct Progress<'a> {
     pub(super) settle: &'a Settle,
     /// What serves without a file.
     pub(super) kept: Option<&'a str>,
+    /// What is in the sites directory and no site file, and why.
+    pub(super) ignored: &'a BTreeMap<PathBuf, String>,
     /// The newest table that all workers have.
     pub(super) acknowledged: u64,
     /// The newest table.
@@ -112,10 +116,14 @@ fn one(name: &SiteName, gone: bool, progress: Progress<'_>) -> Option<Waited> {
         (Standing::Unknown, true) => (acknowledged >= published).then_some(Waited::Gone),
         (_, true) => None,
         (Standing::Unknown, false) => {
-            let did_you_mean = closest(name, book);
+            let reason = ignored(name, progress.ignored);
+            let did_you_mean = match reason {
+                Some(_) => None,
+                None => closest(name, book),
+            };
             Some(Waited::Unknown {
                 did_you_mean,
-                reason: None,
+                reason,
             })
         }
         (Standing::Live { generation }, false) => {
@@ -154,13 +162,36 @@ fn in_order(names: &HashSet<SiteName>) -> Vec<String> {
     names
 }
 
+/// Why a file whose name begins as that of the site is none: `shop.toml.off`, `shop.conf`.
+fn ignored(name: &SiteName, ignored: &BTreeMap<PathBuf, String>) -> Option<String> {
+    let beginning = format!("/{name}.");
+    ignored.iter().find_map(|(path, why)| {
+        let path = path.to_string_lossy();
+        let (_, ending) = path.rsplit_once(&beginning)?;
+        let file = printable(&format!("{name}.{ending}"));
+        (!ending.contains('/')).then(|| format!("{file} is ignored: {why}"))
+    })
+}
+
 /// The site whose name is most like `name`, if any is at all.
 fn closest(name: &SiteName, book: &Book) -> Option<String> {
     let name = name.as_str();
     let candidates = book.names().map(SiteName::as_str);
     let by_distance = candidates.map(|other| (distance(name, other), other));
     let (distance, other) = by_distance.min()?;
-    (distance <= 1 + name.chars().count() / 4).then(|| other.to_owned())
+    let is_near = distance <= 1 + name.chars().count() / 4;
+    // `red` for `red.localhost`: the file's name says more than somebody remembers.
+    let longer = || {
+        let mut names = book.names().map(SiteName::as_str);
+        names.find(|other| {
+            let rest = other.strip_prefix(name);
+            rest.is_some_and(|rest| rest.starts_with('.')) || other.ends_with(&format!("/{name}"))
+        })
+    };
+    match is_near {
+        true => Some(other.to_owned()),
+        false => longer().map(str::to_owned),
+    }
 }
 
 /// Levenshtein's: insertions, deletions and replacements.

@@ -49,14 +49,15 @@ impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             StartError::Running { state, by } => {
+                f.write_str("it is running already")?;
+                if let Some(pid) = by {
+                    write!(f, " as process {pid}")?;
+                }
                 write!(
                     f,
-                    "onedoor is running already with the state directory {state}"
-                )?;
-                if let Some(pid) = by {
-                    write!(f, " (process {pid})")?;
-                }
-                f.write_str("; `onedoor ls` shows what it serves")
+                    " with the state directory {state}; `onedoor ls` shows what it serves; a second one needs \
+                     --sites and --listen of its own"
+                )
             }
             StartError::Bind { address, source } if source.kind() == io::ErrorKind::AddrInUse => {
                 write!(
@@ -362,8 +363,7 @@ async fn attend(mut signals: Signals, limit: Duration, reload: &Reload, mut work
         }
     }
     info!(
-        ?limit,
-        "draining: no new connections; open ones may finish; a second signal ends at once"
+        "draining: no new connections; open ones may finish within {limit:?}; a second signal ends at once"
     );
     tokio::select! {
         () = workers.drain() => info!("drained"),

@@ -352,7 +352,7 @@ pub enum ReadError {
 }
 
 impl ReadError {
-    fn from_io(error: io::Error, path: &Path) -> ReadError {
+    pub(crate) fn from_io(error: io::Error, path: &Path) -> ReadError {
         match error.kind() {
             io::ErrorKind::NotFound => ReadError::Gone,
             io::ErrorKind::PermissionDenied => ReadError::PermissionDenied(how_to_permit(path)),
@@ -418,6 +418,7 @@ fn how_to_permit(path: &Path) -> String {
         });
     let (what, place, right) = match closed {
         Some(folder) => ("its folder", folder, "x"),
+        None if path.is_dir() => ("it", path, "rx"),
         None => ("it", path, "r"),
     };
     let shown = place.display();

@@ -681,8 +681,14 @@ impl<'t> SiteFile<'_, 't> {
 const ACTIONS: [&str; 3] = ["to", "redirect", "respond"];
 const PLAIN_TEXT: &str = "text/plain; charset=utf-8";
 
+/// Also when it is misspelt: that is told where it stands, and once.
 fn has_action(table: &Table<'_>) -> bool {
-    ACTIONS.iter().any(|name| table.contains_key(*name))
+    table.keys().any(|name| {
+        let meant = crate::document::keys::guess(Place::Site, name.get_ref());
+        ACTIONS.iter().any(|action| {
+            name.get_ref() == action || meant.is_some_and(|meant| meant.is_instead(action))
+        })
+    })
 }
 
 fn inner<'a, 't>(table: &'a Table<'t>, name: &str) -> Option<&'a Table<'t>> {
@@ -1124,6 +1130,12 @@ mod tests {
         assert_eq!(
             errors,
             [":1:1: the site has no \"to\", no \"redirect\" and no \"respond\""]
+        );
+        let errors = errors_with("host = 'a.test'\nrespnd = 'x'\n", &Rules::default());
+        assert_eq!(
+            errors,
+            [":2:1: unknown key \"respnd\", did you mean \"respond\"?"],
+            "what is misspelt is not missing, too"
         );
         let errors = errors_with(
             "host = 'a.test'\n[[path]]\nmatch = '/x'\nto = 1\n[[path]]\nmatch = '/y'\n",

@@ -464,3 +464,56 @@ fn a_log_that_nobody_reads_stops_nothing() {
         proxy.get("shop.test", "/").text() == "x"
     });
 }
+
+#[test]
+fn a_name_that_is_no_site_is_explained() {
+    let proxy = Proxy::plan()
+        .site("red.localhost.toml", "respond = 'x'\n")
+        .start();
+    let near = proxy.command(["wait", "red", "--timeout", "1s"]);
+    assert_eq!(near.status.code(), Some(1));
+    assert!(
+        err(&near).contains("did you mean \"red.localhost\"?"),
+        "{}",
+        err(&near)
+    );
+    proxy
+        .sites()
+        .rename("red.localhost.toml", "red.localhost.toml.off");
+    proxy.wait_gone("red.localhost.toml");
+    let off = proxy.command(["wait", "red.localhost"]);
+    assert_eq!(off.status.code(), Some(1));
+    assert!(
+        err(&off).contains("red.localhost.toml.off is ignored: switched off by its name"),
+        "{}",
+        err(&off)
+    );
+}
+
+#[test]
+fn what_is_kept_is_said_once_by_ls() {
+    let proxy = Proxy::plan()
+        .site("a.toml", says("a.test", "a"))
+        .site("b.toml", says("b.test", "b"))
+        .start();
+    std::fs::rename(proxy.sites().path(), proxy.folder().join("aside")).unwrap();
+    until("ls tells that the folder is missing", || {
+        out(&proxy.command(["ls"]))
+            .matches("still serving its 2 sites")
+            .count()
+            == 1
+    });
+    assert_eq!(proxy.get("a.test", "/").text(), "a");
+}
+
+#[test]
+fn a_conflict_is_drawn_like_any_other_error() {
+    let proxy = Proxy::plan()
+        .site("a.toml", says("x.test", "a"))
+        .site("b.toml", says("x.test", "b"))
+        .start();
+    let text = out(&proxy.command(["ls"]));
+    assert!(text.contains("1 | host = 'x.test'"), "{text}");
+    assert_eq!(text.matches("belongs to").count(), 1, "{text}");
+    assert!(text.contains("respond 200"), "{text}");
+}
