@@ -59,8 +59,7 @@ pub struct Site {
     /// Place in per-worker tables (counters, turns). Given by `reload` when the site first goes live; the same for
     /// all versions of a site, free again when it is gone.
     pub number: u32,
-    /// Different for every version ever published, so that a worker can tell which of its connections a change is
-    /// about. Given by `reload` together with `number`.
+    /// Larger for every version published, so that a worker can tell which of its connections a change is about. Given by `reload` together with `number`.
     pub version: u64,
     /// What the site claims, in the order of the file; the hosts first. Never empty.
     pub claims: Box<[Claim]>,

@@ -22,7 +22,7 @@ use crate::site::hostname::{HostBuffer, authority};
 use crate::site::{HostPattern, SendHost, Site};
 use crate::stream::Stream;
 use crate::upstream::Upstream;
-use crate::wheel::{Expired, Tick};
+use crate::wheel::{Expired, Serving, Tick};
 
 /// A body up to this size leaves in one write with its head.
 const SMALL_BODY_BYTES: usize = 2 << 10;
@@ -78,7 +78,7 @@ pub(crate) async fn serve(arrival: Box<Arrival>, early: Block) {
 impl Connection {
     /// Waits for the next request without holding a buffer. `None`: the client left, time is up, or we drain.
     async fn next_bytes(&mut self) -> Option<Block> {
-        self.arrival.timer.serving(0, None);
+        self.arrival.timer.serving(None);
         self.arrival
             .timer
             .set(self.arrival.kit.shared.limits.idle_time);
@@ -180,6 +180,7 @@ impl Connection {
         };
         match exchange::decide(&head, known, site, &self.arrival.client, kit) {
             Decision::Forward { strip, rule } => {
+                let asker = exchange::asker(&head, &self.arrival.client, kit);
                 let onward = Onward {
                     site,
                     host: match &site.send_host {
@@ -194,7 +195,7 @@ impl Connection {
                     forwarded: if self.arrival.client.trusted {
                         Forwarded::Added {
                             client: self.arrival.client.address.ip().to_canonical(),
-                            asker: exchange::asker(&head, &self.arrival.client, kit),
+                            asker,
                             ours: known.forwarded(),
                         }
                     } else {
@@ -218,9 +219,12 @@ impl Connection {
                 let limits = kit.shared.head_limits;
                 let chunked = head.framing == Framing::Chunked;
                 let mut upload = Body::new(head.framing, chunked, site.limits.body_bytes, limits);
-                self.arrival
-                    .timer
-                    .serving(site.version, rule.and_then(|rule| u32::try_from(rule).ok()));
+                self.arrival.timer.serving(Some(Serving {
+                    site: site.number,
+                    version: site.version,
+                    rule: rule.and_then(|rule| u32::try_from(rule).ok()),
+                    asker,
+                }));
                 let bytes = head.bytes;
                 inbound.consume(bytes);
                 match upload.take(inbound) {

@@ -680,7 +680,7 @@ impl Flight<'_> {
         finished.status = status;
         finished.reason = Some(reason);
         finished.to_client = out.len() as u64;
-        self.timer.serving(0, None);
+        self.timer.serving(None);
         match self
             .timer
             .within(self.site.timeouts.idle, send(self.client, &out))

@@ -1,0 +1,87 @@
+//! One test for each bug that was found by reading, named after what is right instead.
+
+use std::thread;
+use std::time::Duration;
+
+use crate::harness::{Backend, Plan, Proxy, until};
+
+fn in_front_of(app: &Backend) -> Plan {
+    Proxy::plan()
+        .flag("--workers=1")
+        .site("app.toml", site(app, ""))
+}
+
+fn site(app: &Backend, more: &str) -> String {
+    format!("host = 'app.test'\nto = {}\n{more}", app.port)
+}
+
+/// Sends bytes of an endless response until nobody takes them.
+fn endless() -> Backend {
+    Backend::doing(|conversation| {
+        conversation.request();
+        conversation.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+        while conversation.try_send("1\r\nx\r\n").is_ok() {
+            thread::sleep(Duration::from_millis(20));
+        }
+    })
+}
+
+#[test]
+fn work_that_began_before_an_edit_still_ends_when_the_site_is_removed() {
+    let app = endless();
+    let drain = "drain = { remove = '100ms' }\n";
+    let proxy = Proxy::plan()
+        .site("app.toml", site(&app, drain))
+        .site("other.toml", "host = 'other.test'\nrespond = 'x'\n")
+        .start();
+    let mut client = proxy.client();
+    client.send("GET / HTTP/1.1\r\nHost: app.test\r\n\r\n");
+    assert_eq!(client.response_head().status, 200);
+    proxy.site("app.toml", site(&app, &format!("{drain}note = 'edited'\n")));
+    proxy.sites().remove("app.toml");
+    proxy.wait_gone("app.toml");
+    until("the app is let go", || app.closed() == 1);
+}
+
+#[test]
+fn work_that_began_before_an_edit_still_ends_when_its_client_is_shut_out() {
+    let app = endless();
+    let proxy = Proxy::plan()
+        .site(
+            "app.toml",
+            site(&app, "[[path]]\nmatch = '/a'\n[[path]]\nmatch = '/b'\n"),
+        )
+        .start();
+    let mut client = proxy.client();
+    client.send("GET /b HTTP/1.1\r\nHost: app.test\r\n\r\n");
+    assert_eq!(client.response_head().status, 200);
+    // The place of /b among the paths is another one in each version.
+    proxy.site("app.toml", site(&app, "[[path]]\nmatch = '/b'\n"));
+    proxy.site(
+        "app.toml",
+        site(
+            &app,
+            "[[path]]\nmatch = '/a'\n[[path]]\nmatch = '/b'\nallow = ['10.0.0.0/8']\n",
+        ),
+    );
+    until("the app is let go", || app.closed() == 1);
+}
+
+#[test]
+fn an_edit_asks_who_is_behind_a_trusted_proxy_and_not_the_proxy() {
+    let app = endless();
+    let proxy = Proxy::plan()
+        .daemon_file("[trust]\nproxies = ['127.0.0.0/8']\n")
+        .site("app.toml", site(&app, "allow = ['10.0.0.0/8']\n"))
+        .start();
+    let mut client = proxy.client();
+    client.send("GET / HTTP/1.1\r\nHost: app.test\r\nX-Forwarded-For: 10.1.2.3\r\n\r\n");
+    assert_eq!(client.response_head().status, 200);
+    proxy.site(
+        "app.toml",
+        site(&app, "allow = ['10.0.0.0/8']\nnote = 'edited'\n"),
+    );
+    client.bytes(60);
+    proxy.site("app.toml", site(&app, "allow = ['127.0.0.0/8']\n"));
+    until("the app is let go", || app.closed() == 1);
+}
