@@ -85,3 +85,29 @@ fn an_edit_asks_who_is_behind_a_trusted_proxy_and_not_the_proxy() {
     proxy.site("app.toml", site(&app, "allow = ['127.0.0.0/8']\n"));
     until("the app is let go", || app.closed() == 1);
 }
+
+#[test]
+fn an_upstream_closed_while_idle_is_noticed_also_after_many_pipelined_requests() {
+    // tokio lets a task do some 128 things at once; then it says of everything that it is not ready.
+    let app = Backend::doing(|conversation| {
+        conversation.request();
+        conversation.answer("x");
+    });
+    let proxy = in_front_of(&app)
+        .site("own.toml", "host = 'own.test'\nrespond = 'o'\n")
+        .start();
+    for count in 122..132 {
+        let before = app.closed();
+        assert_eq!(proxy.get("app.test", "/").text(), "x");
+        until("the upstream is closed", || app.closed() > before);
+        thread::sleep(Duration::from_millis(20));
+        let mut client = proxy.client();
+        let mut bytes = "GET / HTTP/1.1\r\nHost: own.test\r\n\r\n".repeat(count);
+        bytes.push_str("POST / HTTP/1.1\r\nHost: app.test\r\nContent-Length: 0\r\n\r\n");
+        client.send(bytes);
+        for _ in 0..count {
+            assert_eq!(client.response().text(), "o");
+        }
+        assert_eq!(client.response().said(), "200", "behind {count}");
+    }
+}
