@@ -111,3 +111,19 @@ fn an_upstream_closed_while_idle_is_noticed_also_after_many_pipelined_requests()
         assert_eq!(client.response().said(), "200", "behind {count}");
     }
 }
+
+#[test]
+fn a_last_response_is_whole_although_the_client_had_sent_more() {
+    let app = Backend::saying(&"x".repeat(3 << 20));
+    let proxy = in_front_of(&app).start();
+    let mut client = proxy.client();
+    client.send("GET / HTTP/1.1\r\nHost: app.test\r\nConnection: close\r\n\r\n");
+    let mut more = client.stream().try_clone().unwrap();
+    let sending = thread::spawn(move || {
+        let more = std::io::Write::write_all(&mut more, &[b'y'; 300_000]);
+        drop(more); // how much of it is still taken is not the question
+    });
+    thread::sleep(Duration::from_millis(200));
+    assert_eq!(client.response().body.len(), 3 << 20);
+    sending.join().unwrap();
+}

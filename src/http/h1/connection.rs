@@ -72,6 +72,10 @@ pub(crate) async fn serve(arrival: Box<Arrival>, early: Block) {
             After::Linger => return Box::pin(connection.linger()).await,
             After::Abort => return connection.arrival.stream.abort(),
         }
+            // Closed with bytes unread, the kernel resets, and the client may lose what it has not read yet.
+            After::Close if !connection.arrival.stream.is_quiet() => {
+                return Box::pin(connection.linger()).await;
+            }
     }
 }
 
