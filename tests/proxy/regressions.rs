@@ -127,3 +127,15 @@ fn a_last_response_is_whole_although_the_client_had_sent_more() {
     assert_eq!(client.response().body.len(), 3 << 20);
     sending.join().unwrap();
 }
+
+#[test]
+fn an_edit_does_not_end_the_head_of_a_pipelined_request() {
+    let app = Backend::saying("x");
+    let proxy = in_front_of(&app).start();
+    let mut client = proxy.client();
+    client.send("GET / HTTP/1.1\r\nHost: app.test\r\n\r\nGET / HTTP/1.1\r\nHost: ap");
+    assert_eq!(client.response().text(), "x");
+    proxy.site("app.toml", site(&app, "allow = ['10.0.0.0/8']\n"));
+    client.send("p.test\r\n\r\n");
+    assert_eq!(client.response().said(), "403 not-allowed");
+}

@@ -59,7 +59,11 @@ pub(crate) async fn serve(arrival: Box<Arrival>, early: Block) {
     let mut early = Some(early);
     loop {
         let inbound = match early.take() {
-            Some(block) => block,
+            Some(block) => {
+                // A cut was about the exchange before.
+                connection.arrival.timer.serving(None);
+                block
+            }
             None => match connection.next_bytes().await {
                 Some(block) => block,
                 None => return,
