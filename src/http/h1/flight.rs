@@ -290,6 +290,8 @@ impl Flight<'_> {
                 if asked.version == Version::Http11 {
                     let sent = self
                         .timer
+                    // Answered before it has the whole head: it gets no more, and nobody else gets it.
+                    attempt.upstream_deaf |= attempt.sent < out.len();
                         .within(self.site.timeouts.idle, send(self.client, &head_out))
                         .await;
                     if !matches!(sent, Ok(Ok(()))) {
@@ -386,7 +388,7 @@ impl Flight<'_> {
         };
         let becomes_tunnel = match (head.status, &asked.upgrade, head.upgrade) {
             // CASES R-11, W-05: only to what was asked for.
-            (101, Some(wanted), Some(given)) if same(wanted, given) => true,
+            (101, Some(wanted), Some(given)) if same(wanted, given) && request_is_over => true,
             (101, ..) => return Err("a switch to a protocol nobody asked for"),
             _ => false,
         };
