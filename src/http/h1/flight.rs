@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::body::{Body, BodyError};
 use super::connection::{After, Asked, Departure, send};
 use super::head::{self, Framing, Method, Parsed, Room, Version};
-use crate::block::{Block, Sheet};
+use crate::block::{Block, READ_BYTES, Sheet};
 use crate::http::answer::Answer;
 use crate::http::exchange;
 use crate::http::field::same;
@@ -271,7 +271,13 @@ impl Flight<'_> {
                 let returning = match self.read_head(&block, asked, request_is_over, &mut head_out)
                 {
                     Ok(Some(returning)) => returning,
-                    Ok(None) if block.has_room() => {
+                    Ok(None) if block.len() < READ_BYTES => {
+                        // Behind interim responses it may stand at the end of the block.
+                        let block = if block.has_room() {
+                            block
+                        } else {
+                            block.split_off(0).unwrap_or(block)
+                        };
                         attempt.partial = Some(block);
                         break;
                     }
