@@ -75,9 +75,12 @@ pub(super) fn request_head(
     let trusted = matches!(onward.forwarded, Forwarded::Added { .. });
     copy_fields(out, raw, &head.fields, |name, kind| {
         let stays = match kind {
-            Kind::Other | Kind::Via | Kind::Date | Kind::WwwAuthenticate | Kind::OnedoorReason => {
-                true
-            }
+            Kind::Other
+            | Kind::Via
+            | Kind::Date
+            | Kind::Authorization
+            | Kind::WwwAuthenticate
+            | Kind::OnedoorReason => true,
             Kind::Identity
             | Kind::ForwardedProto
             | Kind::ForwardedHost
@@ -216,8 +219,7 @@ pub(super) fn write_edits(out: &mut Vec<u8>, edits: &[HeaderEdit]) {
 pub(super) fn may_trail(name: &[u8]) -> bool {
     matches!(Kind::of(name), Kind::Other)
         && ![
-            &b"authorization"[..],
-            b"cookie",
+            &b"cookie"[..],
             b"set-cookie",
             b"content-type",
             b"content-encoding",

@@ -221,6 +221,8 @@ impl Connection {
                     method: Method::of(head.method),
                     version: head.version,
                     keep_alive: head.keep_alive,
+                    expects_continue: head.expects_continue,
+                    authenticates_connection: head.authenticates_connection,
                     upgrade: head.upgrade.map(Box::from),
                     may_be_told_why: exchange::may_be_told_why(&head, known),
                 };
@@ -428,6 +430,10 @@ pub(super) struct Asked {
     pub(super) method: Method,
     pub(super) version: Version,
     pub(super) keep_alive: bool,
+    /// The client waits for 100 before it sends the body.
+    pub(super) expects_continue: bool,
+    /// The request may authenticate the upstream instead of itself (NTLM, Negotiate).
+    pub(super) authenticates_connection: bool,
     pub(super) upgrade: Option<Box<[u8]>>,
     pub(super) may_be_told_why: bool,
 }

@@ -500,7 +500,9 @@ impl Flight<'_> {
         let is_clean = download.take_surplus().is_none() && upload.is_done() && !upstream_deaf;
         if returning.reusable && is_clean {
             let kept_for = returning.keep_alive.unwrap_or(self.site.timeouts.pool_idle);
-            self.keep(upstream, kept_for, returning.authenticates_connection);
+            let authenticates =
+                returning.authenticates_connection || asked.authenticates_connection;
+            self.keep(upstream, kept_for, authenticates);
         }
         if client_stopped || !upload.is_done() {
             return After::Linger;
