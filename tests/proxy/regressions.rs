@@ -159,3 +159,85 @@ fn an_upstream_that_answers_before_it_has_the_request_is_not_used_again() {
     }
     assert_eq!(app.accepted(), 2);
 }
+
+#[test]
+fn a_request_is_not_sent_again_once_an_interim_response_has_come() {
+    let app = Backend::doing(|conversation| {
+        conversation.request();
+        conversation.answer("x");
+        if conversation.request().is_some() {
+            conversation.send("HTTP/1.1 103 Early Hints\r\n\r\n");
+        }
+    });
+    let proxy = in_front_of(&app).start();
+    assert_eq!(proxy.get("app.test", "/").text(), "x");
+    assert_eq!(proxy.get("app.test", "/").said(), "502 backend-failed");
+    assert_eq!(app.requests().len(), 2);
+}
+
+#[test]
+fn large_interim_responses_leave_room_for_the_final_one() {
+    let hints = format!(
+        "HTTP/1.1 103 Early Hints\r\n{}\r\n",
+        format!("Link: </{}>\r\n", "x".repeat(990)).repeat(29)
+    );
+    let app = Backend::raw(format!(
+        "{}HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+        hints.repeat(5)
+    ));
+    let proxy = in_front_of(&app).start();
+    let response = proxy.get("app.test", "/");
+    assert_eq!(
+        (response.text().as_str(), response.interim.len()),
+        ("ok", 5)
+    );
+}
+
+#[test]
+fn an_upstream_that_was_shown_negotiate_belongs_to_its_client() {
+    // Kerberos needs no 401 before it: the first request may authenticate the connection.
+    let app = Backend::doing(|conversation| {
+        while conversation.request().is_some() {
+            conversation.answer(conversation.number().to_string());
+        }
+    });
+    let proxy = in_front_of(&app).start();
+    let mut one = proxy.client();
+    one.send("GET / HTTP/1.1\r\nHost: app.test\r\nAuthorization: Negotiate YII=\r\n\r\n");
+    let upstream = one.response().text();
+    assert_ne!(proxy.get("app.test", "/").text(), upstream);
+    assert_eq!(one.get("app.test", "/").text(), upstream);
+}
+
+#[test]
+fn a_client_that_waits_for_100_is_not_a_slow_one() {
+    let app = Backend::doing(|conversation| {
+        conversation.request_head();
+        thread::sleep(Duration::from_millis(6500));
+        conversation.send("HTTP/1.1 100 Continue\r\n\r\n");
+        let body = conversation.bytes(5);
+        conversation.answer(body);
+    });
+    let proxy = in_front_of(&app).start();
+    let mut client = proxy.client();
+    client.send(
+        "POST / HTTP/1.1\r\nHost: app.test\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n",
+    );
+    assert_eq!(client.bytes(25), b"HTTP/1.1 100 Continue\r\n\r\n");
+    thread::sleep(Duration::from_millis(500));
+    client.send("hello");
+    assert_eq!(client.response().text(), "hello");
+}
+
+#[test]
+fn the_time_of_a_slow_head_is_not_counted_against_its_body() {
+    let app = Backend::echoing();
+    let proxy = in_front_of(&app).start();
+    let mut client = proxy.client();
+    client.send("POST / HTTP/1.1\r\nHost: app.test\r\n");
+    thread::sleep(Duration::from_millis(5500));
+    client.send("Content-Length: 5\r\n\r\n");
+    thread::sleep(Duration::from_millis(800));
+    client.send("hello");
+    assert_eq!(client.response().said(), "200");
+}

@@ -72,14 +72,14 @@ pub(crate) async fn serve(arrival: Box<Arrival>, early: Block) {
         // Boxed, so that a connection that waits is not as large as one that works.
         match Box::pin(connection.one_request(inbound)).await {
             After::Next(rest) => early = rest,
-            After::Close => return,
-            After::Linger => return Box::pin(connection.linger()).await,
-            After::Abort => return connection.arrival.stream.abort(),
-        }
             // Closed with bytes unread, the kernel resets, and the client may lose what it has not read yet.
             After::Close if !connection.arrival.stream.is_quiet() => {
                 return Box::pin(connection.linger()).await;
             }
+            After::Close => return,
+            After::Linger => return Box::pin(connection.linger()).await,
+            After::Abort => return connection.arrival.stream.abort(),
+        }
     }
 }
 
