@@ -98,13 +98,14 @@ pub(super) fn request_head(
         Framing::Chunked => put(out, &[b"Transfer-Encoding: chunked\r\n"]),
         Framing::None | Framing::Close => {}
     }
-    if head.expects_continue {
+    if head.expects_continue && !replaces(edits, b"expect") {
         put(out, &[b"Expect: 100-continue\r\n"]);
     }
     if let Some(token) = head.upgrade {
         put(out, &[b"Connection: Upgrade\r\nUpgrade: ", token, b"\r\n"]);
     }
     if head.method == "OPTIONS"
+        && !replaces(edits, b"max-forwards")
         && let Some(hops) = head.fields.of(Kind::MaxForwards).next().and_then(number)
     {
         put_number(out, b"Max-Forwards: ", hops.saturating_sub(1));
@@ -184,7 +185,7 @@ pub(super) fn response_head(
         }
         Framing::None | Framing::Close => {}
     }
-    if !head.fields.kinds.contains(&Kind::Date) && head.status >= 200 {
+    if head.status >= 200 && !head.fields.kinds.contains(&Kind::Date) && !replaces(edits, b"date") {
         put(out, &[b"Date: ", back.date, b"\r\n"]);
     }
     match (head.status, head.upgrade) {
@@ -230,10 +231,9 @@ pub(super) fn may_trail(name: &[u8]) -> bool {
         .any(|barred| same(name, barred))
 }
 
-fn replaces(edits: &[HeaderEdit], name: &[u8]) -> bool {
-    edits
-        .iter()
-        .any(|edit| !matches!(edit, HeaderEdit::Add { .. }) && same(edit.name().as_bytes(), name))
+/// Whether the operator sets or removes fields of this name.
+pub(super) fn replaces(edits: &[HeaderEdit], name: &[u8]) -> bool {
+    edits.iter().any(|edit| edit.replaces(name))
 }
 
 /// The fields that Connection names, but for the options that are no fields.

@@ -206,6 +206,11 @@ impl HeaderEdit {
             | HeaderEdit::Remove { name } => name,
         }
     }
+
+    /// Whether fields of this name do not stay as they were.
+    pub fn replaces(&self, name: &[u8]) -> bool {
+        !matches!(self, HeaderEdit::Add { .. }) && self.name().as_bytes().eq_ignore_ascii_case(name)
+    }
 }
 
 /// What becomes of open connections of a site.

@@ -241,3 +241,71 @@ fn the_time_of_a_slow_head_is_not_counted_against_its_body() {
     client.send("hello");
     assert_eq!(client.response().said(), "200");
 }
+
+#[test]
+fn a_site_s_own_edits_replace_the_default_ones() {
+    let app = Backend::recording();
+    let proxy = Proxy::plan()
+        .daemon_file(
+            "[defaults.headers.request]\nset = { X-One = 'd', X-Two = 'd', X-Four = 'd' }\nadd = { X-Three = 'd' }\n",
+        )
+        .site(
+            "app.toml",
+            site(
+                &app,
+                "[headers.request]\nset = { x-one = 's', X-Three = 's' }\nremove = ['x-two']\nadd = { X-Four = 's' }\n",
+            ),
+        )
+        .start();
+    proxy.get("app.test", "/");
+    let request = app.only_request();
+    assert_eq!(request.values("x-one"), ["s"]);
+    assert!(!request.has("x-two"));
+    assert_eq!(request.values("x-three"), ["s"]);
+    assert_eq!(request.values("x-four"), ["d", "s"]);
+}
+
+#[test]
+fn edits_of_our_own_answers_leave_no_field_twice() {
+    let proxy = Proxy::plan()
+        .site(
+            "app.toml",
+            "host = 'app.test'\nrespond = 'x'\n[headers.response]\nset = { Content-Type = 'text/html', date = 'today' }\n",
+        )
+        .site(
+            "away.toml",
+            "host = 'away.test'\nredirect = 'https://there.test'\n[headers.response]\nset = { Location = '/here' }\nremove = ['date']\n",
+        )
+        .start();
+    let response = proxy.get("app.test", "/");
+    assert_eq!(response.value("content-type"), "text/html");
+    assert_eq!(response.value("date"), "today");
+    let response = proxy.get("away.test", "/");
+    assert_eq!(response.value("location"), "/here");
+    assert!(!response.has("date"), "{}", response.head);
+}
+
+#[test]
+fn edits_hold_for_what_we_write_ourselves() {
+    let app = Backend::doing(|conversation| {
+        while let Some((_, head)) = conversation.request_head() {
+            let body = conversation.bytes(5);
+            assert_eq!(body, b"hello");
+            conversation.answer(head.values("expect").concat());
+        }
+    });
+    let proxy = in_front_of(&app)
+        .site(
+            "app.toml",
+            site(
+                &app,
+                "[headers]\nrequest.remove = ['expect']\nresponse.set = { Date = 'today' }\n",
+            ),
+        )
+        .start();
+    let response = proxy.ask(
+        "POST / HTTP/1.1\r\nHost: app.test\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\nhello",
+    );
+    assert_eq!(response.text(), "");
+    assert_eq!(response.value("date"), "today");
+}

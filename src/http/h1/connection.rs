@@ -274,9 +274,8 @@ impl Connection {
             }
             Decision::Respond(respond) => {
                 said.status = respond.status;
-                let mut edits = Vec::new();
-                forward::write_edits(&mut edits, &site.headers.response);
-                answer::write_respond(&mut said.out, respond, &edits, &kit.date(), ends, with_body);
+                let edits = &site.headers.response;
+                answer::write_respond(&mut said.out, respond, edits, &kit.date(), ends, with_body);
                 said.leave(head.bytes, inbound)
             }
             Decision::LastStop => {
@@ -486,13 +485,11 @@ impl Said {
         inbound: Block,
     ) -> Begun {
         self.status = status;
-        let mut edits = Vec::new();
-        forward::write_edits(&mut edits, &site.headers.response);
         answer::write_redirect(
             &mut self.out,
             status,
             location,
-            &edits,
+            &site.headers.response,
             &kit.date(),
             close,
             with_body,
