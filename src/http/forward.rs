@@ -74,24 +74,26 @@ pub(super) fn request_head(
     let edits = &onward.site.headers.request;
     let trusted = matches!(onward.forwarded, Forwarded::Added { .. });
     copy_fields(out, raw, &head.fields, |name, kind| {
-        let stays = match kind {
+        match kind {
             Kind::Other
             | Kind::Via
             | Kind::Date
             | Kind::Authorization
             | Kind::WwwAuthenticate
-            | Kind::OnedoorReason => true,
+            | Kind::OnedoorReason => !named.contains(name) && !replaces(edits, name),
+            // Connection cannot name away what is believed (CASES F-05).
             Kind::Identity
             | Kind::ForwardedProto
             | Kind::ForwardedHost
             | Kind::ForwardedPort
             | Kind::RealIp
-            | Kind::RequestId => trusted,
+            | Kind::RequestId => trusted && !replaces(edits, name),
             // RFC 9110 7.6.2: only OPTIONS and TRACE count down; others ignore it.
-            Kind::MaxForwards => head.method != "OPTIONS",
+            Kind::MaxForwards => {
+                head.method != "OPTIONS" && !named.contains(name) && !replaces(edits, name)
+            }
             _ => false,
-        };
-        stays && !named.contains(name) && !replaces(edits, name)
+        }
     });
     match head.framing {
         Framing::Length(length) => put_number(out, b"Content-Length: ", length),
@@ -178,7 +180,9 @@ pub(super) fn response_head(
         Framing::Length(length) => put_number(out, b"Content-Length: ", length),
         Framing::Chunked => put(out, &[b"Transfer-Encoding: chunked\r\n"]),
         // RFC 9110 8.6: what a GET would have got; not for 204 and 1xx.
-        Framing::None if back.to_head || head.status == 304 => {
+        Framing::None
+            if (back.to_head || head.status == 304) && head.status >= 200 && head.status != 204 =>
+        {
             if let Some(length) = head.length {
                 put_number(out, b"Content-Length: ", length);
             }

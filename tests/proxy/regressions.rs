@@ -309,3 +309,33 @@ fn edits_hold_for_what_we_write_ourselves() {
     assert_eq!(response.text(), "");
     assert_eq!(response.value("date"), "today");
 }
+
+#[test]
+fn a_204_has_no_length_and_is_not_trusted_with_one() {
+    let app = Backend::raw_and_open("HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n");
+    let proxy = in_front_of(&app).start();
+    for _ in 0..2 {
+        let mut client = proxy.client();
+        client.send("HEAD / HTTP/1.1\r\nHost: app.test\r\n\r\n");
+        let response = client.response_to_head();
+        assert_eq!(response.status, 204);
+        assert!(!response.has("content-length"), "{}", response.head);
+    }
+    assert_eq!(app.accepted(), 2);
+}
+
+#[test]
+fn connection_cannot_name_what_a_trusted_proxy_says_away() {
+    let app = Backend::recording();
+    let proxy = Proxy::plan()
+        .daemon_file("[trust]\nproxies = ['127.0.0.0/8']\n")
+        .site("app.toml", site(&app, ""))
+        .start();
+    proxy.ask(
+        "GET / HTTP/1.1\r\nHost: app.test\r\nX-Forwarded-Proto: https\r\nX-Request-Id: abc\r\n\
+         Connection: x-forwarded-proto, x-request-id\r\n\r\n",
+    );
+    let request = app.only_request();
+    assert_eq!(request.value("x-forwarded-proto"), "https");
+    assert_eq!(request.value("x-request-id"), "abc");
+}

@@ -341,6 +341,9 @@ pub fn response<'a>(
         (None, None) => Framing::Close,
     };
     reusable &= framing != Framing::Close;
+    // Section 6.3: neither has a body; who says one follows may well send it.
+    let promises_body = seen.coding.is_some() || seen.length.is_some_and(|length| length > 0);
+    reusable &= !(promises_body && (status < 200 || status == 204));
     Ok(Parsed::Complete(ResponseHead {
         status,
         reason,
