@@ -1,12 +1,14 @@
 //! A connected byte stream of any kind a client or a backend may use.
 
+use std::future::{Future, poll_fn};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker};
 
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::task::coop;
 
 /// One enum instead of a type parameter: everything above is compiled once, and the branch costs nothing
 /// beside a system call.
@@ -17,6 +19,14 @@ pub enum Stream {
 }
 
 impl Stream {
+    /// Whether there is nothing to read: no bytes, no end, no error. No system call. Asks outside of what tokio lets
+    /// a task do in one turn: when that is used up, everything would look quiet.
+    pub fn is_quiet(&self) -> bool {
+        let mut cx = Context::from_waker(Waker::noop());
+        let readable = coop::unconstrained(poll_fn(|cx| self.poll_readable(cx)));
+        pin!(readable).poll(&mut cx).is_pending()
+    }
+
     /// Whether a read would find something: bytes, the end, or an error. No system call.
     pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
         match self {

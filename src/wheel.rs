@@ -51,20 +51,26 @@ struct Entry {
     /// Where in its slot the entry stands.
     position: u32,
     fired: bool,
-    in_use: bool,
     waker: Option<Waker>,
-    serving: Serving,
+    serving: Option<Serving>,
 }
 
 /// Which part of which site a connection is busy with: how a publish finds the connections it is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Serving {
-    /// [`crate::site::Site::version`]; 0 is none.
+    /// [`crate::site::Site::number`]: the same for all its versions, so that what began before an edit is still
+    /// found after it. [`GONE`] once it is gone.
+    pub site: u32,
+    /// [`crate::site::Site::version`] it was routed by, or one that puts the same path rules in the same places.
     pub version: u64,
     /// Index of the path rule.
     pub rule: Option<u32>,
-    pub client: IpAddr,
+    /// Who asked in truth: a trusted proxy's client, or the client itself.
+    pub asker: IpAddr,
 }
+
+/// Stands in [`Serving::site`] for a site that is gone: its number may be another one's by then.
+pub const GONE: u32 = u32::MAX;
 
 /// What [`Timer::within`] says instead of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,20 +125,15 @@ impl Wheel {
     }
 
     /// A timer for one connection. Nothing is set.
-    pub fn timer(self: &Rc<Self>, client: IpAddr) -> Timer {
+    pub fn timer(self: &Rc<Self>) -> Timer {
         let entry = Entry {
             deadline: NEVER,
             cut: NEVER,
             filed: NEVER,
             position: 0,
             fired: false,
-            in_use: true,
             waker: None,
-            serving: Serving {
-                version: 0,
-                rule: None,
-                client,
-            },
+            serving: None,
         };
         let mut filing = self.filing.borrow_mut();
         let index = match filing.free.pop() {
@@ -168,15 +169,12 @@ impl Wheel {
         filing.swept = now;
     }
 
-    /// Gives every connection for which `choose` names a time at most that long to end what it is doing.
-    pub fn cut(&self, mut choose: impl FnMut(&Serving) -> Option<Duration>) {
+    /// Gives every connection for which `choose` names a time at most that long to end what it is doing. `choose`
+    /// may say anew what the connection is to be found by.
+    pub fn cut(&self, mut choose: impl FnMut(&mut Serving) -> Option<Duration>) {
         let mut filing = self.filing.borrow_mut();
         for index in 0..filing.entries.len() {
-            let entry = &filing.entries[index];
-            if !entry.in_use || entry.serving.version == 0 {
-                continue;
-            }
-            let Some(after) = choose(&entry.serving) else {
+            let Some(after) = filing.entries[index].serving.as_mut().and_then(&mut choose) else {
                 continue;
             };
             let at = if after.is_zero() {
@@ -294,11 +292,10 @@ impl Timer {
     }
 
     /// Says what the connection is busy with, and forgets a cut that was about something else.
-    pub fn serving(&self, version: u64, rule: Option<u32>) {
+    pub fn serving(&self, serving: Option<Serving>) {
         let mut filing = self.wheel.filing.borrow_mut();
         let entry = &mut filing.entries[self.index as usize];
-        entry.serving.version = version;
-        entry.serving.rule = rule;
+        entry.serving = serving;
         entry.cut = NEVER;
     }
 
@@ -349,8 +346,7 @@ impl Drop for Timer {
         let mut filing = self.wheel.filing.borrow_mut();
         filing.take_out(self.index);
         let entry = &mut filing.entries[self.index as usize];
-        entry.in_use = false;
-        entry.serving.version = 0;
+        entry.serving = None;
         let waker = entry.waker.take();
         filing.free.push(self.index);
         drop(filing);
@@ -370,7 +366,16 @@ mod tests {
     }
 
     fn timer(wheel: &Rc<Wheel>) -> Timer {
-        wheel.timer(Ipv4Addr::LOCALHOST.into())
+        wheel.timer()
+    }
+
+    fn serve(timer: &Timer, site: u32) {
+        timer.serving(Some(Serving {
+            site,
+            version: 1,
+            rule: None,
+            asker: Ipv4Addr::LOCALHOST.into(),
+        }));
     }
 
     #[test]
@@ -433,14 +438,14 @@ mod tests {
     fn a_cut_is_for_those_who_serve_the_site_and_only_as_long_as_they_do() {
         let wheel = Wheel::new();
         let (a, b) = (timer(&wheel), timer(&wheel));
-        a.serving(7, None);
-        b.serving(8, None);
-        wheel.cut(|serving| (serving.version == 7).then_some(Duration::ZERO));
+        serve(&a, 7);
+        serve(&b, 8);
+        wheel.cut(|serving| (serving.site == 7).then_some(Duration::ZERO));
         assert!(fired(&a) && a.was_cut());
         assert!(!fired(&b));
         a.set(Duration::from_secs(1));
         assert!(fired(&a), "a new deadline does not undo a cut");
-        a.serving(9, None);
+        serve(&a, 9);
         a.set(Duration::from_secs(1));
         assert!(!fired(&a));
     }

@@ -2,7 +2,6 @@
 
 use std::cell::Cell;
 use std::io;
-use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +17,7 @@ use crate::observe::Counters;
 use crate::route::{Current, Published, SiteChange};
 use crate::site::Site;
 use crate::stream::Stream;
-use crate::wheel::{Serving, TICK, Wheel};
+use crate::wheel::{GONE, Serving, TICK, Wheel};
 
 /// What a worker is started with.
 #[derive(Debug)]
@@ -113,7 +112,7 @@ impl Worker {
         self.open.set(self.open.get() + 1);
         self.kit.counters.connections.add(1);
         let open = Open(Rc::clone(self));
-        let timer = self.kit.wheel.timer(client.address.ip());
+        let timer = self.kit.wheel.timer();
         let arrival = Box::new(Arrival {
             stream,
             client,
@@ -202,17 +201,26 @@ fn take_published(kit: &Kit, published: Published) {
     for change in published.changes.iter() {
         match change {
             SiteChange::Removed { old, drain } => {
-                kit.wheel
-                    .cut(|serving| (serving.version == old.version).then_some(*drain));
+                kit.wheel.cut(|serving| {
+                    is_of(serving, old).then(|| {
+                        serving.site = GONE;
+                        *drain
+                    })
+                });
             }
             SiteChange::Edited { old, new } => {
-                if new.drain.edit.is_none() && !has_allow(old) && !has_allow(new) {
+                let same_paths = old.paths.iter().map(|rule| &rule.pattern);
+                let same_paths = same_paths.eq(new.paths.iter().map(|rule| &rule.pattern));
+                if same_paths && new.drain.edit.is_none() && !has_allow(new) {
                     continue;
                 }
                 kit.wheel.cut(|serving| {
-                    if serving.version != old.version {
-                        None
-                    } else if is_admitted(old, new, serving) {
+                    if !is_of(serving, old) {
+                        return None;
+                    }
+                    serving.rule = serving.rule.and_then(|rule| rule_in(new, old, rule));
+                    serving.version = new.version;
+                    if is_admitted(new, serving) {
                         new.drain.edit
                     } else {
                         // DESIGN, "When a file counts": whatever `drain` says.
@@ -229,16 +237,24 @@ fn has_allow(site: &Site) -> bool {
     site.allow.is_some() || site.paths.iter().any(|rule| rule.allow.is_some())
 }
 
-/// Whether the new version would admit the client where the old one did.
-fn is_admitted(old: &Site, new: &Site, serving: &Serving) -> bool {
-    let pattern = serving
-        .rule
-        .and_then(|rule| old.paths.get(rule as usize))
-        .map(|rule| &rule.pattern);
-    let rule = new.paths.iter().find(|rule| Some(&rule.pattern) == pattern);
+/// Whether a connection is busy with this version of a site or an older one. With a newer one it may be already,
+/// because requests look at the table by themselves.
+fn is_of(serving: &Serving, site: &Site) -> bool {
+    serving.site == site.number && serving.version <= site.version
+}
+
+/// Where in the new version the path rule is that was number `rule` of the old one.
+fn rule_in(new: &Site, old: &Site, rule: u32) -> Option<u32> {
+    let pattern = &old.paths.get(rule as usize)?.pattern;
+    let at = new.paths.iter().position(|rule| rule.pattern == *pattern)?;
+    u32::try_from(at).ok()
+}
+
+/// Whether this version of the site would admit who asked.
+fn is_admitted(site: &Site, serving: &Serving) -> bool {
+    let rule = serving.rule.and_then(|rule| site.paths.get(rule as usize));
     let allow = rule
         .and_then(|rule| rule.allow.as_ref())
-        .or(new.allow.as_ref());
-    let client: IpAddr = serving.client;
-    allow.is_none_or(|allow| allow.admits(client))
+        .or(site.allow.as_ref());
+    allow.is_none_or(|allow| allow.admits(serving.asker))
 }

@@ -1,7 +1,8 @@
 //! Our own responses: which failure gets which status, and in which words.
 
+use crate::http::forward::{replaces, write_edits};
 use crate::http::h1::head::HeadRefusal;
-use crate::site::{Redirect, Respond};
+use crate::site::{HeaderEdit, Redirect, Respond};
 use crate::upstream::UpstreamError;
 
 /// The whole list of what onedoor answers by itself when it cannot do what was asked.
@@ -164,6 +165,7 @@ impl Answer {
             "text/plain; charset=utf-8",
             body.as_bytes(),
             &extra,
+            &[],
             date,
             close,
             with_body,
@@ -200,18 +202,18 @@ impl From<&UpstreamError> for Answer {
 pub(super) fn write_respond(
     out: &mut Vec<u8>,
     respond: &Respond,
-    edits: &[u8],
+    edits: &[HeaderEdit],
     date: &[u8],
     close: bool,
     with_body: bool,
 ) {
-    let extra = String::from_utf8_lossy(edits);
     write(
         out,
         respond.status,
         &respond.content_type,
         &respond.body,
-        &extra,
+        "",
+        edits,
         date,
         close,
         with_body,
@@ -223,12 +225,16 @@ pub(super) fn write_redirect(
     out: &mut Vec<u8>,
     status: u16,
     location: &str,
-    edits: &[u8],
+    edits: &[HeaderEdit],
     date: &[u8],
     close: bool,
     with_body: bool,
 ) {
-    let extra = format!("Location: {location}\r\n{}", String::from_utf8_lossy(edits));
+    let extra = if replaces(edits, b"location") {
+        String::new()
+    } else {
+        format!("Location: {location}\r\n")
+    };
     let body = format!("{status} {}: {location}\n", phrase(status));
     write(
         out,
@@ -236,6 +242,7 @@ pub(super) fn write_redirect(
         "text/plain; charset=utf-8",
         body.as_bytes(),
         &extra,
+        edits,
         date,
         close,
         with_body,
@@ -250,6 +257,7 @@ pub(super) fn write_options(out: &mut Vec<u8>, allow: &str, date: &[u8], close: 
         "",
         b"",
         &format!("Allow: {allow}\r\n"),
+        &[],
         date,
         close,
         false,
@@ -275,6 +283,7 @@ fn write(
     content_type: &str,
     body: &[u8],
     extra: &str,
+    edits: &[HeaderEdit],
     date: &[u8],
     close: bool,
     with_body: bool,
@@ -283,19 +292,23 @@ fn write(
     // RFC 9110 8.6: neither may say a length.
     let bodiless = status == 204 || status == 304;
     if !bodiless {
-        head.push_str(&format!(
-            "Content-Type: {content_type}\r\nContent-Length: {}\r\n",
-            body.len()
-        ));
+        if !replaces(edits, b"content-type") {
+            head.push_str(&format!("Content-Type: {content_type}\r\n"));
+        }
+        head.push_str(&format!("Content-Length: {}\r\n", body.len()));
     }
     head.push_str(extra);
-    head.push_str("Date: ");
     out.extend_from_slice(head.as_bytes());
-    out.extend_from_slice(date);
+    if !replaces(edits, b"date") {
+        for part in [b"Date: ", date, b"\r\n"] {
+            out.extend_from_slice(part);
+        }
+    }
+    write_edits(out, edits);
     out.extend_from_slice(if close {
-        b"\r\nConnection: close\r\n\r\n"
+        b"Connection: close\r\n\r\n"
     } else {
-        b"\r\n\r\n"
+        b"\r\n"
     });
     if with_body && !bodiless {
         out.extend_from_slice(body);

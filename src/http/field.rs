@@ -49,6 +49,7 @@ pub enum Kind {
     /// Never passed on, whoever sends it: `Proxy` (CVE-2016-5385), and a protected name spelled with `_`, which
     /// many backends cannot tell from the real one.
     Barred,
+    Authorization,
     WwwAuthenticate,
     Date,
     /// Our own answers' mark: removed from what backends send.
@@ -73,9 +74,12 @@ impl Kind {
             *to = if from == b'_' { b'-' } else { from };
         }
         match Kind::of_hyphened(hyphened) {
-            Kind::Other | Kind::Expect | Kind::Date | Kind::WwwAuthenticate | Kind::MaxForwards => {
-                Kind::Other
-            }
+            Kind::Other
+            | Kind::Expect
+            | Kind::Date
+            | Kind::Authorization
+            | Kind::WwwAuthenticate
+            | Kind::MaxForwards => Kind::Other,
             _ => Kind::Barred,
         }
     }
@@ -98,6 +102,7 @@ impl Kind {
             10 if is("early-data") => Kind::Identity,
             12 if is("x-request-id") => Kind::RequestId,
             12 if is("max-forwards") => Kind::MaxForwards,
+            13 if is("authorization") => Kind::Authorization,
             14 if is("content-length") => Kind::ContentLength,
             14 if is("http2-settings") => Kind::Hop,
             14 if is("onedoor-reason") => Kind::OnedoorReason,
@@ -116,8 +121,11 @@ impl Kind {
 
     /// Whether a request field of this kind never reaches the next hop as the client wrote it.
     pub fn is_replaced_in_requests(self) -> bool {
-        use Kind::{Date, Expect, Other, Via, WwwAuthenticate};
-        !matches!(self, Other | Via | Date | WwwAuthenticate | Expect)
+        use Kind::{Authorization, Date, Expect, Other, Via, WwwAuthenticate};
+        !matches!(
+            self,
+            Other | Via | Date | Authorization | WwwAuthenticate | Expect
+        )
     }
 }
 

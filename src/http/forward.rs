@@ -74,34 +74,40 @@ pub(super) fn request_head(
     let edits = &onward.site.headers.request;
     let trusted = matches!(onward.forwarded, Forwarded::Added { .. });
     copy_fields(out, raw, &head.fields, |name, kind| {
-        let stays = match kind {
-            Kind::Other | Kind::Via | Kind::Date | Kind::WwwAuthenticate | Kind::OnedoorReason => {
-                true
-            }
+        match kind {
+            Kind::Other
+            | Kind::Via
+            | Kind::Date
+            | Kind::Authorization
+            | Kind::WwwAuthenticate
+            | Kind::OnedoorReason => !named.contains(name) && !replaces(edits, name),
+            // Connection cannot name away what is believed (CASES F-05).
             Kind::Identity
             | Kind::ForwardedProto
             | Kind::ForwardedHost
             | Kind::ForwardedPort
             | Kind::RealIp
-            | Kind::RequestId => trusted,
+            | Kind::RequestId => trusted && !replaces(edits, name),
             // RFC 9110 7.6.2: only OPTIONS and TRACE count down; others ignore it.
-            Kind::MaxForwards => head.method != "OPTIONS",
+            Kind::MaxForwards => {
+                head.method != "OPTIONS" && !named.contains(name) && !replaces(edits, name)
+            }
             _ => false,
-        };
-        stays && !named.contains(name) && !replaces(edits, name)
+        }
     });
     match head.framing {
         Framing::Length(length) => put_number(out, b"Content-Length: ", length),
         Framing::Chunked => put(out, &[b"Transfer-Encoding: chunked\r\n"]),
         Framing::None | Framing::Close => {}
     }
-    if head.expects_continue {
+    if head.expects_continue && !replaces(edits, b"expect") {
         put(out, &[b"Expect: 100-continue\r\n"]);
     }
     if let Some(token) = head.upgrade {
         put(out, &[b"Connection: Upgrade\r\nUpgrade: ", token, b"\r\n"]);
     }
     if head.method == "OPTIONS"
+        && !replaces(edits, b"max-forwards")
         && let Some(hops) = head.fields.of(Kind::MaxForwards).next().and_then(number)
     {
         put_number(out, b"Max-Forwards: ", hops.saturating_sub(1));
@@ -174,14 +180,16 @@ pub(super) fn response_head(
         Framing::Length(length) => put_number(out, b"Content-Length: ", length),
         Framing::Chunked => put(out, &[b"Transfer-Encoding: chunked\r\n"]),
         // RFC 9110 8.6: what a GET would have got; not for 204 and 1xx.
-        Framing::None if back.to_head || head.status == 304 => {
+        Framing::None
+            if (back.to_head || head.status == 304) && head.status >= 200 && head.status != 204 =>
+        {
             if let Some(length) = head.length {
                 put_number(out, b"Content-Length: ", length);
             }
         }
         Framing::None | Framing::Close => {}
     }
-    if !head.fields.kinds.contains(&Kind::Date) && head.status >= 200 {
+    if head.status >= 200 && !head.fields.kinds.contains(&Kind::Date) && !replaces(edits, b"date") {
         put(out, &[b"Date: ", back.date, b"\r\n"]);
     }
     match (head.status, head.upgrade) {
@@ -216,8 +224,7 @@ pub(super) fn write_edits(out: &mut Vec<u8>, edits: &[HeaderEdit]) {
 pub(super) fn may_trail(name: &[u8]) -> bool {
     matches!(Kind::of(name), Kind::Other)
         && ![
-            &b"authorization"[..],
-            b"cookie",
+            &b"cookie"[..],
             b"set-cookie",
             b"content-type",
             b"content-encoding",
@@ -228,10 +235,9 @@ pub(super) fn may_trail(name: &[u8]) -> bool {
         .any(|barred| same(name, barred))
 }
 
-fn replaces(edits: &[HeaderEdit], name: &[u8]) -> bool {
-    edits
-        .iter()
-        .any(|edit| !matches!(edit, HeaderEdit::Add { .. }) && same(edit.name().as_bytes(), name))
+/// Whether the operator sets or removes fields of this name.
+pub(super) fn replaces(edits: &[HeaderEdit], name: &[u8]) -> bool {
+    edits.iter().any(|edit| edit.replaces(name))
 }
 
 /// The fields that Connection names, but for the options that are no fields.

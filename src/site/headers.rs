@@ -33,10 +33,12 @@ pub(crate) fn read(
             }
             .read(table)
         });
-        base.iter()
-            .cloned()
-            .chain(own.unwrap_or_default())
-            .collect()
+        let own = own.unwrap_or_default();
+        // What the site sets or removes takes the place of what the defaults set or add.
+        let stays =
+            |edit: &&HeaderEdit| !own.iter().any(|own| own.replaces(edit.name().as_bytes()));
+        let base: Vec<_> = base.iter().filter(stays).cloned().collect();
+        base.into_iter().chain(own).collect()
     };
     let request = side("request", Side::Request, &base.request);
     let response = side("response", Side::Response, &base.response);

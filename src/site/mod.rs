@@ -59,8 +59,7 @@ pub struct Site {
     /// Place in per-worker tables (counters, turns). Given by `reload` when the site first goes live; the same for
     /// all versions of a site, free again when it is gone.
     pub number: u32,
-    /// Different for every version ever published, so that a worker can tell which of its connections a change is
-    /// about. Given by `reload` together with `number`.
+    /// Larger for every version published, so that a worker can tell which of its connections a change is about. Given by `reload` together with `number`.
     pub version: u64,
     /// What the site claims, in the order of the file; the hosts first. Never empty.
     pub claims: Box<[Claim]>,
@@ -206,6 +205,11 @@ impl HeaderEdit {
             | HeaderEdit::Add { name, .. }
             | HeaderEdit::Remove { name } => name,
         }
+    }
+
+    /// Whether fields of this name do not stay as they were.
+    pub fn replaces(&self, name: &[u8]) -> bool {
+        !matches!(self, HeaderEdit::Add { .. }) && self.name().as_bytes().eq_ignore_ascii_case(name)
     }
 }
 

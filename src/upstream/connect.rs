@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 
 use tokio::net::{TcpStream, UnixStream};
 
@@ -13,7 +14,10 @@ use crate::stream::Stream;
 ///
 /// # Errors
 /// `Refused` with the last address's reason, `Unresolved` when there is no address.
-pub(super) async fn dial(address: &Address, resolver: &Resolver) -> Result<Stream, UpstreamError> {
+pub(super) async fn dial(
+    address: &Address,
+    resolver: &Arc<Resolver>,
+) -> Result<Stream, UpstreamError> {
     let refused = |source| UpstreamError::Refused {
         backend: address.clone(),
         source,

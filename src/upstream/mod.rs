@@ -8,7 +8,6 @@ use std::cell::RefCell;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Waker};
 use std::time::Duration;
 
 use crate::site::Address;
@@ -32,9 +31,7 @@ pub struct Upstream {
 impl Upstream {
     /// Whether it is open and has said nothing that nobody asked for. No system call.
     pub fn is_quiet(&self) -> bool {
-        self.stream
-            .poll_readable(&mut Context::from_waker(Waker::noop()))
-            .is_pending()
+        self.stream.is_quiet()
     }
 }
 

@@ -30,11 +30,28 @@ impl Resolver {
     ///
     /// # Errors
     /// What the system's resolver says to a name never resolved yet.
-    pub(super) async fn addresses(self: &Resolver, name: &Arc<str>) -> io::Result<Arc<[IpAddr]>> {
-        let known = self.known.get(name).map(|entry| entry.value().clone());
+    pub(super) async fn addresses(
+        self: &Arc<Resolver>,
+        name: &Arc<str>,
+    ) -> io::Result<Arc<[IpAddr]>> {
+        let known = self.known.get_mut(name).map(|mut entry| {
+            let known = entry.clone();
+            if !known.doubted && known.asked.elapsed() >= FRESH {
+                // Whoever comes next uses the old ones too, and does not ask again.
+                entry.asked = Instant::now();
+            }
+            known
+        });
         match known {
-            Some(known) if !known.doubted && known.asked.elapsed() < FRESH => Ok(known.addresses),
-            Some(known) => Ok(self.look_up(name).await.unwrap_or(known.addresses)),
+            Some(known) if known.doubted => Ok(self.look_up(name).await.unwrap_or(known.addresses)),
+            Some(known) => {
+                if known.asked.elapsed() >= FRESH {
+                    let (resolver, name) = (Arc::clone(self), Arc::clone(name));
+                    // When it fails, the old answer stays.
+                    tokio::spawn(async move { resolver.look_up(&name).await.ok() });
+                }
+                Ok(known.addresses)
+            }
             None => self.look_up(name).await,
         }
     }
@@ -66,5 +83,42 @@ impl Resolver {
         };
         self.known.insert(Arc::clone(name), known);
         Ok(addresses)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::Future;
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+
+    #[test]
+    fn an_old_answer_is_used_at_once_while_a_new_one_is_looked_for() {
+        let name: Arc<str> = "app.invalid".into();
+        let resolver = Arc::new(Resolver::default());
+        let Some(long_ago) = Instant::now().checked_sub(2 * FRESH) else {
+            return; // the machine has just started
+        };
+        let known = Known {
+            addresses: [IpAddr::from([127, 0, 0, 1])].into(),
+            asked: long_ago,
+            doubted: false,
+        };
+        resolver.known.insert(Arc::clone(&name), known);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .expect("a runtime");
+        let _inside = runtime.enter();
+        for _ in 0..2 {
+            let addresses =
+                pin!(resolver.addresses(&name)).poll(&mut Context::from_waker(Waker::noop()));
+            assert!(matches!(addresses, Poll::Ready(Ok(found)) if found.len() == 1));
+        }
+        assert_eq!(
+            runtime.metrics().num_alive_tasks(),
+            1,
+            "one look-up for both"
+        );
     }
 }

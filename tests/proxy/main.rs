@@ -20,6 +20,7 @@ mod permissions; // run by somebody with fewer rights
 mod precedence; // exact before wildcard before nothing; the longest path; ties
 mod readme; // what the README shows is so
 mod real_apps; // Python, Node and nginx behind the door
+mod regressions; // one test for each bug that was found, named after what is right instead
 mod reload; // added, changed, removed, many at once, during traffic
 mod routing_by_host; // which site gets a request; several on one connection
 mod streaming; // bodies whole, at once, in bounded memory

@@ -108,6 +108,9 @@ impl ChunkDecoder {
 
     fn framing_byte(&mut self, byte: u8) -> Result<(), BadChunk> {
         self.line += 1;
+        if self.line > MOST_EXCESS + FREE_FRAMING {
+            return Err(BadChunk("more chunk framing than a body needs"));
+        }
         self.state = match (self.state, byte) {
             (State::SizeStart | State::Size, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => {
                 self.size_digit(byte)?;
@@ -247,6 +250,11 @@ mod tests {
             flood.extend_from_slice(b"1;aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\r\nx\r\n");
         }
         assert!(decode(&flood, &[]).is_err());
+        let endless = [&b"1;"[..], &b"a".repeat(20 << 10)].concat();
+        assert!(
+            decode(&endless, &[]).is_err(),
+            "one extension without an end"
+        );
         assert!(
             decode(&b"1\r\nx\r\n".repeat(20_000), &[]).is_ok(),
             "small chunks alone are no offence"

@@ -22,7 +22,7 @@ use crate::site::hostname::{HostBuffer, authority};
 use crate::site::{HostPattern, SendHost, Site};
 use crate::stream::Stream;
 use crate::upstream::Upstream;
-use crate::wheel::{Expired, Tick};
+use crate::wheel::{Expired, Serving, Tick};
 
 /// A body up to this size leaves in one write with its head.
 const SMALL_BODY_BYTES: usize = 2 << 10;
@@ -59,7 +59,11 @@ pub(crate) async fn serve(arrival: Box<Arrival>, early: Block) {
     let mut early = Some(early);
     loop {
         let inbound = match early.take() {
-            Some(block) => block,
+            Some(block) => {
+                // A cut was about the exchange before.
+                connection.arrival.timer.serving(None);
+                block
+            }
             None => match connection.next_bytes().await {
                 Some(block) => block,
                 None => return,
@@ -68,6 +72,10 @@ pub(crate) async fn serve(arrival: Box<Arrival>, early: Block) {
         // Boxed, so that a connection that waits is not as large as one that works.
         match Box::pin(connection.one_request(inbound)).await {
             After::Next(rest) => early = rest,
+            // Closed with bytes unread, the kernel resets, and the client may lose what it has not read yet.
+            After::Close if !connection.arrival.stream.is_quiet() => {
+                return Box::pin(connection.linger()).await;
+            }
             After::Close => return,
             After::Linger => return Box::pin(connection.linger()).await,
             After::Abort => return connection.arrival.stream.abort(),
@@ -78,7 +86,7 @@ pub(crate) async fn serve(arrival: Box<Arrival>, early: Block) {
 impl Connection {
     /// Waits for the next request without holding a buffer. `None`: the client left, time is up, or we drain.
     async fn next_bytes(&mut self) -> Option<Block> {
-        self.arrival.timer.serving(0, None);
+        self.arrival.timer.serving(None);
         self.arrival
             .timer
             .set(self.arrival.kit.shared.limits.idle_time);
@@ -180,6 +188,7 @@ impl Connection {
         };
         match exchange::decide(&head, known, site, &self.arrival.client, kit) {
             Decision::Forward { strip, rule } => {
+                let asker = exchange::asker(&head, &self.arrival.client, kit);
                 let onward = Onward {
                     site,
                     host: match &site.send_host {
@@ -194,7 +203,7 @@ impl Connection {
                     forwarded: if self.arrival.client.trusted {
                         Forwarded::Added {
                             client: self.arrival.client.address.ip().to_canonical(),
-                            asker: exchange::asker(&head, &self.arrival.client, kit),
+                            asker,
                             ours: known.forwarded(),
                         }
                     } else {
@@ -212,15 +221,20 @@ impl Connection {
                     method: Method::of(head.method),
                     version: head.version,
                     keep_alive: head.keep_alive,
+                    expects_continue: head.expects_continue,
+                    authenticates_connection: head.authenticates_connection,
                     upgrade: head.upgrade.map(Box::from),
                     may_be_told_why: exchange::may_be_told_why(&head, known),
                 };
                 let limits = kit.shared.head_limits;
                 let chunked = head.framing == Framing::Chunked;
                 let mut upload = Body::new(head.framing, chunked, site.limits.body_bytes, limits);
-                self.arrival
-                    .timer
-                    .serving(site.version, rule.and_then(|rule| u32::try_from(rule).ok()));
+                self.arrival.timer.serving(Some(Serving {
+                    site: site.number,
+                    version: site.version,
+                    rule: rule.and_then(|rule| u32::try_from(rule).ok()),
+                    asker,
+                }));
                 let bytes = head.bytes;
                 inbound.consume(bytes);
                 match upload.take(inbound) {
@@ -260,9 +274,8 @@ impl Connection {
             }
             Decision::Respond(respond) => {
                 said.status = respond.status;
-                let mut edits = Vec::new();
-                forward::write_edits(&mut edits, &site.headers.response);
-                answer::write_respond(&mut said.out, respond, &edits, &kit.date(), ends, with_body);
+                let edits = &site.headers.response;
+                answer::write_respond(&mut said.out, respond, edits, &kit.date(), ends, with_body);
                 said.leave(head.bytes, inbound)
             }
             Decision::LastStop => {
@@ -416,6 +429,10 @@ pub(super) struct Asked {
     pub(super) method: Method,
     pub(super) version: Version,
     pub(super) keep_alive: bool,
+    /// The client waits for 100 before it sends the body.
+    pub(super) expects_continue: bool,
+    /// The request may authenticate the upstream instead of itself (NTLM, Negotiate).
+    pub(super) authenticates_connection: bool,
     pub(super) upgrade: Option<Box<[u8]>>,
     pub(super) may_be_told_why: bool,
 }
@@ -468,13 +485,11 @@ impl Said {
         inbound: Block,
     ) -> Begun {
         self.status = status;
-        let mut edits = Vec::new();
-        forward::write_edits(&mut edits, &site.headers.response);
         answer::write_redirect(
             &mut self.out,
             status,
             location,
-            &edits,
+            &site.headers.response,
             &kit.date(),
             close,
             with_body,

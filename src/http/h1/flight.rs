@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::body::{Body, BodyError};
 use super::connection::{After, Asked, Departure, send};
 use super::head::{self, Framing, Method, Parsed, Room, Version};
-use crate::block::{Block, Sheet};
+use crate::block::{Block, READ_BYTES, Sheet};
 use crate::http::answer::Answer;
 use crate::http::exchange;
 use crate::http::field::same;
@@ -91,7 +91,10 @@ struct Attempt {
     behind: Option<Block>,
     /// When the whole exchange must have ended.
     end: Option<Tick>,
+    /// Since when the client owes the body: the time of its head, of our connect, and of the app's 100 is not its own.
     began: Tick,
+    /// Responses before the final one.
+    interim: u32,
 }
 
 impl Flight<'_> {
@@ -141,7 +144,8 @@ impl Flight<'_> {
                 partial: None,
                 behind: behind.take(),
                 end,
-                began: started,
+                began: self.timer.wheel().now(),
+                interim: 0,
             };
             match self.response(&out, &asked, &mut upload, &mut attempt).await {
                 Ok((returning, head, block)) => break Ok((returning, head, block, attempt)),
@@ -246,12 +250,12 @@ impl Flight<'_> {
         upload: &mut Body,
         attempt: &mut Attempt,
     ) -> Result<(Returning, Sheet, Block), Retry> {
-        let mut interim = 0;
-        self.set_for_body(attempt.end, attempt.began, upload);
+        self.set_for_body(asked, attempt, upload);
         let mut is_sent = false;
         loop {
             let waited =
-                poll_fn(|cx| self.poll_response(cx, out, upload, attempt, &mut is_sent)).await;
+                poll_fn(|cx| self.poll_response(cx, out, asked, upload, attempt, &mut is_sent))
+                    .await;
             let mut block = match waited {
                 Waited::Bytes(block) => block,
                 Waited::UpstreamGone { said_anything } => {
@@ -262,7 +266,7 @@ impl Flight<'_> {
                     return Err(Retry::Never(Failed::Silent));
                 }
                 Waited::BodyFailed(error) => return Err(Retry::answer(answer_to(&error))),
-                Waited::TimedOut => return Err(self.timed_out(out, upload, attempt)),
+                Waited::TimedOut => return Err(self.timed_out(out, asked, upload, attempt)),
             };
             // Several heads may have come at once.
             loop {
@@ -271,7 +275,13 @@ impl Flight<'_> {
                 let returning = match self.read_head(&block, asked, request_is_over, &mut head_out)
                 {
                     Ok(Some(returning)) => returning,
-                    Ok(None) if block.has_room() => {
+                    Ok(None) if block.len() < READ_BYTES => {
+                        // Behind interim responses it may stand at the end of the block.
+                        let block = if block.has_room() {
+                            block
+                        } else {
+                            block.split_off(0).unwrap_or(block)
+                        };
                         attempt.partial = Some(block);
                         break;
                     }
@@ -280,10 +290,13 @@ impl Flight<'_> {
                 };
                 block.consume(returning.head_bytes);
                 if returning.status >= 200 || returning.becomes_tunnel {
+                    // Answered before it has the whole head: it gets no more, and nobody else gets it.
+                    attempt.upstream_deaf |= attempt.sent < out.len();
                     return Ok((returning, head_out, block));
                 }
-                interim += 1;
-                if interim > INTERIM_RESPONSES {
+                attempt.interim += 1;
+                attempt.began = self.timer.wheel().now();
+                if attempt.interim > INTERIM_RESPONSES {
                     return Err(self.malformed(attempt, "one interim response after the other"));
                 }
                 // RFC 9110 15.2: a 1.0 client knows none of them.
@@ -295,7 +308,11 @@ impl Flight<'_> {
                     if !matches!(sent, Ok(Ok(()))) {
                         return Err(Retry::Never(Failed::Silent));
                     }
+                }
+                if is_sent {
                     self.set(attempt.end, self.site.timeouts.first_byte);
+                } else {
+                    self.set_for_body(asked, attempt, upload);
                 }
                 if block.is_empty() {
                     break;
@@ -309,18 +326,19 @@ impl Flight<'_> {
         &mut self,
         cx: &mut Context<'_>,
         out: &[u8],
+        asked: &Asked,
         upload: &mut Body,
         attempt: &mut Attempt,
         is_sent: &mut bool,
     ) -> Poll<Waited> {
+        let moved_before = upload.moved;
         let Attempt {
             upstream,
             sent,
             upstream_deaf,
-            partial,
             behind,
             end,
-            began,
+            ..
         } = attempt;
         while *sent < out.len() && !*upstream_deaf {
             match upstream.stream.poll_put(cx, &out[*sent..]) {
@@ -330,7 +348,6 @@ impl Flight<'_> {
             }
         }
         if *sent == out.len() && !*is_sent && !*upstream_deaf {
-            let before = upload.moved;
             match upload.poll(cx, self.client, &mut upstream.stream) {
                 Poll::Ready(Ok(())) => {
                     *is_sent = true;
@@ -341,10 +358,18 @@ impl Flight<'_> {
                 }
                 Poll::Ready(Err(BodyError::TargetGone)) => *upstream_deaf = true,
                 Poll::Ready(Err(error)) => return Poll::Ready(Waited::BodyFailed(error)),
-                Poll::Pending if upload.moved != before => self.set_for_body(*end, *began, upload),
+                Poll::Pending if upload.moved != moved_before => {
+                    self.set_for_body(asked, attempt, upload);
+                }
                 Poll::Pending => {}
             }
         }
+        let Attempt {
+            upstream,
+            partial,
+            behind,
+            ..
+        } = attempt;
         let mut block = partial.take().unwrap_or_else(Block::lend);
         let had = block.len();
         match block.poll_fill(cx, &mut upstream.stream) {
@@ -386,7 +411,7 @@ impl Flight<'_> {
         };
         let becomes_tunnel = match (head.status, &asked.upgrade, head.upgrade) {
             // CASES R-11, W-05: only to what was asked for.
-            (101, Some(wanted), Some(given)) if same(wanted, given) => true,
+            (101, Some(wanted), Some(given)) if same(wanted, given) && request_is_over => true,
             (101, ..) => return Err("a switch to a protocol nobody asked for"),
             _ => false,
         };
@@ -492,7 +517,9 @@ impl Flight<'_> {
         let is_clean = download.take_surplus().is_none() && upload.is_done() && !upstream_deaf;
         if returning.reusable && is_clean {
             let kept_for = returning.keep_alive.unwrap_or(self.site.timeouts.pool_idle);
-            self.keep(upstream, kept_for, returning.authenticates_connection);
+            let authenticates =
+                returning.authenticates_connection || asked.authenticates_connection;
+            self.keep(upstream, kept_for, authenticates);
         }
         if client_stopped || !upload.is_done() {
             return After::Linger;
@@ -596,6 +623,7 @@ impl Flight<'_> {
         upload: &Body,
         attempt: &Attempt,
     ) -> Retry {
+        let said_anything = said_anything || attempt.interim > 0;
         let was_idle = attempt.upstream.reused && !attempt.upstream.is_pinned;
         let is_repeatable =
             attempt.sent == 0 || (asked.method.is_idempotent() && upload.moved == 0);
@@ -603,7 +631,7 @@ impl Flight<'_> {
             return Retry::Fresh;
         }
         let what = if said_anything {
-            "in the middle of the head of its response"
+            "before its response was there"
         } else {
             "before it answered"
         };
@@ -614,11 +642,12 @@ impl Flight<'_> {
         ))
     }
 
-    fn timed_out(&self, out: &[u8], upload: &Body, attempt: &Attempt) -> Retry {
+    fn timed_out(&self, out: &[u8], asked: &Asked, upload: &Body, attempt: &Attempt) -> Retry {
         if self.timer.was_cut() {
             return Retry::answer(Answer::SiteGone);
         }
-        if attempt.sent == out.len() && upload.waits_for_source() {
+        let waits_for_client = upload.waits_for_source() && !waits_for_100(asked, attempt, upload);
+        if attempt.sent == out.len() && waits_for_client {
             return Retry::answer(Answer::BodyTimeout);
         }
         let why = format!(
@@ -680,7 +709,7 @@ impl Flight<'_> {
         finished.status = status;
         finished.reason = Some(reason);
         finished.to_client = out.len() as u64;
-        self.timer.serving(0, None);
+        self.timer.serving(None);
         match self
             .timer
             .within(self.site.timeouts.idle, send(self.client, &out))
@@ -692,14 +721,17 @@ impl Flight<'_> {
     }
 
     /// Sets the timer for a request body: the idle time, and no later than a client at the least rate would be here.
-    fn set_for_body(&self, end: Option<Tick>, began: Tick, upload: &Body) {
+    fn set_for_body(&self, asked: &Asked, attempt: &Attempt, upload: &Body) {
+        if waits_for_100(asked, attempt, upload) {
+            return self.set(attempt.end, self.site.timeouts.first_byte);
+        }
         let wheel = self.timer.wheel();
         let mut at = wheel.at(self.site.timeouts.idle);
         if upload.waits_for_source() {
             let slowest = BODY_GRACE + Duration::from_secs(upload.read / BODY_RATE);
-            at = at.min(wheel.after(began, slowest));
+            at = at.min(wheel.after(attempt.began, slowest));
         }
-        self.timer.set_at(end.map_or(at, |end| at.min(end)));
+        self.timer.set_at(attempt.end.map_or(at, |end| at.min(end)));
     }
 
     /// Sets the timer, but never behind the end of the whole exchange.
@@ -741,6 +773,11 @@ fn poll_client_gone(
             Poll::Pending
         }
     }
+}
+
+/// Whether it is the app that is waited for: the client sends no body before it is told to go on.
+fn waits_for_100(asked: &Asked, attempt: &Attempt, upload: &Body) -> bool {
+    asked.expects_continue && attempt.interim == 0 && upload.read == 0
 }
 
 /// What `send_host = "backend"` says to a backend.

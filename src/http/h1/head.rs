@@ -86,6 +86,8 @@ pub struct RequestHead<'a> {
     pub upgrade: Option<&'a [u8]>,
     /// Whether the client waits for 100 before it sends the body.
     pub expects_continue: bool,
+    /// Whether its credentials are for the connection (NTLM, Negotiate): Kerberos needs no 401 before them.
+    pub authenticates_connection: bool,
     pub fields: Fields<'a>,
     /// Length of the head in the bytes it was read from.
     pub bytes: usize,
@@ -257,6 +259,7 @@ pub fn request<'a>(
         keep_alive,
         upgrade,
         expects_continue: seen.expects_continue && has_body && version == Version::Http11,
+        authenticates_connection: seen.authenticates_connection,
         fields,
         bytes: end,
     }))
@@ -338,6 +341,9 @@ pub fn response<'a>(
         (None, None) => Framing::Close,
     };
     reusable &= framing != Framing::Close;
+    // Section 6.3: neither has a body; who says one follows may well send it.
+    let promises_body = seen.coding.is_some() || seen.length.is_some_and(|length| length > 0);
+    reusable &= !(promises_body && (status < 200 || status == 204));
     Ok(Parsed::Complete(ResponseHead {
         status,
         reason,
@@ -462,6 +468,7 @@ struct RequestFields<'a> {
     connection_upgrade: bool,
     upgrade: Option<&'a [u8]>,
     expects_continue: bool,
+    authenticates_connection: bool,
 }
 
 impl<'a> RequestFields<'a> {
@@ -499,6 +506,7 @@ impl<'a> RequestFields<'a> {
                 }
                 self.expects_continue = true;
             }
+            Kind::Authorization => self.authenticates_connection |= is_of_connection(value),
             _ => {}
         }
         Ok(())
@@ -555,22 +563,26 @@ impl<'a> ResponseFields<'a> {
                 });
             }
             Kind::WwwAuthenticate => {
-                self.authenticates_connection |=
-                    [&b"NTLM"[..], b"Negotiate"].iter().any(|scheme| {
-                        value
-                            .split_at_checked(scheme.len())
-                            .is_some_and(|(name, rest)| {
-                                same(name, scheme)
-                                    && rest
-                                        .first()
-                                        .is_none_or(|&byte| byte == b' ' || byte == b',')
-                            })
-                    });
+                self.authenticates_connection |= is_of_connection(value);
             }
             _ => {}
         }
         Ok(())
     }
+}
+
+/// Whether these credentials, or this challenge, are of a scheme that authenticates connections and not requests.
+fn is_of_connection(value: &[u8]) -> bool {
+    [&b"NTLM"[..], b"Negotiate"].iter().any(|scheme| {
+        value
+            .split_at_checked(scheme.len())
+            .is_some_and(|(name, rest)| {
+                same(name, scheme)
+                    && rest
+                        .first()
+                        .is_none_or(|&byte| byte == b' ' || byte == b',')
+            })
+    })
 }
 
 /// Takes what may be said once.
