@@ -29,8 +29,10 @@ fn now() -> u64 {
 
 fn table(answer: &Value, now: u64) -> String {
     let files: Vec<&Value> = answer["sites"].as_array().into_iter().flatten().collect();
+    let notice = answer["notice"].as_str();
+    let notice = notice.map(|notice| format!("{notice}\n"));
     if files.is_empty() {
-        return "no site files yet\n".into();
+        return notice.unwrap_or_else(|| "no site files yet\n".into());
     }
     let rows: Vec<[String; 5]> =
         std::iter::once(["SITE", "STATE", "HOSTS", "TO", "SINCE"].map(String::from))
@@ -44,7 +46,8 @@ fn table(answer: &Value, now: u64) -> String {
                 .unwrap_or(0)
         })
         .collect();
-    let mut text = String::new();
+    // What is below may not be what is on disk.
+    let mut text = notice.map_or(String::new(), |notice| format!("{notice}\n"));
     for row in &rows {
         let cells: Vec<String> = row
             .iter()
@@ -56,7 +59,8 @@ fn table(answer: &Value, now: u64) -> String {
     }
     // The reasons do not fit into a table, and are what somebody came for.
     for file in files {
-        for reason in reasons(file) {
+        // Said above, once for all.
+        for reason in reasons(file).filter(|reason| answer["notice"] != **reason) {
             text.push_str(&format!(
                 "\n{}: {}\n",
                 word(&file["name"]),
@@ -149,5 +153,7 @@ mod tests {
     #[test]
     fn an_empty_folder_says_so() {
         assert_eq!(table(&json!({ "sites": [] }), 0), "no site files yet\n");
+        let missing = json!({ "sites": [], "notice": "sites.d is missing" });
+        assert_eq!(table(&missing, 0), "sites.d is missing\n");
     }
 }

@@ -740,14 +740,15 @@ impl Book {
         }
     }
 
-    pub(super) fn statuses(&self) -> Vec<FileStatus> {
+    /// `notice`: why a file that is not seen may serve all the same.
+    pub(super) fn statuses(&self, notice: Option<&str>) -> Vec<FileStatus> {
         let entries = self.entries.iter();
         entries
-            .map(|(name, entry)| self.status(name, entry))
+            .map(|(name, entry)| self.status(name, entry, notice))
             .collect()
     }
 
-    fn status(&self, name: &SiteName, entry: &Entry) -> FileStatus {
+    fn status(&self, name: &SiteName, entry: &Entry, notice: Option<&str>) -> FileStatus {
         let (state, reason) = match (&entry.verdict, &entry.live) {
             (Verdict::Fine, _) => (State::Live, None),
             (Verdict::Broken(_), Some(_)) => (State::Stale, None),
@@ -761,7 +762,7 @@ impl Book {
                 } else {
                     State::Down
                 };
-                let reason = self.kept().unwrap_or("its file is gone");
+                let reason = notice.unwrap_or("its file is gone");
                 (state, Some(reason.to_owned()))
             }
         };

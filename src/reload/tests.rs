@@ -175,7 +175,7 @@ impl Story {
     }
 
     async fn state(&self, name: &str) -> State {
-        let list = self.reload().list().await;
+        let list = self.reload().list().await.files;
         let status = list.iter().find(|status| status.name == name);
         status
             .unwrap_or_else(|| panic!("no {name} in {list:#?}"))

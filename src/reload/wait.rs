@@ -39,13 +39,20 @@ pub(super) enum Goal {
 pub(super) struct Progress<'a> {
     pub(super) book: &'a Book,
     pub(super) settle: &'a Settle,
-    /// What serves without a file.
-    pub(super) kept: Option<&'a str>,
+    /// Why nothing is known of what is on disk.
+    pub(super) blind: Option<&'a str>,
     /// The newest table that all workers have.
     pub(super) acknowledged: u64,
     /// The newest table.
     pub(super) published: u64,
     pub(super) now: Instant,
+}
+
+impl<'a> Progress<'a> {
+    /// What serves although it is not seen on disk, and how to have that ended.
+    fn notice(self) -> Option<&'a str> {
+        self.blind.or(self.book.kept())
+    }
 }
 
 impl Waiter {
@@ -76,7 +83,7 @@ impl Waiter {
                 }
             }
             Goal::All { reply } if is_settled && is_everywhere => {
-                drop(reply.send(all(progress.book)));
+                drop(reply.send(all(progress)));
             }
             Goal::All { reply } if is_over => {
                 drop(reply.send(Waited::Timeout {
@@ -89,7 +96,7 @@ impl Waiter {
                     rejected,
                     unsettled: in_order(&self.unsettled),
                     live: progress.book.serving(),
-                    kept: progress.kept.map(str::to_owned),
+                    kept: progress.notice().map(str::to_owned),
                     ..report
                 };
                 drop(reply.send(report));
@@ -127,7 +134,7 @@ fn one(name: &SiteName, gone: bool, progress: Progress<'_>) -> Option<Waited> {
             problems: book.problems(name),
         }),
         (Standing::Absent, false) => {
-            let reason = progress.kept.unwrap_or("its file is gone").to_owned();
+            let reason = progress.notice().unwrap_or("its file is gone").to_owned();
             Some(Waited::Unknown {
                 did_you_mean: None,
                 reason: Some(reason),
@@ -136,10 +143,13 @@ fn one(name: &SiteName, gone: bool, progress: Progress<'_>) -> Option<Waited> {
     }
 }
 
-fn all(book: &Book) -> Waited {
-    let problems: Vec<String> = book
-        .rejected()
-        .flat_map(|name| book.problems(name))
+fn all(progress: Progress<'_>) -> Waited {
+    let Progress { book, blind, .. } = progress;
+    let rejected = book.rejected().flat_map(|name| book.problems(name));
+    let problems: Vec<String> = blind
+        .map(str::to_owned)
+        .into_iter()
+        .chain(rejected)
         .collect();
     if problems.is_empty() {
         Waited::Serving

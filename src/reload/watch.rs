@@ -103,8 +103,9 @@ impl Watch {
                 return watch;
             }
         }
-        watch.arm(sites);
-        if wish == settings::Watch::Auto && sites.is_dir() && !watch.canary_sings(sites).await {
+        // A folder that is missing or closed tells nothing about events.
+        let is_armed = watch.arm(sites) && watch.poll_every().is_none();
+        if wish == settings::Watch::Auto && is_armed && !watch.canary_sings(sites).await {
             warn!(path = %sites.display(), "no events arrive for this folder, looking every 2 s");
             watch.means = Means::Poll { every: POLL };
         }

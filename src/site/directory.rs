@@ -65,7 +65,7 @@ impl Stamp {
 /// When the directory itself cannot be listed.
 pub fn list(sites: &Path) -> io::Result<Listing> {
     let mut listing = Listing::default();
-    for entry in fs::read_dir(sites)? {
+    for entry in entries(sites)? {
         let entry = entry?;
         let name = entry.file_name();
         if is_kubernetes(&name) {
@@ -96,7 +96,7 @@ impl Listing {
     }
 
     fn add_team(&mut self, team: &OsStr, folder: PathBuf) {
-        let entries = match fs::read_dir(&folder) {
+        let entries = match entries(&folder) {
             Ok(entries) => entries,
             Err(error) => return self.unreadable.push((folder, error)),
         };
@@ -116,6 +116,31 @@ impl Listing {
                 self.add(&Path::new(team).join(name), path);
             }
         }
+    }
+}
+
+/// Whether names in `folder` can be listed and what is behind them can be asked for.
+///
+/// # Errors
+/// As opendir(3) and stat(2); [`why_closed`] has words for a person.
+pub fn admits(folder: &Path) -> io::Result<()> {
+    entries(folder).map(drop)
+}
+
+fn entries(folder: &Path) -> io::Result<fs::ReadDir> {
+    let entries = fs::read_dir(folder)?;
+    // With `r` and without `x` there are names, and every file behind them seems to be broken.
+    fs::metadata(folder.join("."))?;
+    Ok(entries)
+}
+
+/// Why a folder cannot be listed, with the command that mends it where there is one.
+pub fn why_closed(folder: &Path, error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            format!("permission denied: {}", how_to_permit(folder, "rx"))
+        }
+        _ => error.to_string(),
     }
 }
 
@@ -355,7 +380,9 @@ impl ReadError {
     fn from_io(error: io::Error, path: &Path) -> ReadError {
         match error.kind() {
             io::ErrorKind::NotFound => ReadError::Gone,
-            io::ErrorKind::PermissionDenied => ReadError::PermissionDenied(how_to_permit(path)),
+            io::ErrorKind::PermissionDenied => {
+                ReadError::PermissionDenied(how_to_permit(path, "r"))
+            }
             _ => ReadError::Io(error),
         }
     }
@@ -398,7 +425,7 @@ impl fmt::Display for ReadError {
 impl std::error::Error for ReadError {}
 
 /// Whose the file is, who we are, and the command that brings the two together.
-fn how_to_permit(path: &Path) -> String {
+fn how_to_permit(path: &Path, right: &'static str) -> String {
     // The owner of a process's own entry is its effective user (proc(5)).
     let our_user =
         fs::metadata("/proc/self").map_or("?".to_owned(), |metadata| user(metadata.uid()));
@@ -418,7 +445,7 @@ fn how_to_permit(path: &Path) -> String {
         });
     let (what, place, right) = match closed {
         Some(folder) => ("its folder", folder, "x"),
-        None => ("it", path, "r"),
+        None => ("it", path, right),
     };
     let shown = place.display();
     let advice = format!("chmod o+{right} '{shown}' or setfacl -m u:{our_user}:{right} '{shown}'");
@@ -645,7 +672,7 @@ mod tests {
     fn permission_denied_names_owner_mode_user_and_command() {
         let folder = Folder::new("permission");
         let path = folder.write("shop.toml", "");
-        let how = how_to_permit(&path);
+        let how = how_to_permit(&path, "r");
         assert!(
             how.contains("belongs to ")
                 && how.contains("with mode 0")
