@@ -41,6 +41,8 @@ pub(super) struct Print {
     pub(super) racy: bool,
     /// Behind symlinks, where there are some: changes there make no events here.
     pub(super) real: Option<PathBuf>,
+    /// The file is mounted on its name: nor do changes of that one.
+    pub(super) mounted: bool,
     /// Other files the site is made from.
     pub(super) files: Vec<(PathBuf, Option<Stamp>)>,
 }
@@ -55,7 +57,7 @@ impl Print {
 
     /// Whether changes of this file may make no events in the sites directory.
     pub(super) fn is_made_elsewhere(&self) -> bool {
-        self.real.is_some() || !self.files.is_empty()
+        self.real.is_some() || self.mounted || !self.files.is_empty()
     }
 }
 
@@ -230,7 +232,7 @@ fn print(
         .chain(files.iter().map(|(_, stamp)| stamp))
         .any(is_racy);
     // A sites directory that is reached by a link is no link of its files.
-    let is_linked = fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_symlink());
+    let (is_linked, mounted) = linked_or_mounted(path);
     let real = (real != path && is_linked).then(|| real.to_owned());
     Print {
         digest,
@@ -242,10 +244,22 @@ fn print(
 }
 
 /// Also when the clock was set back: a file from the future is young for ever, and only read once too often.
+        mounted,
 fn is_racy(stamp: &Option<Stamp>) -> bool {
     let Some(stamp) = stamp else { return false };
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
+fn linked_or_mounted(path: &Path) -> (bool, bool) {
+    use rustix::fs::{AtFlags, CWD, FileType, StatxAttributes, StatxFlags, statx};
+    match statx(CWD, path, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::TYPE) {
+        Ok(found) => (
+            FileType::from_raw_mode(found.stx_mode.into()) == FileType::Symlink,
+            found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT),
+        ),
+        Err(_) => (false, false),
+    }
+}
+
         .unwrap_or_default();
     let now = i64::try_from(now.as_nanos()).unwrap_or(i64::MAX);
     let is_coarse = stamp.ctime_ns % 1_000_000_000 == 0;
