@@ -82,7 +82,6 @@ pub async fn start(settings: &Settings, rules: Rules, current: Arc<Current>) -> 
     let (reload, requests) = Reload::new();
     let (acks, acknowledged) = mpsc::unbounded_channel();
     let now = Instant::now();
-    let every = watch.poll_every().unwrap_or(NET);
     let mut follower = Follower {
         access: Access::of(&sites),
         closed: BTreeSet::new(),
@@ -101,7 +100,7 @@ pub async fn start(settings: &Settings, rules: Rules, current: Arc<Current>) -> 
         outstanding: BTreeMap::new(),
         waiters: Vec::new(),
         paced: now,
-        net: now + every,
+        looked: now,
         glance: now + GLANCE,
         rescan: false,
         elsewhere: None,
@@ -201,7 +200,8 @@ struct Follower {
     closed: BTreeSet<PathBuf>,
     /// The next publish is not before.
     paced: Instant,
-    net: Instant,
+    /// When everything was last looked at.
+    looked: Instant,
     glance: Instant,
     /// Look at everything.
     rescan: bool,
@@ -287,7 +287,7 @@ impl Follower {
 
     /// When there is something to do without anybody saying so.
     fn next(&self) -> Instant {
-        let mut next = self.net.min(self.glance);
+        let mut next = self.net().min(self.glance);
         let work = [self.settle.next(), self.book.due()]
             .into_iter()
             .flatten()
@@ -303,9 +303,14 @@ impl Follower {
     async fn turn(&mut self) {
         let now = Instant::now();
         if now >= self.glance {
+    /// When everything is to be looked at next. Events may have failed since the last time.
+    fn net(&self) -> Instant {
+        self.looked + self.watch.poll_every().unwrap_or(NET)
+    }
+
             self.glance().await;
         }
-        if self.rescan || now >= self.net {
+        if self.rescan || now >= self.net() {
             self.look_everywhere().await;
         }
         if let Some(hint) = self.elsewhere.take() {
@@ -569,11 +574,11 @@ impl Follower {
     /// that have no file; all of them, when there is no directory.
     async fn look_everywhere(&mut self) -> Vec<SiteName> {
         self.rescan = false;
-        let pause = self.watch.poll_every().unwrap_or(NET);
+        self.watch.recover();
         self.watch.arm(&self.sites);
         let sites = self.sites.clone();
         let listed = spawn_blocking(move || list_with_folders(&sites)).await;
-        self.net = Instant::now() + pause;
+        self.looked = Instant::now();
         let (mut listing, folders) = match listed {
             Ok(Ok(listed)) => listed,
             Ok(Err(error)) if error.kind() == io::ErrorKind::NotFound => {

@@ -402,52 +402,6 @@ fn a_file_set_to_off_is_gone_at_once() {
 }
 
 #[test]
-fn polling_finds_what_events_would() {
-    let proxy = Proxy::plan()
-        .flag("--watch=poll 100ms")
-        .site("a.toml", says("a.test", "1"))
-        .start();
-    proxy.sites().write("b.toml", says("b.test", "1"));
-    proxy.until_answer("b.test", "found by polling", |answer| answer.status == 200);
-    proxy.sites().write_in_place("a.toml", says("a.test", "2"));
-    proxy.until_answer("a.test", "changed, found by polling", |answer| {
-        answer.text() == "2"
-    });
-    proxy.sites().remove("b.toml");
-    proxy.until_answer("b.test", "removed, found by polling", |answer| {
-        answer.status == 421
-    });
-}
-
-#[test]
-fn without_inotify_it_says_so_and_polls() {
-    if !crate::harness::found("strace") {
-        return;
-    }
-    for inject in [
-        "inotify_init1:error=EMFILE",
-        "inotify_add_watch:error=ENOSPC",
-    ] {
-        let proxy = Proxy::plan()
-            .under([
-                "strace",
-                "-f",
-                "-qq",
-                "-o",
-                "/dev/null",
-                "-e",
-                &format!("inject={inject}"),
-            ])
-            .start();
-        proxy.until_logged("every 2 s");
-        proxy.sites().write("shop.toml", says("shop.test", "found"));
-        proxy.until_answer("shop.test", "found by polling", |answer| {
-            answer.status == 200
-        });
-    }
-}
-
-#[test]
 fn sighup_looks_at_everything_again() {
     let proxy = Proxy::plan().flag("--watch=poll 600s").start();
     proxy.sites().write("shop.toml", says("shop.test", "found"));
