@@ -6,7 +6,6 @@
 use std::collections::HashMap;
 use std::fmt::Write;
 use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::document::problem::printable;
@@ -84,7 +83,7 @@ impl Report<'_> {
                 }
                 Err(error) => (String::new(), vec![error.into_problem(&found.path)]),
             };
-            let exposed = writable_by_others(&found.path);
+            let exposed = directory::exposed(&found.path);
             self.file(&text, problems.into_iter().chain(exposed));
         }
         self.rest(&listing);
@@ -323,16 +322,6 @@ fn span_of(text: &str, line: u32, column: u32) -> std::ops::Range<usize> {
         .and_then(|quote| text[rest + 1..].find(quote))
         .map_or(rest, |at| rest + 1 + at + 1);
     rest..end
-}
-
-/// CASES S-03: whoever may write the file owns the site.
-fn writable_by_others(path: &Path) -> Option<Problem> {
-    let mode = path.metadata().ok()?.mode();
-    let message = format!("everybody may write this file (mode {:04o})", mode & 0o7777);
-    (mode & 0o002 != 0).then(|| Problem {
-        severity: Severity::Warning,
-        ..Problem::of_file(path, message).with_help(format!("chmod o-w '{}'", path.display()))
-    })
 }
 
 #[cfg(test)]

@@ -192,7 +192,12 @@ fn find(question: &Question, rules: &Rules) -> Found {
     match file::read(&document, rules) {
         Ok(accepted) => {
             let print = print(text, stamp, path, &document.real, accepted.files);
-            let warnings = complaints(&accepted.warnings, &document.text);
+            let warnings: Vec<Problem> = accepted
+                .warnings
+                .into_iter()
+                .chain(directory::exposed(path))
+                .collect();
+            let warnings = complaints(&warnings, &document.text);
             let site = accepted.site;
             Found::Site(
                 print,

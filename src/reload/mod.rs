@@ -85,6 +85,7 @@ pub async fn start(settings: &Settings, rules: Rules, current: Arc<Current>) -> 
     let mut follower = Follower {
         access: Access::of(&sites),
         closed: BTreeSet::new(),
+        exposed: BTreeSet::new(),
         last_filled: None,
         sites,
         rules,
@@ -198,6 +199,8 @@ struct Follower {
     last_filled: Option<Identity>,
     /// Team folders that cannot be listed, as far as it has been said.
     closed: BTreeSet<PathBuf>,
+    /// Folders that everybody may write into, the same.
+    exposed: BTreeSet<PathBuf>,
     /// The next publish is not before.
     paced: Instant,
     /// When everything was last looked at.
@@ -651,6 +654,13 @@ impl Follower {
             info!(path = %path.display(), "this folder can be read again, or is gone");
         }
         self.closed = closed;
+        for path in &listing.exposed {
+            if !self.exposed.contains(path) {
+                let path = path.display();
+                warn!(%path, "everybody may write into this folder and so have any free name; chmod o-w '{path}'");
+            }
+        }
+        self.exposed = listing.exposed.iter().cloned().collect();
         let folders: BTreeSet<&Path> = listing
             .files
             .values()

@@ -13,7 +13,7 @@ use std::path::{Component, Path, PathBuf};
 
 use super::fence::{FileError, read_regular};
 use super::{SiteDocument, SiteName};
-use crate::document::Problem;
+use crate::document::{Problem, Severity};
 use crate::limits::SITE_FILE_BYTES;
 
 /// What is in the sites directory, in the order of names.
@@ -24,6 +24,8 @@ pub struct Listing {
     pub ignored: Vec<(PathBuf, Ignored)>,
     /// Team folders that cannot be listed: what was in them is unknown, not gone.
     pub unreadable: Vec<(PathBuf, io::Error)>,
+    /// Folders that everybody may write into: whoever does owns every free name.
+    pub exposed: Vec<PathBuf>,
 }
 
 /// A site file in the directory.
@@ -65,7 +67,11 @@ impl Stamp {
 /// When the directory itself cannot be listed.
 pub fn list(sites: &Path) -> io::Result<Listing> {
     let mut listing = Listing::default();
-    for entry in entries(sites)? {
+    let (entries, mode) = entries(sites)?;
+    if mode & OTHERS_WRITE != 0 {
+        listing.exposed.push(sites.to_owned());
+    }
+    for entry in entries {
         let entry = entry?;
         let name = entry.file_name();
         if is_kubernetes(&name) {
@@ -96,10 +102,13 @@ impl Listing {
     }
 
     fn add_team(&mut self, team: &OsStr, folder: PathBuf) {
-        let entries = match entries(&folder) {
+        let (entries, mode) = match entries(&folder) {
             Ok(entries) => entries,
             Err(error) => return self.unreadable.push((folder, error)),
         };
+        if mode & OTHERS_WRITE != 0 {
+            self.exposed.push(folder.clone());
+        }
         for entry in entries {
             let entry = match entry {
                 Ok(entry) => entry,
@@ -127,11 +136,12 @@ pub fn admits(folder: &Path) -> io::Result<()> {
     entries(folder).map(drop)
 }
 
-fn entries(folder: &Path) -> io::Result<fs::ReadDir> {
+/// What is in a folder, and its mode.
+fn entries(folder: &Path) -> io::Result<(fs::ReadDir, u32)> {
     let entries = fs::read_dir(folder)?;
     // With `r` and without `x` there are names, and every file behind them seems to be broken.
-    fs::metadata(folder.join("."))?;
-    Ok(entries)
+    let metadata = fs::metadata(folder.join("."))?;
+    Ok((entries, metadata.mode()))
 }
 
 /// Why a folder cannot be listed, with the command that mends it where there is one.
@@ -338,6 +348,18 @@ pub fn read(path: &Path, name: &SiteName) -> Result<SiteDocument, ReadError> {
         real,
     })
 }
+
+/// CASES S-03: whoever may write the file owns the site.
+pub fn exposed(path: &Path) -> Option<Problem> {
+    let mode = path.metadata().ok()?.mode();
+    let message = format!("everybody may write this file (mode {:04o})", mode & 0o7777);
+    (mode & OTHERS_WRITE != 0).then(|| Problem {
+        severity: Severity::Warning,
+        ..Problem::of_file(path, message).with_help(format!("chmod o-w '{}'", path.display()))
+    })
+}
+
+const OTHERS_WRITE: u32 = 0o002;
 
 /// The text of a file.
 ///

@@ -166,6 +166,28 @@ fn a_team_folder_that_may_not_be_read_keeps_its_sites_and_says_so_once() {
 }
 
 #[test]
+fn what_everybody_may_write_is_served_with_a_warning_once() {
+    let plan = Proxy::plan()
+        .site("open.toml", says("open.test", "x"))
+        .site("red/shop.toml", says("shop.test", "x"));
+    set_mode(&plan.sites().join("open.toml"), 0o666);
+    set_mode(&plan.sites().join("red"), 0o777);
+    let proxy = plan.start();
+    for host in ["open.test", "shop.test"] {
+        assert_eq!(proxy.get(host, "/").text(), "x");
+    }
+    let (file, folder) = (proxy.sites().join("open.toml"), proxy.sites().join("red"));
+    let chmod = |path: &std::path::Path| format!("chmod o-w '{}'", path.display());
+    proxy.until_logged("everybody may write this file (mode 0666)");
+    proxy.until_logged(&chmod(&folder));
+    let ls = words_of(&proxy.command(["ls"]));
+    assert!(ls.contains(&chmod(&file)), "{ls}");
+    proxy.command(["reload"]);
+    proxy.command(["reload"]);
+    assert_eq!(proxy.log().matches("everybody may write").count(), 2);
+}
+
+#[test]
 fn a_state_directory_that_may_not_be_written_is_a_clear_error_or_a_warning() {
     let Some(plan) = as_nobody() else { return };
     let state = plan.folder().join("state");
