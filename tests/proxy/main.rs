@@ -22,6 +22,7 @@ mod readme; // what the README shows is so
 mod real_apps; // Python, Node and nginx behind the door
 mod reload; // added, changed, removed, many at once, during traffic
 mod routing_by_host; // which site gets a request; several on one connection
+mod state_directory; // full, not to be written, taken away
 mod streaming; // bodies whole, at once, in bounded memory
 mod upgrade; // a tunnel only after the app's 101, whole in both directions
 mod watching; // changes are noticed without events, behind mounts, under a wrong clock
