@@ -303,14 +303,14 @@ impl Follower {
             .fold(next, |next, waiter| next.min(waiter.deadline))
     }
 
-    async fn turn(&mut self) {
-        let now = Instant::now();
-        if now >= self.glance {
     /// When everything is to be looked at next. Events may have failed since the last time.
     fn net(&self) -> Instant {
         self.looked + self.watch.poll_every().unwrap_or(NET)
     }
 
+    async fn turn(&mut self) {
+        let now = Instant::now();
+        if now >= self.glance {
             self.glance().await;
         }
         if self.rescan || now >= self.net() {
@@ -842,6 +842,8 @@ impl Follower {
             book: &self.book,
             settle: &self.settle,
             blind: blind.as_deref(),
+            sites: &self.sites,
+            ignored: &self.ignored,
             acknowledged,
             published,
             now: Instant::now(),

@@ -1,6 +1,7 @@
 //! Those who wait for what is on disk to serve.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
+use std::path::{Path, PathBuf};
 
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -8,6 +9,7 @@ use tokio::time::Instant;
 use super::book::{Book, Standing};
 use super::settle::Settle;
 use super::status::{Report, Waited};
+use crate::document::problem::printable;
 use crate::site::SiteName;
 
 #[derive(Debug)]
@@ -41,6 +43,9 @@ pub(super) struct Progress<'a> {
     pub(super) settle: &'a Settle,
     /// Why nothing is known of what is on disk.
     pub(super) blind: Option<&'a str>,
+    pub(super) sites: &'a Path,
+    /// What is no site file, and why.
+    pub(super) ignored: &'a BTreeMap<PathBuf, String>,
     /// The newest table that all workers have.
     pub(super) acknowledged: u64,
     /// The newest table.
@@ -120,9 +125,10 @@ fn one(name: &SiteName, gone: bool, progress: Progress<'_>) -> Option<Waited> {
         (_, true) => None,
         (Standing::Unknown, false) => {
             let did_you_mean = closest(name, book);
+            let reason = ignored(name, progress);
             Some(Waited::Unknown {
                 did_you_mean,
-                reason: None,
+                reason: reason.or(progress.blind.map(str::to_owned)),
             })
         }
         (Standing::Live { generation }, false) => {
@@ -162,6 +168,17 @@ fn in_order(names: &HashSet<SiteName>) -> Vec<String> {
     let mut names: Vec<String> = names.iter().map(SiteName::to_string).collect();
     names.sort();
     names
+}
+
+/// Why the file that somebody means by `name` is no site file: by its whole name, or without its ending.
+fn ignored(name: &SiteName, progress: Progress<'_>) -> Option<String> {
+    let Progress { sites, ignored, .. } = progress;
+    ignored.iter().find_map(|(path, why)| {
+        let file = path.strip_prefix(sites).ok()?.to_str()?;
+        let ending = file.strip_prefix(name.as_str())?;
+        let is_meant = ending.is_empty() || ending.starts_with(['.', '~']);
+        is_meant.then(|| format!("{} is ignored: {why}", printable(file)))
+    })
 }
 
 /// The site whose name is most like `name`, if any is at all.

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use crate::harness::{Proxy, until};
+use crate::harness::{Proxy, until, words_of};
 
 fn says(host: &str, text: &str) -> String {
     format!("host = '{host}'\nrespond = '{text}'\n")
