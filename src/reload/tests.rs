@@ -30,7 +30,15 @@ impl TempFolder {
 
 impl Drop for TempFolder {
     fn drop(&mut self) {
-        fs::remove_dir_all(&self.0).ok();
+        // What was still running may put something into it meanwhile.
+        for _ in 0..20 {
+            match fs::remove_dir_all(&self.0) {
+                Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                _ => return,
+            }
+        }
     }
 }
 
@@ -53,7 +61,9 @@ impl Story {
 
     fn unstarted() -> Story {
         let folder = TempFolder::new();
-        fs::create_dir(folder.path().join("sites.d")).expect("folder");
+        for name in ["sites.d", "state"] {
+            fs::create_dir(folder.path().join(name)).expect("folder");
+        }
         Story {
             folder,
             watch: settings::Watch::Auto,
