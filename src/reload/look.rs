@@ -244,16 +244,11 @@ fn print(
         stamp,
         racy,
         real,
+        mounted,
         files,
     }
 }
 
-/// Also when the clock was set back: a file from the future is young for ever, and only read once too often.
-        mounted,
-fn is_racy(stamp: &Option<Stamp>) -> bool {
-    let Some(stamp) = stamp else { return false };
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
 fn linked_or_mounted(path: &Path) -> (bool, bool) {
     use rustix::fs::{AtFlags, CWD, FileType, StatxAttributes, StatxFlags, statx};
     match statx(CWD, path, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::TYPE) {
@@ -265,6 +260,11 @@ fn linked_or_mounted(path: &Path) -> (bool, bool) {
     }
 }
 
+/// Also when the clock was set back: a file from the future is young for ever, and only read once too often.
+fn is_racy(stamp: &Option<Stamp>) -> bool {
+    let Some(stamp) = stamp else { return false };
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
     let now = i64::try_from(now.as_nanos()).unwrap_or(i64::MAX);
     let is_coarse = stamp.ctime_ns % 1_000_000_000 == 0;
