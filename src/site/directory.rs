@@ -666,6 +666,18 @@ mod tests {
         assert!(made.success());
         let name = SiteName::new("x");
         assert!(matches!(read(&fifo, &name), Err(ReadError::NotRegular)));
+        let writer = {
+            let fifo = fifo.clone();
+            // Goes on when somebody opens the other end.
+            std::thread::spawn(move || fs::OpenOptions::new().write(true).open(fifo).map(drop))
+        };
+        for _ in 0..10 {
+            assert!(matches!(read(&fifo, &name), Err(ReadError::NotRegular)));
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        assert!(!writer.is_finished(), "it is not even opened");
+        drop(fs::File::open(&fifo).expect("the other end"));
+        writer.join().expect("writer").expect("opened");
         symlink("/dev/zero", folder.0.join("zero.toml")).expect("link");
         assert!(matches!(
             read(&folder.0.join("zero.toml"), &name),
