@@ -488,18 +488,18 @@ impl Follower {
                 } else if self.ignored.remove(path).is_none() {
                     self.rescan |= relative.components().count() == 1 && hint == Hint::Gone;
                 }
-                if hint == Hint::Whole {
-                    // Kubernetes renames one link, and with it every file behind it is another one.
-                    self.elsewhere = Some(Hint::Whole);
-                }
+                self.take_hint_elsewhere(path, hint);
             }
         }
     }
 
-    /// In a folder that is watched because of a link or a file that a site is made from.
+    /// No site file, but perhaps what a site is made from: a file that it names, or what a link leads through.
     fn take_hint_elsewhere(&mut self, path: &Path, hint: Hint) {
+        // By the last part of the name: the way to it may lead through links.
+        let is_it = |file: &Path| file.file_name() == path.file_name();
         let is_behind = |print: &look::Print| {
-            print.real.as_deref() == Some(path) || print.files.iter().any(|(file, _)| file == path)
+            let mut files = print.files.iter();
+            print.real.as_deref().is_some_and(is_it) || files.any(|(file, _)| is_it(file))
         };
         let files = self
             .book
@@ -510,8 +510,17 @@ impl Follower {
         for name in &names {
             self.settle.hint(name, hint, now);
         }
-        if names.is_empty() {
-            self.elsewhere.get_or_insert(Hint::Differs);
+        // Kubernetes renames one link, and with it every file behind it is another one. Anything else next to such
+        // files is nobody's, and asks the disk for none of them.
+        let leads_on = || {
+            let metadata = fs::symlink_metadata(path);
+            metadata.is_ok_and(|metadata| metadata.is_symlink() || metadata.is_dir())
+        };
+        if names.is_empty() && (is_inner(path) || leads_on()) {
+            match hint {
+                Hint::Whole => self.elsewhere = Some(hint),
+                _ => drop(self.elsewhere.get_or_insert(Hint::Differs)),
+            }
         }
     }
 

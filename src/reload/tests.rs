@@ -502,3 +502,28 @@ async fn many_files_at_once_make_few_tables() {
     let tables = story.current.generation() - before;
     assert!(tables < 50, "{tables} tables");
 }
+
+#[tokio::test]
+async fn a_page_is_seen_at_once_also_where_the_sites_directory_is_a_link() {
+    use std::os::unix::fs::symlink;
+    let mut story = Story::unstarted();
+    let real = story.folder.path().join("real.d");
+    fs::rename(story.sites(), &real).expect("rename");
+    symlink(&real, story.sites()).expect("link");
+    story.write("page.html", "one");
+    story.write(
+        "shop.toml",
+        "host = 'shop.test'\nrespond = { file = 'page.html' }\n",
+    );
+    story.start().await;
+    story.until("shop.test", "shop").await;
+    let before = story.current.generation();
+    let start = Instant::now();
+    // What is beside it is nobody's.
+    story.write(".page.html.tmp", "x");
+    story.write("page.html", "two");
+    while story.current.generation() == before {
+        assert!(start.elapsed() < Duration::from_secs(1), "not seen at once");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
