@@ -31,6 +31,11 @@ fn table(answer: &Value, now: u64) -> String {
     let files: Vec<&Value> = answer["sites"].as_array().into_iter().flatten().collect();
     let notice = answer["notice"].as_str();
     let notice = notice.map(|notice| format!("{notice}\n"));
+    // A folder full of something else must not hide the sites.
+    let is_ignored = |file: &Value| file["state"] == "ignored";
+    let (ignored, mut files): (Vec<&Value>, Vec<&Value>) =
+        files.into_iter().partition(|file| is_ignored(file));
+    files.extend(ignored.iter().take(MOST_IGNORED));
     if files.is_empty() {
         return notice.unwrap_or_else(|| "no site files yet\n".into());
     }
@@ -68,8 +73,16 @@ fn table(answer: &Value, now: u64) -> String {
             ));
         }
     }
+    let more = ignored.len().saturating_sub(MOST_IGNORED);
+    if more > 0 {
+        text.push_str(&format!(
+            "\nand {more} more ignored files; --json shows all\n"
+        ));
+    }
     text
 }
+
+const MOST_IGNORED: usize = 20;
 
 fn row(file: &Value, now: u64) -> [String; 5] {
     const MOST_SHOWN: usize = 3;
@@ -103,7 +116,8 @@ fn row(file: &Value, now: u64) -> [String; 5] {
 
 /// How long ago, in its largest unit: what somebody wants to know is whether it was just now.
 fn since(value: &Value, now: u64) -> String {
-    let Some(then) = value.as_u64() else {
+    // Nothing is from 1970: what is gone cannot be asked for its age.
+    let Some(then) = value.as_u64().filter(|&then| then > 0) else {
         return "-".into();
     };
     let seconds = now.saturating_sub(then);
@@ -148,6 +162,17 @@ mod tests {
              \n\
              shop: shop.toml:2:6: no backend\n"
         );
+    }
+
+    #[test]
+    fn many_ignored_files_are_counted_and_not_all_shown() {
+        let ignored =
+            |number| json!({ "name": format!("x{number}"), "state": "ignored", "since": 0 });
+        let all: Vec<Value> = (0..25).map(ignored).collect();
+        let text = table(&json!({ "sites": all }), 1000);
+        assert!(text.ends_with("\nand 5 more ignored files; --json shows all\n"));
+        assert!(text.contains("x19") && !text.contains("x20"), "{text}");
+        assert!(!text.contains("ago"), "{text}");
     }
 
     #[test]

@@ -187,7 +187,9 @@ fn closest(name: &SiteName, book: &Book) -> Option<String> {
     let candidates = book.names().map(SiteName::as_str);
     let by_distance = candidates.map(|other| (distance(name, other), other));
     let (distance, other) = by_distance.min()?;
-    (distance <= 1 + name.chars().count() / 4).then(|| other.to_owned())
+    let length = name.chars().count();
+    let is_near = distance < length && distance <= 1 + length / 4;
+    is_near.then(|| other.to_owned())
 }
 
 /// Levenshtein's: insertions, deletions and replacements.
