@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::About;
 use super::question::Refusal;
-use crate::reload::{FileStatus, Report, Waited};
+use crate::reload::{FileStatus, Overview, Report, Waited};
 
 /// Status and JSON.
 #[derive(Debug)]
@@ -66,8 +66,9 @@ pub(super) fn status(about: &About) -> Answer {
     }))
 }
 
-pub(super) fn sites(files: &[FileStatus], kept: Option<&str>) -> Answer {
-    fine(json!({ "sites": files.iter().map(file).collect::<Vec<_>>(), "kept": kept }))
+pub(super) fn sites(overview: &Overview) -> Answer {
+    let files: Vec<Value> = overview.files.iter().map(file).collect();
+    fine(json!({ "sites": files, "notice": overview.notice }))
 }
 
 fn file(status: &FileStatus) -> Value {

@@ -6,7 +6,6 @@
 use std::collections::HashMap;
 use std::fmt::Write;
 use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::document::problem::printable;
@@ -86,7 +85,7 @@ impl Report<'_> {
                 }
                 Err(error) => (String::new(), vec![error.into_problem(&found.path)]),
             };
-            let exposed = writable_by_others(&found.path);
+            let exposed = directory::exposed(&found.path);
             self.file(&text, problems.into_iter().chain(exposed));
         }
         self.rest(&listing);
@@ -305,14 +304,24 @@ impl Claims {
     }
 }
 
-/// CASES S-03: whoever may write the file owns the site.
-fn writable_by_others(path: &Path) -> Option<Problem> {
-    let mode = path.metadata().ok()?.mode();
-    let message = format!("everybody may write this file (mode {:04o})", mode & 0o7777);
-    (mode & 0o002 != 0).then(|| Problem {
-        severity: Severity::Warning,
-        ..Problem::of_file(path, message).with_help(format!("chmod o-w '{}'", path.display()))
-    })
+/// The value that starts at a line and column, up to the end of its string.
+fn span_of(text: &str, line: u32, column: u32) -> std::ops::Range<usize> {
+    let mut start = 0;
+    for _ in 1..line {
+        start += text[start..].find('\n').map_or(0, |at| at + 1);
+    }
+    let rest = text[start..]
+        .char_indices()
+        .nth(column as usize - 1)
+        .map_or(text.len(), |(at, _)| start + at);
+    let quote = text[rest..]
+        .chars()
+        .next()
+        .filter(|c| matches!(c, '"' | '\''));
+    let end = quote
+        .and_then(|quote| text[rest + 1..].find(quote))
+        .map_or(rest, |at| rest + 1 + at + 1);
+    rest..end
 }
 
 #[cfg(test)]

@@ -29,8 +29,15 @@ fn now() -> u64 {
 
 fn table(answer: &Value, now: u64) -> String {
     let files: Vec<&Value> = answer["sites"].as_array().into_iter().flatten().collect();
+    let notice = answer["notice"].as_str();
+    let notice = notice.map(|notice| format!("{notice}\n"));
+    // A folder full of something else must not hide the sites.
+    let is_ignored = |file: &Value| file["state"] == "ignored";
+    let (ignored, mut files): (Vec<&Value>, Vec<&Value>) =
+        files.into_iter().partition(|file| is_ignored(file));
+    files.extend(ignored.iter().take(MOST_IGNORED));
     if files.is_empty() {
-        return "no site files yet\n".into();
+        return notice.unwrap_or_else(|| "no site files yet\n".into());
     }
     let rows: Vec<[String; 5]> =
         std::iter::once(["SITE", "STATE", "HOSTS", "TO", "SINCE"].map(String::from))
@@ -44,7 +51,8 @@ fn table(answer: &Value, now: u64) -> String {
                 .unwrap_or(0)
         })
         .collect();
-    let mut text = String::new();
+    // What is below may not be what is on disk.
+    let mut text = notice.map_or(String::new(), |notice| format!("{notice}\n"));
     for row in &rows {
         let cells: Vec<String> = row
             .iter()
@@ -57,10 +65,8 @@ fn table(answer: &Value, now: u64) -> String {
     // The reasons do not fit into a table, and are what somebody came for.
     let kept = answer["kept"].as_str();
     for file in files {
-        for reason in reasons(file)
-            .into_iter()
-            .filter(|reason| Some(*reason) != kept)
-        {
+        // Said above, once for all.
+        for reason in reasons(file).filter(|reason| answer["notice"] != **reason) {
             text.push_str(&format!(
                 "\n{}: {}\n",
                 word(&file["name"]),
@@ -68,12 +74,16 @@ fn table(answer: &Value, now: u64) -> String {
             ));
         }
     }
-    // One for all of them, however many they are.
-    if let Some(kept) = kept {
-        text.push_str(&format!("\n{kept}\n"));
+    let more = ignored.len().saturating_sub(MOST_IGNORED);
+    if more > 0 {
+        text.push_str(&format!(
+            "\nand {more} more ignored files; --json shows all\n"
+        ));
     }
     text
 }
+
+const MOST_IGNORED: usize = 20;
 
 fn row(file: &Value, now: u64) -> [String; 5] {
     const MOST_SHOWN: usize = 3;
@@ -107,7 +117,8 @@ fn row(file: &Value, now: u64) -> [String; 5] {
 
 /// How long ago, in its largest unit: what somebody wants to know is whether it was just now.
 fn since(value: &Value, now: u64) -> String {
-    let Some(then) = value.as_u64() else {
+    // Nothing is from 1970: what is gone cannot be asked for its age.
+    let Some(then) = value.as_u64().filter(|&then| then > 0) else {
         return "-".into();
     };
     let seconds = now.saturating_sub(then);
@@ -161,29 +172,20 @@ mod tests {
     }
 
     #[test]
-    fn what_is_so_for_many_is_said_once() {
-        let kept = "sites.d lost 2 of 2 files; still serving them";
-        let file =
-            |name| json!({ "name": name, "state": "stale", "hosts": [], "to": [], "reason": kept });
-        let answer = json!({ "sites": [file("a"), file("b")], "kept": kept });
-        let text = table(&answer, 0);
-        assert_eq!(text.matches(kept).count(), 1, "{text}");
-    }
-
-    #[test]
-    fn a_conflict_is_told_once_and_a_note_is_shown() {
-        let answer = json!({ "sites": [{
-            "name": "shop", "state": "conflict", "reason": "x.test belongs to a.toml",
-            "problems": ["error: x.test belongs to a.toml"], "note": "ask Ann",
-        }]});
-        assert!(
-            table(&answer, 0)
-                .ends_with("\nshop: error: x.test belongs to a.toml\n\nshop: ask Ann\n")
-        );
+    fn many_ignored_files_are_counted_and_not_all_shown() {
+        let ignored =
+            |number| json!({ "name": format!("x{number}"), "state": "ignored", "since": 0 });
+        let all: Vec<Value> = (0..25).map(ignored).collect();
+        let text = table(&json!({ "sites": all }), 1000);
+        assert!(text.ends_with("\nand 5 more ignored files; --json shows all\n"));
+        assert!(text.contains("x19") && !text.contains("x20"), "{text}");
+        assert!(!text.contains("ago"), "{text}");
     }
 
     #[test]
     fn an_empty_folder_says_so() {
         assert_eq!(table(&json!({ "sites": [] }), 0), "no site files yet\n");
+        let missing = json!({ "sites": [], "notice": "sites.d is missing" });
+        assert_eq!(table(&missing, 0), "sites.d is missing\n");
     }
 }

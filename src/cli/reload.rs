@@ -38,7 +38,7 @@ fn describe(answer: &Value) -> String {
             text.push_str(&format!("{key:<9} {name}\n"));
         }
     }
-    if text.is_empty() {
+    if text.is_empty() && !answer["kept"].is_string() {
         text.push_str("nothing changed\n");
     }
     let live = answer["live"].as_u64().unwrap_or_default();

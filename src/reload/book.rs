@@ -3,7 +3,7 @@
 //! Takes what was seen on disk and counts, and says what follows: edits of the route table, news for the workers,
 //! what to keep for a restart. No I/O, no clock; the loop in `mod.rs` does what is said here.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -237,13 +237,18 @@ impl Book {
             }
         }
         let is_quiet = settled.adopted.len() > TALKATIVE;
-        for name in settled.adopted {
-            self.adopt(&name, at, is_quiet, step);
+        let mut fresh = HashSet::new();
+        for name in &settled.adopted {
+            self.adopt(name, at, is_quiet, &mut fresh, step);
         }
         if is_quiet && at.generation > 1 {
             let (added, changed) = (step.added.len(), step.changed.len());
             info!(added, changed, "sites live");
         }
+        if is_quiet {
+            self.tell_warnings(&settled.adopted);
+        }
+        self.tell_overlaps(&fresh);
         for refused in settled.refused {
             self.refuse(refused, at);
         }
@@ -366,7 +371,15 @@ impl Book {
     }
 
     /// `name` has got the names it wants.
-    fn adopt(&mut self, name: &SiteName, at: Moment, is_quiet: bool, step: &mut Step) {
+    /// `fresh` gets the patterns it did not have before.
+    fn adopt(
+        &mut self,
+        name: &SiteName,
+        at: Moment,
+        is_quiet: bool,
+        fresh: &mut HashSet<HostPattern>,
+        step: &mut Step,
+    ) {
         let Some(mut entry) = self.entries.remove(name) else {
             return;
         };
@@ -415,6 +428,9 @@ impl Book {
         }
         if let Some(live) = &live {
             live.tell(name, &entry, old.is_some(), is_quiet);
+            let before: HashSet<&HostPattern> = old.iter().flat_map(Live::patterns).collect();
+            let patterns = live.patterns();
+            fresh.extend(patterns.filter(|p| !before.contains(p)).cloned());
         }
         entry.live = live.or(old);
         if let Some(live) = &entry.live {
@@ -427,6 +443,56 @@ impl Book {
             }
         }
         self.entries.insert(name.clone(), entry);
+    }
+
+    /// The warnings of a large batch, as many as a person reads.
+    fn tell_warnings(&self, names: &[SiteName]) {
+        let sites = names.iter().filter_map(|name| {
+            let live = self.entries.get(name)?.live.as_ref()?;
+            Some((name, live))
+        });
+        let all = sites.flat_map(|(name, live)| live.warnings.iter().map(move |w| (name, w)));
+        let mut count = 0;
+        for (name, warning) in all {
+            count += 1;
+            if count <= TALKATIVE {
+                warn!(site = %name, "{}", warning.line);
+            }
+        }
+        if count > TALKATIVE {
+            let more = count - TALKATIVE;
+            warn!("and {more} more warnings of this kind; `onedoor check` shows all");
+        }
+    }
+
+    /// CASES S-09: that an exact name of one site lies under the wildcard of another is as it should be, and may
+    /// surprise both.
+    fn tell_overlaps(&self, fresh: &HashSet<HostPattern>) {
+        let has_wildcard = fresh.iter().any(|p| matches!(p, HostPattern::Wildcard(_)));
+        // All owners only for a new wildcard, which is rare.
+        let exact: Vec<&HostPattern> = match has_wildcard {
+            true => self.claims.patterns().collect(),
+            false => fresh.iter().collect(),
+        };
+        let mut overlaps: Vec<_> = exact
+            .into_iter()
+            .filter_map(|exact| {
+                let wildcard = exact.wildcard_above()?;
+                if !fresh.contains(exact) && !fresh.contains(&wildcard) {
+                    return None;
+                }
+                let (site, other) = (self.claims.owner(exact)?, self.claims.owner(&wildcard)?);
+                (site != other).then_some((exact, site, wildcard, other))
+            })
+            .collect();
+        overlaps.sort();
+        let more = overlaps.len().saturating_sub(TALKATIVE);
+        for (exact, site, wildcard, other) in overlaps.iter().take(TALKATIVE) {
+            info!(%site, %other, "{exact} is answered by {site}, not by {other}, which claims {wildcard}");
+        }
+        if more > 0 {
+            info!(more, "more names lie under wildcards of other sites");
+        }
     }
 
     fn refuse(&mut self, refused: Refused, at: Moment) {
@@ -744,14 +810,15 @@ impl Book {
         }
     }
 
-    pub(super) fn statuses(&self) -> Vec<FileStatus> {
+    /// `notice`: why a file that is not seen may serve all the same.
+    pub(super) fn statuses(&self, notice: Option<&str>) -> Vec<FileStatus> {
         let entries = self.entries.iter();
         entries
-            .map(|(name, entry)| self.status(name, entry))
+            .map(|(name, entry)| self.status(name, entry, notice))
             .collect()
     }
 
-    fn status(&self, name: &SiteName, entry: &Entry) -> FileStatus {
+    fn status(&self, name: &SiteName, entry: &Entry, notice: Option<&str>) -> FileStatus {
         let (state, reason) = match (&entry.verdict, &entry.live) {
             (Verdict::Fine, _) => (State::Live, None),
             (Verdict::Broken(_), Some(_)) => (State::Stale, None),
@@ -765,7 +832,7 @@ impl Book {
                 } else {
                     State::Down
                 };
-                let reason = self.kept().unwrap_or("its file is gone");
+                let reason = notice.unwrap_or("its file is gone");
                 (state, Some(reason.to_owned()))
             }
         };
@@ -828,13 +895,13 @@ impl Live {
     }
 
     fn tell(&self, name: &SiteName, entry: &Entry, is_edit: bool, is_quiet: bool) {
-        for warning in &self.warnings {
-            warn!(site = %name, "{}", warning.line);
-        }
         if is_quiet {
             return;
         }
-        let (file, hosts) = (entry.path.display(), hosts(&self.site).join(" "));
+        for warning in &self.warnings {
+            warn!(site = %name, "{}", warning.line);
+        }
+        let (file, hosts) = (entry.path.display(), few_hosts(&self.site));
         if is_edit {
             info!(site = %name, %file, %hosts, "site changed");
         } else {
@@ -855,6 +922,17 @@ fn hosts(site: &Site) -> Vec<String> {
         .iter()
         .map(|claim| claim.pattern.to_string())
         .collect()
+}
+
+/// For a line of the log: a file may claim more names than anybody wants to read there.
+fn few_hosts(site: &Site) -> String {
+    const FEW: usize = 8;
+    let shown = site.claims.iter().take(FEW);
+    let mut text: Vec<String> = shown.map(|claim| claim.pattern.to_string()).collect();
+    if site.claims.len() > FEW {
+        text.push(format!("+{}", site.claims.len() - FEW));
+    }
+    text.join(" ")
 }
 
 fn backends(site: &Site) -> Vec<String> {

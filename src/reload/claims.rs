@@ -68,6 +68,15 @@ impl Claims {
         self.owners.get(pattern) == Some(name)
     }
 
+    pub(super) fn owner(&self, pattern: &HostPattern) -> Option<&SiteName> {
+        self.owners.get(pattern)
+    }
+
+    /// Everything that is owned.
+    pub(super) fn patterns(&self) -> impl Iterator<Item = &HostPattern> {
+        self.owners.keys()
+    }
+
     /// Whether `name` waits for somebody to let go.
     #[cfg(test)]
     fn waits(&self, name: &SiteName) -> bool {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::status::{FileStatus, Report, Waited};
+use super::status::{Overview, Report, Waited};
 
 /// A hold on the reload loop, for the admin socket and for signals. The loop ends with the last clone.
 #[derive(Clone, Debug)]
@@ -25,7 +25,7 @@ pub(super) enum Request {
         reply: oneshot::Sender<Waited>,
     },
     List {
-        reply: oneshot::Sender<Vec<FileStatus>>,
+        reply: oneshot::Sender<Overview>,
     },
     Kept {
         reply: oneshot::Sender<Option<String>>,
@@ -66,8 +66,8 @@ impl Reload {
         })
     }
 
-    /// Every file of the sites directory, in the order of names, ignored ones last.
-    pub async fn list(&self) -> Vec<FileStatus> {
+    /// Every file of the sites directory.
+    pub async fn list(&self) -> Overview {
         self.ask(|reply| Request::List { reply })
             .await
             .unwrap_or_default()

@@ -5,9 +5,10 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -213,7 +214,11 @@ async fn write_behind(directory: PathBuf, mut jobs: mpsc::UnboundedReceiver<Job>
 /// Puts `batch` on disk, all of it with one sync of the folder. Gives back what could not be written and why.
 fn write(directory: &Path, batch: Batch) -> (Batch, Option<io::Error>) {
     let mut left = Batch::new();
-    let mut error = fs::create_dir_all(directory).err();
+    // Not its parents: a state directory that was taken away is no longer ours, nor is its lock.
+    let made = DirBuilder::new().mode(0o700).create(directory);
+    let mut error = made
+        .err()
+        .filter(|error| error.kind() != io::ErrorKind::AlreadyExists);
     let is_many = batch.len() > MANY;
     let mut ready = Vec::new();
     for (name, version) in batch {

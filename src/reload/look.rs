@@ -42,6 +42,8 @@ pub(super) struct Print {
     pub(super) racy: bool,
     /// Behind symlinks, where there are some: changes there make no events here.
     pub(super) real: Option<PathBuf>,
+    /// The file is mounted on its name: nor do changes of that one.
+    pub(super) mounted: bool,
     /// Other files the site is made from.
     pub(super) files: Vec<(PathBuf, Option<Stamp>)>,
 }
@@ -56,7 +58,7 @@ impl Print {
 
     /// Whether changes of this file may make no events in the sites directory.
     pub(super) fn is_made_elsewhere(&self) -> bool {
-        self.real.is_some() || !self.files.is_empty()
+        self.real.is_some() || self.mounted || !self.files.is_empty()
     }
 }
 
@@ -193,7 +195,12 @@ fn find(question: &Question, rules: &Rules) -> Found {
     match file::read(&document, rules) {
         Ok(accepted) => {
             let print = print(text, stamp, path, &document.real, accepted.files);
-            let warnings = complaints(&accepted.warnings, &document.text);
+            let warnings: Vec<Problem> = accepted
+                .warnings
+                .into_iter()
+                .chain(directory::exposed(path))
+                .collect();
+            let warnings = complaints(&warnings, &document.text);
             let site = accepted.site;
             let excerpt = file::excerpt(&document, rules);
             Found::Site(
@@ -235,14 +242,26 @@ fn print(
         .chain(files.iter().map(|(_, stamp)| stamp))
         .any(is_racy);
     // A sites directory that is reached by a link is no link of its files.
-    let is_linked = fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_symlink());
+    let (is_linked, mounted) = linked_or_mounted(path);
     let real = (real != path && is_linked).then(|| real.to_owned());
     Print {
         digest,
         stamp,
         racy,
         real,
+        mounted,
         files,
+    }
+}
+
+fn linked_or_mounted(path: &Path) -> (bool, bool) {
+    use rustix::fs::{AtFlags, CWD, FileType, StatxAttributes, StatxFlags, statx};
+    match statx(CWD, path, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::TYPE) {
+        Ok(found) => (
+            FileType::from_raw_mode(found.stx_mode.into()) == FileType::Symlink,
+            found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT),
+        ),
+        Err(_) => (false, false),
     }
 }
 

@@ -4,6 +4,7 @@
 //! says what is there, `settle` when it counts, `book` what follows, and the table is published. Whatever goes wrong
 //! with a file, what served before goes on serving. Only what changed is opened, read and built.
 
+mod access;
 mod book;
 mod claims;
 mod guard;
@@ -30,13 +31,14 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
 
 pub use handle::Reload;
-pub use status::{FileStatus, Report, State, Summary, Waited};
+pub use status::{FileStatus, Overview, Report, State, Summary, Waited};
 
 use crate::route::{Current, RouteTable};
 use crate::settings::Settings;
 use crate::site::directory::{self, Listing, ReadError};
 use crate::site::file::{self, Rules};
 use crate::site::{Site, SiteName};
+use access::Access;
 use book::{Book, Ground, Moment, Step};
 use handle::Request;
 use last_good::{LastGood, Store};
@@ -80,9 +82,10 @@ pub async fn start(settings: &Settings, rules: Rules, current: Arc<Current>) -> 
     let (reload, requests) = Reload::new();
     let (acks, acknowledged) = mpsc::unbounded_channel();
     let now = Instant::now();
-    let every = watch.poll_every().unwrap_or(NET);
     let mut follower = Follower {
-        folder: watch::identity(&sites),
+        access: Access::of(&sites),
+        closed: BTreeSet::new(),
+        exposed: BTreeSet::new(),
         last_filled: None,
         sites,
         rules,
@@ -99,7 +102,7 @@ pub async fn start(settings: &Settings, rules: Rules, current: Arc<Current>) -> 
         outstanding: BTreeMap::new(),
         waiters: Vec::new(),
         paced: now,
-        net: now + every,
+        looked: now,
         glance: now + GLANCE,
         rescan: false,
         elsewhere: None,
@@ -124,7 +127,8 @@ fn read_everything(sites: &Path, rules: &Rules, kept_in: &Path) -> First {
         Ok(listing) => Some(listing),
         Err(error) => {
             let path = sites.display();
-            warn!(%path, "cannot list the sites directory, waiting for it: {error}");
+            let why = directory::why_closed(sites, &error);
+            warn!(%path, "cannot read the sites directory, waiting for it: {why}");
             None
         }
     };
@@ -193,12 +197,17 @@ struct Follower {
     /// Tables that not all workers have yet, and the numbers that are free afterwards.
     outstanding: BTreeMap<u64, Vec<u32>>,
     waiters: Vec<Waiter>,
-    /// Which folder the sites directory is, and was when it last had files.
-    folder: Option<Identity>,
+    access: Access,
+    /// Which folder the sites directory was when it last had files.
     last_filled: Option<Identity>,
+    /// Team folders that cannot be listed, as far as it has been said.
+    closed: BTreeSet<PathBuf>,
+    /// Folders that everybody may write into, the same.
+    exposed: BTreeSet<PathBuf>,
     /// The next publish is not before.
     paced: Instant,
-    net: Instant,
+    /// When everything was last looked at.
+    looked: Instant,
     glance: Instant,
     /// Look at everything.
     rescan: bool,
@@ -241,7 +250,7 @@ impl Follower {
         }
         self.book.apply(looks, at, &mut step);
         if self.book.has_files() {
-            self.last_filled = self.folder;
+            self.last_filled = self.access.identity();
         }
         self.book.hurry(at.now);
         // Nothing was known of an empty folder but from the state: it may be a mount that is still to come.
@@ -284,7 +293,7 @@ impl Follower {
 
     /// When there is something to do without anybody saying so.
     fn next(&self) -> Instant {
-        let mut next = self.net.min(self.glance);
+        let mut next = self.net().min(self.glance);
         let work = [self.settle.next(), self.book.due()]
             .into_iter()
             .flatten()
@@ -297,12 +306,17 @@ impl Follower {
             .fold(next, |next, waiter| next.min(waiter.deadline))
     }
 
+    /// When everything is to be looked at next. Events may have failed since the last time.
+    fn net(&self) -> Instant {
+        self.looked + self.watch.poll_every().unwrap_or(NET)
+    }
+
     async fn turn(&mut self) {
         let now = Instant::now();
         if now >= self.glance {
             self.glance().await;
         }
-        if self.rescan || now >= self.net {
+        if self.rescan || now >= self.net() {
             self.look_everywhere().await;
         }
         if let Some(hint) = self.elsewhere.take() {
@@ -335,7 +349,7 @@ impl Follower {
             let is_filled = counted.iter().any(Look::is_of_a_file);
             self.book.apply(counted, at, &mut step);
             if is_filled {
-                self.last_filled = self.folder;
+                self.last_filled = self.access.identity();
             }
         }
         self.book.tick(self.ground(), at, &mut step);
@@ -477,18 +491,18 @@ impl Follower {
                 } else if self.ignored.remove(path).is_none() {
                     self.rescan |= relative.components().count() == 1 && hint == Hint::Gone;
                 }
-                if hint == Hint::Whole {
-                    // Kubernetes renames one link, and with it every file behind it is another one.
-                    self.elsewhere = Some(Hint::Whole);
-                }
+                self.take_hint_elsewhere(path, hint);
             }
         }
     }
 
-    /// In a folder that is watched because of a link or a file that a site is made from.
+    /// No site file, but perhaps what a site is made from: a file that it names, or what a link leads through.
     fn take_hint_elsewhere(&mut self, path: &Path, hint: Hint) {
+        // By the last part of the name: the way to it may lead through links.
+        let is_it = |file: &Path| file.file_name() == path.file_name();
         let is_behind = |print: &look::Print| {
-            print.real.as_deref() == Some(path) || print.files.iter().any(|(file, _)| file == path)
+            let mut files = print.files.iter();
+            print.real.as_deref().is_some_and(is_it) || files.any(|(file, _)| is_it(file))
         };
         let files = self
             .book
@@ -499,34 +513,58 @@ impl Follower {
         for name in &names {
             self.settle.hint(name, hint, now);
         }
-        if names.is_empty() {
-            self.elsewhere.get_or_insert(Hint::Differs);
+        // Kubernetes renames one link, and with it every file behind it is another one. Anything else next to such
+        // files is nobody's, and asks the disk for none of them.
+        let leads_on = || {
+            let metadata = fs::symlink_metadata(path);
+            metadata.is_ok_and(|metadata| metadata.is_symlink() || metadata.is_dir())
+        };
+        if names.is_empty() && (is_inner(path) || leads_on()) {
+            match hint {
+                Hint::Whole => self.elsewhere = Some(hint),
+                _ => drop(self.elsewhere.get_or_insert(Hint::Differs)),
+            }
         }
     }
 
     /// Looks at what makes no events: which folder the sites directory is, and files from elsewhere.
     async fn glance(&mut self) {
         let sites = self.sites.clone();
-        let folder = spawn_blocking(move || watch::identity(&sites))
-            .await
-            .unwrap_or_default();
-        if folder != self.folder {
-            let path = self.sites.display();
-            match folder {
-                None => warn!(%path, "the sites directory is gone, still serving what was there"),
-                Some(_) => info!(%path, "the sites directory is another one, looking at it"),
+        let access = spawn_blocking(move || Access::of(&sites)).await;
+        let access = access.unwrap_or_else(|_| self.access.clone());
+        if access != self.access {
+            self.say_access(&access);
+            if !matches!(access, Access::Closed(_)) {
+                // Its watch may be on another folder now. One that is only closed still makes events.
+                self.watch.disarm(&self.sites);
             }
-            self.folder = folder;
-            self.watch.disarm(&self.sites);
+            self.access = access;
             self.rescan = true;
         }
-        let pause = if folder.is_some() {
-            GLANCE
-        } else {
-            GLANCE_MISSING
+        let pause = match self.access {
+            Access::Missing => GLANCE_MISSING,
+            Access::Open(_) | Access::Closed(_) => GLANCE,
         };
         self.glance = Instant::now() + pause;
         self.elsewhere.get_or_insert(Hint::Differs);
+    }
+
+    fn say_access(&self, access: &Access) {
+        let path = self.sites.display();
+        match (&self.access, access) {
+            (_, Access::Missing) => {
+                warn!(%path, "the sites directory is gone, still serving what was there");
+            }
+            (_, Access::Closed(why)) => {
+                warn!(%path, "the sites directory cannot be read, still serving what was there: {why}");
+            }
+            (Access::Closed(_), Access::Open(_)) => {
+                info!(%path, "the sites directory can be read again, looking at it");
+            }
+            (_, Access::Open(_)) => {
+                info!(%path, "the sites directory is another one, looking at it")
+            }
+        }
     }
 
     async fn look_elsewhere(&mut self, hint: Hint) {
@@ -551,11 +589,11 @@ impl Follower {
     /// that have no file; all of them, when there is no directory.
     async fn look_everywhere(&mut self) -> Vec<SiteName> {
         self.rescan = false;
-        let pause = self.watch.poll_every().unwrap_or(NET);
+        self.watch.recover();
         self.watch.arm(&self.sites);
         let sites = self.sites.clone();
         let listed = spawn_blocking(move || list_with_folders(&sites)).await;
-        self.net = Instant::now() + pause;
+        self.looked = Instant::now();
         let (mut listing, folders) = match listed {
             Ok(Ok(listed)) => listed,
             Ok(Err(error)) if error.kind() == io::ErrorKind::NotFound => {
@@ -630,10 +668,28 @@ impl Follower {
         self.ignored = ignored
             .map(|(path, why)| (path.clone(), why.to_string()))
             .collect();
+        let mut closed = BTreeSet::new();
         for (path, error) in &listing.unreadable {
+            let why = directory::why_closed(path, error);
+            if !self.closed.contains(path) {
+                let path = path.display();
+                warn!(%path, "this folder cannot be read, still serving what was there: {why}");
+            }
+            closed.insert(path.clone());
             self.ignored
-                .insert(path.clone(), format!("cannot be listed: {error}"));
+                .insert(path.clone(), format!("cannot be listed: {why}"));
         }
+        for path in self.closed.difference(&closed) {
+            info!(path = %path.display(), "this folder can be read again, or is gone");
+        }
+        self.closed = closed;
+        for path in &listing.exposed {
+            if !self.exposed.contains(path) {
+                let path = path.display();
+                warn!(%path, "everybody may write into this folder and so have any free name; chmod o-w '{path}'");
+            }
+        }
+        self.exposed = listing.exposed.iter().cloned().collect();
         let folders: BTreeSet<&Path> = listing
             .files
             .values()
@@ -645,7 +701,7 @@ impl Follower {
     }
 
     fn ground(&self) -> Ground {
-        match self.folder {
+        match self.access.identity() {
             None => Ground::Missing,
             folder if folder == self.last_filled => Ground::Same,
             Some(_) => Ground::Other,
@@ -677,13 +733,11 @@ impl Follower {
     async fn take_request(&mut self, request: Request) {
         match request {
             Request::List { reply } => {
-                let mut list = self.book.statuses();
-                list.extend(
-                    self.ignored
-                        .iter()
-                        .map(|(path, why)| ignored_status(path, why)),
-                );
-                reply.send(list).ok();
+                let notice = self.blind().or(self.book.kept().map(str::to_owned));
+                let mut files = self.book.statuses(notice.as_deref());
+                let ignored = self.ignored.iter();
+                files.extend(ignored.map(|(path, why)| ignored_status(path, why)));
+                reply.send(Overview { files, notice }).ok();
             }
             Request::Kept { reply } => {
                 reply.send(self.kept()).ok();
@@ -775,21 +829,22 @@ impl Follower {
         }
     }
 
-    /// What serves without a file, for a person.
-    fn kept(&self) -> Option<String> {
-        let (serving, path) = (self.book.serving(), self.sites.display());
-        if self.folder.is_none() && serving > 0 {
-            let serving = status::thousands(serving);
-            return Some(format!(
-                "{path} is missing; still serving its {serving} sites; onedoor reload --accept-removals"
-            ));
+    /// Why nothing is known of what is on disk, for a person.
+    fn blind(&self) -> Option<String> {
+        let path = self.sites.display();
+        let serving = match self.book.serving() {
+            0 => String::new(),
+            1 => "still serving its site; ".to_owned(),
+            count => format!("still serving its {} sites; ", status::thousands(count)),
+        };
+        match &self.access {
+            Access::Open(_) => None,
+            Access::Closed(why) => Some(format!("{path} cannot be read; {serving}{why}")),
+            Access::Missing if serving.is_empty() => Some(format!("{path} is missing")),
+            Access::Missing => Some(format!(
+                "{path} is missing; {serving}onedoor reload --accept-removals"
+            )),
         }
-        if let Some(why) = &self.unlistable {
-            return Some(format!(
-                "{path} cannot be listed; still serving what was there: {why}"
-            ));
-        }
-        self.book.kept().map(str::to_owned)
     }
 
     fn wait(&mut self, goal: Goal, unsettled: HashSet<SiteName>, timeout: Duration) {
@@ -809,7 +864,7 @@ impl Follower {
             return;
         }
         let published = self.current.generation();
-        let kept = self.kept();
+        let blind = self.blind();
         let acknowledged = match self.outstanding.first_key_value() {
             Some((oldest, _)) => oldest - 1,
             None => published,
@@ -818,7 +873,8 @@ impl Follower {
         let progress = Progress {
             book: &self.book,
             settle: &self.settle,
-            kept: kept.as_deref(),
+            blind: blind.as_deref(),
+            sites: &self.sites,
             ignored: &self.ignored,
             acknowledged,
             published,

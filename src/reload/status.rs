@@ -57,6 +57,15 @@ pub struct FileStatus {
     pub reason: Option<String>,
 }
 
+/// The whole sites directory, as of now.
+#[derive(Clone, Debug, Default)]
+pub struct Overview {
+    /// In the order of names, ignored ones last.
+    pub files: Vec<FileStatus>,
+    /// What stands between the directory and what serves, in one line, with what to do.
+    pub notice: Option<String>,
+}
+
 /// What a reload brought.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
@@ -70,7 +79,7 @@ pub struct Report {
     pub unsettled: Vec<String>,
     /// How many sites serve now.
     pub live: usize,
-    /// What is gone and served all the same, and how to have that ended.
+    /// What is gone or cannot be seen and is served all the same, and how to have that ended.
     pub kept: Option<String>,
 }
 

@@ -30,7 +30,15 @@ impl TempFolder {
 
 impl Drop for TempFolder {
     fn drop(&mut self) {
-        fs::remove_dir_all(&self.0).ok();
+        // What was still running may put something into it meanwhile.
+        for _ in 0..20 {
+            match fs::remove_dir_all(&self.0) {
+                Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                _ => return,
+            }
+        }
     }
 }
 
@@ -53,7 +61,9 @@ impl Story {
 
     fn unstarted() -> Story {
         let folder = TempFolder::new();
-        fs::create_dir(folder.path().join("sites.d")).expect("folder");
+        for name in ["sites.d", "state"] {
+            fs::create_dir(folder.path().join(name)).expect("folder");
+        }
         Story {
             folder,
             watch: settings::Watch::Auto,
@@ -175,7 +185,7 @@ impl Story {
     }
 
     async fn state(&self, name: &str) -> State {
-        let list = self.reload().list().await;
+        let list = self.reload().list().await.files;
         let status = list.iter().find(|status| status.name == name);
         status
             .unwrap_or_else(|| panic!("no {name} in {list:#?}"))
@@ -491,4 +501,29 @@ async fn many_files_at_once_make_few_tables() {
     assert_eq!(story.current.snapshot().len(), 500);
     let tables = story.current.generation() - before;
     assert!(tables < 50, "{tables} tables");
+}
+
+#[tokio::test]
+async fn a_page_is_seen_at_once_also_where_the_sites_directory_is_a_link() {
+    use std::os::unix::fs::symlink;
+    let mut story = Story::unstarted();
+    let real = story.folder.path().join("real.d");
+    fs::rename(story.sites(), &real).expect("rename");
+    symlink(&real, story.sites()).expect("link");
+    story.write("page.html", "one");
+    story.write(
+        "shop.toml",
+        "host = 'shop.test'\nrespond = { file = 'page.html' }\n",
+    );
+    story.start().await;
+    story.until("shop.test", "shop").await;
+    let before = story.current.generation();
+    let start = Instant::now();
+    // What is beside it is nobody's.
+    story.write(".page.html.tmp", "x");
+    story.write("page.html", "two");
+    while story.current.generation() == before {
+        assert!(start.elapsed() < Duration::from_secs(1), "not seen at once");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
 }

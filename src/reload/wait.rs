@@ -1,7 +1,7 @@
 //! Those who wait for what is on disk to serve.
 
 use std::collections::{BTreeMap, HashSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -41,15 +41,23 @@ pub(super) enum Goal {
 pub(super) struct Progress<'a> {
     pub(super) book: &'a Book,
     pub(super) settle: &'a Settle,
-    /// What serves without a file.
-    pub(super) kept: Option<&'a str>,
-    /// What is in the sites directory and no site file, and why.
+    /// Why nothing is known of what is on disk.
+    pub(super) blind: Option<&'a str>,
+    pub(super) sites: &'a Path,
+    /// What is no site file, and why.
     pub(super) ignored: &'a BTreeMap<PathBuf, String>,
     /// The newest table that all workers have.
     pub(super) acknowledged: u64,
     /// The newest table.
     pub(super) published: u64,
     pub(super) now: Instant,
+}
+
+impl<'a> Progress<'a> {
+    /// What serves although it is not seen on disk, and how to have that ended.
+    fn notice(self) -> Option<&'a str> {
+        self.blind.or(self.book.kept())
+    }
 }
 
 impl Waiter {
@@ -80,7 +88,7 @@ impl Waiter {
                 }
             }
             Goal::All { reply } if is_settled && is_everywhere => {
-                drop(reply.send(all(progress.book)));
+                drop(reply.send(all(progress)));
             }
             Goal::All { reply } if is_over => {
                 drop(reply.send(Waited::Timeout {
@@ -93,7 +101,7 @@ impl Waiter {
                     rejected,
                     unsettled: in_order(&self.unsettled),
                     live: progress.book.serving(),
-                    kept: progress.kept.map(str::to_owned),
+                    kept: progress.notice().map(str::to_owned),
                     ..report
                 };
                 drop(reply.send(report));
@@ -116,14 +124,11 @@ fn one(name: &SiteName, gone: bool, progress: Progress<'_>) -> Option<Waited> {
         (Standing::Unknown, true) => (acknowledged >= published).then_some(Waited::Gone),
         (_, true) => None,
         (Standing::Unknown, false) => {
-            let reason = ignored(name, progress.ignored);
-            let did_you_mean = match reason {
-                Some(_) => None,
-                None => closest(name, book),
-            };
+            let did_you_mean = closest(name, book);
+            let reason = ignored(name, progress);
             Some(Waited::Unknown {
                 did_you_mean,
-                reason,
+                reason: reason.or(progress.blind.map(str::to_owned)),
             })
         }
         (Standing::Live { generation }, false) => {
@@ -135,7 +140,7 @@ fn one(name: &SiteName, gone: bool, progress: Progress<'_>) -> Option<Waited> {
             problems: book.problems(name),
         }),
         (Standing::Absent, false) => {
-            let reason = progress.kept.unwrap_or("its file is gone").to_owned();
+            let reason = progress.notice().unwrap_or("its file is gone").to_owned();
             Some(Waited::Unknown {
                 did_you_mean: None,
                 reason: Some(reason),
@@ -144,10 +149,13 @@ fn one(name: &SiteName, gone: bool, progress: Progress<'_>) -> Option<Waited> {
     }
 }
 
-fn all(book: &Book) -> Waited {
-    let problems: Vec<String> = book
-        .rejected()
-        .flat_map(|name| book.problems(name))
+fn all(progress: Progress<'_>) -> Waited {
+    let Progress { book, blind, .. } = progress;
+    let rejected = book.rejected().flat_map(|name| book.problems(name));
+    let problems: Vec<String> = blind
+        .map(str::to_owned)
+        .into_iter()
+        .chain(rejected)
         .collect();
     if problems.is_empty() {
         Waited::Serving
@@ -162,14 +170,14 @@ fn in_order(names: &HashSet<SiteName>) -> Vec<String> {
     names
 }
 
-/// Why a file whose name begins as that of the site is none: `shop.toml.off`, `shop.conf`.
-fn ignored(name: &SiteName, ignored: &BTreeMap<PathBuf, String>) -> Option<String> {
-    let beginning = format!("/{name}.");
+/// Why the file that somebody means by `name` is no site file: by its whole name, or without its ending.
+fn ignored(name: &SiteName, progress: Progress<'_>) -> Option<String> {
+    let Progress { sites, ignored, .. } = progress;
     ignored.iter().find_map(|(path, why)| {
-        let path = path.to_string_lossy();
-        let (_, ending) = path.rsplit_once(&beginning)?;
-        let file = printable(&format!("{name}.{ending}"));
-        (!ending.contains('/')).then(|| format!("{file} is ignored: {why}"))
+        let file = path.strip_prefix(sites).ok()?.to_str()?;
+        let ending = file.strip_prefix(name.as_str())?;
+        let is_meant = ending.is_empty() || ending.starts_with(['.', '~']);
+        is_meant.then(|| format!("{} is ignored: {why}", printable(file)))
     })
 }
 
@@ -179,19 +187,9 @@ fn closest(name: &SiteName, book: &Book) -> Option<String> {
     let candidates = book.names().map(SiteName::as_str);
     let by_distance = candidates.map(|other| (distance(name, other), other));
     let (distance, other) = by_distance.min()?;
-    let is_near = distance <= 1 + name.chars().count() / 4;
-    // `red` for `red.localhost`: the file's name says more than somebody remembers.
-    let longer = || {
-        let mut names = book.names().map(SiteName::as_str);
-        names.find(|other| {
-            let rest = other.strip_prefix(name);
-            rest.is_some_and(|rest| rest.starts_with('.')) || other.ends_with(&format!("/{name}"))
-        })
-    };
-    match is_near {
-        true => Some(other.to_owned()),
-        false => longer().map(str::to_owned),
-    }
+    let length = name.chars().count();
+    let is_near = distance < length && distance <= 1 + length / 4;
+    is_near.then(|| other.to_owned())
 }
 
 /// Levenshtein's: insertions, deletions and replacements.

@@ -15,7 +15,7 @@ use std::time::Duration;
 use notify::event::{AccessKind, AccessMode, CreateKind, ModifyKind, RemoveKind, RenameMode};
 use notify::{Event, EventKind, INotifyWatcher, RecursiveMode, Watcher};
 use tokio::sync::{Notify, mpsc};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tracing::{info, warn};
 
 use super::settle::Hint;
@@ -58,7 +58,18 @@ enum Means {
     },
     Poll {
         every: Duration,
+        /// `None`: by wish, or because of the filesystem.
+        lacking: Option<Lacking>,
     },
+}
+
+/// What events failed at a limit for; somebody may raise it.
+#[derive(Debug)]
+struct Lacking {
+    /// Watched before, and the one too many.
+    folders: Vec<PathBuf>,
+    next: Instant,
+    pause: Duration,
 }
 
 /// Which folder a path stands for: another one after a rename or a mount.
@@ -70,6 +81,9 @@ pub(super) struct Identity {
 
 /// Between two looks where events were hoped for and do not come.
 const POLL: Duration = Duration::from_secs(2);
+/// Between two attempts to get events again, the first and the last.
+const RETRY: Duration = Duration::from_secs(2);
+const RETRY_LAST: Duration = Duration::from_secs(300);
 /// A canary that has not sung by then is dead: events take microseconds.
 const CANARY: Duration = Duration::from_secs(1);
 
@@ -78,13 +92,13 @@ impl Watch {
     pub(super) async fn start(sites: &Path, wish: settings::Watch) -> Watch {
         let (sender, notes) = mpsc::unbounded_channel();
         let mut watch = Watch {
-            means: Means::Poll { every: POLL },
+            means: Means::poll(POLL),
             notes,
             sender,
             canary: Arc::default(),
         };
         if let settings::Watch::Poll(every) = wish {
-            watch.means = Means::Poll { every };
+            watch.means = Means::poll(every);
             return watch;
         }
         if wish == settings::Watch::Auto
@@ -99,14 +113,15 @@ impl Watch {
                 watch.means = Means::Events { watcher, folders };
             }
             Err(error) => {
-                watch.fall_back(&error);
+                watch.fall_back(&error, sites);
                 return watch;
             }
         }
-        watch.arm(sites);
-        if wish == settings::Watch::Auto && sites.is_dir() && !watch.canary_sings(sites).await {
+        // A folder that is missing or closed tells nothing about events.
+        let is_armed = watch.arm(sites) && watch.poll_every().is_none();
+        if wish == settings::Watch::Auto && is_armed && !watch.canary_sings(sites).await {
             warn!(path = %sites.display(), "no events arrive for this folder, looking every 2 s");
-            watch.means = Means::Poll { every: POLL };
+            watch.means = Means::poll(POLL);
         }
         watch
     }
@@ -114,7 +129,7 @@ impl Watch {
     /// How often everything must be looked at because no events come. `None`: they come.
     pub(super) fn poll_every(&self) -> Option<Duration> {
         match self.means {
-            Means::Poll { every } => Some(every),
+            Means::Poll { every, .. } => Some(every),
             Means::Events { .. } => None,
         }
     }
@@ -142,7 +157,7 @@ impl Watch {
             }
             Err(error) if is_missing(&error) => false,
             Err(error) => {
-                self.fall_back(&error);
+                self.fall_back(&error, folder);
                 true
             }
         }
@@ -179,7 +194,7 @@ impl Watch {
     }
 
     /// inotify's own limits are an operator's to raise; until then looking does it.
-    fn fall_back(&mut self, error: &notify::Error) {
+    fn fall_back(&mut self, error: &notify::Error, folder: &Path) {
         let advice = match &error.kind {
             notify::ErrorKind::MaxFilesWatch => ", raise fs.inotify.max_user_watches",
             notify::ErrorKind::Io(error) if is_too_many(error) => {
@@ -188,7 +203,52 @@ impl Watch {
             _ => "",
         };
         warn!("cannot get file events, looking every 2 s{advice}: {error}");
-        self.means = Means::Poll { every: POLL };
+        let mut folders = vec![folder.to_owned()];
+        if let Means::Events { folders: known, .. } = &self.means {
+            folders.extend(known.keys().cloned());
+        }
+        self.means = Means::Poll {
+            every: POLL,
+            lacking: Some(Lacking {
+                folders,
+                next: Instant::now() + RETRY,
+                pause: RETRY,
+            }),
+        };
+    }
+
+    /// Tries now and then whether events can be had after all, for all folders at once, so that it does not go back
+    /// and forth. What changed before must be looked at afterwards.
+    pub(super) fn recover(&mut self) {
+        let Means::Poll {
+            lacking: Some(lacking),
+            ..
+        } = &mut self.means
+        else {
+            return;
+        };
+        if Instant::now() < lacking.next {
+            return;
+        }
+        lacking.pause = (lacking.pause * 2).min(RETRY_LAST);
+        lacking.next = Instant::now() + lacking.pause;
+        let Ok(mut watcher) = new_watcher(self.sender.clone(), self.canary.clone()) else {
+            return;
+        };
+        let mut folders = HashMap::new();
+        for folder in &lacking.folders {
+            // What is no longer there is not needed.
+            let Some(identity) = identity(folder) else {
+                continue;
+            };
+            match watcher.watch(folder, RecursiveMode::NonRecursive) {
+                Ok(()) => drop(folders.insert(folder.clone(), identity)),
+                Err(error) if is_missing(&error) => {}
+                Err(_) => return,
+            }
+        }
+        info!("file events can be had again, no longer looking every 2 s");
+        self.means = Means::Events { watcher, folders };
     }
 
     /// Opening a folder is an event too, and needs no right to write there.
@@ -196,6 +256,15 @@ impl Watch {
         let sung = self.canary.notified();
         drop(fs::read_dir(folder));
         timeout(CANARY, sung).await.is_ok()
+    }
+}
+
+impl Means {
+    fn poll(every: Duration) -> Means {
+        Means::Poll {
+            every,
+            lacking: None,
+        }
     }
 }
 

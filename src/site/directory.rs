@@ -13,7 +13,7 @@ use std::path::{Component, Path, PathBuf};
 
 use super::fence::{FileError, read_regular};
 use super::{SiteDocument, SiteName};
-use crate::document::Problem;
+use crate::document::{Problem, Severity};
 use crate::limits::SITE_FILE_BYTES;
 
 /// What is in the sites directory, in the order of names.
@@ -24,6 +24,8 @@ pub struct Listing {
     pub ignored: Vec<(PathBuf, Ignored)>,
     /// Team folders that cannot be listed: what was in them is unknown, not gone.
     pub unreadable: Vec<(PathBuf, io::Error)>,
+    /// Folders that everybody may write into: whoever does owns every free name.
+    pub exposed: Vec<PathBuf>,
 }
 
 /// A site file in the directory.
@@ -65,7 +67,11 @@ impl Stamp {
 /// When the directory itself cannot be listed.
 pub fn list(sites: &Path) -> io::Result<Listing> {
     let mut listing = Listing::default();
-    for entry in fs::read_dir(sites)? {
+    let (entries, mode) = entries(sites)?;
+    if mode & OTHERS_WRITE != 0 {
+        listing.exposed.push(sites.to_owned());
+    }
+    for entry in entries {
         let entry = entry?;
         let name = entry.file_name();
         if is_kubernetes(&name) {
@@ -96,10 +102,13 @@ impl Listing {
     }
 
     fn add_team(&mut self, team: &OsStr, folder: PathBuf) {
-        let entries = match fs::read_dir(&folder) {
+        let (entries, mode) = match entries(&folder) {
             Ok(entries) => entries,
             Err(error) => return self.unreadable.push((folder, error)),
         };
+        if mode & OTHERS_WRITE != 0 {
+            self.exposed.push(folder.clone());
+        }
         for entry in entries {
             let entry = match entry {
                 Ok(entry) => entry,
@@ -116,6 +125,32 @@ impl Listing {
                 self.add(&Path::new(team).join(name), path);
             }
         }
+    }
+}
+
+/// Whether names in `folder` can be listed and what is behind them can be asked for.
+///
+/// # Errors
+/// As opendir(3) and stat(2); [`why_closed`] has words for a person.
+pub fn admits(folder: &Path) -> io::Result<()> {
+    entries(folder).map(drop)
+}
+
+/// What is in a folder, and its mode.
+fn entries(folder: &Path) -> io::Result<(fs::ReadDir, u32)> {
+    let entries = fs::read_dir(folder)?;
+    // With `r` and without `x` there are names, and every file behind them seems to be broken.
+    let metadata = fs::metadata(folder.join("."))?;
+    Ok((entries, metadata.mode()))
+}
+
+/// Why a folder cannot be listed, with the command that mends it where there is one.
+pub fn why_closed(folder: &Path, error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            format!("permission denied: {}", how_to_permit(folder, "rx"))
+        }
+        _ => error.to_string(),
     }
 }
 
@@ -314,6 +349,18 @@ pub fn read(path: &Path, name: &SiteName) -> Result<SiteDocument, ReadError> {
     })
 }
 
+/// CASES S-03: whoever may write the file owns the site.
+pub fn exposed(path: &Path) -> Option<Problem> {
+    let mode = path.metadata().ok()?.mode();
+    let message = format!("everybody may write this file (mode {:04o})", mode & 0o7777);
+    (mode & OTHERS_WRITE != 0).then(|| Problem {
+        severity: Severity::Warning,
+        ..Problem::of_file(path, message).with_help(format!("chmod o-w '{}'", path.display()))
+    })
+}
+
+const OTHERS_WRITE: u32 = 0o002;
+
 /// The text of a file.
 ///
 /// # Errors
@@ -355,7 +402,9 @@ impl ReadError {
     pub(crate) fn from_io(error: io::Error, path: &Path) -> ReadError {
         match error.kind() {
             io::ErrorKind::NotFound => ReadError::Gone,
-            io::ErrorKind::PermissionDenied => ReadError::PermissionDenied(how_to_permit(path)),
+            io::ErrorKind::PermissionDenied => {
+                ReadError::PermissionDenied(how_to_permit(path, "r"))
+            }
             _ => ReadError::Io(error),
         }
     }
@@ -398,7 +447,7 @@ impl fmt::Display for ReadError {
 impl std::error::Error for ReadError {}
 
 /// Whose the file is, who we are, and the command that brings the two together.
-fn how_to_permit(path: &Path) -> String {
+fn how_to_permit(path: &Path, right: &'static str) -> String {
     // The owner of a process's own entry is its effective user (proc(5)).
     let our_user =
         fs::metadata("/proc/self").map_or("?".to_owned(), |metadata| user(metadata.uid()));
@@ -418,8 +467,7 @@ fn how_to_permit(path: &Path) -> String {
         });
     let (what, place, right) = match closed {
         Some(folder) => ("its folder", folder, "x"),
-        None if path.is_dir() => ("it", path, "rx"),
-        None => ("it", path, "r"),
+        None => ("it", path, right),
     };
     let shown = place.display();
     let advice = format!("chmod o+{right} '{shown}' or setfacl -m u:{our_user}:{right} '{shown}'");
@@ -618,6 +666,18 @@ mod tests {
         assert!(made.success());
         let name = SiteName::new("x");
         assert!(matches!(read(&fifo, &name), Err(ReadError::NotRegular)));
+        let writer = {
+            let fifo = fifo.clone();
+            // Goes on when somebody opens the other end.
+            std::thread::spawn(move || fs::OpenOptions::new().write(true).open(fifo).map(drop))
+        };
+        for _ in 0..10 {
+            assert!(matches!(read(&fifo, &name), Err(ReadError::NotRegular)));
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        assert!(!writer.is_finished(), "it is not even opened");
+        drop(fs::File::open(&fifo).expect("the other end"));
+        writer.join().expect("writer").expect("opened");
         symlink("/dev/zero", folder.0.join("zero.toml")).expect("link");
         assert!(matches!(
             read(&folder.0.join("zero.toml"), &name),
@@ -646,7 +706,7 @@ mod tests {
     fn permission_denied_names_owner_mode_user_and_command() {
         let folder = Folder::new("permission");
         let path = folder.write("shop.toml", "");
-        let how = how_to_permit(&path);
+        let how = how_to_permit(&path, "r");
         assert!(
             how.contains("belongs to ")
                 && how.contains("with mode 0")

@@ -78,11 +78,16 @@ fn is_under<'p>(real: &Path, mut folders: impl Iterator<Item = &'p Path>) -> boo
 /// `NotRegular` for a FIFO, socket, device or folder, without waiting for it; `TooLarge` also when the file grows
 /// while it is read.
 pub fn read_regular(path: &Path, cap: u64) -> Result<Vec<u8>, FileError> {
+    // Asked before it is opened: opening alone does something with a watchdog, a tape or a FIFO.
+    if !path.metadata().map_err(FileError::Io)?.is_file() {
+        return Err(FileError::NotRegular);
+    }
     let file = OpenOptions::new()
         .read(true)
         .custom_flags(O_NONBLOCK)
         .open(path)
         .map_err(FileError::Io)?;
+    // And of what was opened, because names can be switched.
     let metadata = file.metadata().map_err(FileError::Io)?;
     if !metadata.is_file() {
         return Err(FileError::NotRegular);

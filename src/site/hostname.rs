@@ -189,6 +189,16 @@ impl HostPattern {
         Ok(HostPattern::Wildcard(suffix))
     }
 
+    /// The wildcard that would cover an exact name.
+    pub fn wildcard_above(&self) -> Option<HostPattern> {
+        let HostPattern::Exact(name) = self else {
+            return None;
+        };
+        let (_, suffix) = name.as_str().split_once('.')?;
+        let suffix = (!name.is_address()).then(|| Hostname(suffix.into()))?;
+        Some(HostPattern::Wildcard(suffix))
+    }
+
     /// Whether this pattern covers `host`, which is normalised.
     pub fn matches(&self, host: &str) -> bool {
         match self {

@@ -253,27 +253,6 @@ fn a_backend_at_the_metadata_address_is_refused_unless_allowed() {
 }
 
 #[test]
-fn a_full_state_directory_is_a_warning_and_no_outage() {
-    if !crate::harness::found("strace") {
-        return;
-    }
-    let proxy = Proxy::plan()
-        .under([
-            "strace",
-            "-f",
-            "-qq",
-            "-o",
-            "/dev/null",
-            "-e",
-            "inject=fsync,fdatasync:error=ENOSPC",
-        ])
-        .start();
-    proxy.site("shop.toml", says("shop.test", "x"));
-    assert_eq!(proxy.get("shop.test", "/").text(), "x");
-    proxy.until_logged("No space left on device");
-}
-
-#[test]
 fn an_unparsable_moment_is_looked_at_again_before_it_counts() {
     let proxy = Proxy::plan()
         .site("shop.toml", says("shop.test", "one"))

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use crate::harness::{Proxy, until};
+use crate::harness::{Proxy, until, words_of};
 
 fn says(host: &str, text: &str) -> String {
     format!("host = '{host}'\nrespond = '{text}'\n")
@@ -45,6 +45,52 @@ fn a_claim_by_another_spelling_is_the_same_claim() {
         proxy.until_state(&name, "conflict");
     }
     assert_eq!(proxy.get("xn--bcher-kva.test", "/").text(), "old");
+}
+
+#[test]
+fn an_exact_name_under_the_wildcard_of_another_site_wins_and_both_are_named_in_the_log() {
+    let proxy = Proxy::plan()
+        .site("all.toml", says("*.shop.test", "all"))
+        .site("early.toml", says("early.shop.test", "early"))
+        .start();
+    proxy
+        .until_logged("early.shop.test is answered by early, not by all, which claims *.shop.test");
+    proxy.site("late.toml", says("late.shop.test", "late"));
+    proxy.until_logged("late.shop.test is answered by late, not by all");
+    for (name, answer) in [("early", "early"), ("late", "late"), ("other", "all")] {
+        assert_eq!(proxy.get(&format!("{name}.shop.test"), "/").text(), answer);
+    }
+    // A wildcard that comes later takes nothing away, and an edit of it says nothing new.
+    proxy.site("x.toml", says("a.blog.test", "x"));
+    proxy.site("wide.toml", says("*.blog.test", "wide"));
+    proxy.until_logged("a.blog.test is answered by x, not by wide");
+    proxy.site("wide.toml", says("*.blog.test", "wider"));
+    assert_eq!(proxy.get("a.blog.test", "/").text(), "x");
+    assert_eq!(proxy.log().matches("is answered by").count(), 3);
+}
+
+#[test]
+fn waiting_for_a_file_that_is_ignored_says_why() {
+    let proxy = Proxy::start();
+    proxy
+        .sites()
+        .write_in_place("shop.conf", says("shop.test", "x"));
+    proxy
+        .sites()
+        .write_in_place("blog.toml.off", says("blog.test", "x"));
+    for (name, reason) in [
+        (
+            "shop",
+            "shop.conf is ignored: does not end in .toml, did you mean shop.toml?",
+        ),
+        ("shop.conf", "shop.conf is ignored: does not end in .toml"),
+        ("blog", "blog.toml.off is ignored: switched off by its name"),
+    ] {
+        let output = proxy.command(["wait", name]);
+        assert_eq!(output.status.code(), Some(1));
+        let said = words_of(&output);
+        assert!(said.contains(reason), "{reason} in\n{said}");
+    }
 }
 
 #[test]

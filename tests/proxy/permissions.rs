@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
 
-use crate::harness::{Plan, Proxy, found};
+use crate::harness::{Plan, Proxy, found, words_of};
 
 /// `nobody` on every Debian.
 const NOBODY: u32 = 65534;
@@ -32,7 +32,11 @@ fn says(host: &str, text: &str) -> String {
 }
 
 fn forbid(plan_file: &std::path::Path) {
-    fs::set_permissions(plan_file, fs::Permissions::from_mode(0o600)).unwrap();
+    set_mode(plan_file, 0o600);
+}
+
+fn set_mode(path: &std::path::Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }
 
 #[test]
@@ -67,17 +71,120 @@ fn a_file_that_becomes_unreadable_keeps_its_old_version() {
 }
 
 #[test]
-fn a_folder_that_may_not_be_read_keeps_everything() {
+fn a_folder_that_may_not_be_read_keeps_everything_and_says_what_mends_it() {
     let Some(plan) = as_nobody() else { return };
     let proxy = plan.site("shop.toml", says("shop.test", "x")).start();
     let folder = proxy.sites().path().to_path_buf();
-    fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).unwrap();
-    proxy.command(["reload"]);
+    set_mode(&folder, 0o700);
+    proxy.until_logged("the sites directory cannot be read");
+    let output = proxy.command(["reload"]);
+    assert_eq!(output.status.code(), Some(1));
+    let reload = words_of(&output);
+    let ls = words_of(&proxy.command(["ls"]));
+    for said in [&proxy.log(), &reload, &ls] {
+        for part in [
+            "permission denied",
+            "belongs to root with mode 0700",
+            "runs as nobody",
+            "chmod o+rx '",
+        ] {
+            assert!(said.contains(part), "{part} in\n{said}");
+        }
+    }
+    assert!(!reload.contains("nothing changed"), "{reload}");
+    assert!(
+        ls.contains("live"),
+        "what serves is still what was on disk\n{ls}"
+    );
     assert_eq!(proxy.get("shop.test", "/").text(), "x");
-    proxy.until_logged("permission denied");
-    fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
+
+    set_mode(&folder, 0o755);
+    proxy.until_logged("the sites directory can be read again");
     proxy.site("blog.toml", says("blog.test", "y"));
     assert_eq!(proxy.get("blog.test", "/").text(), "y");
+    assert_eq!(proxy.command(["reload"]).status.code(), Some(0));
+    let count = proxy.log().matches("cannot be read").count();
+    assert_eq!(count, 1, "said once:\n{}", proxy.log());
+}
+
+#[test]
+fn a_folder_that_can_be_listed_and_not_entered_is_one_warning() {
+    let Some(plan) = as_nobody() else { return };
+    let mut plan = plan;
+    for number in 0..20 {
+        plan = plan.site(
+            &format!("s{number}.toml"),
+            says(&format!("s{number}.test"), "x"),
+        );
+    }
+    let proxy = plan.start();
+    let folder = proxy.sites().path().to_path_buf();
+    set_mode(&folder, 0o744);
+    proxy.until_logged("the sites directory cannot be read");
+    proxy.command(["reload"]);
+    assert_eq!(proxy.state_of("s7"), "live");
+    assert_eq!(proxy.log().matches("permission denied").count(), 1);
+    assert_eq!(proxy.get("s7.test", "/").text(), "x");
+}
+
+#[test]
+fn a_folder_that_may_not_be_read_at_the_start_is_waited_for() {
+    let Some(plan) = as_nobody() else { return };
+    let mut proxy = plan.site("shop.toml", says("shop.test", "x")).start();
+    proxy.stop();
+    let folder = proxy.sites().path().to_path_buf();
+    set_mode(&folder, 0o700);
+    proxy.start_again();
+    proxy.until_logged("chmod o+rx '");
+    assert_eq!(proxy.get("shop.test", "/").text(), "x", "from the last run");
+    let ls = words_of(&proxy.command(["ls"]));
+    assert!(!ls.contains("its file is gone"), "{ls}");
+    set_mode(&folder, 0o755);
+    proxy.until_logged("can be read again");
+    proxy.until_state("shop", "live");
+    // By events again, and not only by looking every two seconds.
+    assert!(!proxy.log().contains("every 2 s"), "{}", proxy.log());
+}
+
+#[test]
+fn a_team_folder_that_may_not_be_read_keeps_its_sites_and_says_so_once() {
+    let Some(plan) = as_nobody() else { return };
+    let proxy = plan
+        .site("red/shop.toml", says("shop.test", "red"))
+        .site("blog.toml", says("blog.test", "y"))
+        .start();
+    let folder = proxy.sites().join("red");
+    set_mode(&folder, 0o700);
+    proxy.until_logged("this folder cannot be read");
+    proxy.command(["reload"]);
+    assert_eq!(proxy.get("shop.test", "/").text(), "red");
+    assert_eq!(proxy.log().matches("chmod o+rx '").count(), 1);
+    set_mode(&folder, 0o755);
+    proxy.until_logged("can be read again");
+    proxy.site("red/shop.toml", says("shop.test", "new"));
+    assert_eq!(proxy.get("shop.test", "/").text(), "new");
+}
+
+#[test]
+fn what_everybody_may_write_is_served_with_a_warning_once() {
+    let plan = Proxy::plan()
+        .site("open.toml", says("open.test", "x"))
+        .site("red/shop.toml", says("shop.test", "x"));
+    set_mode(&plan.sites().join("open.toml"), 0o666);
+    set_mode(&plan.sites().join("red"), 0o777);
+    let proxy = plan.start();
+    for host in ["open.test", "shop.test"] {
+        assert_eq!(proxy.get(host, "/").text(), "x");
+    }
+    let (file, folder) = (proxy.sites().join("open.toml"), proxy.sites().join("red"));
+    let chmod = |path: &std::path::Path| format!("chmod o-w '{}'", path.display());
+    proxy.until_logged("everybody may write this file (mode 0666)");
+    proxy.until_logged(&chmod(&folder));
+    let ls = words_of(&proxy.command(["ls"]));
+    assert!(ls.contains(&chmod(&file)), "{ls}");
+    proxy.command(["reload"]);
+    proxy.command(["reload"]);
+    assert_eq!(proxy.log().matches("everybody may write").count(), 2);
 }
 
 #[test]

@@ -12,6 +12,6 @@ pub(crate) use backend::{Backend, Conversation};
 pub(crate) use client::{Client, Cut, Response};
 pub(crate) use folder::Folder;
 pub(crate) use message::{Request, from_latin1, latin1};
-pub(crate) use proxy::{Plan, Proxy, found, onedoor};
+pub(crate) use proxy::{Plan, Proxy, found, may_mount, onedoor, words_of};
 pub(crate) use sites::Sites;
 pub(crate) use wait::until;

@@ -5,7 +5,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -77,6 +77,12 @@ impl Plan {
     pub(crate) fn under<'a>(mut self, words: impl IntoIterator<Item = &'a str>) -> Plan {
         self.wrapper = words.into_iter().map(OsString::from).collect();
         self
+    }
+
+    /// Starts it in a mount namespace of its own, after a line for the shell in which `$0` is `place`.
+    pub(crate) fn after_mounting(self, line: &str, place: &Path) -> Plan {
+        let line = format!("{line} && exec \"$@\"");
+        self.under(["unshare", "-m", "sh", "-c", &line, place.to_str().unwrap()])
     }
 
     /// `demo` instead of `run`.
@@ -180,6 +186,18 @@ pub(crate) fn found(program: &str) -> bool {
     there
 }
 
+/// Whether a test may mount something in a namespace of its own; a container often may not.
+pub(crate) fn may_mount() -> bool {
+    let tried = Command::new("unshare")
+        .args(["-m", "mount", "-t", "tmpfs", "none", "/tmp"])
+        .output();
+    let may = tried.is_ok_and(|output| output.status.success());
+    if !may {
+        println!("left out: no right to mount here");
+    }
+    may
+}
+
 /// A running onedoor, ended when dropped.
 #[derive(Debug)]
 pub(crate) struct Proxy {
@@ -207,6 +225,12 @@ impl Proxy {
 
     pub(crate) fn state(&self) -> PathBuf {
         self.plan.folder.join("state")
+    }
+
+    /// A path as the process sees it, in its own mounts.
+    pub(crate) fn seen(&self, path: &Path) -> PathBuf {
+        let root = PathBuf::from(format!("/proc/{}/root", self.id()));
+        root.join(path.strip_prefix("/").unwrap())
     }
 
     pub(crate) fn id(&self) -> u32 {

@@ -1,0 +1,183 @@
+//! Changes are noticed where no events come, behind mounts and under a clock that jumps.
+
+use std::fs;
+use std::process::Command;
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::harness::{Plan, Proxy, found, may_mount};
+
+fn says(host: &str, text: &str) -> String {
+    format!("host = '{host}'\nrespond = '{text}'\n")
+}
+
+/// A onedoor whose inotify fails as `inject` says; nothing else is slowed down.
+fn with_inotify(inject: &str) -> Option<Plan> {
+    let plan = || {
+        let inject = format!("inject={inject}");
+        Proxy::plan().under([
+            "strace",
+            "-f",
+            "-qq",
+            "--seccomp-bpf",
+            "-o",
+            "/dev/null",
+            "-e",
+            "trace=inotify_init1,inotify_add_watch",
+            "-e",
+            &inject,
+        ])
+    };
+    found("strace").then(plan)
+}
+
+/// Longer than a poll of 2 s and two equal looks, far shorter than the net of 30 s.
+const SOON: Duration = Duration::from_secs(10);
+
+#[track_caller]
+fn appears(proxy: &Proxy, name: &str) {
+    let begun = Instant::now();
+    let host = format!("{}.test", name.replace('/', "."));
+    proxy
+        .sites()
+        .write(&format!("{name}.toml"), says(&host, name));
+    proxy.until_answer(&host, "found by polling", |answer| answer.text() == name);
+    assert!(begun.elapsed() < SOON, "after {:?}", begun.elapsed());
+}
+
+#[test]
+fn polling_finds_what_events_would() {
+    let proxy = Proxy::plan()
+        .flag("--watch=poll 200ms")
+        .site("a.toml", says("a.test", "1"))
+        .start();
+    proxy.sites().write("b.toml", says("b.test", "1"));
+    proxy.until_answer("b.test", "found by polling", |answer| answer.status == 200);
+    proxy.sites().write_in_place("a.toml", says("a.test", "2"));
+    proxy.until_answer("a.test", "changed, found by polling", |answer| {
+        answer.text() == "2"
+    });
+    proxy.sites().remove("b.toml");
+    proxy.until_answer("b.test", "removed, found by polling", |answer| {
+        answer.status == 421
+    });
+}
+
+#[test]
+fn too_many_inotify_instances_are_said_with_what_to_raise_and_it_polls() {
+    let Some(plan) = with_inotify("inotify_init1:error=EMFILE") else {
+        return;
+    };
+    let proxy = plan.start();
+    proxy.until_logged("raise fs.inotify.max_user_instances");
+    proxy.until_logged("looking every 2 s");
+    appears(&proxy, "shop");
+}
+
+#[test]
+fn too_many_inotify_watches_are_said_with_what_to_raise_and_it_polls() {
+    let Some(plan) = with_inotify("inotify_add_watch:error=ENOSPC") else {
+        return;
+    };
+    let proxy = plan.start();
+    proxy.until_logged("raise fs.inotify.max_user_watches");
+    appears(&proxy, "shop");
+}
+
+#[test]
+fn a_limit_reached_while_running_is_noticed_and_polled_at_once() {
+    // The first watch is that of sites.d, the second that of a team's folder.
+    let Some(plan) = with_inotify("inotify_add_watch:error=ENOSPC:when=2+") else {
+        return;
+    };
+    let proxy = plan.start();
+    appears(&proxy, "red/shop");
+    proxy.until_logged("raise fs.inotify.max_user_watches");
+    appears(&proxy, "blog");
+    let count = proxy.log().matches("cannot get file events").count();
+    assert_eq!(count, 1, "said once:\n{}", proxy.log());
+}
+
+#[test]
+fn events_are_used_again_when_they_can_be_had() {
+    let Some(plan) = with_inotify("inotify_init1:error=EMFILE:when=1") else {
+        return;
+    };
+    let proxy = plan.start();
+    proxy.until_logged("looking every 2 s");
+    proxy.until_logged("file events can be had again");
+    appears(&proxy, "shop");
+}
+
+#[test]
+fn a_folder_from_which_no_events_come_is_found_out_and_polled() {
+    // The watch seems to be there, and is not: what a filesystem shared by machines looks like.
+    let Some(plan) = with_inotify("inotify_add_watch:retval=1") else {
+        return;
+    };
+    let proxy = plan.start();
+    proxy.until_logged("no events arrive for this folder, looking every 2 s");
+    appears(&proxy, "shop");
+}
+
+#[test]
+fn a_file_that_is_mounted_on_its_name_is_seen_when_it_is_written_in_place() {
+    if !may_mount() {
+        return;
+    }
+    // `docker run -v ./real.toml:/etc/onedoor/sites.d/shop.toml`
+    let plan = Proxy::plan().site("shop.toml", "");
+    let real = plan.folder().join("real.toml");
+    fs::write(&real, says("shop.test", "one")).unwrap();
+    let goal = plan.sites().join("shop.toml");
+    let line = format!("mount --bind '{}' \"$0\"", real.display());
+    let proxy = plan.after_mounting(&line, &goal).start();
+    assert_eq!(proxy.get("shop.test", "/").text(), "one");
+    let begun = Instant::now();
+    fs::write(&real, says("shop.test", "two")).unwrap();
+    proxy.until_answer("shop.test", "the new text", |answer| answer.text() == "two");
+    assert!(begun.elapsed() < SOON, "after {:?}", begun.elapsed());
+}
+
+#[test]
+fn a_clock_that_is_set_back_or_forth_stops_nothing() {
+    if !found("faketime") {
+        return;
+    }
+    let asked = Command::new("faketime")
+        .args(["-f", "+0", "printenv", "LD_PRELOAD"])
+        .output()
+        .unwrap();
+    let library = String::from_utf8(asked.stdout).unwrap();
+    let plan = Proxy::plan().site("shop.toml", says("shop.test", "0"));
+    // Read anew at every question for the time.
+    let clock = plan.folder().join("clock");
+    fs::write(&clock, "+0").unwrap();
+    let proxy = plan
+        .environment("LD_PRELOAD", library.trim())
+        .environment("FAKETIME_TIMESTAMP_FILE", &clock)
+        .environment("FAKETIME_NO_CACHE", "1")
+        .environment("FAKETIME_DONT_FAKE_MONOTONIC", "1")
+        .environment("NO_FAKE_STAT", "1")
+        .start();
+    for (number, jump) in ["-2d", "+3d", "-10y", "+0"].into_iter().enumerate() {
+        proxy.site("shop.toml", says("shop.test", "before"));
+        fs::write(&clock, jump).unwrap();
+        let begun = Instant::now();
+        proxy.site("shop.toml", says("shop.test", &number.to_string()));
+        assert_eq!(proxy.get("shop.test", "/").text(), number.to_string());
+        let since = proxy.status("shop").unwrap()["since"].as_u64().unwrap();
+        let real = SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs();
+        assert_eq!(
+            since.abs_diff(real) > 86_400,
+            jump != "+0",
+            "its clock shows {since}"
+        );
+        proxy.site("blog.toml", says("blog.test", "x"));
+        proxy.sites().remove("blog.toml");
+        proxy.wait_gone("blog");
+        assert!(begun.elapsed() < SOON, "{jump}: {:?}", begun.elapsed());
+        let output = proxy.command(["reload"]);
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+    }
+    assert!(!proxy.log().contains("panic"), "{}", proxy.log());
+}
