@@ -137,7 +137,7 @@ async fn read(stream: &mut UnixStream) -> io::Result<Result<Question, Refusal>> 
 async fn reply(question: Question, reload: &Reload, about: &About) -> Answer {
     match question {
         Question::Status => answer::status(about),
-        Question::Sites => answer::sites(&reload.list().await, reload.kept().await.as_deref()),
+        Question::Sites => answer::sites(&reload.list().await),
         Question::Reload { accept_removals } => {
             answer::reloaded(&reload.reload(accept_removals).await)
         }

@@ -304,26 +304,6 @@ impl Claims {
     }
 }
 
-/// The value that starts at a line and column, up to the end of its string.
-fn span_of(text: &str, line: u32, column: u32) -> std::ops::Range<usize> {
-    let mut start = 0;
-    for _ in 1..line {
-        start += text[start..].find('\n').map_or(0, |at| at + 1);
-    }
-    let rest = text[start..]
-        .char_indices()
-        .nth(column as usize - 1)
-        .map_or(text.len(), |(at, _)| start + at);
-    let quote = text[rest..]
-        .chars()
-        .next()
-        .filter(|c| matches!(c, '"' | '\''));
-    let end = quote
-        .and_then(|quote| text[rest + 1..].find(quote))
-        .map_or(rest, |at| rest + 1 + at + 1);
-    rest..end
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;

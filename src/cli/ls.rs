@@ -63,10 +63,12 @@ fn table(answer: &Value, now: u64) -> String {
         text.push('\n');
     }
     // The reasons do not fit into a table, and are what somebody came for.
-    let kept = answer["kept"].as_str();
     for file in files {
         // Said above, once for all.
-        for reason in reasons(file).filter(|reason| answer["notice"] != **reason) {
+        for reason in reasons(file)
+            .into_iter()
+            .filter(|reason| answer["notice"] != **reason)
+        {
             text.push_str(&format!(
                 "\n{}: {}\n",
                 word(&file["name"]),

@@ -27,9 +27,6 @@ pub(super) enum Request {
     List {
         reply: oneshot::Sender<Overview>,
     },
-    Kept {
-        reply: oneshot::Sender<Option<String>>,
-    },
     Flush {
         reply: oneshot::Sender<()>,
     },
@@ -71,11 +68,6 @@ impl Reload {
         self.ask(|reply| Request::List { reply })
             .await
             .unwrap_or_default()
-    }
-
-    /// What is gone and served all the same, and how to have that ended.
-    pub async fn kept(&self) -> Option<String> {
-        self.ask(|reply| Request::Kept { reply }).await.flatten()
     }
 
     /// Waits until what is live is on disk in the state directory, or has failed to be. For a polite end.

@@ -35,7 +35,7 @@ pub use status::{FileStatus, Overview, Report, State, Summary, Waited};
 
 use crate::route::{Current, RouteTable};
 use crate::settings::Settings;
-use crate::site::directory::{self, Listing, ReadError};
+use crate::site::directory::{self, Listing};
 use crate::site::file::{self, Rules};
 use crate::site::{Site, SiteName};
 use access::Access;
@@ -95,7 +95,6 @@ pub async fn start(settings: &Settings, rules: Rules, current: Arc<Current>) -> 
         settle: Settle::default(),
         book: Book::default(),
         ignored: BTreeMap::new(),
-        unlistable: None,
         requests,
         acks,
         acknowledged,
@@ -189,8 +188,6 @@ struct Follower {
     settle: Settle,
     book: Book,
     ignored: BTreeMap<PathBuf, String>,
-    /// Why the sites directory could not be listed at the last look.
-    unlistable: Option<String>,
     requests: mpsc::UnboundedReceiver<Request>,
     acks: mpsc::UnboundedSender<u64>,
     acknowledged: mpsc::UnboundedReceiver<u64>,
@@ -600,15 +597,8 @@ impl Follower {
                 return self.book.names().cloned().collect();
             }
             // Nothing is known then, and nothing is lost.
-            Ok(Err(error)) => {
-                self.tell_unlistable(error);
-                return Vec::new();
-            }
-            Err(_) => return Vec::new(),
+            Ok(Err(_)) | Err(_) => return Vec::new(),
         };
-        if self.unlistable.take().is_some() {
-            info!(path = %self.sites.display(), "the sites directory can be listed again");
-        }
         let mut is_new = false;
         for folder in &folders {
             is_new |= self.watch.arm(folder);
@@ -622,16 +612,6 @@ impl Follower {
             }
         }
         self.compare(listing)
-    }
-
-    /// Once, and not at every look.
-    fn tell_unlistable(&mut self, error: io::Error) {
-        let why = ReadError::from_io(error, &self.sites).to_string();
-        if self.unlistable.as_ref() != Some(&why) {
-            let path = self.sites.display();
-            warn!(%path, "the sites directory cannot be listed, still serving what was there: {why}");
-            self.unlistable = Some(why);
-        }
     }
 
     fn compare(&mut self, listing: Listing) -> Vec<SiteName> {
@@ -738,9 +718,6 @@ impl Follower {
                 let ignored = self.ignored.iter();
                 files.extend(ignored.map(|(path, why)| ignored_status(path, why)));
                 reply.send(Overview { files, notice }).ok();
-            }
-            Request::Kept { reply } => {
-                reply.send(self.kept()).ok();
             }
             Request::Flush { reply } => {
                 let store = self.store.clone();

@@ -189,7 +189,16 @@ fn closest(name: &SiteName, book: &Book) -> Option<String> {
     let (distance, other) = by_distance.min()?;
     let length = name.chars().count();
     let is_near = distance < length && distance <= 1 + length / 4;
-    is_near.then(|| other.to_owned())
+    if is_near {
+        return Some(other.to_owned());
+    }
+    // `red` for `red.localhost`: the file's name says more than somebody remembers.
+    let mut names = book.names().map(SiteName::as_str);
+    let longer = names.find(|other| {
+        let rest = other.strip_prefix(name);
+        rest.is_some_and(|rest| rest.starts_with('.')) || other.ends_with(&format!("/{name}"))
+    });
+    longer.map(str::to_owned)
 }
 
 /// Levenshtein's: insertions, deletions and replacements.
