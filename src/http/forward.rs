@@ -368,3 +368,173 @@ fn put_number_inline(out: &mut Vec<u8>, before: &[u8], mut number: u64) {
     }
     put(out, &[before, &digits[at..]]);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::h1::head::{HeadLimits, Parsed, Room, request};
+    use super::*;
+    use crate::site::file::{Rules, read};
+    use crate::site::{SiteDocument, SiteName};
+    use proptest::prelude::*;
+
+    const LIMITS: HeadLimits = HeadLimits {
+        line_bytes: 8 << 10,
+        field_bytes: 16 << 10,
+        fields: 100,
+        head_bytes: 32 << 10,
+    };
+
+    fn site() -> Site {
+        let document = SiteDocument {
+            name: SiteName::new("shop"),
+            text: "host = 'a.test'\nto = 5000\n[headers.request]\nset = { X-Set = 's' }\nremove = ['X-Gone']\n"
+                .to_owned(),
+            origin: "sites.d/shop.toml".into(),
+            real: "sites.d/shop.toml".into(),
+        };
+        read(&document, &Rules::default())
+            .unwrap_or_else(|problems| panic!("{problems:?}"))
+            .site
+    }
+
+    /// Writes the head for the next hop, and asks of it what any backend may rely on.
+    fn next_hop_reads_one_thing(raw: &[u8], site: &Site, trusted: bool) {
+        let mut room = Room::new();
+        let Ok(Parsed::Complete(head)) = request(raw, &LIMITS, &mut room) else {
+            return;
+        };
+        let ours = b"X-Forwarded-For: 10.0.0.9\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: a.test\r\nX-Forwarded-Port: 80\r\nX-Real-IP: 10.0.0.9\r\n";
+        let client = IpAddr::from([10, 0, 0, 9]);
+        let onward = Onward {
+            site,
+            host: b"a.test:8080",
+            strip: 0,
+            prefix: "",
+            forwarded: if trusted {
+                Forwarded::Added {
+                    client,
+                    asker: client,
+                    ours,
+                }
+            } else {
+                Forwarded::Set(ours)
+            },
+            request_id: [b'7'; 32],
+            via: Some("onedoor-1"),
+        };
+        let mut out = Vec::new();
+        let host_at = request_head(&mut out, raw, &head, &onward).expect("few are named");
+        let shown = out.escape_ascii();
+        assert_eq!(&out[host_at], onward.host, "{shown}");
+
+        let mut plain = [httparse::EMPTY_HEADER; MOST_NAMED + 100];
+        let mut other = httparse::Request::new(&mut plain);
+        assert_eq!(
+            other.parse(&out),
+            Ok(httparse::Status::Complete(out.len())),
+            "{shown}"
+        );
+        let mut room = Room::new();
+        let Ok(Parsed::Complete(next)) = request(&out, &LIMITS, &mut room) else {
+            panic!("we would refuse it ourselves: {shown}");
+        };
+        assert_eq!(next.bytes, out.len(), "{shown}");
+        assert_eq!(next.method, head.method);
+        assert_eq!(next.target.path(), head.target.path());
+        assert_eq!(next.target.query, head.target.query);
+        assert_eq!(next.framing, head.framing, "{shown}");
+        assert_eq!(next.upgrade, head.upgrade, "{shown}");
+        let count = |kind| next.fields.of(kind).count();
+        for kind in [
+            Kind::Host,
+            Kind::ForwardedFor,
+            Kind::ForwardedProto,
+            Kind::ForwardedHost,
+            Kind::ForwardedPort,
+            Kind::RealIp,
+            Kind::RequestId,
+        ] {
+            assert!(
+                count(kind) == 1 || (trusted && count(kind) > 0),
+                "{kind:?}: {shown}"
+            );
+        }
+        assert_eq!(count(Kind::Host), 1, "{shown}");
+        assert!(
+            count(Kind::ContentLength) + count(Kind::TransferEncoding) <= 1,
+            "{shown}"
+        );
+        for kind in [Kind::KeepAlive, Kind::Hop, Kind::Barred] {
+            assert_eq!(count(kind), 0, "{kind:?}: {shown}");
+        }
+        let upgrades = usize::from(head.upgrade.is_some());
+        assert_eq!(count(Kind::Connection), upgrades, "{shown}");
+        assert_eq!(count(Kind::Upgrade), upgrades, "{shown}");
+        assert!(trusted || count(Kind::Identity) == 0, "{shown}");
+
+        // What means nothing to a proxy is all there, in order, but for what Connection and the operator take away.
+        let named: Vec<&[u8]> = head
+            .fields
+            .of(Kind::Connection)
+            .flat_map(list_members)
+            .collect();
+        let kept = |fields: &Fields<'_>, edited: bool| -> Vec<(String, Vec<u8>)> {
+            fields
+                .iter()
+                .filter(|(field, kind)| {
+                    let name = field.name.as_bytes();
+                    *kind == Kind::Other
+                        && !named.iter().any(|named| same(named, name))
+                        && !(edited && (same(name, b"x-set") || same(name, b"x-gone")))
+                })
+                .map(|(field, _)| (field.name.to_owned(), field.value.to_vec()))
+                .collect()
+        };
+        let mut expected = kept(&head.fields, true);
+        expected.push(("X-Set".to_owned(), b"s".to_vec()));
+        assert_eq!(kept(&next.fields, false), expected, "{shown}");
+    }
+
+    proptest! {
+        #[test]
+        fn what_the_next_hop_gets_has_one_meaning(
+            start in prop::sample::select(vec![
+                "GET / HTTP/1.1", "POST /a/b?c=d HTTP/1.1", "OPTIONS * HTTP/1.1", "HEAD /%2e/ HTTP/1.1", "GET /x HTTP/1.0",
+                "PUT http://a.test:8080?q HTTP/1.1",
+            ]),
+            fields in prop::collection::vec((
+                prop::sample::select(vec![
+                    "Host", "Content-Length", "Transfer-Encoding", "X-A", "x-b", "X-Set", "x-gone", "Cookie", "Accept",
+                ]),
+                prop::sample::select(vec![
+                    "Connection", "Keep-Alive", "TE", "Trailer", "Upgrade", "Proxy-Connection", "X-Forwarded-For",
+                    "x_forwarded_for", "Content_Length", "X-Forwarded-Proto", "X-Request-Id", "Forwarded", "Via", "Proxy",
+                    "Max-Forwards", "X-A", "X-B", "Authorization", "Client-Cert", "Expect",
+                ]),
+                any::<bool>(),
+                prop::sample::select(vec!["", " ", "  ", "\t", " \t "]),
+                prop::sample::select(vec!["", " ", "\t "]),
+                prop::sample::select(vec!["a.test", "x-a", "close, X-B", "upgrade", "websocket", "1", "é", "", "x-forwarded-for, x-request-id"]),
+            ), 0..12),
+            trusted: bool,
+            host_first: bool,
+        ) {
+            let host = "Host:  A.test:8080\r\n";
+            let mut raw = format!("{start}\r\n{}", if host_first { host } else { "" });
+            for (plain, special, is_special, before, behind, value) in fields {
+                let name = if is_special { special } else { plain };
+                let value = match name {
+                    "Host" => continue,
+                    "Content-Length" => "12",
+                    "Transfer-Encoding" => "chunked",
+                    "Expect" => "100-continue",
+                    _ => value,
+                };
+                raw.push_str(&format!("{name}:{before}{value}{behind}\r\n"));
+            }
+            raw.push_str(if host_first { "\r\n" } else { "Host:A.test:8080 \r\n\r\n" });
+            raw.push_str("body and more");
+            next_hop_reads_one_thing(raw.as_bytes(), &site(), trusted);
+        }
+    }
+}

@@ -261,7 +261,73 @@ mod tests {
         );
     }
 
+    /// The corpus of the fuzz target `chunk`, and what the target asks of it.
+    #[test]
+    fn the_fuzz_corpus_decodes_alike_however_it_is_cut() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus/chunk");
+        let Ok(files) = std::fs::read_dir(folder) else {
+            return;
+        };
+        for file in files {
+            let bytes = std::fs::read(file.expect("entry").path()).expect("corpus file");
+            any_cut_decodes_alike(&bytes);
+        }
+    }
+
+    fn any_cut_decodes_alike(bytes: &[u8]) {
+        let whole = decode_pieces(bytes, bytes.len().max(1));
+        for size in [1, 2, 3, 7, 16] {
+            assert_eq!(
+                decode_pieces(bytes, size),
+                whole,
+                "in pieces of {size}: {}",
+                bytes.escape_ascii()
+            );
+        }
+        if let Ok((payload, consumed, true)) = whole {
+            let mut anew = Vec::new();
+            if !payload.is_empty() {
+                anew.extend_from_slice(format!("{:x}\r\n", payload.len()).as_bytes());
+                anew.extend_from_slice(&payload);
+                anew.extend_from_slice(b"\r\n");
+            }
+            anew.extend_from_slice(b"0\r\n");
+            let length = anew.len();
+            assert_eq!(decode_pieces(&anew, length), Ok((payload, length, true)));
+            assert_eq!(
+                decode_pieces(&bytes[..consumed], consumed).map(|decoded| decoded.1),
+                Ok(consumed)
+            );
+        }
+    }
+
+    /// Payload, bytes used, and whether the last chunk came, when the bytes arrive in pieces of `size`.
+    fn decode_pieces(bytes: &[u8], size: usize) -> Result<(Vec<u8>, usize, bool), BadChunk> {
+        let mut decoder = ChunkDecoder::default();
+        let (mut payload, mut used) = (Vec::new(), 0);
+        for piece in bytes.chunks(size) {
+            let mut piece = piece.to_vec();
+            let decoded = decoder.decode(&mut piece)?;
+            payload.extend_from_slice(&piece[decoded.payload]);
+            used += decoded.consumed;
+            if decoded.last {
+                return Ok((payload, used, true));
+            }
+            assert_eq!(decoded.consumed, piece.len());
+        }
+        Ok((payload, used, false))
+    }
+
     proptest! {
+        #[test]
+        fn odd_bodies_decode_alike_however_they_are_cut(
+            parts in prop::collection::vec(prop::sample::select(vec![
+                "5\r\nhello\r\n", "1", "0", "\r\n", ";a", "=\"b\\\"\"", " ", "\r", "\n", "0\r\n", "f", "x", "\0",
+            ]), 0..20),
+        ) {
+            any_cut_decodes_alike(parts.concat().as_bytes());
+        }
+
         #[test]
         fn any_cut_gives_the_same(
             chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..40), 0..8),
