@@ -1,6 +1,7 @@
 //! The whole way from a file to the table in force, against a real folder.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};

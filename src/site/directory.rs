@@ -448,9 +448,7 @@ impl std::error::Error for ReadError {}
 
 /// Whose the file is, who we are, and the command that brings the two together.
 fn how_to_permit(path: &Path, right: &'static str) -> String {
-    // The owner of a process's own entry is its effective user (proc(5)).
-    let our_user =
-        fs::metadata("/proc/self").map_or("?".to_owned(), |metadata| user(metadata.uid()));
+    let our_user = effective_user().map_or("?".to_owned(), user);
     let closed = path
         .ancestors()
         .skip(1)
@@ -479,6 +477,13 @@ fn how_to_permit(path: &Path, right: &'static str) -> String {
         ),
         Err(_) => format!("onedoor runs as {our_user}; {advice}"),
     }
+}
+
+/// Not the owner of `/proc/self`: with a capability on the executable, as a low port needs it, that is root (proc(5)).
+fn effective_user() -> Option<u32> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+    line.split_whitespace().nth(1)?.parse().ok()
 }
 
 /// The name of a user, or the number where it has none.

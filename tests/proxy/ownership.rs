@@ -156,6 +156,11 @@ fn claims_survive_a_kill() {
     proxy.site("c.toml", says("blog.test", "c"));
     proxy.sites().write("a.toml", says("blog.test", "a"));
     proxy.until_state("a", "conflict");
+    // A claim is recorded after it is served, however slow the disk is.
+    let recorded = ["b.json", "c.json"].map(|name| proxy.state().join("sites").join(name));
+    until("the claims are recorded", || {
+        recorded.iter().all(|file| file.exists())
+    });
     proxy.kill();
     proxy.start_again();
     assert_eq!(proxy.get("shop.test", "/").text(), "b");

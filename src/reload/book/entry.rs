@@ -1,0 +1,86 @@
+//! What is known of one site file, and the version of it that serves.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use super::Moment;
+use crate::reload::look::{Complaint, Good, Print};
+use crate::site::directory::Stamp;
+use crate::site::{HostPattern, Site, SiteName};
+
+/// One site file.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) path: PathBuf,
+    /// Of what was last read and counted. `None`: there is no file.
+    pub(super) print: Option<Print>,
+    pub(super) verdict: Verdict,
+    /// Of the verdict.
+    pub(super) since: SystemTime,
+    pub(super) live: Option<Live>,
+    /// Could serve, but for a name that another site owns.
+    pub(super) wanted: Option<Wanted>,
+    /// The table in which the present version went live.
+    pub(super) generation: u64,
+}
+
+#[derive(Debug)]
+pub(super) enum Verdict {
+    Fine,
+    Broken(Vec<Complaint>),
+    Conflict(Conflict),
+    Absent,
+}
+
+#[derive(Debug)]
+pub(super) struct Conflict {
+    pub(super) owner: SiteName,
+    pub(super) complaint: Complaint,
+}
+
+#[derive(Debug)]
+pub(super) struct Live {
+    pub(super) site: Arc<Site>,
+    pub(super) made_of: MadeOf,
+    pub(super) since: SystemTime,
+    pub(super) warnings: Vec<Complaint>,
+}
+
+#[derive(Debug)]
+pub(super) struct Wanted {
+    pub(super) good: Box<Good>,
+    pub(super) made_of: MadeOf,
+}
+
+/// Tells versions of one site apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct MadeOf {
+    pub(super) text: u64,
+    pub(super) files: Vec<(PathBuf, Option<Stamp>)>,
+}
+
+impl Entry {
+    pub(super) fn set(&mut self, verdict: Verdict, at: Moment) {
+        self.verdict = verdict;
+        self.since = at.wall;
+    }
+
+    pub(super) fn complaints(&self) -> impl Iterator<Item = &Complaint> {
+        let errors = match &self.verdict {
+            Verdict::Broken(complaints) => complaints.as_slice(),
+            Verdict::Conflict(conflict) => std::slice::from_ref(&conflict.complaint),
+            Verdict::Fine | Verdict::Absent => &[],
+        };
+        let is_fine = matches!(self.verdict, Verdict::Fine);
+        let live = self.live.iter().filter(move |_| is_fine);
+        let warnings = live.flat_map(|live| live.warnings.iter());
+        errors.iter().chain(warnings)
+    }
+}
+
+impl Live {
+    pub(super) fn patterns(&self) -> impl Iterator<Item = &HostPattern> {
+        self.site.claims.iter().map(|claim| &claim.pattern)
+    }
+}

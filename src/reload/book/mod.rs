@@ -1,0 +1,230 @@
+//! Everything known of all site files, and which versions serve.
+//!
+//! Takes what was seen on disk and counts, and says what follows: edits of the route table, news for the workers,
+//! what to keep for a restart. No I/O, no clock; the loop does what is said here.
+
+mod entry;
+mod leave;
+mod take;
+mod tell;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use tokio::time::Instant;
+
+pub(super) use tell::Standing;
+
+use super::claims::Claims;
+use super::guard::Guard;
+use super::last_good::LastGood;
+use super::look::Print;
+use crate::route::{SiteChange, TableEdit};
+use crate::site::{HostPattern, Site, SiteName};
+use entry::{Entry, Live, MadeOf, Verdict};
+
+/// A batch with more sites than that is said in one line.
+const TALKATIVE: usize = 50;
+
+#[derive(Debug, Default)]
+pub(super) struct Book {
+    entries: BTreeMap<SiteName, Entry>,
+    claims: Claims,
+    /// Names that nobody owns and that are served a moment longer.
+    grace: HashMap<HostPattern, Grace>,
+    /// Sites that serve and have no file any more.
+    leaving: BTreeMap<SiteName, Leaving>,
+    guard: Guard,
+    numbers: Numbers,
+    versions: u64,
+    /// Those whose changes may make no events in the sites directory.
+    elsewhere: BTreeSet<SiteName>,
+    /// How many entries have a file.
+    present: usize,
+    /// How many entries serve.
+    serving: usize,
+    /// What the guard keeps, as it was said.
+    kept: Option<Kept>,
+    /// Conflicts nobody has been told of yet.
+    untold: Vec<SiteName>,
+    /// When [`Book::tick`] has something to do.
+    due: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Grace {
+    site: Arc<Site>,
+    until: Instant,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Leaving {
+    /// It serves until then.
+    until: Instant,
+    /// Its operator said so by a name.
+    off: bool,
+}
+
+#[derive(Debug)]
+struct Kept {
+    lost: usize,
+    message: String,
+}
+
+/// Which folder the sites directory is now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ground {
+    /// The one that it was when it last had files.
+    Same,
+    /// Another one: made anew, mounted or unmounted.
+    Other,
+    Missing,
+}
+
+/// What follows from what was seen.
+#[derive(Debug, Default)]
+pub(super) struct Step {
+    pub(super) edits: Vec<TableEdit>,
+    pub(super) changes: Vec<SiteChange>,
+    pub(super) keep: Vec<LastGood>,
+    pub(super) forget: Vec<SiteName>,
+    /// To be given back to [`Book::free`] when the workers have acknowledged.
+    pub(super) freed: Vec<u32>,
+    pub(super) added: Vec<SiteName>,
+    pub(super) changed: Vec<SiteName>,
+    pub(super) removed: Vec<SiteName>,
+}
+
+/// When something happened: for deciding and for telling.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Moment {
+    pub(super) now: Instant,
+    pub(super) wall: SystemTime,
+    /// Of the table that will be made from this.
+    pub(super) generation: u64,
+}
+
+impl Book {
+    /// Takes over what served before a restart: its claims, and the site itself where its file is no longer fit.
+    pub(super) fn restore(
+        &mut self,
+        record: &LastGood,
+        site: Option<Site>,
+        at: Moment,
+        step: &mut Step,
+    ) {
+        let name = record.document.name.clone();
+        self.claims.record(&name, record.claims.iter().cloned());
+        let live = site.map(|site| {
+            let site = Arc::new(self.numbered(site, None));
+            for claim in &site.claims {
+                if self.claims.owns(&name, &claim.pattern) {
+                    step.own(&claim.pattern, &site);
+                }
+            }
+            self.serving += 1;
+            let text = super::digest(record.document.text.as_bytes());
+            let made_of = MadeOf {
+                text,
+                files: Vec::new(),
+            };
+            Live {
+                site,
+                made_of,
+                since: at.wall,
+                warnings: Vec::new(),
+            }
+        });
+        let entry = Entry {
+            path: record.document.origin.clone(),
+            print: None,
+            verdict: Verdict::Absent,
+            since: at.wall,
+            live,
+            wanted: None,
+            generation: at.generation,
+        };
+        self.entries.insert(name, entry);
+    }
+
+    /// Numbers of removed sites, which nobody uses any more.
+    pub(super) fn free(&mut self, numbers: Vec<u32>) {
+        self.numbers.free.extend(numbers);
+    }
+
+    fn numbered(&mut self, site: Site, number: Option<u32>) -> Site {
+        self.versions += 1;
+        Site {
+            number: number.unwrap_or_else(|| self.numbers.next()),
+            version: self.versions,
+            ..site
+        }
+    }
+
+    /// When [`Book::tick`] is next worth a call.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.due
+    }
+
+    /// What is gone and kept all the same.
+    pub(super) fn kept(&self) -> Option<&str> {
+        self.kept.as_ref().map(|kept| kept.message.as_str())
+    }
+
+    pub(super) fn has_files(&self) -> bool {
+        self.present > 0
+    }
+
+    pub(super) fn serving(&self) -> usize {
+        self.serving
+    }
+
+    pub(super) fn names(&self) -> impl Iterator<Item = &SiteName> {
+        self.entries.keys()
+    }
+
+    /// Whether the site serves without a file, as far as is known.
+    pub(super) fn is_leaving(&self, name: &SiteName) -> bool {
+        self.leaving.contains_key(name)
+    }
+
+    pub(super) fn path(&self, name: &SiteName) -> Option<&PathBuf> {
+        self.entries.get(name).map(|entry| &entry.path)
+    }
+
+    pub(super) fn print(&self, name: &SiteName) -> Option<&Print> {
+        self.entries.get(name)?.print.as_ref()
+    }
+
+    /// Every file whose changes may make no events in the sites directory, with its place and print.
+    pub(super) fn elsewhere(&self) -> impl Iterator<Item = (&SiteName, &PathBuf, &Print)> {
+        let names = self.elsewhere.iter();
+        names.filter_map(|name| Some((name, self.path(name)?, self.print(name)?)))
+    }
+}
+
+impl Step {
+    fn own(&mut self, pattern: &HostPattern, site: &Arc<Site>) {
+        let (pattern, site) = (pattern.clone(), site.clone());
+        self.edits.push(TableEdit::Own { pattern, site });
+    }
+}
+
+/// Dense numbers, each given again once it is free.
+#[derive(Debug, Default)]
+struct Numbers {
+    next: u32,
+    free: Vec<u32>,
+}
+
+impl Numbers {
+    fn next(&mut self) -> u32 {
+        self.free.pop().unwrap_or_else(|| {
+            let number = self.next;
+            self.next += 1;
+            number
+        })
+    }
+}

@@ -1,0 +1,313 @@
+//! What follows from what was seen and counts: a site goes live, is rejected, waits for a name, or leaves.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::{debug, info, warn};
+
+use super::entry::{Conflict, Entry, Live, MadeOf, Verdict, Wanted};
+use super::{Book, Grace, Leaving, Moment, Step, TALKATIVE};
+use crate::document::Problem;
+use crate::reload::claims::{Refused, Wants};
+use crate::reload::last_good::LastGood;
+use crate::reload::look::{self, Complaint, Found, Good, Look, Print};
+use crate::reload::status::clock;
+use crate::route::SiteChange;
+use crate::site::{HostPattern, SiteName};
+
+/// A name without an owner is served by its last one for so long: a file may be on its way to another name.
+const GRACE: Duration = Duration::from_secs(2);
+
+impl Book {
+    /// Takes what was seen and counts.
+    pub(in crate::reload) fn apply(&mut self, looks: Vec<Look>, at: Moment, step: &mut Step) {
+        let mut wants = Vec::new();
+        for look in looks {
+            let Look { name, path, found } = look;
+            let want = match found {
+                Found::Unknown => None,
+                Found::Same(print) => {
+                    if self.print(&name).is_some() {
+                        self.entry(&name, path, print, at);
+                    }
+                    None
+                }
+                Found::Site(print, good) => Some(self.take_good(&name, path, print, good, at)),
+                Found::Broken(print, broken) => {
+                    Some(self.take_broken(&name, path, print, broken.complaints, at))
+                }
+                Found::Nothing { off } => self.take_absence(&name, off, at, step),
+            };
+            wants.extend(want.map(|want| (name, want)));
+        }
+        let settled = self.claims.settle(wants);
+        for (pattern, former) in settled.released {
+            let live = self
+                .entries
+                .get(&former)
+                .and_then(|entry| entry.live.as_ref());
+            if let Some(live) = live {
+                let site = live.site.clone();
+                self.grace.insert(
+                    pattern,
+                    Grace {
+                        site,
+                        until: at.now + GRACE,
+                    },
+                );
+            }
+        }
+        let is_quiet = settled.adopted.len() > TALKATIVE;
+        let mut fresh = HashSet::new();
+        for name in &settled.adopted {
+            self.adopt(name, at, is_quiet, &mut fresh, step);
+        }
+        if is_quiet && at.generation > 1 {
+            let (added, changed) = (step.added.len(), step.changed.len());
+            info!(added, changed, "sites live");
+        }
+        if is_quiet {
+            self.tell_warnings(&settled.adopted);
+        }
+        self.tell_overlaps(&fresh);
+        for refused in settled.refused {
+            self.refuse(refused, at);
+        }
+        self.due = Some(at.now);
+    }
+
+    fn take_good(
+        &mut self,
+        name: &SiteName,
+        path: PathBuf,
+        print: Print,
+        good: Box<Good>,
+        at: Moment,
+    ) -> Wants {
+        let is_leaving = self.leaving.contains_key(name);
+        let made_of = MadeOf {
+            text: print.digest,
+            files: print.files.clone(),
+        };
+        let entry = self.entry(name, path, print, at);
+        if !is_leaving
+            && entry
+                .live
+                .as_ref()
+                .is_some_and(|live| live.made_of == made_of)
+        {
+            if matches!(entry.verdict, Verdict::Broken(_) | Verdict::Conflict(_)) {
+                info!(site = %name, "as it was served all the time, live");
+            }
+            entry.set(Verdict::Fine, at);
+            entry.wanted = None;
+            return Wants::NoMore;
+        }
+        let patterns = good
+            .site
+            .claims
+            .iter()
+            .map(|claim| claim.pattern.clone())
+            .collect();
+        entry.wanted = Some(Wanted { good, made_of });
+        Wants::Patterns(patterns)
+    }
+
+    fn take_broken(
+        &mut self,
+        name: &SiteName,
+        path: PathBuf,
+        print: Print,
+        complaints: Vec<Complaint>,
+        at: Moment,
+    ) -> Wants {
+        let was_leaving = self.leaving.remove(name).is_some();
+        let entry = self.entry(name, path, print, at);
+        entry.wanted = None;
+        for complaint in &complaints {
+            warn!(site = %name, "{}", complaint.line);
+        }
+        let file = entry.path.display();
+        match &entry.live {
+            Some(live) => {
+                let since = clock(live.since, at.wall);
+                warn!(site = %name, %file, "rejected, still serving the version of {since}");
+            }
+            None => warn!(site = %name, %file, "rejected, nothing older to serve"),
+        }
+        entry.set(Verdict::Broken(complaints), at);
+        match &entry.live {
+            // It had let go of its names already.
+            Some(live) if was_leaving => Wants::Patterns(live.patterns().cloned().collect()),
+            _ => Wants::NoMore,
+        }
+    }
+
+    fn take_absence(
+        &mut self,
+        name: &SiteName,
+        off: bool,
+        at: Moment,
+        step: &mut Step,
+    ) -> Option<Wants> {
+        let entry = self.entries.get_mut(name)?;
+        self.present -= usize::from(entry.print.take().is_some());
+        self.elsewhere.remove(name);
+        entry.wanted = None;
+        if entry.live.is_some() {
+            entry.set(Verdict::Absent, at);
+            let until = if off { at.now } else { at.now + GRACE };
+            self.leaving
+                .entry(name.clone())
+                .or_insert(Leaving { until, off });
+        } else {
+            self.entries.remove(name);
+            step.forget.push(name.clone());
+            step.removed.push(name.clone());
+            info!(site = %name, "site gone");
+        }
+        Some(Wants::Nothing)
+    }
+
+    /// The entry of a file that is there.
+    fn entry(&mut self, name: &SiteName, path: PathBuf, print: Print, at: Moment) -> &mut Entry {
+        if print.is_made_elsewhere() {
+            self.elsewhere.insert(name.clone());
+        } else {
+            self.elsewhere.remove(name);
+        }
+        let entry = self.entries.entry(name.clone()).or_insert_with(|| Entry {
+            path: PathBuf::new(),
+            print: None,
+            verdict: Verdict::Absent,
+            since: at.wall,
+            live: None,
+            wanted: None,
+            generation: 0,
+        });
+        self.present += usize::from(entry.print.is_none());
+        entry.print = Some(print);
+        entry.path = path;
+        entry
+    }
+
+    /// `name` has got the names it wants.
+    /// `fresh` gets the patterns it did not have before.
+    fn adopt(
+        &mut self,
+        name: &SiteName,
+        at: Moment,
+        is_quiet: bool,
+        fresh: &mut HashSet<HostPattern>,
+        step: &mut Step,
+    ) {
+        let Some(mut entry) = self.entries.remove(name) else {
+            return;
+        };
+        self.leaving.remove(name);
+        let old = entry.live.take();
+        let live = match (entry.wanted.take(), old.as_ref()) {
+            // Its file came back as it was, or became unusable while it was on its way out.
+            (None, None) => return,
+            (Some(wanted), Some(old)) if wanted.made_of == old.made_of => {
+                entry.set(Verdict::Fine, at);
+                None
+            }
+            (None, Some(_)) => None,
+            (Some(wanted), old) => {
+                let number = old.map(|old| old.site.number);
+                let Wanted { good, made_of } = wanted;
+                let site = Arc::new(self.numbered(good.site, number));
+                step.keep.push(LastGood {
+                    document: good.document,
+                    claims: site
+                        .claims
+                        .iter()
+                        .map(|claim| claim.pattern.clone())
+                        .collect(),
+                });
+                entry.set(Verdict::Fine, at);
+                entry.generation = at.generation;
+                self.serving += usize::from(old.is_none());
+                let (since, warnings) = (at.wall, good.warnings);
+                Some(Live {
+                    site,
+                    made_of,
+                    since,
+                    warnings,
+                })
+            }
+        };
+        match (&live, &old) {
+            (Some(live), Some(old)) => {
+                let (old, new) = (old.site.clone(), live.site.clone());
+                step.changes.push(SiteChange::Edited { old, new });
+                step.changed.push(name.clone());
+            }
+            (Some(_), None) => step.added.push(name.clone()),
+            (None, _) => debug!(site = %name, "its file is back"),
+        }
+        if let Some(live) = &live {
+            live.tell(name, &entry, old.is_some(), is_quiet);
+            let before: HashSet<&HostPattern> = old.iter().flat_map(Live::patterns).collect();
+            let patterns = live.patterns();
+            fresh.extend(patterns.filter(|p| !before.contains(p)).cloned());
+        }
+        entry.live = live.or(old);
+        if let Some(live) = &entry.live {
+            for pattern in live
+                .patterns()
+                .filter(|pattern| self.claims.owns(name, pattern))
+            {
+                self.grace.remove(pattern);
+                step.own(pattern, &live.site);
+            }
+        }
+        self.entries.insert(name.clone(), entry);
+    }
+
+    fn refuse(&mut self, refused: Refused, at: Moment) {
+        let Refused {
+            name,
+            pattern,
+            owner,
+        } = refused;
+        let owners_place = self.place_of(&owner, &pattern);
+        let Some(entry) = self.entries.get_mut(&name) else {
+            return;
+        };
+        let Some(wanted) = &entry.wanted else {
+            // A version on its way out that found its names taken.
+            let (until, off) = (at.now + GRACE, false);
+            self.leaving.insert(name, Leaving { until, off });
+            return;
+        };
+        let mut claims = wanted.good.site.claims.iter();
+        let claim = claims.find(|claim| claim.pattern == pattern);
+        let text = &wanted.good.document.text;
+        let message = format!("\"{pattern}\" belongs to {owners_place}");
+        let problem = match claim {
+            Some(claim) => Problem {
+                excerpt: wanted.good.excerpt,
+                ..Problem::of_file(&entry.path, message).at(text, claim.line, claim.column)
+            },
+            None => Problem::of_file(&entry.path, message),
+        };
+        let problem = problem.with_help(format!(
+            "a name has one owner; this file goes live by itself when {owner} lets go of it"
+        ));
+        let mut complaints = look::complaints(&[problem], text);
+        let Some(complaint) = complaints.pop() else {
+            return;
+        };
+        if let Verdict::Conflict(conflict) = &entry.verdict
+            && conflict.complaint == complaint
+        {
+            return;
+        }
+        entry.set(Verdict::Conflict(Conflict { owner, complaint }), at);
+        self.untold.push(name);
+    }
+}

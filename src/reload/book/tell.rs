@@ -1,0 +1,273 @@
+//! What the book tells: to the log, to `ls` and to those who wait.
+
+use std::collections::HashSet;
+
+use tracing::{info, warn};
+
+use super::entry::{Entry, Live, Verdict};
+use super::{Book, TALKATIVE};
+use crate::reload::status::{FileStatus, State, Summary};
+use crate::site::{Action, HostPattern, Site, SiteName};
+
+impl Book {
+    /// The warnings of a large batch, as many as a person reads.
+    pub(super) fn tell_warnings(&self, names: &[SiteName]) {
+        let sites = names.iter().filter_map(|name| {
+            let live = self.entries.get(name)?.live.as_ref()?;
+            Some((name, live))
+        });
+        let all = sites.flat_map(|(name, live)| live.warnings.iter().map(move |w| (name, w)));
+        let mut count = 0;
+        for (name, warning) in all {
+            count += 1;
+            if count <= TALKATIVE {
+                warn!(site = %name, "{}", warning.line);
+            }
+        }
+        if count > TALKATIVE {
+            let more = count - TALKATIVE;
+            warn!("and {more} more warnings of this kind; `onedoor check` shows all");
+        }
+    }
+
+    /// CASES S-09: that an exact name of one site lies under the wildcard of another is as it should be, and may
+    /// surprise both.
+    pub(super) fn tell_overlaps(&self, fresh: &HashSet<HostPattern>) {
+        let has_wildcard = fresh.iter().any(|p| matches!(p, HostPattern::Wildcard(_)));
+        // All owners only for a new wildcard, which is rare.
+        let exact: Vec<&HostPattern> = match has_wildcard {
+            true => self.claims.patterns().collect(),
+            false => fresh.iter().collect(),
+        };
+        let mut overlaps: Vec<_> = exact
+            .into_iter()
+            .filter_map(|exact| {
+                let wildcard = exact.wildcard_above()?;
+                if !fresh.contains(exact) && !fresh.contains(&wildcard) {
+                    return None;
+                }
+                let (site, other) = (self.claims.owner(exact)?, self.claims.owner(&wildcard)?);
+                (site != other).then_some((exact, site, wildcard, other))
+            })
+            .collect();
+        overlaps.sort();
+        let more = overlaps.len().saturating_sub(TALKATIVE);
+        for (exact, site, wildcard, other) in overlaps.iter().take(TALKATIVE) {
+            info!(%site, %other, "{exact} is answered by {site}, not by {other}, which claims {wildcard}");
+        }
+        if more > 0 {
+            info!(more, "more names lie under wildcards of other sites");
+        }
+    }
+
+    /// `sites.d/z.toml:1:8`
+    pub(super) fn place_of(&self, owner: &SiteName, pattern: &HostPattern) -> String {
+        let Some(entry) = self.entries.get(owner) else {
+            return owner.to_string();
+        };
+        let path = crate::document::problem::printable(&entry.path.to_string_lossy());
+        let sites = entry.live.iter().map(|live| &*live.site);
+        let mut claims = sites.flat_map(|site| site.claims.iter());
+        match claims.find(|claim| claim.pattern == *pattern) {
+            Some(claim) => format!("{path}:{}:{}", claim.line, claim.column),
+            None => path,
+        }
+    }
+
+    /// Tells of conflicts, except those with a file that is just being looked at: it may be on its way out.
+    pub(in crate::reload) fn tell_conflicts(&mut self, is_pending: impl Fn(&SiteName) -> bool) {
+        let Book {
+            untold, entries, ..
+        } = self;
+        untold.retain(|name| {
+            let Some(entry) = entries.get(name) else {
+                return false;
+            };
+            let Verdict::Conflict(conflict) = &entry.verdict else {
+                return false;
+            };
+            if is_pending(&conflict.owner) {
+                return true;
+            }
+            warn!(site = %name, owner = %conflict.owner, "conflict: {}", conflict.complaint.line);
+            false
+        });
+    }
+
+    /// What `wait` wants to know of a site.
+    pub(in crate::reload) fn standing(&self, name: &SiteName) -> Standing {
+        match self.entries.get(name) {
+            None => Standing::Unknown,
+            Some(entry) => match &entry.verdict {
+                Verdict::Fine => Standing::Live {
+                    generation: entry.generation,
+                },
+                Verdict::Broken(_) => Standing::Rejected,
+                Verdict::Conflict(conflict) => Standing::Conflict {
+                    owner: conflict.owner.clone(),
+                },
+                Verdict::Absent => Standing::Absent,
+            },
+        }
+    }
+
+    pub(in crate::reload) fn problems(&self, name: &SiteName) -> Vec<String> {
+        let entry = self.entries.get(name);
+        let drawn = entry.into_iter().flat_map(Entry::complaints);
+        drawn.map(|complaint| complaint.drawn.clone()).collect()
+    }
+
+    /// Files that are not served as they are.
+    pub(in crate::reload) fn rejected(&self) -> impl Iterator<Item = &SiteName> {
+        let is_rejected =
+            |entry: &Entry| matches!(entry.verdict, Verdict::Broken(_) | Verdict::Conflict(_));
+        let entries = self.entries.iter();
+        entries
+            .filter(move |(_, entry)| is_rejected(entry))
+            .map(|(name, _)| name)
+    }
+
+    pub(in crate::reload) fn summary(&self, ignored: usize) -> Summary {
+        let live = self
+            .entries
+            .values()
+            .filter(|entry| matches!(entry.verdict, Verdict::Fine));
+        let live = live.count();
+        let not_live = self.entries.len() - live;
+        Summary {
+            live,
+            not_live,
+            ignored,
+        }
+    }
+
+    /// `notice`: why a file that is not seen may serve all the same.
+    pub(in crate::reload) fn statuses(&self, notice: Option<&str>) -> Vec<FileStatus> {
+        let entries = self.entries.iter();
+        entries
+            .map(|(name, entry)| self.status(name, entry, notice))
+            .collect()
+    }
+
+    fn status(&self, name: &SiteName, entry: &Entry, notice: Option<&str>) -> FileStatus {
+        let (state, reason) = match (&entry.verdict, &entry.live) {
+            (Verdict::Fine, _) => (State::Live, None),
+            (Verdict::Broken(_), Some(_)) => (State::Stale, None),
+            (Verdict::Broken(_), None) => (State::Down, None),
+            (Verdict::Conflict(conflict), _) => {
+                (State::Conflict, Some(conflict.complaint.line.clone()))
+            }
+            (Verdict::Absent, live) => {
+                let state = if live.is_some() {
+                    State::Stale
+                } else {
+                    State::Down
+                };
+                let reason = notice.unwrap_or("its file is gone");
+                (state, Some(reason.to_owned()))
+            }
+        };
+        let site = entry.live.as_ref().map(|live| &*live.site);
+        FileStatus {
+            name: name.to_string(),
+            path: entry.path.clone(),
+            state,
+            since: entry.since,
+            serving_since: entry.live.as_ref().map(|live| live.since),
+            hosts: site.map(hosts).unwrap_or_default(),
+            backends: site.map(backends).unwrap_or_default(),
+            answers: site.map(answers).unwrap_or_default(),
+            note: site
+                .and_then(|site| site.note.as_deref())
+                .map(str::to_owned),
+            problems: self.problems(name),
+            reason,
+        }
+    }
+}
+
+/// How a site stands, for those who wait.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::reload) enum Standing {
+    Unknown,
+    /// Once the table of this generation is acknowledged.
+    Live {
+        generation: u64,
+    },
+    Rejected,
+    Conflict {
+        owner: SiteName,
+    },
+    Absent,
+}
+
+impl Live {
+    pub(super) fn tell(&self, name: &SiteName, entry: &Entry, is_edit: bool, is_quiet: bool) {
+        if is_quiet {
+            return;
+        }
+        for warning in &self.warnings {
+            warn!(site = %name, "{}", warning.line);
+        }
+        let (file, hosts) = (entry.path.display(), few_hosts(&self.site));
+        if is_edit {
+            info!(site = %name, %file, %hosts, "site changed");
+        } else {
+            info!(site = %name, %file, %hosts, "site live");
+        }
+    }
+}
+
+fn hosts(site: &Site) -> Vec<String> {
+    site.claims
+        .iter()
+        .map(|claim| claim.pattern.to_string())
+        .collect()
+}
+
+/// For a line of the log: a file may claim more names than anybody wants to read there.
+fn few_hosts(site: &Site) -> String {
+    const FEW: usize = 8;
+    let shown = site.claims.iter().take(FEW);
+    let mut text: Vec<String> = shown.map(|claim| claim.pattern.to_string()).collect();
+    if site.claims.len() > FEW {
+        text.push(format!("+{}", site.claims.len() - FEW));
+    }
+    text.join(" ")
+}
+
+fn backends(site: &Site) -> Vec<String> {
+    let actions = site
+        .action
+        .iter()
+        .chain(site.paths.iter().filter_map(|rule| rule.action.as_ref()));
+    let mut all: Vec<String> = Vec::new();
+    for action in actions {
+        if let Action::Proxy(backends) = action {
+            for address in &backends.list {
+                let address = address.to_string();
+                if !all.contains(&address) {
+                    all.push(address);
+                }
+            }
+        }
+    }
+    all
+}
+
+/// What the site says itself: `respond 200`, `redirect https://www.shop.test`; each once.
+fn answers(site: &Site) -> Vec<String> {
+    let paths = site.paths.iter().filter_map(|rule| rule.action.as_ref());
+    let mut all: Vec<String> = Vec::new();
+    for action in site.action.iter().chain(paths) {
+        let said = match action {
+            Action::Proxy(_) => continue,
+            Action::Redirect(redirect) => format!("redirect {}", redirect.location),
+            Action::Respond(respond) => format!("respond {}", respond.status),
+        };
+        if !all.contains(&said) {
+            all.push(said);
+        }
+    }
+    all
+}

@@ -1,0 +1,138 @@
+//! The start: what is on disk, what served before, and the first table made of both.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use tracing::warn;
+
+use super::book::{Ground, Step};
+use super::last_good::{self, LastGood};
+use super::look::{self, Found, Look, Question};
+use super::search::is_in_any;
+use super::{Follower, digest, parallel};
+use crate::site::directory::{self, Listing};
+use crate::site::file::{self, Rules};
+use crate::site::{Site, SiteName};
+
+/// What there is on disk at the start.
+#[derive(Default)]
+pub(super) struct First {
+    listing: Option<Listing>,
+    looks: Vec<Look>,
+    /// What served before, and the site where its file does not give the same.
+    records: Vec<(LastGood, Option<Site>)>,
+}
+
+pub(super) fn read_everything(sites: &Path, rules: &Rules, kept_in: &Path) -> First {
+    let listing = match directory::list(sites) {
+        Ok(listing) => Some(listing),
+        Err(error) => {
+            let path = sites.display();
+            let why = directory::why_closed(sites, &error);
+            warn!(%path, "cannot read the sites directory, waiting for it: {why}");
+            None
+        }
+    };
+    let found = listing.iter().flat_map(|listing| listing.files.values());
+    let question = |found: &directory::Found| Question {
+        name: found.name.clone(),
+        path: found.path.clone(),
+        before: None,
+    };
+    let looks = look::look_at_all(found.map(question).collect(), rules);
+    let records = last_good::read_all(kept_in);
+    let seen: HashMap<&SiteName, u64> = looks
+        .iter()
+        .filter_map(|look| match &look.found {
+            Found::Site(print, _) => Some((&look.name, print.digest)),
+            _ => None,
+        })
+        .collect();
+    let records = parallel::map(records, |record| {
+        let is_same =
+            seen.get(&record.document.name) == Some(&digest(record.document.text.as_bytes()));
+        let site = if is_same {
+            None
+        } else {
+            revive(&record, rules)
+        };
+        (record, site)
+    });
+    First {
+        listing,
+        looks,
+        records,
+    }
+}
+
+/// The site as it last served, or nothing when today's rules no longer admit it.
+fn revive(record: &LastGood, rules: &Rules) -> Option<Site> {
+    match file::read(&record.document, rules) {
+        Ok(accepted) => Some(accepted.site),
+        Err(problems) => {
+            let reason = problems
+                .first()
+                .map(ToString::to_string)
+                .unwrap_or_default();
+            warn!(site = %record.document.name, "what served before cannot serve any more: {reason}");
+            None
+        }
+    }
+}
+
+impl Follower {
+    /// The first table.
+    pub(super) fn begin(&mut self, first: First) {
+        let at = self.moment();
+        let mut step = Step::default();
+        let mut looks = first.looks;
+        let mut stored = HashMap::new();
+        let mut lost = Vec::new();
+        for (record, site) in first.records {
+            let name = record.document.name.clone();
+            self.book.restore(&record, site, at, &mut step);
+            let is_listed = first
+                .listing
+                .as_ref()
+                .is_some_and(|listing| listing.files.contains_key(&name));
+            if !is_listed {
+                lost.push(name.clone());
+            }
+            stored.insert(name, record);
+        }
+        if let Some(listing) = first.listing {
+            for name in lost {
+                let path = self.book.path(&name).cloned().unwrap_or_default();
+                if !is_in_any(&path, &listing.unreadable) {
+                    looks.push(Look {
+                        name,
+                        path,
+                        found: Found::Nothing { off: false },
+                    });
+                }
+            }
+            self.take_listing_notes(&listing);
+        }
+        self.book.apply(looks, at, &mut step);
+        if self.book.has_files() {
+            self.last_filled = self.access.identity();
+        }
+        self.book.hurry(at.now);
+        // Nothing was known of an empty folder but from the state: it may be a mount that is still to come.
+        let ground = if self.book.has_files() {
+            Ground::Same
+        } else {
+            Ground::Other
+        };
+        self.book.tick(ground, at, &mut step);
+        self.book.tell_conflicts(|_| false);
+        step.keep.retain(|version| {
+            let before = stored.get(&version.document.name);
+            before.is_none_or(|before| {
+                before.document.text != version.document.text || before.claims != version.claims
+            })
+        });
+        self.publish(step, at);
+        self.arm_elsewhere();
+    }
+}
