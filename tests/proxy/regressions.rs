@@ -141,26 +141,6 @@ fn an_edit_does_not_end_the_head_of_a_pipelined_request() {
 }
 
 #[test]
-fn an_upstream_that_answers_before_it_has_the_request_is_not_used_again() {
-    if !crate::harness::found("strace") {
-        return;
-    }
-    let app = Backend::doing(|conversation| {
-        conversation.send("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nearly");
-        while conversation.request().is_some() {
-            conversation.answer("late");
-        }
-    });
-    // The first bytes to the app do not leave: the kernel has no room for them.
-    let words = "strace -f -qq -o /dev/null -e trace=sendto -e inject=sendto:error=EAGAIN:when=1";
-    let proxy = in_front_of(&app).under(words.split(' ')).start();
-    for _ in 0..2 {
-        assert_eq!(proxy.get("app.test", "/").text(), "early");
-    }
-    assert_eq!(app.accepted(), 2);
-}
-
-#[test]
 fn a_request_is_not_sent_again_once_an_interim_response_has_come() {
     let app = Backend::doing(|conversation| {
         conversation.request();
