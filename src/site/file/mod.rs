@@ -1,0 +1,264 @@
+//! The text of a site file -> a [`Site`], or every reason why not, each with its place.
+//!
+//! Shape and spelling of keys are checked by [`crate::document`]; here is what the values mean. Knows no other site:
+//! who owns a name is decided where all files are known.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use ipnet::IpNet;
+
+use super::fence::Fence;
+use super::headers;
+use super::{Allow, DrainPolicy, HeaderEdits, SendHost, Site, SiteDocument, SiteName};
+use crate::document::keys::Place;
+use crate::document::{Excerpt, Problem, Reader, Span, Table};
+use crate::limits::{SiteLimits, SiteTimeouts};
+
+mod action;
+mod names;
+mod paths;
+mod shared_keys;
+
+pub(crate) use shared_keys::{read_drain, read_limits, read_send_host, read_timeouts};
+
+/// What the daemon file says about all site files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rules {
+    pub sites: PathBuf,
+    /// The one site that may claim `*`.
+    pub catch_all: Option<SiteName>,
+    /// Folders, besides `sites`, whose files a site file may point at.
+    pub files_under: Vec<PathBuf>,
+    /// `None`: sockets may be anywhere.
+    pub sockets_under: Option<Vec<PathBuf>>,
+    pub allow_link_local: bool,
+    /// Our own addresses, which are no backends.
+    pub listen: Vec<SocketAddr>,
+    pub defaults: Defaults,
+    /// Whose text may be shown in errors.
+    pub excerpts: Excerpts,
+}
+
+impl Default for Rules {
+    fn default() -> Rules {
+        Rules {
+            sites: "sites.d".into(),
+            catch_all: None,
+            files_under: Vec::new(),
+            sockets_under: None,
+            allow_link_local: false,
+            listen: Vec::new(),
+            defaults: Defaults::default(),
+            excerpts: Excerpts::InsideSites,
+        }
+    }
+}
+
+/// Which files are quoted in errors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Excerpts {
+    /// Those that really are in the sites directory: a link must not make onedoor read others aloud.
+    InsideSites,
+    /// All: the person who asks could read the file himself (`check PATH`).
+    Always,
+}
+
+/// What sites have that do not say otherwise: `[defaults]`.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Defaults {
+    pub limits: SiteLimits,
+    pub timeouts: SiteTimeouts,
+    /// Applied in front of a site's own.
+    pub headers: HeaderEdits,
+    pub drain: DrainPolicy,
+    pub send_host: SendHost,
+}
+
+/// A site that can go live.
+#[derive(Debug)]
+pub struct Accepted {
+    pub site: Site,
+    pub warnings: Vec<Problem>,
+    /// Other files it was made from: bodies of `respond`, values of headers. It changes when they do.
+    pub files: Vec<PathBuf>,
+}
+
+/// Reads a site file. `Site::number` and `Site::version` are left 0 for `reload` to give.
+///
+/// # Errors
+/// Everything that is wrong with the file, at least one error among it.
+pub fn read(document: &SiteDocument, rules: &Rules) -> Result<Accepted, Vec<Problem>> {
+    let excerpt = excerpt(document, rules);
+    let (reader, table) = Reader::open(&document.text, &document.origin, excerpt, Place::Site);
+    let fence = Fence {
+        folder: document.real.parent().unwrap_or(Path::new("")),
+        sites: &rules.sites,
+        files_under: &rules.files_under,
+        sockets_under: rules.sockets_under.as_deref(),
+    };
+    let mut file = SiteFile {
+        reader,
+        name: &document.name,
+        rules,
+        fence,
+        files: Vec::new(),
+    };
+    let site = file.site(&table);
+    let SiteFile { reader, files, .. } = file;
+    match (site, reader.has_errors()) {
+        (Some(site), false) => Ok(Accepted {
+            site,
+            warnings: reader.finish(),
+            files,
+        }),
+        _ => Err(reader.finish()),
+    }
+}
+
+/// Whether problems of a document may show its text.
+pub fn excerpt(document: &SiteDocument, rules: &Rules) -> Excerpt {
+    let inside = || {
+        document.real.starts_with(&rules.sites)
+            || rules
+                .sites
+                .canonicalize()
+                .is_ok_and(|sites| document.real.starts_with(sites))
+    };
+    match rules.excerpts {
+        Excerpts::Always => Excerpt::Shown,
+        Excerpts::InsideSites if inside() => Excerpt::Shown,
+        Excerpts::InsideSites => Excerpt::Hidden,
+    }
+}
+
+/// One site file while it is read.
+struct SiteFile<'a, 't> {
+    reader: Reader<'t>,
+    name: &'a SiteName,
+    rules: &'a Rules,
+    fence: Fence<'a>,
+    files: Vec<PathBuf>,
+}
+
+impl<'t> SiteFile<'_, 't> {
+    /// `None` when there is nothing a site could be made of; then there are errors.
+    fn site(&mut self, table: &Table<'t>) -> Option<Site> {
+        let claims = self.claims(table);
+        let action = self.action(table);
+        let paths = self.paths(table);
+        if action.is_none()
+            && !paths.iter().any(|rule| rule.action.is_some())
+            && !action::has_action(table)
+        {
+            self.reader.missing(
+                0..0,
+                "the site has no \"to\", no \"redirect\" and no \"respond\"",
+                "write to = 5000",
+            );
+        }
+        self.tls(table);
+        let defaults = &self.rules.defaults;
+        let headers = match inner(table, "headers") {
+            Some(table) => headers::read(
+                &mut self.reader,
+                table,
+                &self.fence,
+                &defaults.headers,
+                &mut self.files,
+            ),
+            None => defaults.headers.clone(),
+        };
+        let site = Site {
+            name: self.name.clone(),
+            number: 0,
+            version: 0,
+            action,
+            allow: self.allow(table),
+            paths: paths.into(),
+            send_host: read_send_host(&mut self.reader, table, &defaults.send_host),
+            headers,
+            limits: read_limits(&mut self.reader, table, &defaults.limits),
+            timeouts: read_timeouts(&mut self.reader, table, &defaults.timeouts),
+            drain: read_drain(&mut self.reader, table, &defaults.drain),
+            note: self.note(table),
+            claims: claims.into(),
+        };
+        (!site.claims.is_empty()).then_some(site)
+    }
+
+    fn allow(&mut self, table: &Table<'t>) -> Option<Allow> {
+        let networks = self.reader.texts(table, "allow")?;
+        if networks.is_empty()
+            && let Some(value) = table.get("allow")
+        {
+            self.reader.error(
+                value.span(),
+                "\"allow\" is an empty list, so nobody could ask",
+            );
+        }
+        let read = networks
+            .into_iter()
+            .filter_map(|(text, span)| read_network(&mut self.reader, text, span));
+        Some(Allow(read.collect()))
+    }
+
+    fn tls(&mut self, table: &Table<'t>) {
+        let mode = match inner(table, "tls") {
+            Some(tls) => self.reader.text(tls, "mode"),
+            None => self.reader.text(table, "tls"),
+        };
+        match mode {
+            None | Some(("off" | "auto", _)) => {}
+            Some((text @ ("local" | "files" | "passthrough"), span)) => {
+                self.reader.error(
+                    span,
+                    format!("tls = {text:?} is not there yet: TLS comes in a later version"),
+                );
+            }
+            Some((text, span)) => self.reader.error(
+                span,
+                format!("{text:?} is no way of TLS, write \"auto\" or \"off\""),
+            ),
+        }
+    }
+
+    fn note(&mut self, table: &Table<'t>) -> Option<Box<str>> {
+        let (text, span) = self.reader.text(table, "note")?;
+        if text.contains(|c: char| c.is_control() && c != '\n' && c != '\t') {
+            self.reader.error(span, "a note has no control characters");
+        }
+        Some(text.into())
+    }
+}
+
+fn inner<'a, 't>(table: &'a Table<'t>, name: &str) -> Option<&'a Table<'t>> {
+    table.get(name)?.get_ref().as_table()
+}
+
+/// An IP address or a network, read as what it can only mean.
+pub(crate) fn read_network(reader: &mut Reader<'_>, text: &str, span: Span) -> Option<IpNet> {
+    if let Ok(ip) = text.parse::<IpAddr>() {
+        return Some(IpNet::from(ip.to_canonical()));
+    }
+    let Ok(network) = text.parse::<IpNet>() else {
+        reader.error(
+            span,
+            format!("{text:?} is neither an IP address nor a network such as \"10.0.0.0/8\""),
+        );
+        return None;
+    };
+    if network.trunc() != network {
+        reader.warning(
+            span,
+            format!(
+                "\"{network}\" has bits behind its prefix, it is taken as \"{}\"",
+                network.trunc()
+            ),
+        );
+    }
+    Some(network.trunc())
+}
+
+#[cfg(test)]
+mod tests;

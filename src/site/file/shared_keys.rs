@@ -1,0 +1,119 @@
+//! The keys that `[defaults]` of the daemon file has too: each is read over a base.
+
+use std::time::Duration;
+
+use super::inner;
+use crate::document::units;
+use crate::document::{Reader, Table};
+use crate::limits::{SiteLimits, SiteTimeouts};
+use crate::site::hostname::{Hostname, HostnameError};
+use crate::site::{DrainPolicy, SendHost};
+
+pub(crate) fn read_limits(
+    reader: &mut Reader<'_>,
+    table: &Table<'_>,
+    base: &SiteLimits,
+) -> SiteLimits {
+    let Some(limit) = inner(table, "limit") else {
+        return base.clone();
+    };
+    SiteLimits {
+        body_bytes: reader.size_or_off(limit, "body").unwrap_or(base.body_bytes),
+    }
+}
+
+pub(crate) fn read_timeouts(
+    reader: &mut Reader<'_>,
+    table: &Table<'_>,
+    base: &SiteTimeouts,
+) -> SiteTimeouts {
+    let Some(timeout) = inner(table, "timeout") else {
+        return base.clone();
+    };
+    SiteTimeouts {
+        connect: reader.duration(timeout, "connect").unwrap_or(base.connect),
+        first_byte: reader
+            .duration(timeout, "first_byte")
+            .unwrap_or(base.first_byte),
+        idle: reader.duration(timeout, "idle").unwrap_or(base.idle),
+        websocket_idle: reader
+            .duration_or_off(timeout, "websocket_idle")
+            .unwrap_or(base.websocket_idle),
+        total: reader
+            .duration_or_off(timeout, "total")
+            .unwrap_or(base.total),
+        pool_idle: reader
+            .duration(timeout, "pool_idle")
+            .unwrap_or(base.pool_idle),
+    }
+}
+
+pub(crate) fn read_drain(
+    reader: &mut Reader<'_>,
+    table: &Table<'_>,
+    base: &DrainPolicy,
+) -> DrainPolicy {
+    match inner(table, "drain") {
+        None => DrainPolicy {
+            remove: drain_time(reader, table, "drain").unwrap_or(base.remove),
+            ..*base
+        },
+        Some(drain) => DrainPolicy {
+            edit: match reader.text(drain, "edit") {
+                None => base.edit,
+                Some(("never", _)) => None,
+                Some(_) => drain_time(reader, drain, "edit").or(base.edit),
+            },
+            remove: drain_time(reader, drain, "remove").unwrap_or(base.remove),
+        },
+    }
+}
+
+/// Unlike other durations this may be zero: cut at once.
+fn drain_time(reader: &mut Reader<'_>, table: &Table<'_>, name: &str) -> Option<Duration> {
+    let (text, span) = reader.text(table, name)?;
+    reader.unit(text, &span, units::duration)
+}
+
+pub(crate) fn read_send_host(
+    reader: &mut Reader<'_>,
+    table: &Table<'_>,
+    base: &SendHost,
+) -> SendHost {
+    match reader.text(table, "send_host") {
+        None => base.clone(),
+        Some(("keep", _)) => SendHost::Keep,
+        Some(("backend", _)) => SendHost::Backend,
+        Some((text, span)) => match read_host_field(text) {
+            Ok(name) => SendHost::Name(name),
+            Err(error) => {
+                reader.error(
+                    span,
+                    format!("{text:?} is neither \"keep\" nor \"backend\" nor a name: {error}"),
+                );
+                base.clone()
+            }
+        },
+    }
+}
+
+/// A name, perhaps with a port, as it stands in a Host field.
+fn read_host_field(text: &str) -> Result<Box<str>, HostnameError> {
+    let digits =
+        |port: &str| !port.is_empty() && port.parse::<u16>().is_ok() && !port.starts_with('+');
+    let (name, port) = match text.rsplit_once(':') {
+        Some((name, port)) if digits(port) && (!name.contains(':') || name.ends_with(']')) => {
+            (name, Some(port))
+        }
+        _ => (text, None),
+    };
+    let name = Hostname::parse(name)?;
+    let name = if name.as_str().contains(':') {
+        format!("[{name}]")
+    } else {
+        name.to_string()
+    };
+    Ok(port
+        .map_or(name.clone(), |port| format!("{name}:{port}"))
+        .into())
+}

@@ -1,0 +1,555 @@
+use std::os::unix::fs::symlink;
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::site::backend::Address;
+use crate::site::{Action, ClaimRole, HeaderEdit};
+
+fn document(text: &str) -> SiteDocument {
+    SiteDocument {
+        name: SiteName::new("shop"),
+        text: text.to_owned(),
+        origin: "sites.d/shop.toml".into(),
+        real: "sites.d/shop.toml".into(),
+    }
+}
+
+fn site(text: &str) -> Site {
+    match read(&document(text), &Rules::default()) {
+        Ok(accepted) => accepted.site,
+        Err(problems) => panic!("{problems:#?}"),
+    }
+}
+
+fn errors_with(text: &str, rules: &Rules) -> Vec<String> {
+    let problems = match read(&document(text), rules) {
+        Ok(accepted) => accepted.warnings,
+        Err(problems) => problems,
+    };
+    problems
+        .iter()
+        .map(|problem| problem.to_string().replace("sites.d/shop.toml", ""))
+        .collect()
+}
+
+/// The one error of a file whose first two lines are a good host and a good backend.
+fn error(rest: &str) -> String {
+    let mut errors = errors_with(
+        &format!("host = 'a.test'\nto = 5000\n{rest}"),
+        &Rules::default(),
+    );
+    assert_eq!(errors.len(), 1, "{rest}: {errors:#?}");
+    errors.remove(0)
+}
+
+fn proxied(site: &Site) -> Vec<String> {
+    match &site.action {
+        Some(Action::Proxy(backends)) => backends.list.iter().map(Address::to_string).collect(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn two_lines_are_a_site() {
+    let site = site("host = \"Shop.Example.com.\"\nto   = 5000\n");
+    assert_eq!(site.claims.len(), 1);
+    assert_eq!(site.claims[0].pattern.to_string(), "shop.example.com");
+    assert_eq!((site.claims[0].line, site.claims[0].column), (1, 8));
+    assert_eq!(proxied(&site), ["localhost:5000"]);
+    assert_eq!((site.limits, site.timeouts, site.drain), Default::default());
+    assert_eq!((site.headers, site.send_host), Default::default());
+}
+
+#[test]
+fn every_key_has_its_effect() {
+    let site = site(
+        r#"
+            host = ["a.test", "*.a.test"]
+            to = [5000, "10.0.0.7:80", { at = "unix:/run/x.sock" }]
+            redirect_from = "www.b.test"
+            allow = ["10.0.0.0/8", "::1"]
+            send_host = "backend"
+            drain = { edit = "5s", remove = "0s" }
+            tls = "off"
+            note = "the shop"
+            [[path]]
+            match = "/api/"
+            strip = true
+            [[path]]
+            match = "=/gone"
+            respond = { status = 410, body = "gone" }
+            allow = "127.0.0.1"
+            [[path]]
+            match = "/old"
+            redirect = { to = "https://c.test", status = 302 }
+            [limit]
+            body = "10mb"
+            [timeout]
+            connect = "1s"
+            first_byte = "2s"
+            idle = "3s"
+            websocket_idle = "4s"
+            total = "5s"
+            pool_idle = "6s"
+            [headers]
+            via = false
+            [headers.request]
+            remove = "X-Secret"
+            set = { X-Env = "live" }
+            [headers.response.add]
+            Link = ["</a>", "</b>"]
+            "#,
+    );
+    let claims: Vec<_> = site
+        .claims
+        .iter()
+        .map(|claim| (claim.pattern.to_string(), claim.role))
+        .collect();
+    assert_eq!(claims[1], ("*.a.test".to_owned(), ClaimRole::Serve));
+    assert_eq!(
+        claims[2],
+        ("www.b.test".to_owned(), ClaimRole::RedirectToFirst)
+    );
+    assert!(site.redirects("www.b.test") && !site.redirects("a.test"));
+    assert_eq!(
+        proxied(&site),
+        ["localhost:5000", "10.0.0.7:80", "unix:/run/x.sock"]
+    );
+    assert_eq!(site.allow.as_ref().map(|allow| allow.0.len()), Some(2));
+    assert_eq!(site.send_host, SendHost::Backend);
+    assert_eq!(
+        site.drain,
+        DrainPolicy {
+            edit: Some(Duration::from_secs(5)),
+            remove: Duration::ZERO
+        }
+    );
+    assert_eq!(site.note.as_deref(), Some("the shop"));
+    assert_eq!(site.limits.body_bytes, Some(10 << 20));
+    assert_eq!(site.timeouts.total, Some(Duration::from_secs(5)));
+    assert_eq!(site.timeouts.pool_idle, Duration::from_secs(6));
+    let paths: Vec<_> = site
+        .paths
+        .iter()
+        .map(|rule| rule.pattern.to_string())
+        .collect();
+    assert_eq!(paths, ["=/gone", "/api", "/old"]);
+    assert!(
+        matches!(&site.paths[0].action, Some(Action::Respond(r)) if r.status == 410 && &*r.body == b"gone")
+    );
+    assert!(
+        matches!(&site.paths[2].action, Some(Action::Redirect(r)) if r.status == 302 && r.keep_path)
+    );
+    assert!(site.paths[1].action.is_none() && site.paths[1].strip);
+    assert!(!site.headers.via);
+    assert_eq!(
+        site.headers.request[0],
+        HeaderEdit::Remove {
+            name: "X-Secret".into()
+        }
+    );
+    assert_eq!(
+        site.headers.request[1],
+        HeaderEdit::Set {
+            name: "X-Env".into(),
+            value: b"live"[..].into()
+        }
+    );
+    assert_eq!(site.headers.response.len(), 2);
+}
+
+#[test]
+fn a_file_named_like_a_host_needs_no_host() {
+    let mut named = document("to = 5000");
+    named.name = SiteName::new("team/Shop.example.com");
+    let site = read(&named, &Rules::default()).expect("a site").site;
+    assert_eq!(site.claims[0].pattern.to_string(), "shop.example.com");
+    let errors = errors_with("to = 5000", &Rules::default());
+    assert_eq!(errors, [":1:1: the site has no \"host\""]);
+}
+
+#[test]
+fn all_errors_of_a_file_are_reported_at_once_in_its_order() {
+    let text = "hots = 'a'\nhost = 'a b'\nto = \"https://x\"\nupstream = 3\n[timeout]\nidle = '5'\nsticky = 1\n";
+    let errors = errors_with(text, &Rules::default());
+    assert_eq!(errors.len(), 6, "{errors:#?}");
+    assert_eq!(
+        errors[0],
+        ":1:1: unknown key \"hots\", did you mean \"host\"?"
+    );
+    assert_eq!(errors[1], ":2:8: \"a b\": ' ' is not allowed in a hostname");
+    assert!(
+        errors[2].contains("https:// backends are not there yet"),
+        "{errors:#?}"
+    );
+    assert_eq!(
+        errors[3],
+        ":4:1: unknown key \"upstream\", did you mean \"to\"?"
+    );
+    assert!(
+        errors[4].starts_with(":6:8: \"5\": a duration is a whole number and a unit"),
+        "{errors:#?}"
+    );
+    assert_eq!(
+        errors[5],
+        ":7:1: \"sticky\" belongs above [timeout], line 5"
+    );
+}
+
+#[test]
+fn a_broken_line_is_one_error_and_the_rest_is_still_read() {
+    let errors = errors_with(
+        "host = 'shop.test'\nto = nowhere\nnoet = 'x'\n",
+        &Rules::default(),
+    );
+    assert_eq!(errors.len(), 2, "{errors:#?}");
+    assert!(errors[0].starts_with(":2:6: "), "{errors:#?}");
+    assert!(
+        errors[1].starts_with(":3:1: unknown key \"noet\""),
+        "{errors:#?}"
+    );
+}
+
+#[test]
+fn one_thing_answers_per_level() {
+    let errors = errors_with(
+        "host = 'a.test'\nto = 1\nredirect = 'https://b.test'\n",
+        &Rules::default(),
+    );
+    assert_eq!(
+        errors,
+        [
+            ":3:1: \"redirect\" beside \"to\" in line 2: only one of to, redirect, respond can answer"
+        ]
+    );
+    let errors = errors_with("host = 'a.test'\n", &Rules::default());
+    assert_eq!(
+        errors,
+        [":1:1: the site has no \"to\", no \"redirect\" and no \"respond\""]
+    );
+    let errors = errors_with("host = 'a.test'\nrespnd = 'x'\n", &Rules::default());
+    assert_eq!(
+        errors,
+        [":2:1: unknown key \"respnd\", did you mean \"respond\"?"],
+        "what is misspelt is not missing, too"
+    );
+    let errors = errors_with(
+        "host = 'a.test'\n[[path]]\nmatch = '/x'\nto = 1\n[[path]]\nmatch = '/y'\n",
+        &Rules::default(),
+    );
+    assert_eq!(
+        errors,
+        [":6:9: nothing answers for \"/y\": neither the path nor the site says what"]
+    );
+}
+
+#[test]
+fn what_a_value_cannot_be_is_said() {
+    for (rest, message) in [
+        (
+            "redirect_from = ['a.test']",
+            "\"a.test\" is claimed twice, first in line 1",
+        ),
+        ("redirect_from = '*'", "\"*\" cannot stand in redirect_from"),
+        (
+            "allow = 'nobody'",
+            "\"nobody\" is neither an IP address nor a network",
+        ),
+        ("allow = []", "\"allow\" is an empty list"),
+        (
+            "send_host = 'a b'",
+            "\"a b\" is neither \"keep\" nor \"backend\" nor a name",
+        ),
+        ("drain = '5'", "a duration is a whole number and a unit"),
+        (
+            "tls = 'passthrough'",
+            "not there yet: TLS comes in a later version",
+        ),
+        ("tls = 'on'", "is no way of TLS"),
+        ("[tls]\nmode = 'files'", "not there yet"),
+        ("[tls]\ncert = 'x'", "\"cert\" is planned and not built yet"),
+        (
+            "balance = 'least'",
+            "\"balance\" is planned and not built yet",
+        ),
+        ("note = \"\\u001b\"", "a note has no control characters"),
+        ("[[path]]\nstrip = true", "the [[path]] has no \"match\""),
+        ("[[path]]\nmatch = '/api/*'", "write \"/api\""),
+        (
+            "[[path]]\nmatch = '/a'\n[[path]]\nmatch = '/%61/'",
+            "the path \"/a\" is already in line 4",
+        ),
+        (
+            "[[path]]\nmatch = '/a'\nrespond = 99",
+            "a status is a number from 200 to 599",
+        ),
+        (
+            "[[path]]\nmatch = '/a'\nredirect = 'b.test'",
+            "a redirect goes to https://, http:// or a path",
+        ),
+        (
+            "[[path]]\nmatch = '/a'\nredirect = \"https://b\\r\\nX: y\"",
+            "must be percent-encoded",
+        ),
+        (
+            "[[path]]\nmatch = '/a'\nredirect = {to = '/b', status = 200}",
+            "a redirect's status is",
+        ),
+        (
+            "[[path]]\nmatch = '/a'\nrespond = {body = 'x', file = 'y'}",
+            "only one of them can be sent",
+        ),
+        (
+            "[[path]]\nmatch = '/a'\nrespond = {body = 'x', status = 204}",
+            "has no body",
+        ),
+        (
+            "[timeout]\nconnect = '0s'",
+            "\"connect\" must be longer than 0",
+        ),
+        ("[timeout]\nconnect = 'off'", "a duration is a whole number"),
+        (
+            "[timeout]\nidle = 5",
+            "\"idle\" is a duration such as \"30s\", found a number",
+        ),
+        (
+            "[headers.request.set]\nHost = 'x'",
+            "send_host says which Host a backend is sent",
+        ),
+        (
+            "[headers.request]\nremove = 'X_Forwarded_For'",
+            "[trust] proxies",
+        ),
+        (
+            "[headers.response.add]\nTransfer-Encoding = 'x'",
+            "writes the framing of every message itself",
+        ),
+        (
+            "[headers.request.set]\n'a b' = 'x'",
+            "\"a b\" is not a header name",
+        ),
+        (
+            "[headers.request.set]\nA = \"x\\r\\ny\"",
+            "a header's value is one line",
+        ),
+        ("[headers.request.set]\nA = 5", "a header's value is a text"),
+        (
+            "[headers.request]\nremove = 'a'\nset = { A = 'x' }",
+            "\"A\" is set or removed twice",
+        ),
+    ] {
+        let error = error(rest);
+        assert!(error.contains(message), "{rest}: {error}");
+    }
+}
+
+#[test]
+fn the_catch_all_is_for_the_site_that_the_daemon_file_names() {
+    let text = "host = '*'\nto = 1";
+    assert_eq!(
+        errors_with(text, &Rules::default()),
+        [":1:8: \"*\" needs catch_all = \"shop\" in onedoor.toml"]
+    );
+    let other = Rules {
+        catch_all: Some(SiteName::new("other")),
+        ..Rules::default()
+    };
+    assert!(errors_with(text, &other)[0].contains("only be claimed by the site \"other\""));
+    let ours = Rules {
+        catch_all: Some(SiteName::new("shop")),
+        ..Rules::default()
+    };
+    assert_eq!(errors_with(text, &ours), Vec::<String>::new());
+    assert!(
+        errors_with("host = '*'\nto = 1\nredirect_from = 'a.test'", &ours)[0]
+            .contains("is not one name")
+    );
+}
+
+#[test]
+fn our_own_listeners_are_no_backends() {
+    let listening = |address: &str| Rules {
+        listen: vec![address.parse().expect(address)],
+        ..Rules::default()
+    };
+    for (listen, to, own) in [
+        ("127.0.0.1:80", "80", true),
+        ("127.0.0.1:80", "'127.0.0.1:80'", true),
+        ("0.0.0.0:80", "80", true),
+        ("0.0.0.0:80", "'127.0.0.1:80'", true),
+        ("[::]:80", "'[::1]:80'", true),
+        ("10.0.0.1:80", "'10.0.0.1:80'", true),
+        ("10.0.0.1:80", "80", false),
+        ("127.0.0.1:80", "81", false),
+        ("0.0.0.0:80", "'10.0.0.9:80'", false),
+    ] {
+        let errors = errors_with(&format!("host = 'a.test'\nto = {to}"), &listening(listen));
+        assert_eq!(!errors.is_empty(), own, "{listen} {to} {errors:?}");
+    }
+}
+
+#[test]
+fn files_and_sockets_stay_inside_their_fences() {
+    let root = std::env::temp_dir().join(format!("onedoor-fence-{}", std::process::id()));
+    let sites = root.join("sites.d");
+    std::fs::create_dir_all(&sites).expect("folder");
+    std::fs::write(root.join("secret"), "s3cret\n").expect("file");
+    std::fs::write(sites.join("page.html"), "<p>").expect("file");
+    symlink(root.join("secret"), sites.join("link")).expect("link");
+    let mut document = document("");
+    document.real = sites.join("shop.toml");
+    let mut rules = Rules {
+        sites: sites.clone(),
+        ..Rules::default()
+    };
+    let mut outcome = |file: &str, rules: &Rules| {
+        document.text = format!(
+            "host = 'a.test'\nrespond = {{ file = '{file}' }}\n[headers.request.set]\nA = {{ file = '{file}' }}"
+        );
+        read(&document, rules)
+    };
+    let accepted = outcome("page.html", &rules).expect("inside");
+    assert_eq!(
+        accepted.files,
+        [sites.join("page.html"), sites.join("page.html")]
+    );
+    assert!(
+        matches!(&accepted.site.action, Some(Action::Respond(r)) if &*r.content_type == "text/html; charset=utf-8")
+    );
+    for outside in ["link", "../secret", "/etc/passwd"] {
+        let problems = outcome(outside, &rules).expect_err(outside);
+        assert!(
+            problems
+                .iter()
+                .all(|problem| problem.message.contains("lies outside")),
+            "{problems:?}"
+        );
+        assert!(problems[0].about.is_some());
+    }
+    assert!(
+        outcome("nothing", &rules).expect_err("missing")[0]
+            .message
+            .contains("cannot be read")
+    );
+    rules.files_under = vec![root.clone()];
+    let accepted = outcome("link", &rules).expect("allowed");
+    assert_eq!(
+        accepted.site.headers.request[0],
+        HeaderEdit::Set {
+            name: "A".into(),
+            value: b"s3cret"[..].into()
+        }
+    );
+
+    document.text = "host = 'a.test'\nto = 'unix:x.sock'".into();
+    rules.sockets_under = Some(vec![root.join("run")]);
+    assert!(read(&document, &rules).is_err());
+    rules.sockets_under = Some(vec![sites.clone()]);
+    assert!(read(&document, &rules).is_ok());
+    std::fs::remove_dir_all(&root).expect("gone");
+}
+
+#[test]
+fn defaults_apply_where_the_site_says_nothing() {
+    let mut rules = Rules::default();
+    rules.defaults.timeouts.idle = Duration::from_secs(1);
+    rules.defaults.headers.request = Box::new([HeaderEdit::Remove { name: "A".into() }]);
+    rules.defaults.send_host = SendHost::Backend;
+    let text = "host = 'a.test'\nto = 1\n[timeout]\ntotal = '9s'\n[headers.request]\nremove = 'B'";
+    let site = read(&document(text), &rules).expect("a site").site;
+    assert_eq!(
+        (site.timeouts.idle, site.timeouts.total),
+        (Duration::from_secs(1), Some(Duration::from_secs(9)))
+    );
+    assert_eq!(
+        site.headers
+            .request
+            .iter()
+            .map(HeaderEdit::name)
+            .collect::<Vec<_>>(),
+        ["A", "B"]
+    );
+    assert_eq!(site.send_host, SendHost::Backend);
+}
+
+/// The table of keys says what the code does.
+#[test]
+fn the_defaults_in_the_table_of_keys_are_the_defaults() {
+    use crate::document::keys::{KEYS, Kind};
+    let mut text = "host = 'a.test'\nto = 1\n".to_owned();
+    for place in [Place::Limit, Place::Timeout] {
+        text.push_str(&format!("{}\n", place.title()));
+        for key in KEYS
+            .iter()
+            .filter(|key| key.place == place && key.kind != Kind::Anything)
+        {
+            text.push_str(&format!("{} = {}\n", key.name, key.default));
+        }
+    }
+    let site = site(&text);
+    assert_eq!((site.limits, site.timeouts), Default::default());
+}
+
+#[test]
+fn a_file_outside_the_sites_directory_is_not_quoted() {
+    let mut outside = document("root = 'x'\nhost = 'se cret'");
+    outside.real = "/etc/shadow".into();
+    let problems = read(&outside, &Rules::default()).expect_err("errors");
+    for problem in problems {
+        let drawn = problem.render(&outside.text, false);
+        assert!(
+            !drawn.contains("se cret") && !drawn.contains("root"),
+            "{drawn}"
+        );
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_lines_are_a_site_or_errors_that_can_be_drawn(
+        lines in prop::collection::vec(
+            prop_oneof![
+                Just("host = 'a.test'"), Just("to = 5000"), Just("[[path]]"), Just("match = '/a'"), Just("[limit]"),
+                Just("[headers.request]"), Just("set = { A = 'b' }"), Just("[headers]"), Just("path = 5"),
+                Just("redirect = { to = 'https://b.test' }"), Just("to = ["), Just("]"), Just("note = \"\"\""),
+                Just("tls = { mode = 'x'"), Just("respond.status = 5"), Just("host = '\u{e9}.x'"), Just("drain.edit = '1s'"),
+            ],
+            0..8,
+        ),
+        noise in "\\PC{0,12}",
+    ) {
+        let text = format!("{}\n{noise}", lines.join("\n"));
+        if let Err(problems) = read(&document(&text), &Rules::default()) {
+            prop_assert!(problems.iter().any(Problem::is_error));
+            for problem in problems {
+                prop_assert!(!problem.render(&text, false).is_empty());
+                prop_assert!(!problem.to_string().contains('\n'));
+            }
+        }
+    }
+}
+
+/// The corpus of the fuzz target `site_file`, and what the target asks of it.
+#[test]
+fn the_fuzz_corpus_is_read_or_refused_with_places() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus/site_file");
+    let Ok(files) = std::fs::read_dir(folder) else {
+        return;
+    };
+    for file in files {
+        let bytes = std::fs::read(file.expect("entry").path()).expect("corpus file");
+        let Ok(text) = String::from_utf8(bytes) else {
+            continue;
+        };
+        if let Err(problems) = read(&document(&text), &Rules::default()) {
+            assert!(problems.iter().any(Problem::is_error));
+            assert!(
+                problems
+                    .iter()
+                    .all(|problem| !problem.render(&text, true).is_empty())
+            );
+        }
+    }
+}
