@@ -1,0 +1,326 @@
+//! What somebody meant who wrote a key that is not there: by meaning, by place, by spelling.
+
+use super::{KEYS, Key, Kind, Place, find};
+
+/// What somebody who wrote an unknown key probably meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Guess {
+    /// Another word in the same place, as it is written there.
+    Instead(&'static str),
+    /// The same word in another place.
+    Elsewhere(Place),
+}
+
+impl Guess {
+    /// Whether `name` is the word that was meant.
+    pub fn is_instead(self, name: &str) -> bool {
+        matches!(self, Guess::Instead(ours) if ours == name)
+    }
+}
+
+/// By meaning, by place, by spelling, in this order.
+pub fn guess(place: Place, name: &str) -> Option<Guess> {
+    let folded = name.to_ascii_lowercase().replace('-', "_");
+    let synonym = SYNONYMS
+        .iter()
+        .find(|(at, words, _)| *at == place && words.contains(&folded.as_str()));
+    if let Some((_, _, ours)) = synonym {
+        return Some(Guess::Instead(ours));
+    }
+    let here = || KEYS.iter().filter(move |key| key.place == place);
+    if let Some(key) = here().find(|key| key.name == folded) {
+        return Some(Guess::Instead(written(key)));
+    }
+    if let Some(other) = elsewhere(place, &folded) {
+        return Some(Guess::Elsewhere(other));
+    }
+    let nearest = here()
+        .map(|key| (distance(key.name, &folded), key))
+        .min_by_key(|(distance, _)| *distance);
+    let allowed = 1 + folded.chars().count() / 4;
+    nearest
+        .filter(|(distance, key)| *distance <= allowed && *distance < key.name.len())
+        .map(|(_, key)| Guess::Instead(written(key)))
+}
+
+fn elsewhere(place: Place, name: &str) -> Option<Place> {
+    // Keys of small inline tables ("status", "file", "at") are no hint; nor is one level of the same thing another.
+    let others = place.neighbours().iter().copied().filter(|&other| {
+        other != place
+            && !matches!(
+                other,
+                Place::Backend | Place::Redirect | Place::Respond | Place::Drain
+            )
+    });
+    others
+        .into_iter()
+        .find(|&other| find(other, name).is_some())
+}
+
+fn written(key: &'static Key) -> &'static str {
+    match (key.name, key.kind) {
+        ("path", _) => "[[path]]",
+        ("limit", Kind::Table(_)) => "[limit]",
+        ("timeout", Kind::Table(_)) => "[timeout]",
+        ("headers", Kind::Table(_)) => "[headers]",
+        ("log", Kind::Table(_)) => "[log]",
+        ("trust", Kind::Table(_)) => "[trust]",
+        (name, _) => name,
+    }
+}
+
+/// Edits between two words, a swap of neighbours counting as one (optimal string alignment).
+fn distance(a: &str, b: &str) -> usize {
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().take(64).collect());
+    let mut rows = vec![vec![0; b.len() + 1]; a.len() + 1];
+    for i in 0..=a.len() {
+        for j in 0..=b.len() {
+            if i == 0 || j == 0 {
+                rows[i][j] = i + j;
+                continue;
+            }
+            let changed = usize::from(a[i - 1] != b[j - 1]);
+            let mut least = (rows[i - 1][j] + 1)
+                .min(rows[i][j - 1] + 1)
+                .min(rows[i - 1][j - 1] + changed);
+            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                least = least.min(rows[i - 2][j - 2] + 1);
+            }
+            rows[i][j] = least;
+        }
+    }
+    rows[a.len()][b.len()]
+}
+
+/// What to say about an unknown key. `header` is the table it stands in, as written, and that one's line.
+pub fn unknown(place: Place, name: &str, header: Option<(&str, u32)>) -> String {
+    match (guess(place, name), header) {
+        (Some(Guess::Instead(ours)), _) => {
+            format!("unknown key {name:?}, did you mean {}?", quoted(ours))
+        }
+        (Some(Guess::Elsewhere(other)), Some((header, line))) if other.is_top() => {
+            format!("{name:?} belongs above {header}, line {line}")
+        }
+        (Some(Guess::Elsewhere(other)), _) => format!("{name:?} belongs in {}", other.title()),
+        (None, _) => format!("unknown key {name:?}"),
+    }
+}
+
+fn quoted(word: &str) -> String {
+    if word.starts_with('[') {
+        word.to_owned()
+    } else {
+        format!("{word:?}")
+    }
+}
+
+/// Words other programs use, and ours for the same thing.
+const SYNONYMS: &[(Place, &[&str], &str)] = &[
+    (
+        Place::Site,
+        &[
+            "proxy_pass",
+            "upstream",
+            "upstreams",
+            "backend",
+            "backends",
+            "port",
+            "target",
+            "server",
+            "servers",
+            "reverse_proxy",
+            "url",
+            "address",
+            "proxy",
+        ],
+        "to",
+    ),
+    (
+        Place::Site,
+        &[
+            "server_name",
+            "domain",
+            "domains",
+            "hosts",
+            "hostname",
+            "hostnames",
+            "name",
+            "names",
+            "vhost",
+        ],
+        "host",
+    ),
+    (
+        Place::Site,
+        &[
+            "location",
+            "locations",
+            "route",
+            "routes",
+            "paths",
+            "rule",
+            "rules",
+        ],
+        "[[path]]",
+    ),
+    (
+        Place::Site,
+        &["ssl", "https", "certificate", "certificates"],
+        "tls",
+    ),
+    (Place::Site, &["return", "static", "body"], "respond"),
+    (Place::Site, &["description", "comment", "title"], "note"),
+    (
+        Place::Site,
+        &["whitelist", "allowlist", "allow_from", "ip_whitelist"],
+        "allow",
+    ),
+    (
+        Place::Site,
+        &["aliases", "alias", "redirects"],
+        "redirect_from",
+    ),
+    (Place::Site, &["header"], "[headers]"),
+    (Place::Site, &["timeouts"], "[timeout]"),
+    (Place::Site, &["limits"], "[limit]"),
+    (
+        Place::Path,
+        &["prefix", "path", "location", "pattern", "from"],
+        "match",
+    ),
+    (Place::Path, &["strip_prefix", "rewrite"], "strip"),
+    (
+        Place::Backend,
+        &["address", "url", "to", "host", "port"],
+        "at",
+    ),
+    (Place::Redirect, &["code"], "status"),
+    (Place::Redirect, &["target", "url", "location"], "to"),
+    (Place::Respond, &["code"], "status"),
+    (Place::Respond, &["content_type"], "type"),
+    (Place::Respond, &["text", "content"], "body"),
+    (
+        Place::Limit,
+        &[
+            "client_max_body_size",
+            "max_body",
+            "body_size",
+            "request_body",
+        ],
+        "body",
+    ),
+    (
+        Place::Timeout,
+        &["read", "response", "backend", "proxy_read_timeout"],
+        "first_byte",
+    ),
+    (Place::Timeout, &["websocket", "tunnel"], "websocket_idle"),
+    (Place::Timeout, &["keepalive", "keep_alive"], "pool_idle"),
+    (Place::Headers, &["req", "requests"], "request"),
+    (Place::Headers, &["resp", "responses"], "response"),
+    (Place::Edits, &["delete", "hide", "drop", "unset"], "remove"),
+    (Place::Edits, &["replace"], "set"),
+    (Place::Edits, &["append"], "add"),
+    (
+        Place::Daemon,
+        &["bind", "port", "ports", "address", "addr", "entrypoints"],
+        "listen",
+    ),
+    (
+        Place::Daemon,
+        &["sites_dir", "include", "directory", "sites_d"],
+        "sites",
+    ),
+    (Place::Daemon, &["threads", "worker_processes"], "workers"),
+    (
+        Place::Daemon,
+        &["default_site", "default", "default_server", "fallback"],
+        "catch_all",
+    ),
+    (Place::Daemon, &["timeouts"], "[timeout]"),
+    (Place::Daemon, &["limits"], "[limit]"),
+    (Place::Daemon, &["logging", "logs"], "[log]"),
+    (
+        Place::Trust,
+        &["proxy", "trusted_proxies", "set_real_ip_from"],
+        "proxies",
+    ),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::document::keys::Status;
+
+    #[test]
+    fn every_synonym_of_the_design_leads_to_our_word() {
+        for (theirs, ours) in [
+            ("proxy_pass", "to"),
+            ("upstream", "to"),
+            ("backend", "to"),
+            ("port", "to"),
+            ("target", "to"),
+            ("server_name", "host"),
+            ("domain", "host"),
+            ("hosts", "host"),
+            ("location", "[[path]]"),
+            ("route", "[[path]]"),
+            ("paths", "[[path]]"),
+            ("ssl", "tls"),
+            ("https", "tls"),
+            ("Proxy-Pass", "to"),
+        ] {
+            assert_eq!(
+                guess(Place::Site, theirs),
+                Some(Guess::Instead(ours)),
+                "{theirs}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_misspelt_key_leads_to_the_right_one() {
+        for (wrong, right) in [
+            ("hsot", "host"),
+            ("redirct", "redirect"),
+            ("Host", "host"),
+            ("alow", "allow"),
+            ("nota", "note"),
+            ("timeuot", "[timeout]"),
+        ] {
+            assert_eq!(
+                guess(Place::Site, wrong),
+                Some(Guess::Instead(right)),
+                "{wrong}"
+            );
+        }
+        assert_eq!(guess(Place::Site, "xyzzy"), None);
+        assert_eq!(guess(Place::Site, ""), None);
+        assert_eq!(guess(Place::Site, &"t".repeat(10_000)), None);
+    }
+
+    #[test]
+    fn a_key_in_the_wrong_place_is_told_its_place() {
+        assert_eq!(
+            unknown(Place::Timeout, "sticky", Some(("[timeout]", 9))),
+            "\"sticky\" belongs above [timeout], line 9"
+        );
+        assert_eq!(
+            unknown(Place::Site, "first_byte", None),
+            "\"first_byte\" belongs in [timeout]"
+        );
+        assert_eq!(unknown(Place::Site, "zzz", None), "unknown key \"zzz\"");
+    }
+
+    #[test]
+    fn synonyms_are_no_keys() {
+        for (place, words, _) in SYNONYMS {
+            for word in *words {
+                assert!(
+                    find(*place, word).is_none_or(|key| key.status == Status::Planned),
+                    "{place:?} {word}"
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! The table of keys: every key of a site file and of the daemon file, where it belongs and what it is for.
+//!
+//! Reading, "did you mean", defaults and the README's reference come from this one table. What a value means is
+//! read by `site::file` and `settings`.
+
+mod guess;
+mod reference;
+mod table;
+
+pub use guess::{Guess, guess, unknown};
+pub use reference::reference;
+pub use table::KEYS;
+
+/// A table of a file, which is where keys belong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// A site file, above its first table.
+    Site,
+    /// `[[path]]`
+    Path,
+    /// An entry of `to` that is a table.
+    Backend,
+    Redirect,
+    Respond,
+    Tls,
+    Drain,
+    Limit,
+    Timeout,
+    Headers,
+    /// `[headers.request]` and `[headers.response]`
+    Edits,
+    /// onedoor.toml, above its first table.
+    Daemon,
+    Trust,
+    DoorLimit,
+    DoorTimeout,
+    Log,
+    Defaults,
+}
+
+impl Place {
+    const SITE: [Place; 11] = [
+        Place::Site,
+        Place::Path,
+        Place::Backend,
+        Place::Redirect,
+        Place::Respond,
+        Place::Tls,
+        Place::Drain,
+        Place::Limit,
+        Place::Timeout,
+        Place::Headers,
+        Place::Edits,
+    ];
+    const DAEMON: [Place; 6] = [
+        Place::Daemon,
+        Place::DoorTimeout,
+        Place::DoorLimit,
+        Place::Trust,
+        Place::Log,
+        Place::Defaults,
+    ];
+
+    /// How the place is written in a file.
+    pub fn title(self) -> &'static str {
+        match self {
+            Place::Site | Place::Daemon => "the top of the file",
+            Place::Path => "[[path]]",
+            Place::Backend => "an entry of to",
+            Place::Redirect => "redirect",
+            Place::Respond => "respond",
+            Place::Tls => "[tls]",
+            Place::Drain => "drain",
+            Place::Limit | Place::DoorLimit => "[limit]",
+            Place::Timeout | Place::DoorTimeout => "[timeout]",
+            Place::Headers => "[headers]",
+            Place::Edits => "[headers.request] or [headers.response]",
+            Place::Trust => "[trust]",
+            Place::Log => "[log]",
+            Place::Defaults => "[defaults]",
+        }
+    }
+
+    fn is_top(self) -> bool {
+        matches!(self, Place::Site | Place::Daemon)
+    }
+
+    /// The places of the same file.
+    fn neighbours(self) -> &'static [Place] {
+        if Place::DAEMON.contains(&self) {
+            &Place::DAEMON
+        } else {
+            &Place::SITE
+        }
+    }
+}
+
+/// What a value may be in TOML.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Text,
+    /// A text or a list of texts.
+    Texts,
+    Flag,
+    Count,
+    Duration,
+    /// A duration, or "off".
+    DurationOrOff,
+    Size,
+    SizeOrOff,
+    /// A table with keys of this place.
+    Table(Place),
+    /// `[[...]]`
+    Tables(Place),
+    TextOrTable(Place),
+    TextNumberOrTable(Place),
+    /// A number, a text, a table, or a list of these.
+    Backends,
+    /// A number, a text, or a list of these.
+    Listeners,
+    /// Any names; values are texts, `{ file = "..." }` or lists of these.
+    Fields,
+    /// Whatever: the key is not built yet.
+    Anything,
+}
+
+impl Kind {
+    pub fn words(self) -> &'static str {
+        match self {
+            Kind::Text => "a text",
+            Kind::Texts => "a text or a list of texts",
+            Kind::Flag => "true or false",
+            Kind::Count => "a whole number",
+            Kind::Duration => "a duration such as \"30s\"",
+            Kind::DurationOrOff => "a duration such as \"30s\", or \"off\"",
+            Kind::Size => "a size such as \"8kb\"",
+            Kind::SizeOrOff => "a size such as \"10mb\", or \"off\"",
+            Kind::Table(_) => "a table",
+            Kind::Tables(_) => "a list of tables, written [[...]]",
+            Kind::TextOrTable(_) => "a text or a table",
+            Kind::TextNumberOrTable(_) => "a text, a number or a table",
+            Kind::Backends => "a port, an address, or a list of these",
+            Kind::Listeners => "a port, an address, or a list of these",
+            Kind::Fields => "a table of header names and values",
+            Kind::Anything => "a value",
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    Built,
+    /// Known, refused with these words, so that nobody believes it is in force.
+    Planned,
+}
+
+/// One key.
+#[derive(Clone, Copy, Debug)]
+pub struct Key {
+    pub name: &'static str,
+    pub place: Place,
+    pub kind: Kind,
+    /// As one would write it; empty when there is none.
+    pub default: &'static str,
+    /// One line for the reference.
+    pub about: &'static str,
+    /// Why the default is what it is; empty when it needs no reason.
+    pub reason: &'static str,
+    pub status: Status,
+}
+
+/// The key `name` of `place`.
+pub fn find(place: Place, name: &str) -> Option<&'static Key> {
+    KEYS.iter()
+        .find(|key| key.place == place && key.name == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_in_a_place() {
+        for (at, key) in KEYS.iter().enumerate() {
+            assert!(
+                !KEYS[..at]
+                    .iter()
+                    .any(|k| k.place == key.place && k.name == key.name),
+                "{key:?}"
+            );
+            assert!(
+                key.status == Status::Planned || !key.about.is_empty(),
+                "{key:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_reference_names_every_key_that_is_built() {
+        let text = reference();
+        for key in KEYS {
+            assert_eq!(
+                text.contains(&format!("| `{}` |", key.name)),
+                KEYS.iter()
+                    .any(|k| k.name == key.name && k.status == Status::Built),
+                "{key:?}"
+            );
+        }
+    }
+}
