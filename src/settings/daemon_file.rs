@@ -1,0 +1,237 @@
+//! The text of onedoor.toml -> settings, or errors that point at the place.
+
+use std::net::SocketAddr;
+use std::num::NonZero;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+use super::{Color, Log, LogFormat, Settings, Trust, Watch, read_listen};
+use crate::document::{Reader, Span, Table, integer, one_or_more, units};
+use crate::limits::{Limits, MOST_FIELDS, MOST_HEAD_BYTES};
+use crate::site::fence::Fence;
+use crate::site::file::{
+    Defaults, read_drain, read_limits, read_network, read_send_host, read_timeouts,
+};
+use crate::site::{SiteName, headers};
+
+/// The daemon file while it is read.
+pub(super) struct DaemonFile<'f, 't> {
+    pub(super) reader: Reader<'t>,
+    pub(super) folder: &'f Path,
+}
+
+impl DaemonFile<'_, '_> {
+    /// `state` is left empty when the file does not say.
+    pub(super) fn settings(&mut self, table: &Table<'_>) -> Settings {
+        let workers = self
+            .reader
+            .count(table, "workers", 1..=1024)
+            .map(|count| count as usize);
+        Settings {
+            config: None,
+            listen: self.listen(table),
+            sites: self
+                .path(table, "sites")
+                .unwrap_or_else(|| "sites.d".into()),
+            state: self.path(table, "state").unwrap_or_default(),
+            admin: self.path(table, "admin"),
+            workers: workers
+                .unwrap_or_else(|| thread::available_parallelism().map_or(1, NonZero::get)),
+            watch: self
+                .parsed(table, "watch", Watch::parse)
+                .unwrap_or_default(),
+            catch_all: self
+                .reader
+                .text(table, "catch_all")
+                .map(|(name, _)| SiteName::new(name)),
+            files_under: self.paths(table, "files_under").unwrap_or_default(),
+            sockets_under: self.paths(table, "sockets_under"),
+            allow_link_local: self.reader.flag(table, "allow_link_local").unwrap_or(false),
+            trust: self.trust(table),
+            limits: self.limits(table),
+            log: self.log(table),
+            defaults: self.defaults(table),
+            warnings: Vec::new(),
+        }
+    }
+
+    fn listen(&mut self, table: &Table<'_>) -> Vec<SocketAddr> {
+        let mut listen = Vec::new();
+        let entries: Vec<(String, Span)> = table
+            .get("listen")
+            .into_iter()
+            .flat_map(one_or_more)
+            .filter_map(|entry| {
+                let value = entry.get_ref();
+                let text = value
+                    .as_str()
+                    .map(str::to_owned)
+                    .or_else(|| integer(value).map(|port| port.to_string()));
+                Some((text?, entry.span()))
+            })
+            .collect();
+        for (text, span) in entries {
+            match read_listen(&text) {
+                Ok(address) if listen.contains(&address) && address.port() != 0 => {
+                    self.reader
+                        .error(span, format!("{address} is listed twice"));
+                }
+                Ok(address) => listen.push(address),
+                Err(error) => self.reader.error(span, error),
+            }
+        }
+        if listen.is_empty() {
+            vec![SocketAddr::from(([127, 0, 0, 1], 8080))]
+        } else {
+            listen
+        }
+    }
+
+    fn path(&mut self, table: &Table<'_>, name: &str) -> Option<PathBuf> {
+        let (text, span) = self.reader.text(table, name)?;
+        if text.is_empty() {
+            self.reader.error(span, format!("{name:?} is empty"));
+            return None;
+        }
+        Some(self.folder.join(text))
+    }
+
+    fn paths(&mut self, table: &Table<'_>, name: &str) -> Option<Vec<PathBuf>> {
+        let texts = self.reader.texts(table, name)?;
+        Some(
+            texts
+                .into_iter()
+                .map(|(text, _)| self.folder.join(text))
+                .collect(),
+        )
+    }
+
+    fn parsed<T>(
+        &mut self,
+        table: &Table<'_>,
+        name: &str,
+        parse: fn(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        let (text, span) = self.reader.text(table, name)?;
+        parse(text)
+            .map_err(|error| self.reader.error(span, format!("{text:?}: {error}")))
+            .ok()
+    }
+
+    fn trust(&mut self, table: &Table<'_>) -> Trust {
+        let Some(trust) = inner(table, "trust") else {
+            return Trust::default();
+        };
+        let networks = self.reader.texts(trust, "proxies").unwrap_or_default();
+        let read = networks
+            .into_iter()
+            .filter_map(|(text, span)| read_network(&mut self.reader, text, span));
+        Trust {
+            proxies: read.collect(),
+        }
+    }
+
+    fn limits(&mut self, table: &Table<'_>) -> Limits {
+        let mut limits = Limits::default();
+        if let Some(timeout) = inner(table, "timeout") {
+            let mut time = |name, default| self.reader.duration(timeout, name).unwrap_or(default);
+            limits.opening_time = time("opening", limits.opening_time);
+            limits.head_time = time("head", limits.head_time);
+            limits.idle_time = time("idle", limits.idle_time);
+            limits.drain_time = self.drain_time(timeout).unwrap_or(limits.drain_time);
+        }
+        if let Some(limit) = inner(table, "limit") {
+            limits.line_bytes = self.head_part(limit, "line").unwrap_or(limits.line_bytes);
+            limits.field_bytes = self.head_part(limit, "field").unwrap_or(limits.field_bytes);
+            limits.head_bytes = self.head_part(limit, "head").unwrap_or(limits.head_bytes);
+            let mut count = |name, most| {
+                self.reader
+                    .count(limit, name, 1..=most)
+                    .map(|count| count as usize)
+            };
+            limits.fields = count("fields", MOST_FIELDS as u64).unwrap_or(limits.fields);
+            limits.connections = count("connections", u64::MAX).or(limits.connections);
+            limits.per_client = count("per_client", u64::MAX).or(limits.per_client);
+        }
+        limits
+    }
+
+    /// Unlike the other times this may be zero.
+    fn drain_time(&mut self, timeout: &Table<'_>) -> Option<Duration> {
+        let (text, span) = self.reader.text(timeout, "drain")?;
+        self.reader.unit(text, &span, units::duration)
+    }
+
+    /// A size that has to fit into the buffer a head is read into.
+    fn head_part(&mut self, limit: &Table<'_>, name: &str) -> Option<usize> {
+        const LEAST_BYTES: u64 = 256;
+        let (bytes, span) = self.reader.size(limit, name)?;
+        match usize::try_from(bytes)
+            .ok()
+            .filter(|&size| bytes >= LEAST_BYTES && size <= MOST_HEAD_BYTES)
+        {
+            Some(size) => Some(size),
+            None => {
+                let most = MOST_HEAD_BYTES >> 10;
+                self.reader.error(
+                    span,
+                    format!(
+                        "{name:?} is {LEAST_BYTES}b to {most}kb, a head is read into one buffer"
+                    ),
+                );
+                None
+            }
+        }
+    }
+
+    fn log(&mut self, table: &Table<'_>) -> Log {
+        let usual = Log::default();
+        let Some(log) = inner(table, "log") else {
+            return usual;
+        };
+        Log {
+            level: self
+                .reader
+                .text(log, "level")
+                .map_or(usual.level, |(level, _)| level.to_owned()),
+            format: self
+                .parsed(log, "format", LogFormat::parse)
+                .unwrap_or(usual.format),
+            color: self
+                .parsed(log, "color", Color::parse)
+                .unwrap_or(usual.color),
+        }
+    }
+
+    fn defaults(&mut self, table: &Table<'_>) -> Defaults {
+        let usual = Defaults::default();
+        let Some(defaults) = inner(table, "defaults") else {
+            return usual;
+        };
+        // The daemon file is the operator's own: no fence around it.
+        let fence = Fence {
+            folder: self.folder,
+            sites: Path::new("/"),
+            files_under: &[],
+            sockets_under: None,
+        };
+        let reader = &mut self.reader;
+        Defaults {
+            limits: read_limits(reader, defaults, &usual.limits),
+            timeouts: read_timeouts(reader, defaults, &usual.timeouts),
+            headers: match inner(defaults, "headers") {
+                Some(table) => {
+                    headers::read(reader, table, &fence, &usual.headers, &mut Vec::new())
+                }
+                None => usual.headers,
+            },
+            drain: read_drain(reader, defaults, &usual.drain),
+            send_host: read_send_host(reader, defaults, &usual.send_host),
+        }
+    }
+}
+
+fn inner<'a, 't>(table: &'a Table<'t>, name: &str) -> Option<&'a Table<'t>> {
+    table.get(name)?.get_ref().as_table()
+}
