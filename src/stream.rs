@@ -71,6 +71,21 @@ impl Stream {
         }
     }
 
+    /// Writes all of `bytes`.
+    ///
+    /// # Errors
+    /// What the stream says.
+    pub async fn put_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let mut sent = 0;
+        poll_fn(|cx| {
+            while sent < bytes.len() {
+                sent += std::task::ready!(self.poll_put(cx, &bytes[sent..]))?;
+            }
+            Poll::Ready(Ok(()))
+        })
+        .await
+    }
+
     /// Writes what the kernel takes at once.
     ///
     /// # Errors

@@ -371,7 +371,7 @@ fn put_number_inline(out: &mut Vec<u8>, before: &[u8], mut number: u64) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::h1::head::{HeadLimits, Parsed, Room, request};
+    use super::super::h1::head::{self, HeadLimits, Parsed, Room};
     use super::*;
     use crate::site::file::{Rules, read};
     use crate::site::{SiteDocument, SiteName};
@@ -400,7 +400,7 @@ mod tests {
     /// Writes the head for the next hop, and asks of it what any backend may rely on.
     fn next_hop_reads_one_thing(raw: &[u8], site: &Site, trusted: bool) {
         let mut room = Room::new();
-        let Ok(Parsed::Complete(head)) = request(raw, &LIMITS, &mut room) else {
+        let Ok(Parsed::Complete(head)) = head::request(raw, &LIMITS, &mut room) else {
             return;
         };
         let ours = b"X-Forwarded-For: 10.0.0.9\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: a.test\r\nX-Forwarded-Port: 80\r\nX-Real-IP: 10.0.0.9\r\n";
@@ -435,7 +435,7 @@ mod tests {
             "{shown}"
         );
         let mut room = Room::new();
-        let Ok(Parsed::Complete(next)) = request(&out, &LIMITS, &mut room) else {
+        let Ok(Parsed::Complete(next)) = head::request(&out, &LIMITS, &mut room) else {
             panic!("we would refuse it ourselves: {shown}");
         };
         assert_eq!(next.bytes, out.len(), "{shown}");

@@ -4,28 +4,20 @@
 //! its own, from its first byte to its end.
 
 use std::future::poll_fn;
-use std::ops::Range;
 use std::task::Poll;
 
-use super::body::Body;
-use super::flight::{self, Flight, Landed};
-use super::head::{self, Framing, Method, Parsed, RequestHead, Room, Version};
-use crate::block::{Block, Sheet};
-use crate::http::answer::{self, Answer};
-use crate::http::exchange::{self, Decision};
-use crate::http::forward::{self, Forwarded, Onward};
-use crate::http::kit::{Arrival, Kit};
+use super::begin::{Begun, Said, begin};
+use super::departure::{After, Departure};
+use super::flight::{Flight, Landed};
+use super::head;
+use crate::block::Block;
+use crate::http::answer::Answer;
+use crate::http::kit::Arrival;
 use crate::http::known_host::KnownHost;
 use crate::limits::{LINGER_BYTES, LINGER_TIME};
 use crate::observe::{Finished, Kind};
-use crate::site::hostname::{HostBuffer, authority};
-use crate::site::{HostPattern, SendHost, Site};
-use crate::stream::Stream;
 use crate::upstream::Upstream;
-use crate::wheel::{Expired, Serving, Tick};
-
-/// A body up to this size leaves in one write with its head.
-const SMALL_BODY_BYTES: usize = 2 << 10;
+use crate::wheel::{Expired, Tick};
 
 /// One client connection.
 #[derive(Debug)]
@@ -34,19 +26,6 @@ struct Connection {
     known: Option<Box<KnownHost>>,
     /// An upstream that authenticated this connection's client, and so belongs to it for good.
     pinned: Option<Box<Upstream>>,
-}
-
-/// What comes after a request.
-#[derive(Debug)]
-pub(super) enum After {
-    /// The next one, of which these bytes have come already.
-    Next(Option<Block>),
-    /// Nothing: the client has had everything.
-    Close,
-    /// Nothing, but the client may still be sending, and must be able to read our answer (RFC 9112 9.6).
-    Linger,
-    /// Nothing: what the client got is not whole, and it must notice.
-    Abort,
 }
 
 /// Serves the requests of a connection whose first bytes are `early`.
@@ -110,7 +89,7 @@ impl Connection {
             let is_worth_a_look = seen == 0
                 || head::may_be_whole(inbound.filled(), seen, &self.arrival.kit.shared.head_limits);
             let begun = if is_worth_a_look {
-                self.begin(inbound)
+                begin(&mut self.arrival, &mut self.known, inbound)
             } else {
                 Begun::NeedMore(inbound)
             };
@@ -150,141 +129,6 @@ impl Connection {
             }
         })
         .await
-    }
-
-    /// Reads the head, decides, and writes what is to be sent, to a backend or back.
-    fn begin(&mut self, mut inbound: Block) -> Begun {
-        let kit = &*self.arrival.kit;
-        let mut room = Room::new();
-        let head = match head::request(inbound.filled(), &kit.shared.head_limits, &mut room) {
-            Ok(Parsed::Complete(head)) => head,
-            Ok(Parsed::NeedMore) => return Begun::NeedMore(inbound),
-            Err(refusal) => return Begun::refused(refusal.into(), kit),
-        };
-        let Some(asked_for) = head.authority else {
-            return Begun::refused(Answer::NoHost, kit);
-        };
-        let known = match KnownHost::recall(&mut self.known, asked_for, &self.arrival.client, kit) {
-            Ok(known) => known,
-            Err(answer) => return Begun::refused(answer, kit),
-        };
-        let ends = !head.keep_alive || head.framing != Framing::None || kit.wheel.is_draining();
-        let mut said = Said {
-            out: Sheet::lend(),
-            status: 0,
-            answer: None,
-            site: known.site().map(|site| site.number),
-            after: if !ends {
-                After::Next(None)
-            } else if head.framing == Framing::None {
-                After::Close
-            } else {
-                After::Linger
-            },
-        };
-        let with_body = head.method != "HEAD";
-        let Some(site) = known.site() else {
-            return said.answer(Answer::NoSite, kit, ends, with_body, head.bytes, inbound);
-        };
-        match exchange::decide(&head, known, site, &self.arrival.client, kit) {
-            Decision::Forward { strip, rule } => {
-                let asker = exchange::asker(&head, &self.arrival.client, kit);
-                let onward = Onward {
-                    site,
-                    host: match &site.send_host {
-                        SendHost::Name(name) => name.as_bytes(),
-                        // `Backend` is filled in when the backend is known.
-                        SendHost::Keep | SendHost::Backend => known.host(),
-                    },
-                    strip,
-                    prefix: rule
-                        .and_then(|rule| site.paths.get(rule))
-                        .map_or("", |rule| rule.pattern.path()),
-                    forwarded: if self.arrival.client.trusted {
-                        Forwarded::Added {
-                            client: self.arrival.client.address.ip().to_canonical(),
-                            asker,
-                            ours: known.forwarded(),
-                        }
-                    } else {
-                        Forwarded::Set(known.forwarded())
-                    },
-                    request_id: kit.request_id(),
-                    via: site.headers.via.then_some(&*kit.shared.via),
-                };
-                let out = &mut said.out;
-                let Ok(host_at) = forward::request_head(out, inbound.filled(), &head, &onward)
-                else {
-                    return Begun::refused(Answer::TooManyConnectionOptions, kit);
-                };
-                let asked = Asked {
-                    method: Method::of(head.method),
-                    version: head.version,
-                    keep_alive: head.keep_alive,
-                    expects_continue: head.expects_continue,
-                    authenticates_connection: head.authenticates_connection,
-                    upgrade: head.upgrade.map(Box::from),
-                    may_be_told_why: exchange::may_be_told_why(&head, known),
-                };
-                let limits = kit.shared.head_limits;
-                let chunked = head.framing == Framing::Chunked;
-                let mut upload = Body::new(head.framing, chunked, site.limits.body_bytes, limits);
-                self.arrival.timer.serving(Some(Serving {
-                    site: site.number,
-                    version: site.version,
-                    rule: rule.and_then(|rule| u32::try_from(rule).ok()),
-                    asker,
-                }));
-                let bytes = head.bytes;
-                inbound.consume(bytes);
-                match upload.take(inbound) {
-                    Ok(()) => {}
-                    Err(error) => return Begun::refused(flight::answer_to(&error), kit),
-                }
-                upload.join(&mut said.out, SMALL_BODY_BYTES);
-                Begun::Onward(Departure {
-                    out: said.out,
-                    host_at,
-                    asked,
-                    upload,
-                    rule,
-                })
-            }
-            Decision::Refuse(answer) => {
-                said.answer(answer, kit, ends, with_body, head.bytes, inbound)
-            }
-            Decision::Redirect(redirect) => {
-                let location = answer::location(redirect, head.target.path(), head.target.query);
-                said.redirect(
-                    redirect.status,
-                    &location,
-                    site,
-                    kit,
-                    ends,
-                    with_body,
-                    head.bytes,
-                    inbound,
-                )
-            }
-            Decision::RedirectToFirst => {
-                let location = first_host(site, asked_for, &head);
-                said.redirect(
-                    308, &location, site, kit, ends, with_body, head.bytes, inbound,
-                )
-            }
-            Decision::Respond(respond) => {
-                said.status = respond.status;
-                let edits = &site.headers.response;
-                answer::write_respond(&mut said.out, respond, edits, &kit.date(), ends, with_body);
-                said.leave(head.bytes, inbound)
-            }
-            Decision::LastStop => {
-                said.status = 204;
-                let allow = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
-                answer::write_options(&mut said.out, allow, &kit.date(), ends);
-                said.leave(head.bytes, inbound)
-            }
-        }
     }
 
     async fn forward(&mut self, departure: Departure, started: Tick) -> After {
@@ -333,7 +177,7 @@ impl Connection {
             .timer
             .within(
                 self.arrival.kit.shared.limits.head_time,
-                send(&mut self.arrival.stream, &out),
+                self.arrival.stream.put_all(&out),
             )
             .await;
         self.arrival.kit.counters.finished(&Finished {
@@ -376,153 +220,9 @@ impl Connection {
     }
 }
 
-/// Sends all of `bytes`.
-pub(super) async fn send(stream: &mut Stream, bytes: &[u8]) -> std::io::Result<()> {
-    let mut sent = 0;
-    poll_fn(|cx| {
-        while sent < bytes.len() {
-            sent += std::task::ready!(stream.poll_put(cx, &bytes[sent..]))?;
-        }
-        Poll::Ready(Ok(()))
-    })
-    .await
-}
-
 /// What became of waiting for the rest of a head.
 enum More {
     Bytes(Block),
     Gone,
     TooSlow,
-}
-
-/// What is to be done about the bytes that came.
-enum Begun {
-    NeedMore(Block),
-    Said(Said),
-    Onward(Departure),
-}
-
-/// A response of our own, ready to be sent.
-struct Said {
-    out: Sheet,
-    status: u16,
-    answer: Option<Answer>,
-    site: Option<u32>,
-    after: After,
-}
-
-/// A request ready to be sent to a backend.
-#[derive(Debug)]
-pub(super) struct Departure {
-    /// The head as the backend gets it, and a small body.
-    pub(super) out: Sheet,
-    /// Where in `out` the value of Host stands.
-    pub(super) host_at: Range<usize>,
-    pub(super) asked: Asked,
-    pub(super) upload: Body,
-    pub(super) rule: Option<usize>,
-}
-
-/// What of a request is needed when its head is gone.
-#[derive(Debug)]
-pub(super) struct Asked {
-    pub(super) method: Method,
-    pub(super) version: Version,
-    pub(super) keep_alive: bool,
-    /// The client waits for 100 before it sends the body.
-    pub(super) expects_continue: bool,
-    /// The request may authenticate the upstream instead of itself (NTLM, Negotiate).
-    pub(super) authenticates_connection: bool,
-    pub(super) upgrade: Option<Box<[u8]>>,
-    pub(super) may_be_told_why: bool,
-}
-
-impl Begun {
-    /// An answer to something that is not a request, or that cannot be read to its end: the connection ends.
-    fn refused(answer: Answer, kit: &Kit) -> Begun {
-        let mut out = Sheet::lend();
-        answer.write(&mut out, &kit.date(), true, true, None);
-        let status = answer.parts().0;
-        Begun::Said(Said {
-            out,
-            status,
-            answer: Some(answer),
-            site: None,
-            after: After::Linger,
-        })
-    }
-}
-
-impl Said {
-    fn answer(
-        mut self,
-        answer: Answer,
-        kit: &Kit,
-        close: bool,
-        with_body: bool,
-        head_bytes: usize,
-        inbound: Block,
-    ) -> Begun {
-        answer.write(&mut self.out, &kit.date(), close, with_body, None);
-        self.status = answer.parts().0;
-        self.answer = Some(answer);
-        self.leave(head_bytes, inbound)
-    }
-
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "one response; each argument is one part of it"
-    )]
-    fn redirect(
-        mut self,
-        status: u16,
-        location: &str,
-        site: &Site,
-        kit: &Kit,
-        close: bool,
-        with_body: bool,
-        head_bytes: usize,
-        inbound: Block,
-    ) -> Begun {
-        self.status = status;
-        answer::write_redirect(
-            &mut self.out,
-            status,
-            location,
-            &site.headers.response,
-            &kit.date(),
-            close,
-            with_body,
-        );
-        self.leave(head_bytes, inbound)
-    }
-
-    /// The response is written. What came behind the head is the next request, unless the connection ends.
-    fn leave(mut self, head_bytes: usize, mut inbound: Block) -> Begun {
-        if let After::Next(rest) = &mut self.after {
-            inbound.consume(head_bytes);
-            *rest = (!inbound.is_empty()).then_some(inbound);
-        }
-        Begun::Said(self)
-    }
-}
-
-/// Where a name of `redirect_from` is sent: the site's first host, on the port the client named, with path and query.
-fn first_host(site: &Site, asked: &[u8], head: &RequestHead<'_>) -> String {
-    let first = site.claims.first().map(|claim| &claim.pattern);
-    let name = match first {
-        Some(HostPattern::Exact(name)) if name.as_str().contains(':') => format!("[{name}]"),
-        Some(pattern) => pattern.to_string(),
-        None => String::new(),
-    };
-    let mut buffer = HostBuffer::new();
-    let port = authority(asked, &mut buffer)
-        .ok()
-        .and_then(|asked| asked.port);
-    let port = port.map(|port| format!(":{port}")).unwrap_or_default();
-    format!(
-        "http://{name}{port}{}{}",
-        head.target.path(),
-        head.target.query
-    )
 }

@@ -4,9 +4,13 @@ pub mod chunk;
 pub mod head;
 
 #[cfg(feature = "serve")]
+mod begin;
+#[cfg(feature = "serve")]
 mod body;
 #[cfg(feature = "serve")]
 mod connection;
+#[cfg(feature = "serve")]
+mod departure;
 #[cfg(feature = "serve")]
 mod flight;
 

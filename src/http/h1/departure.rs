@@ -1,0 +1,46 @@
+//! A request ready to be sent to a backend, and what comes after a request.
+
+use std::ops::Range;
+
+use super::body::Body;
+use super::head::{Method, Version};
+use crate::block::{Block, Sheet};
+
+/// A request ready to be sent to a backend.
+#[derive(Debug)]
+pub(super) struct Departure {
+    /// The head as the backend gets it, and a small body.
+    pub(super) out: Sheet,
+    /// Where in `out` the value of Host stands.
+    pub(super) host_at: Range<usize>,
+    pub(super) asked: Asked,
+    pub(super) upload: Body,
+    pub(super) rule: Option<usize>,
+}
+
+/// What of a request is needed when its head is gone.
+#[derive(Debug)]
+pub(super) struct Asked {
+    pub(super) method: Method,
+    pub(super) version: Version,
+    pub(super) keep_alive: bool,
+    /// The client waits for 100 before it sends the body.
+    pub(super) expects_continue: bool,
+    /// The request may authenticate the upstream instead of itself (NTLM, Negotiate).
+    pub(super) authenticates_connection: bool,
+    pub(super) upgrade: Option<Box<[u8]>>,
+    pub(super) may_be_told_why: bool,
+}
+
+/// What comes after a request.
+#[derive(Debug)]
+pub(super) enum After {
+    /// The next one, of which these bytes have come already.
+    Next(Option<Block>),
+    /// Nothing: the client has had everything.
+    Close,
+    /// Nothing, but the client may still be sending, and must be able to read our answer (RFC 9112 9.6).
+    Linger,
+    /// Nothing: what the client got is not whole, and it must notice.
+    Abort,
+}

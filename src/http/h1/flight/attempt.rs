@@ -1,0 +1,375 @@
+//! One attempt: the request goes out to an upstream until the head of the final response is there.
+
+use std::future::poll_fn;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use super::{Failed, Flight, answer_to};
+use crate::block::{Block, READ_BYTES, Sheet};
+use crate::http::answer::Answer;
+use crate::http::field::same;
+use crate::http::forward::{self, Back};
+use crate::http::h1::body::{Body, BodyError};
+use crate::http::h1::departure::Asked;
+use crate::http::h1::head::{self, Framing, Method, Parsed, Room, Version};
+use crate::limits::{BODY_GRACE, BODY_RATE, INTERIM_RESPONSES};
+use crate::stream::Stream;
+use crate::upstream::Upstream;
+use crate::wheel::Tick;
+
+/// What is known of a response once its head has been written anew.
+pub(super) struct Returning {
+    pub(super) status: u16,
+    pub(super) framing: Framing,
+    /// How the client is told where the body ends.
+    pub(super) framing_back: Framing,
+    pub(super) close: bool,
+    pub(super) reusable: bool,
+    pub(super) keep_alive: Option<Duration>,
+    pub(super) authenticates_connection: bool,
+    pub(super) becomes_tunnel: bool,
+    pub(super) head_bytes: usize,
+}
+
+/// What waiting for a response brought.
+enum Waited {
+    Bytes(Block),
+    UpstreamGone { said_anything: bool },
+    ClientGone,
+    BodyFailed(BodyError),
+    TimedOut,
+}
+
+/// The state of one attempt.
+pub(super) struct Attempt {
+    pub(super) upstream: Upstream,
+    /// How much of the head (and a small body) has been sent.
+    pub(super) sent: usize,
+    /// The backend takes no more; it may still answer.
+    pub(super) upstream_deaf: bool,
+    /// Part of a response head.
+    pub(super) partial: Option<Block>,
+    /// What the client sent behind this request.
+    pub(super) behind: Option<Block>,
+    /// When the whole exchange must have ended.
+    pub(super) end: Option<Tick>,
+    /// Since when the client owes the body: the time of its head, of our connect, and of the app's 100 is not its own.
+    pub(super) began: Tick,
+    /// Responses before the final one.
+    pub(super) interim: u32,
+}
+
+/// Whether another attempt may be made.
+pub(super) enum Retry {
+    /// On an upstream that has not been used before.
+    Fresh,
+    Never(Failed),
+}
+
+impl Retry {
+    fn answer(answer: Answer) -> Retry {
+        Retry::Never(Failed::Answer(answer, None))
+    }
+}
+
+impl Flight<'_> {
+    /// Sends the request and waits for the head of the final response, or of a tunnel; passes on those before it.
+    pub(super) async fn response(
+        &mut self,
+        out: &[u8],
+        asked: &Asked,
+        upload: &mut Body,
+        attempt: &mut Attempt,
+    ) -> Result<(Returning, Sheet, Block), Retry> {
+        self.set_for_body(asked, attempt, upload);
+        let mut is_sent = false;
+        loop {
+            let waited =
+                poll_fn(|cx| self.poll_response(cx, out, asked, upload, attempt, &mut is_sent))
+                    .await;
+            let mut block = match waited {
+                Waited::Bytes(block) => block,
+                Waited::UpstreamGone { said_anything } => {
+                    return Err(self.upstream_gone(said_anything, asked, upload, attempt));
+                }
+                Waited::ClientGone => return Err(Retry::Never(Failed::Silent)),
+                Waited::BodyFailed(BodyError::SourceGone) => {
+                    return Err(Retry::Never(Failed::Silent));
+                }
+                Waited::BodyFailed(error) => return Err(Retry::answer(answer_to(&error))),
+                Waited::TimedOut => return Err(self.timed_out(out, asked, upload, attempt)),
+            };
+            // Several heads may have come at once.
+            loop {
+                let mut head_out = Sheet::lend();
+                let request_is_over = attempt.sent == out.len() && upload.is_done();
+                let returning = match self.read_head(&block, asked, request_is_over, &mut head_out)
+                {
+                    Ok(Some(returning)) => returning,
+                    Ok(None) if block.len() < READ_BYTES => {
+                        // Behind interim responses it may stand at the end of the block.
+                        let block = if block.has_room() {
+                            block
+                        } else {
+                            block.split_off(0).unwrap_or(block)
+                        };
+                        attempt.partial = Some(block);
+                        break;
+                    }
+                    Ok(None) => return Err(self.malformed(attempt, "a head that does not end")),
+                    Err(what) => return Err(self.malformed(attempt, what)),
+                };
+                block.consume(returning.head_bytes);
+                if returning.status >= 200 || returning.becomes_tunnel {
+                    // Answered before it has the whole head: it gets no more, and nobody else gets it.
+                    attempt.upstream_deaf |= attempt.sent < out.len();
+                    return Ok((returning, head_out, block));
+                }
+                attempt.interim += 1;
+                attempt.began = self.timer.wheel().now();
+                if attempt.interim > INTERIM_RESPONSES {
+                    return Err(self.malformed(attempt, "one interim response after the other"));
+                }
+                // RFC 9110 15.2: a 1.0 client knows none of them.
+                if asked.version == Version::Http11 {
+                    let sent = self
+                        .timer
+                        .within(self.site.timeouts.idle, self.client.put_all(&head_out))
+                        .await;
+                    if !matches!(sent, Ok(Ok(()))) {
+                        return Err(Retry::Never(Failed::Silent));
+                    }
+                }
+                if is_sent {
+                    self.set(attempt.end, self.site.timeouts.first_byte);
+                } else {
+                    self.set_for_body(asked, attempt, upload);
+                }
+                if block.is_empty() {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Drives the request out and looks for the response.
+    fn poll_response(
+        &mut self,
+        cx: &mut Context<'_>,
+        out: &[u8],
+        asked: &Asked,
+        upload: &mut Body,
+        attempt: &mut Attempt,
+        is_sent: &mut bool,
+    ) -> Poll<Waited> {
+        let moved_before = upload.moved;
+        let Attempt {
+            upstream,
+            sent,
+            upstream_deaf,
+            behind,
+            end,
+            ..
+        } = attempt;
+        while *sent < out.len() && !*upstream_deaf {
+            match upstream.stream.poll_put(cx, &out[*sent..]) {
+                Poll::Ready(Ok(count)) => *sent += count,
+                Poll::Ready(Err(_)) => *upstream_deaf = true,
+                Poll::Pending => break,
+            }
+        }
+        if *sent == out.len() && !*is_sent && !*upstream_deaf {
+            match upload.poll(cx, self.client, &mut upstream.stream) {
+                Poll::Ready(Ok(())) => {
+                    *is_sent = true;
+                    if behind.is_none() {
+                        *behind = upload.take_surplus();
+                    }
+                    self.set(*end, self.site.timeouts.first_byte);
+                }
+                Poll::Ready(Err(BodyError::TargetGone)) => *upstream_deaf = true,
+                Poll::Ready(Err(error)) => return Poll::Ready(Waited::BodyFailed(error)),
+                Poll::Pending if upload.moved != moved_before => {
+                    self.set_for_body(asked, attempt, upload);
+                }
+                Poll::Pending => {}
+            }
+        }
+        let Attempt {
+            upstream,
+            partial,
+            behind,
+            ..
+        } = attempt;
+        let mut block = partial.take().unwrap_or_else(Block::lend);
+        let had = block.len();
+        match block.poll_fill(cx, &mut upstream.stream) {
+            Poll::Ready(Ok(0) | Err(_)) => {
+                return Poll::Ready(Waited::UpstreamGone {
+                    said_anything: had > 0,
+                });
+            }
+            Poll::Ready(Ok(_)) => return Poll::Ready(Waited::Bytes(block)),
+            Poll::Pending if had > 0 => *partial = Some(block),
+            Poll::Pending => drop(block),
+        }
+        if *is_sent && poll_client_gone(cx, self.client, behind).is_ready() {
+            return Poll::Ready(Waited::ClientGone);
+        }
+        self.timer.poll_fired(cx).map(|()| Waited::TimedOut)
+    }
+
+    /// Reads a response head and writes it anew into `head_out`. `None`: more must come.
+    fn read_head(
+        &self,
+        block: &Block,
+        asked: &Asked,
+        request_is_over: bool,
+        head_out: &mut Sheet,
+    ) -> Result<Option<Returning>, &'static str> {
+        let mut room = Room::new();
+        let raw = block.filled();
+        let head = match head::response(raw, asked.method, &self.kit.shared.head_limits, &mut room)
+        {
+            Ok(Parsed::Complete(head)) => head,
+            Ok(Parsed::NeedMore) => return Ok(None),
+            Err(head::HeadRefusal::Malformed(what)) => return Err(what),
+            Err(head::HeadRefusal::TooLarge) => return Err("a head that is too large"),
+            Err(head::HeadRefusal::CodingNotSupported) => {
+                return Err("a transfer coding nobody asked for");
+            }
+            Err(_) => return Err("a head that is not one"),
+        };
+        let becomes_tunnel = match (head.status, &asked.upgrade, head.upgrade) {
+            // CASES R-11, W-05: only to what was asked for.
+            (101, Some(wanted), Some(given)) if same(wanted, given) && request_is_over => true,
+            (101, ..) => return Err("a switch to a protocol nobody asked for"),
+            _ => false,
+        };
+        let framing_back = match (head.framing, asked.version) {
+            (Framing::Chunked | Framing::Close, Version::Http11) => Framing::Chunked,
+            (Framing::Chunked | Framing::Close, Version::Http10) => Framing::Close,
+            (framing, _) => framing,
+        };
+        let close = head.status >= 200
+            && (!asked.keep_alive
+                || !request_is_over
+                || framing_back == Framing::Close
+                || self.kit.wheel.is_draining());
+        let back = Back {
+            site: self.site,
+            framing: framing_back,
+            close,
+            date: &self.kit.date(),
+            to_head: asked.method == Method::Head,
+        };
+        forward::response_head(head_out, raw, &head, &back);
+        Ok(Some(Returning {
+            status: head.status,
+            framing: head.framing,
+            framing_back,
+            close,
+            reusable: head.reusable,
+            // A second less than it says: the race about who closes first is ours to avoid.
+            keep_alive: head
+                .keep_alive_seconds
+                .map(|s| Duration::from_secs(u64::from(s.saturating_sub(1)))),
+            authenticates_connection: head.authenticates_connection,
+            becomes_tunnel,
+            head_bytes: head.bytes,
+        }))
+    }
+
+    /// The backend left without a response.
+    fn upstream_gone(
+        &self,
+        said_anything: bool,
+        asked: &Asked,
+        upload: &Body,
+        attempt: &Attempt,
+    ) -> Retry {
+        let said_anything = said_anything || attempt.interim > 0;
+        let was_idle = attempt.upstream.reused && !attempt.upstream.is_pinned;
+        let is_repeatable =
+            attempt.sent == 0 || (asked.method.is_idempotent() && upload.moved == 0);
+        if was_idle && !said_anything && is_repeatable {
+            return Retry::Fresh;
+        }
+        let what = if said_anything {
+            "before its response was there"
+        } else {
+            "before it answered"
+        };
+        let why = format!("{} closed the connection {what}", attempt.upstream.address);
+        Retry::Never(Failed::Answer(
+            Answer::BackendFailed,
+            Some(self.of_site(&why)),
+        ))
+    }
+
+    fn timed_out(&self, out: &[u8], asked: &Asked, upload: &Body, attempt: &Attempt) -> Retry {
+        if self.timer.was_cut() {
+            return Retry::answer(Answer::SiteGone);
+        }
+        let waits_for_client = upload.waits_for_source() && !waits_for_100(asked, attempt, upload);
+        if attempt.sent == out.len() && waits_for_client {
+            return Retry::answer(Answer::BodyTimeout);
+        }
+        let why = format!(
+            "{} took the request and did not answer in time",
+            attempt.upstream.address
+        );
+        Retry::Never(Failed::Answer(
+            Answer::BackendTimeout,
+            Some(self.of_site(&why)),
+        ))
+    }
+
+    fn malformed(&self, attempt: &Attempt, what: &str) -> Retry {
+        let why = format!("{} sent {what}", attempt.upstream.address);
+        Retry::Never(Failed::Answer(
+            Answer::BackendMalformed,
+            Some(self.of_site(&why)),
+        ))
+    }
+
+    /// Sets the timer for a request body: the idle time, and no later than a client at the least rate would be here.
+    fn set_for_body(&self, asked: &Asked, attempt: &Attempt, upload: &Body) {
+        if waits_for_100(asked, attempt, upload) {
+            return self.set(attempt.end, self.site.timeouts.first_byte);
+        }
+        let wheel = self.timer.wheel();
+        let mut at = wheel.at(self.site.timeouts.idle);
+        if upload.waits_for_source() {
+            let slowest = BODY_GRACE + Duration::from_secs(upload.read / BODY_RATE);
+            at = at.min(wheel.after(attempt.began, slowest));
+        }
+        self.timer.set_at(attempt.end.map_or(at, |end| at.min(end)));
+    }
+}
+
+/// Notices a client that leaves while it is owed a response. What it sends ahead is kept in `behind`; as long as
+/// something is there nothing more is read, so one block is all that a client can make us hold.
+pub(super) fn poll_client_gone(
+    cx: &mut Context<'_>,
+    client: &mut Stream,
+    behind: &mut Option<Block>,
+) -> Poll<()> {
+    if behind.is_some() || client.poll_readable(cx).is_pending() {
+        return Poll::Pending;
+    }
+    let mut block = Block::lend();
+    match block.poll_fill(cx, client) {
+        Poll::Pending => Poll::Pending,
+        Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(()),
+        Poll::Ready(Ok(_)) => {
+            *behind = Some(block);
+            Poll::Pending
+        }
+    }
+}
+
+/// Whether it is the app that is waited for: the client sends no body before it is told to go on.
+fn waits_for_100(asked: &Asked, attempt: &Attempt, upload: &Body) -> bool {
+    asked.expects_continue && attempt.interim == 0 && upload.read == 0
+}

@@ -1,0 +1,282 @@
+//! One exchange with a backend: the request goes out, the response comes back, both at once where they overlap.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use self::attempt::{Attempt, Retry};
+use super::body::BodyError;
+use super::departure::{After, Asked, Departure};
+use super::head::Method;
+use crate::block::Sheet;
+use crate::http::answer::Answer;
+use crate::http::exchange;
+use crate::http::kit::Kit;
+use crate::observe::{Finished, Kind};
+use crate::site::{Address, Backends, SendHost, Site};
+use crate::stream::Stream;
+use crate::upstream::{Upstream, UpstreamError};
+use crate::wheel::{Tick, Timer};
+
+mod attempt;
+mod way_back;
+
+/// What an exchange works with.
+pub(super) struct Flight<'a> {
+    pub(super) client: &'a mut Stream,
+    pub(super) timer: &'a Timer,
+    pub(super) kit: &'a Rc<Kit>,
+    pub(super) site: &'a Arc<Site>,
+    pub(super) pinned: &'a mut Option<Box<Upstream>>,
+}
+
+/// How it ended.
+pub(super) struct Landed {
+    pub(super) after: After,
+    pub(super) finished: Finished,
+}
+
+/// Our answer to a request body that does not reach its end.
+pub(super) fn answer_to(error: &BodyError) -> Answer {
+    match error {
+        BodyError::Malformed(what) => Answer::BadBody(what),
+        BodyError::TooLarge => Answer::BodyTooLarge,
+        BodyError::SourceGone | BodyError::TargetGone => Answer::BackendFailed,
+    }
+}
+
+/// Why there is no response to pass on.
+enum Failed {
+    /// We say so, and why to whom it concerns.
+    Answer(Answer, Option<String>),
+    /// The client is gone, or can no longer be told.
+    Silent,
+}
+
+impl Flight<'_> {
+    /// Sends the request to a backend and the response back.
+    pub(super) async fn fly(mut self, departure: Departure, started: Tick) -> Landed {
+        let Departure {
+            mut out,
+            host_at,
+            asked,
+            mut upload,
+            rule,
+        } = departure;
+        let mut finished = Finished {
+            kind: Kind::Exchange,
+            site: Some(self.site.number),
+            status: 0,
+            reason: None,
+            from_client: 0,
+            to_client: 0,
+            retries: 0,
+            took: Duration::ZERO,
+        };
+        let mut behind = upload.take_surplus();
+        let end = self
+            .site
+            .timeouts
+            .total
+            .map(|total| self.timer.wheel().at(total));
+        let mut fresh_only = false;
+        let answered = loop {
+            let upstream = match self.obtain(rule, fresh_only, &mut finished).await {
+                Ok(upstream) => upstream,
+                Err(failed) => break Err(failed),
+            };
+            if self.site.send_host == SendHost::Backend {
+                // Each backend has its own.
+                let host = backend_host(&upstream.address);
+                let rest = out.split_off(host_at.start);
+                let line_end = memchr::memchr(b'\r', &rest).unwrap_or(rest.len());
+                out.extend_from_slice(host.as_bytes());
+                out.extend_from_slice(&rest[line_end..]);
+            }
+            let mut attempt = Attempt {
+                upstream,
+                sent: 0,
+                upstream_deaf: false,
+                partial: None,
+                behind: behind.take(),
+                end,
+                began: self.timer.wheel().now(),
+                interim: 0,
+            };
+            match self.response(&out, &asked, &mut upload, &mut attempt).await {
+                Ok((returning, head, block)) => break Ok((returning, head, block, attempt)),
+                Err(retry) => {
+                    behind = attempt.behind.take();
+                    match retry {
+                        Retry::Fresh => {
+                            finished.retries += 1;
+                            fresh_only = true;
+                        }
+                        Retry::Never(failed) => break Err(failed),
+                    }
+                }
+            }
+        };
+        drop(out);
+        let after = match answered {
+            Ok((returning, head, block, attempt)) if returning.becomes_tunnel => {
+                self.tunnel(head, block, attempt, &mut finished).await
+            }
+            Ok((returning, head, block, attempt)) => {
+                self.pass_back(
+                    returning,
+                    head,
+                    block,
+                    attempt,
+                    upload,
+                    &asked,
+                    &mut finished,
+                )
+                .await
+            }
+            Err(Failed::Answer(answer, why)) => {
+                let next = upload.is_done() && asked.keep_alive && !self.kit.wheel.is_draining();
+                let after = if next {
+                    After::Next(behind)
+                } else {
+                    After::Linger
+                };
+                self.answer(answer, why, &asked, after, &mut finished).await
+            }
+            Err(Failed::Silent) => {
+                finished.kind = Kind::Aborted;
+                After::Abort
+            }
+        };
+        finished.took = self.kit.since(started);
+        Landed { after, finished }
+    }
+
+    /// An upstream: the one this client owns, an idle one, or a new one to the first backend that accepts.
+    async fn obtain(
+        &mut self,
+        rule: Option<usize>,
+        fresh_only: bool,
+        finished: &mut Finished,
+    ) -> Result<Upstream, Failed> {
+        let Some(Backends { list }) = exchange::backends(self.site, rule) else {
+            return Err(Failed::Answer(Answer::Internal, None));
+        };
+        if let Some(pinned) = self.pinned.take()
+            && list.contains(&pinned.address)
+            && pinned.is_quiet()
+        {
+            return Ok(*pinned);
+        }
+        let first = self.kit.turn(self.site.number, list.len());
+        let mut last = None;
+        for n in 0..list.len() {
+            let address = &list[(first + n) % list.len()];
+            if !fresh_only && let Some(idle) = self.kit.upstreams.take_idle(address) {
+                return Ok(idle);
+            }
+            match self
+                .kit
+                .upstreams
+                .open(address, self.site.timeouts.connect, self.timer)
+                .await
+            {
+                Ok(upstream) => return Ok(upstream),
+                Err(error) => {
+                    if self.timer.was_cut() {
+                        return Err(Failed::Answer(Answer::SiteGone, None));
+                    }
+                    if last.replace(error).is_some() {
+                        finished.retries += 1;
+                    }
+                }
+            }
+        }
+        Err(match last {
+            Some(error) => Failed::Answer(Answer::from(&error), Some(self.why(&error))),
+            None => Failed::Answer(Answer::Internal, None),
+        })
+    }
+
+    /// Keeps an upstream whose exchange ended where it should.
+    fn keep(&mut self, upstream: Upstream, kept_for: Duration, authenticates_connection: bool) {
+        // NTLM and Negotiate authenticate the connection: nobody else may ever use it.
+        if authenticates_connection || upstream.is_pinned {
+            *self.pinned = Some(Box::new(Upstream {
+                is_pinned: true,
+                ..upstream
+            }));
+        } else if !kept_for.is_zero() {
+            self.kit.upstreams.give_back(upstream, kept_for);
+        }
+    }
+
+    fn why(&self, error: &UpstreamError) -> String {
+        self.of_site(&match error {
+            UpstreamError::Refused { backend, source } => {
+                format!("{backend} does not accept connections: {source}")
+            }
+            UpstreamError::TimedOut { backend, after } => {
+                format!("{backend} did not accept within {after:?}")
+            }
+            UpstreamError::Unresolved { backend, source } => {
+                format!("{backend} has no address: {source}")
+            }
+        })
+    }
+
+    fn of_site(&self, why: &str) -> String {
+        format!("site {}: {why}", self.site.name)
+    }
+
+    /// Sends an answer of our own in place of a response.
+    async fn answer(
+        &mut self,
+        answer: Answer,
+        why: Option<String>,
+        asked: &Asked,
+        after: After,
+        finished: &mut Finished,
+    ) -> After {
+        let mut out = Sheet::lend();
+        let why = why.filter(|_| asked.may_be_told_why);
+        let close = !matches!(after, After::Next(_));
+        answer.write(
+            &mut out,
+            &self.kit.date(),
+            close,
+            asked.method != Method::Head,
+            why.as_deref(),
+        );
+        let (status, reason, _) = answer.parts();
+        finished.status = status;
+        finished.reason = Some(reason);
+        finished.to_client = out.len() as u64;
+        self.timer.serving(None);
+        match self
+            .timer
+            .within(self.site.timeouts.idle, self.client.put_all(&out))
+            .await
+        {
+            Ok(Ok(())) => after,
+            Ok(Err(_)) | Err(_) => After::Abort,
+        }
+    }
+
+    /// Sets the timer, but never behind the end of the whole exchange.
+    fn set(&self, end: Option<Tick>, after: Duration) {
+        let at = self.timer.wheel().at(after);
+        self.timer.set_at(end.map_or(at, |end| at.min(end)));
+    }
+}
+
+/// What `send_host = "backend"` says to a backend.
+fn backend_host(address: &Address) -> String {
+    match address {
+        Address::Loopback { port } => format!("127.0.0.1:{port}"),
+        Address::Ip(at) => at.to_string(),
+        Address::Name { name, port: 80 } => name.to_string(),
+        Address::Name { name, port } => format!("{name}:{port}"),
+        Address::Unix(_) => "localhost".to_owned(),
+    }
+}

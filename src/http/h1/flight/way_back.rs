@@ -1,0 +1,170 @@
+//! The way back: the response goes to the client while the rest of the request still goes out; or both become a
+//! tunnel.
+
+use std::future::poll_fn;
+use std::task::{Context, Poll};
+
+use super::Flight;
+use super::attempt::{Attempt, Returning, poll_client_gone};
+use crate::block::{Block, Sheet};
+use crate::http::answer::Answer;
+use crate::http::h1::body::{Body, BodyError};
+use crate::http::h1::departure::{After, Asked};
+use crate::http::h1::head::Framing;
+use crate::observe::{Finished, Kind};
+use crate::relay;
+
+impl Flight<'_> {
+    /// Passes the response back while the rest of the request goes out.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the second half of `fly`: all of it is handed over once"
+    )]
+    pub(super) async fn pass_back(
+        &mut self,
+        returning: Returning,
+        head: Sheet,
+        block: Block,
+        mut attempt: Attempt,
+        mut upload: Body,
+        asked: &Asked,
+        finished: &mut Finished,
+    ) -> After {
+        let chunked = returning.framing_back == Framing::Chunked;
+        let mut download = Body::new(
+            returning.framing,
+            chunked,
+            None,
+            self.kit.shared.head_limits,
+        );
+        if download.take(block).is_err() {
+            // Nothing of it has been passed on, so it can still be said.
+            let why = format!("{} sent a body that is not one", attempt.upstream.address);
+            let why = Some(self.of_site(&why));
+            return self
+                .answer(
+                    Answer::BackendMalformed,
+                    why,
+                    asked,
+                    After::Linger,
+                    finished,
+                )
+                .await;
+        }
+        finished.status = returning.status;
+        finished.kind = Kind::Aborted;
+        let idle = self.site.timeouts.idle;
+        self.set(attempt.end, idle);
+        if let Err(body) = download.put_in_front(&head) {
+            download.put_back(body);
+            let sent = self.timer.within(idle, self.client.put_all(&head)).await;
+            if !matches!(sent, Ok(Ok(()))) {
+                return After::Abort;
+            }
+            self.set(attempt.end, idle);
+        }
+        drop(head);
+        let client_stopped = returning.close && !upload.is_done();
+        let passed =
+            poll_fn(|cx| self.poll_both_ways(cx, &mut upload, &mut download, &mut attempt)).await;
+        finished.from_client = upload.moved;
+        finished.to_client = download.moved;
+        if passed.is_err() {
+            return After::Abort;
+        }
+        finished.kind = Kind::Exchange;
+        let Attempt {
+            upstream,
+            upstream_deaf,
+            behind,
+            ..
+        } = attempt;
+        // CASES R-07: whatever came behind the response was not asked for.
+        let is_clean = download.take_surplus().is_none() && upload.is_done() && !upstream_deaf;
+        if returning.reusable && is_clean {
+            let kept_for = returning.keep_alive.unwrap_or(self.site.timeouts.pool_idle);
+            let authenticates =
+                returning.authenticates_connection || asked.authenticates_connection;
+            self.keep(upstream, kept_for, authenticates);
+        }
+        if client_stopped || !upload.is_done() {
+            return After::Linger;
+        }
+        if returning.close || !asked.keep_alive {
+            return After::Close;
+        }
+        After::Next(behind)
+    }
+
+    fn poll_both_ways(
+        &mut self,
+        cx: &mut Context<'_>,
+        upload: &mut Body,
+        download: &mut Body,
+        attempt: &mut Attempt,
+    ) -> Poll<Result<(), ()>> {
+        let before = upload.moved + download.moved;
+        if !upload.is_done() && !attempt.upstream_deaf {
+            match upload.poll(cx, self.client, &mut attempt.upstream.stream) {
+                Poll::Ready(Ok(())) => {
+                    if attempt.behind.is_none() {
+                        attempt.behind = upload.take_surplus();
+                    }
+                }
+                Poll::Ready(Err(BodyError::TargetGone)) => attempt.upstream_deaf = true,
+                // The answer has begun: nothing can be said any more (CASES reject-body-error).
+                Poll::Ready(Err(_)) => return Poll::Ready(Err(())),
+                Poll::Pending => {}
+            }
+        }
+        if let Poll::Ready(done) = download.poll(cx, &mut attempt.upstream.stream, self.client) {
+            return Poll::Ready(done.map_err(drop));
+        }
+        if upload.is_done() && poll_client_gone(cx, self.client, &mut attempt.behind).is_ready() {
+            return Poll::Ready(Err(()));
+        }
+        if upload.moved + download.moved != before {
+            self.set(attempt.end, self.site.timeouts.idle);
+        }
+        self.timer.poll_fired(cx).map(|()| Err(()))
+    }
+
+    /// Hands both sides to the relay: the backend has agreed to speak something else from here on.
+    pub(super) async fn tunnel(
+        &mut self,
+        head: Sheet,
+        block: Block,
+        mut attempt: Attempt,
+        finished: &mut Finished,
+    ) -> After {
+        finished.status = 101;
+        finished.kind = Kind::Tunnel;
+        let sent = self
+            .timer
+            .within(self.site.timeouts.idle, self.client.put_all(&head))
+            .await;
+        if !matches!(sent, Ok(Ok(()))) {
+            return After::Abort;
+        }
+        drop(head);
+        let early = (!block.is_empty()).then_some(block);
+        let outcome = relay::both(
+            self.client,
+            attempt.behind.take(),
+            &mut attempt.upstream.stream,
+            early,
+            self.site.timeouts.websocket_idle,
+            self.timer,
+        )
+        .await;
+        finished.from_client = outcome.from_client;
+        finished.to_client = outcome.from_upstream;
+        match outcome.ending {
+            relay::Ending::Broken => {
+                attempt.upstream.stream.abort();
+                After::Abort
+            }
+            relay::Ending::Finished | relay::Ending::Idle | relay::Ending::Cut => After::Close,
+        }
+    }
+}
