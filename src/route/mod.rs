@@ -266,6 +266,7 @@ mod tests {
             limits: Default::default(),
             timeouts: Default::default(),
             drain: Default::default(),
+            tls: Default::default(),
             note: None,
         })
     }

@@ -10,6 +10,7 @@ pub mod file;
 pub(crate) mod headers;
 pub mod hostname;
 pub mod path;
+pub mod tls;
 
 use std::fmt;
 use std::net::IpAddr;
@@ -22,6 +23,7 @@ use ipnet::IpNet;
 pub use backend::Address;
 pub use hostname::{HostPattern, Hostname};
 pub use path::{PathPattern, PathRefusal, Place};
+pub use tls::Tls;
 
 use crate::limits::{SiteLimits, SiteTimeouts};
 
@@ -74,6 +76,7 @@ pub struct Site {
     pub limits: SiteLimits,
     pub timeouts: SiteTimeouts,
     pub drain: DrainPolicy,
+    pub tls: Tls,
     /// The operator's own words, shown by `ls`.
     pub note: Option<Box<str>>,
 }
