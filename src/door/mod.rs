@@ -36,8 +36,10 @@ async fn serve_tls(arrival: Box<Arrival>, hello: Vec<u8>) {
     let Ok(Some(accepted)) = acceptor.accept() else {
         return;
     };
-    let Some(host) = accepted.client_hello().server_name().map(str::to_owned) else {
-        return;
+    // Without a name the site is the one of the address (CASES T-17).
+    let host = match accepted.client_hello().server_name() {
+        Some(name) => name.to_owned(),
+        None => arrival.client.local.ip().to_canonical().to_string(),
     };
     let Some(site) = arrival.kit.find(&host) else {
         return;
