@@ -12,6 +12,7 @@ use tracing::warn;
 use super::slots::NoSlot;
 use super::worker::Worker;
 use crate::http::Client;
+use crate::observe::Reason;
 use crate::stream::Stream;
 
 /// Connections accepted before the others get their turn.
@@ -78,7 +79,10 @@ async fn take_in(
         match worker.slots.take(counted) {
             Ok(slot) => break slot,
             // Not answered: what is spoken on it is not known, and a flood must stay cheap.
-            Err(NoSlot::ClientFull) => return,
+            Err(NoSlot::ClientFull) => {
+                worker.kit.counters.because(Reason::ClientFull);
+                return;
+            }
             Err(NoSlot::Full) => {
                 if is_time_to_say(said) {
                     warn!(

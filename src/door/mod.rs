@@ -5,10 +5,12 @@ mod opening;
 pub mod slots;
 pub mod worker;
 
-use crate::http::{self, Arrival};
-use crate::observe::{Finished, Kind};
+use std::time::Duration;
 
-use opening::{Opening, Protocol};
+use crate::http::{self, Arrival};
+use crate::observe::{Finished, Kind, Reason};
+
+use opening::{Opening, Protocol, Refusal};
 use slots::Slot;
 
 /// The whole way of one connection. `slot` is held for as long as it lives.
@@ -25,19 +27,23 @@ pub(crate) async fn serve(mut arrival: Box<Arrival>, slot: Slot) {
             protocol: Protocol::Tls,
             ..
         })
-        | Err(_) => arrival.kit.counters.finished(&REFUSED),
+        | Err(Refusal::Unknown) => refused(&arrival, Some(Reason::UnknownProtocol)),
+        Err(Refusal::Slow) => refused(&arrival, Some(Reason::OpeningTimeout)),
+        Err(Refusal::Gone) => refused(&arrival, None),
     }
     drop(slot);
 }
 
 /// A connection closed before a request could be read. No event: anybody can cause a million of them.
-const REFUSED: Finished = Finished {
-    kind: Kind::Refused,
-    site: None,
-    status: 0,
-    reason: None,
-    from_client: 0,
-    to_client: 0,
-    retries: 0,
-    took: std::time::Duration::ZERO,
-};
+fn refused(arrival: &Arrival, reason: Option<Reason>) {
+    arrival.kit.counters.finished(&Finished {
+        kind: Kind::Refused,
+        site: None,
+        status: 0,
+        reason,
+        from_client: 0,
+        to_client: 0,
+        retries: 0,
+        took: Duration::ZERO,
+    });
+}

@@ -28,7 +28,9 @@ pub(super) enum Protocol {
 pub(super) enum Refusal {
     /// Nothing came in time.
     Slow,
-    /// The client left, or said nothing anybody here speaks (CASES T-01).
+    /// The client left without a word.
+    Gone,
+    /// What came is nothing anybody here speaks (CASES T-01).
     Unknown,
 }
 
@@ -45,7 +47,7 @@ pub(super) async fn read(
     let first = poll_fn(|cx| {
         let mut block = Block::lend();
         match block.poll_fill(cx, stream) {
-            Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(Err(Refusal::Unknown)),
+            Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(Err(Refusal::Gone)),
             Poll::Ready(Ok(_)) => Poll::Ready(Ok(block)),
             Poll::Pending => timer.poll_fired(cx).map(|()| Err(Refusal::Slow)),
         }

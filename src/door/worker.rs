@@ -149,6 +149,7 @@ struct Open(Rc<Worker>);
 impl Drop for Open {
     fn drop(&mut self) {
         self.0.open.set(self.0.open.get() - 1);
+        self.0.kit.counters.closed.add(1);
         if self.0.open.get() == 0 {
             self.0.stirred.notify_waiters();
         }

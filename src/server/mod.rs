@@ -136,7 +136,7 @@ async fn serve(mut settings: Settings) -> Result<(), StartError> {
         .admin
         .clone()
         .unwrap_or_else(|| settings.state.join(admin::SOCKET_NAME));
-    start_admin(&socket, &settings, &reload);
+    start_admin(&socket, &settings, &reload, &workers);
     say_hello(&settings, &summary);
     attend(signals, settings.limits.drain_time, &reload, workers).await;
     // What was published last is kept for the next start.
@@ -150,6 +150,7 @@ async fn serve(mut settings: Settings) -> Result<(), StartError> {
 struct Workers {
     notes: Vec<mpsc::UnboundedSender<Note>>,
     ended: Vec<oneshot::Receiver<()>>,
+    counters: Vec<Arc<Counters>>,
 }
 
 impl Workers {
@@ -166,6 +167,7 @@ impl Workers {
         let mut workers = Workers {
             notes: Vec::new(),
             ended: Vec::new(),
+            counters: Vec::new(),
         };
         let mut sockets: Vec<Option<Socket>> = sockets.into_iter().map(Some).collect();
         for number in 0..settings.workers {
@@ -174,6 +176,8 @@ impl Workers {
                 .filter(|socket| socket.as_ref().is_some_and(|s| s.worker == number));
             let (notes, inbox) = mpsc::unbounded_channel();
             let (end, ended) = oneshot::channel();
+            let counters = Arc::new(Counters::default());
+            workers.counters.push(Arc::clone(&counters));
             let start = Start {
                 listeners: mine
                     .filter_map(Option::take)
@@ -183,7 +187,7 @@ impl Workers {
                 current: Arc::clone(current),
                 published: current.subscribe(),
                 notes: inbox,
-                counters: Arc::new(Counters::default()),
+                counters,
                 slots: slots.clone(),
                 seed: [home::random(), home::random()],
             };
@@ -267,11 +271,12 @@ fn raise_descriptors() -> u64 {
 }
 
 /// Without its socket the daemon serves all the same; `ls` and `wait` do not find it then.
-fn start_admin(socket: &Path, settings: &Settings, reload: &Reload) {
+fn start_admin(socket: &Path, settings: &Settings, reload: &Reload, workers: &Workers) {
     let about = admin::About {
         listening: settings.listen.clone(),
         sites: settings.sites.clone(),
         state: settings.state.clone(),
+        counters: workers.counters.clone(),
     };
     match admin::listen(socket) {
         Ok(listener) => {

@@ -28,6 +28,7 @@ fn a_connection_that_says_nothing_is_closed() {
         "closed after {:?}",
         begun.elapsed()
     );
+    proxy.until_counted("opening-timeout", 1);
 }
 
 #[test]
@@ -65,6 +66,7 @@ fn a_head_that_drips_gets_a_408_by_one_deadline_for_all_of_it() {
     drop(client);
     dripping.join().unwrap();
     assert!(app.requests().is_empty());
+    proxy.until_counted("head-timeout", 1);
 }
 
 #[test]
@@ -74,6 +76,7 @@ fn an_idle_connection_is_closed_without_a_word() {
     let mut client = proxy.client();
     assert_eq!(client.get("app.test", "/").text(), "x");
     client.expect_close();
+    proxy.until_counted("idle-timeout", 1);
 }
 
 #[test]
@@ -92,6 +95,7 @@ fn a_request_line_that_is_too_long_is_414() {
             .said(),
         "414 target-too-long"
     );
+    proxy.until_counted("target-too-long", 1);
 }
 
 #[test]
@@ -116,6 +120,7 @@ fn a_field_that_is_too_long_is_431() {
     };
     assert_eq!(proxy.ask(ask(900)).status, 200);
     assert_eq!(proxy.ask(ask(1100)).said(), "431 head-too-large");
+    proxy.until_counted("head-too-large", 1);
 }
 
 #[test]
@@ -174,6 +179,7 @@ fn a_body_beyond_the_limit_of_the_site_is_413() {
     );
     assert_eq!(proxy.ask(chunked).said(), "413 body-too-large");
     assert!(app.requests().iter().all(|request| !request.complete));
+    proxy.until_counted("body-too-large", 2);
 }
 
 #[test]
@@ -182,6 +188,7 @@ fn an_app_that_does_not_answer_in_time_is_504() {
     let proxy = with_site(app.port, "[timeout]\nfirst_byte = '300ms'\n").start();
     assert_eq!(proxy.get("app.test", "/").said(), "504 backend-timeout");
     until("the upstream is let go", || app.closed() == 1);
+    proxy.until_counted("backend-timeout", 1);
 }
 
 #[test]
@@ -227,6 +234,7 @@ fn a_response_that_stops_in_the_middle_is_cut() {
     let cut = client.try_response("GET").unwrap_err();
     assert_eq!(cut.so_far.body, b"hello", "{}", cut.error);
     until("the upstream is let go", || app.closed() == 1);
+    proxy.until_counted("response-timeout", 1);
 }
 
 #[test]
@@ -238,6 +246,7 @@ fn a_request_body_that_stops_in_the_middle_is_408() {
     assert_eq!(client.response().said(), "408 body-timeout");
     client.expect_close();
     assert!(app.requests().iter().all(|request| !request.complete));
+    proxy.until_counted("body-timeout", 1);
 }
 
 #[test]
@@ -281,6 +290,7 @@ fn a_request_that_takes_longer_than_all_of_it_may_is_ended() {
     let cut = client.try_response("GET").unwrap_err();
     assert_eq!(cut.so_far.status, 200, "{}", cut.error);
     assert!(!cut.so_far.body.is_empty());
+    proxy.until_counted("total-timeout", 1);
 }
 
 #[test]

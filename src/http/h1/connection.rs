@@ -15,7 +15,7 @@ use crate::http::answer::Answer;
 use crate::http::kit::Arrival;
 use crate::http::known_host::KnownHost;
 use crate::limits::{LINGER_BYTES, LINGER_TIME};
-use crate::observe::{Finished, Kind};
+use crate::observe::{Finished, Kind, Reason};
 use crate::upstream::Upstream;
 use crate::wheel::{Expired, Tick};
 
@@ -75,7 +75,10 @@ impl Connection {
                 Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(None),
                 Poll::Ready(Ok(_)) => Poll::Ready(Some(block)),
                 Poll::Pending if self.arrival.kit.wheel.is_draining() => Poll::Ready(None),
-                Poll::Pending => self.arrival.timer.poll_fired(cx).map(|()| None),
+                Poll::Pending => self.arrival.timer.poll_fired(cx).map(|()| {
+                    self.arrival.kit.counters.because(Reason::IdleTimeout);
+                    None
+                }),
             }
         })
         .await

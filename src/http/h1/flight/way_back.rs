@@ -11,8 +11,9 @@ use crate::http::answer::Answer;
 use crate::http::h1::body::{Body, BodyError};
 use crate::http::h1::departure::{After, Asked};
 use crate::http::h1::head::Framing;
-use crate::observe::{Finished, Kind};
+use crate::observe::{Finished, Kind, Reason};
 use crate::relay;
+use crate::wheel::Tick;
 
 impl Flight<'_> {
     /// Passes the response back while the rest of the request goes out.
@@ -69,7 +70,8 @@ impl Flight<'_> {
             poll_fn(|cx| self.poll_both_ways(cx, &mut upload, &mut download, &mut attempt)).await;
         finished.from_client = upload.moved;
         finished.to_client = download.moved;
-        if passed.is_err() {
+        if let Err(broken) = passed {
+            finished.reason = broken.reason();
             return After::Abort;
         }
         finished.kind = Kind::Exchange;
@@ -102,7 +104,7 @@ impl Flight<'_> {
         upload: &mut Body,
         download: &mut Body,
         attempt: &mut Attempt,
-    ) -> Poll<Result<(), ()>> {
+    ) -> Poll<Result<(), Broken>> {
         let before = upload.moved + download.moved;
         if !upload.is_done() && !attempt.upstream_deaf {
             match upload.poll(cx, self.client, &mut attempt.upstream.stream) {
@@ -113,20 +115,33 @@ impl Flight<'_> {
                 }
                 Poll::Ready(Err(BodyError::TargetGone)) => attempt.upstream_deaf = true,
                 // The answer has begun: nothing can be said any more (CASES reject-body-error).
-                Poll::Ready(Err(_)) => return Poll::Ready(Err(())),
+                Poll::Ready(Err(_)) => return Poll::Ready(Err(Broken::ByOthers)),
                 Poll::Pending => {}
             }
         }
         if let Poll::Ready(done) = download.poll(cx, &mut attempt.upstream.stream, self.client) {
-            return Poll::Ready(done.map_err(drop));
+            return Poll::Ready(done.map_err(|_| Broken::ByOthers));
         }
         if upload.is_done() && poll_client_gone(cx, self.client, &mut attempt.behind).is_ready() {
-            return Poll::Ready(Err(()));
+            return Poll::Ready(Err(Broken::ByOthers));
         }
         if upload.moved + download.moved != before {
             self.set(attempt.end, self.site.timeouts.idle);
         }
-        self.timer.poll_fired(cx).map(|()| Err(()))
+        self.timer
+            .poll_fired(cx)
+            .map(|()| Err(Broken::ByUs(self.why_now(attempt.end))))
+    }
+
+    /// Which limit the timer fired for in the middle of a response.
+    fn why_now(&self, end: Option<Tick>) -> Reason {
+        if self.timer.was_cut() {
+            Reason::SiteGone
+        } else if end.is_some_and(|end| end <= self.kit.wheel.now()) {
+            Reason::TotalTimeout
+        } else {
+            Reason::ResponseTimeout
+        }
     }
 
     /// Hands both sides to the relay: the backend has agreed to speak something else from here on.
@@ -164,7 +179,31 @@ impl Flight<'_> {
                 attempt.upstream.stream.abort();
                 After::Abort
             }
-            relay::Ending::Finished | relay::Ending::Idle | relay::Ending::Cut => After::Close,
+            relay::Ending::Idle => {
+                finished.reason = Some(Reason::TunnelTimeout);
+                After::Close
+            }
+            relay::Ending::Cut => {
+                finished.reason = Some(Reason::SiteGone);
+                After::Close
+            }
+            relay::Ending::Finished => After::Close,
+        }
+    }
+}
+
+/// Why a response does not reach its end.
+enum Broken {
+    /// The client or the backend left, or sent what is no body.
+    ByOthers,
+    ByUs(Reason),
+}
+
+impl Broken {
+    fn reason(self) -> Option<Reason> {
+        match self {
+            Broken::ByOthers => None,
+            Broken::ByUs(reason) => Some(reason),
         }
     }
 }
