@@ -117,6 +117,7 @@ impl Worker {
             stream,
             client,
             timer,
+            requests_left: self.kit.shared.limits.requests,
             kit: Rc::clone(&self.kit),
         });
         drop(tokio::task::spawn_local(async move {

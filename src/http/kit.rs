@@ -34,6 +34,8 @@ pub struct Arrival {
     pub stream: Stream,
     pub client: Client,
     pub timer: Timer,
+    /// How many requests may still come on it.
+    pub requests_left: u32,
     pub kit: Rc<Kit>,
 }
 
@@ -75,7 +77,11 @@ impl Kit {
         seed: [u64; 2],
     ) -> Kit {
         Kit {
-            upstreams: Upstreams::new(Arc::clone(&shared.resolver), Rc::clone(&wheel)),
+            upstreams: Upstreams::new(
+                &shared.limits,
+                Arc::clone(&shared.resolver),
+                Rc::clone(&wheel),
+            ),
             snapshot: RefCell::new(current.snapshot()),
             retired: RefCell::default(),
             turns: RefCell::default(),

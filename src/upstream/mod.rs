@@ -10,6 +10,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::limits::Limits;
 use crate::site::Address;
 use crate::stream::Stream;
 use crate::wheel::{Timer, Wheel};
@@ -63,9 +64,9 @@ pub struct Upstreams {
 }
 
 impl Upstreams {
-    pub fn new(resolver: Arc<Resolver>, wheel: Rc<Wheel>) -> Upstreams {
+    pub fn new(limits: &Limits, resolver: Arc<Resolver>, wheel: Rc<Wheel>) -> Upstreams {
         Upstreams {
-            pool: RefCell::default(),
+            pool: RefCell::new(Pool::new(limits)),
             resolver,
             wheel,
         }

@@ -221,6 +221,14 @@ pub const KEYS: &[Key] = &[
         "bytes of a request body; 413 beyond",
     )
     .because("the app decides; nothing is buffered here"),
+    key(
+        Place::Limit,
+        "min_rate",
+        Kind::RateOrOff,
+        "\"240b/s\"",
+        "the least a request body may bring on average, before the response begins; 408 below",
+    )
+    .because("a client that drips is stalling; Kestrel's rate"),
     planned(Place::Limit, "rate"),
     planned(Place::Limit, "max"),
     planned(Place::Limit, "queue"),
@@ -246,6 +254,13 @@ pub const KEYS: &[Key] = &[
         Kind::Duration,
         "\"60s\"",
         "between two bytes of a body, either way",
+    ),
+    key(
+        Place::Timeout,
+        "grace",
+        Kind::Duration,
+        "\"5s\"",
+        "how long a body may be slower than `[limit] min_rate`",
     ),
     key(
         Place::Timeout,
@@ -445,6 +460,14 @@ pub const KEYS: &[Key] = &[
     .because("as nginx"),
     key(
         Place::DoorTimeout,
+        "linger",
+        Kind::Duration,
+        "\"2s\"",
+        "how long a client is read from after the last answer",
+    )
+    .because("so that it finds the answer and not a reset"),
+    key(
+        Place::DoorTimeout,
         "drain",
         Kind::Duration,
         "\"30s\"",
@@ -495,6 +518,51 @@ pub const KEYS: &[Key] = &[
         "the same from one address; loopback and `[trust]` are exempt",
     )
     .because("NAT and CDNs"),
+    key(
+        Place::DoorLimit,
+        "requests",
+        Kind::Count,
+        "10000",
+        "requests of one connection; the last response says that it ends",
+    )
+    .because("who stays for days is spread over the workers anew"),
+    key(
+        Place::DoorLimit,
+        "interim",
+        Kind::Count,
+        "10",
+        "1xx responses of an app before its final one; 502 beyond",
+    ),
+    key(
+        Place::DoorLimit,
+        "framing",
+        Kind::Size,
+        "\"16kb\"",
+        "chunk framing of a body beyond what its chunks need; 400 beyond",
+    )
+    .because("kilobytes of extension for a byte"),
+    key(
+        Place::DoorLimit,
+        "pool",
+        Kind::Count,
+        "256",
+        "idle upstreams kept for each backend and worker",
+    )
+    .because("fewer than there are requests at once means opening them again all the time"),
+    key(
+        Place::DoorLimit,
+        "pool_all",
+        Kind::Count,
+        "2048",
+        "the same for all backends of a worker",
+    ),
+    key(
+        Place::DoorLimit,
+        "linger",
+        Kind::Size,
+        "\"1mb\"",
+        "how much is read from a client after the last answer",
+    ),
     key(
         Place::Trust,
         "proxies",

@@ -71,17 +71,19 @@ pub(super) enum BodyError {
 }
 
 impl Body {
-    /// A body framed as `framing` says, to be written in chunks if `chunked`. At most `limit` bytes of payload.
+    /// A body framed as `framing` says, to be written in chunks if `chunked`. At most `limit` bytes of payload, and
+    /// `framing_bytes` of chunk framing beyond what that needs.
     pub(super) fn new(
         framing: Framing,
         chunked: bool,
         limit: Option<u64>,
         limits: HeadLimits,
+        framing_bytes: u64,
     ) -> Body {
         let source = match framing {
             Framing::None | Framing::Length(0) => Source::Ended,
             Framing::Length(length) => Source::Length(length),
-            Framing::Chunked => Source::Chunked(ChunkDecoder::default()),
+            Framing::Chunked => Source::Chunked(ChunkDecoder::new(framing_bytes)),
             Framing::Close => Source::Close,
         };
         Body {

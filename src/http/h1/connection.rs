@@ -14,7 +14,6 @@ use crate::block::Block;
 use crate::http::answer::Answer;
 use crate::http::kit::Arrival;
 use crate::http::known_host::KnownHost;
-use crate::limits::{LINGER_BYTES, LINGER_TIME};
 use crate::observe::{Finished, Kind, Reason};
 use crate::upstream::Upstream;
 use crate::wheel::{Expired, Tick};
@@ -201,9 +200,10 @@ impl Connection {
 
     /// Says that we are done, and reads on for a moment, so that the client finds our answer and not a reset.
     async fn linger(&mut self) {
-        let mut left = LINGER_BYTES;
+        let limits = &self.arrival.kit.shared.limits;
+        let mut left = limits.linger_bytes;
         let done = self.arrival.timer.within(
-            LINGER_TIME,
+            limits.linger_time,
             poll_fn(|cx| {
                 if self.arrival.stream.poll_end(cx).is_pending() {
                     return Poll::Pending;
@@ -211,7 +211,7 @@ impl Connection {
                 loop {
                     let mut block = Block::lend();
                     match std::task::ready!(block.poll_fill(cx, &mut self.arrival.stream)) {
-                        Ok(count) if count > 0 && count < left => left -= count,
+                        Ok(count) if count > 0 && (count as u64) < left => left -= count as u64,
                         _ => return Poll::Ready(()),
                     }
                 }

@@ -19,6 +19,9 @@ pub(crate) fn read_limits(
     };
     SiteLimits {
         body_bytes: reader.size_or_off(limit, "body").unwrap_or(base.body_bytes),
+        min_rate: reader
+            .rate_or_off(limit, "min_rate")
+            .unwrap_or(base.min_rate),
     }
 }
 
@@ -36,6 +39,7 @@ pub(crate) fn read_timeouts(
             .duration(timeout, "first_byte")
             .unwrap_or(base.first_byte),
         idle: reader.duration(timeout, "idle").unwrap_or(base.idle),
+        grace: reader.duration(timeout, "grace").unwrap_or(base.grace),
         websocket_idle: reader
             .duration_or_off(timeout, "websocket_idle")
             .unwrap_or(base.websocket_idle),

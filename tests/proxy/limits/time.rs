@@ -5,7 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::{with_limits, with_site};
-use crate::harness::{Backend, until};
+use crate::harness::{Backend, Client, until};
 
 #[test]
 fn a_connection_that_says_nothing_is_closed() {
@@ -138,28 +138,49 @@ fn a_request_body_that_stops_in_the_middle_is_408() {
 
 #[test]
 fn a_body_of_a_byte_now_and_then_is_cut_by_its_rate() {
-    // Each byte is within the idle time, all of them are far below 240 bytes a second after the first 5 seconds.
+    // Each byte is well within the idle time, all of them are far below the rate once the grace is over.
     let app = Backend::recording();
-    let proxy = with_site(app.port, "").start();
+    let proxy = with_site(
+        app.port,
+        "[timeout]\ngrace = '500ms'\n[limit]\nmin_rate = '1kb/s'\n",
+    )
+    .start();
     let mut client = proxy.client();
-    client.send("POST / HTTP/1.1\r\nHost: app.test\r\nContent-Length: 100000\r\n\r\n");
-    let begun = Instant::now();
-    let mut sender = client.stream().try_clone().unwrap();
-    let dripping = thread::spawn(move || {
-        while std::io::Write::write_all(&mut sender, b"a").is_ok()
-            && begun.elapsed() < Duration::from_secs(25)
-        {
-            thread::sleep(Duration::from_millis(200));
-        }
-    });
+    let dripping = drip_a_body(&mut client, 100_000);
     assert_eq!(client.response().said(), "408 body-timeout");
-    assert!(
-        begun.elapsed() < Duration::from_secs(20),
-        "after {:?}",
-        begun.elapsed()
-    );
     drop(client);
     dripping.join().unwrap();
+    proxy.until_counted("body-timeout", 1);
+}
+
+#[test]
+fn a_slow_body_is_taken_where_no_rate_is_asked_for() {
+    let app = Backend::recording();
+    let proxy = with_site(
+        app.port,
+        "[timeout]\ngrace = '100ms'\n[limit]\nmin_rate = 'off'\n",
+    )
+    .start();
+    let mut client = proxy.client();
+    let dripping = drip_a_body(&mut client, 20);
+    assert_eq!(client.response().status, 200);
+    dripping.join().unwrap();
+}
+
+/// Sends a request whose body of this length comes byte by byte, 50 ms each.
+fn drip_a_body(client: &mut Client, length: u32) -> thread::JoinHandle<()> {
+    client.send(format!(
+        "POST / HTTP/1.1\r\nHost: app.test\r\nContent-Length: {length}\r\n\r\n"
+    ));
+    let mut sender = client.stream().try_clone().unwrap();
+    thread::spawn(move || {
+        for _ in 0..length.min(600) {
+            if std::io::Write::write_all(&mut sender, b"a").is_err() {
+                return;
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+    })
 }
 
 #[test]
@@ -178,4 +199,19 @@ fn a_request_that_takes_longer_than_all_of_it_may_is_ended() {
     assert_eq!(cut.so_far.status, 200, "{}", cut.error);
     assert!(!cut.so_far.body.is_empty());
     proxy.until_counted("total-timeout", 1);
+}
+
+#[test]
+fn a_client_that_sends_on_after_the_last_answer_is_cut_after_a_while() {
+    let app = Backend::recording();
+    let proxy = with_limits(
+        "[timeout]\nlinger = '300ms'\n[limit]\nlinger = '1gb'\n",
+        &app,
+    );
+    let mut client = proxy.client();
+    client.send("GET / HTTP/1.1\r\n\r\n");
+    assert_eq!(client.response().said(), "400 no-host");
+    let begun = Instant::now();
+    until("it is cut", || client.try_send("more").is_err());
+    assert!(begun.elapsed() >= Duration::from_millis(250));
 }

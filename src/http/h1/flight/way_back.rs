@@ -37,6 +37,7 @@ impl Flight<'_> {
             chunked,
             None,
             self.kit.shared.head_limits,
+            self.kit.shared.limits.framing_bytes,
         );
         if download.take(block).is_err() {
             // Nothing of it has been passed on, so it can still be said.
