@@ -81,8 +81,8 @@ pub struct SiteLimits {
     /// Bytes of a request body, 413 beyond. `None` (default): the app decides; nothing is buffered here.
     pub body_bytes: Option<u64>,
     /// Bytes a second that a request body must bring on average, once [`SiteTimeouts::grace`] is over and as long as
-    /// no response byte has come. 240, Kestrel's MinRequestBodyDataRate: a slow client is not a stalled one. `None`:
-    /// any.
+    /// no response byte has come; and that a client must take of a response over [`SiteTimeouts::idle`], as long as
+    /// something waits for it. 240, Kestrel's two: a slow client is not a stalled one. `None`: any.
     pub min_rate: Option<NonZero<u64>>,
 }
 
@@ -103,7 +103,8 @@ pub struct SiteTimeouts {
     /// From the request sent to the first byte of the response. 120 s: slow apps are common, dead ones are found
     /// by connect and health.
     pub first_byte: Duration,
-    /// Between two bytes of a body, either way. 60 s.
+    /// Between two bytes of a body, either way. 60 s, which browsers that stop to read a film must come back within
+    /// (nginx: the same).
     pub idle: Duration,
     /// How long a body may be slower than [`SiteLimits::min_rate`]. 5 s, Kestrel's.
     pub grace: Duration,

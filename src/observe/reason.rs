@@ -36,13 +36,14 @@ pub enum Reason {
     UnknownProtocol,
     IdleTimeout,
     ResponseTimeout,
+    SlowReader,
     TotalTimeout,
     TunnelTimeout,
 }
 
 impl Reason {
     /// All of them, each at its own number.
-    pub const ALL: [Reason; 32] = [
+    pub const ALL: [Reason; 33] = [
         Reason::MalformedRequest,
         Reason::NoHost,
         Reason::BadHost,
@@ -73,6 +74,7 @@ impl Reason {
         Reason::UnknownProtocol,
         Reason::IdleTimeout,
         Reason::ResponseTimeout,
+        Reason::SlowReader,
         Reason::TotalTimeout,
         Reason::TunnelTimeout,
     ];
@@ -110,6 +112,7 @@ impl Reason {
             Reason::UnknownProtocol => "unknown-protocol",
             Reason::IdleTimeout => "idle-timeout",
             Reason::ResponseTimeout => "response-timeout",
+            Reason::SlowReader => "slow-reader",
             Reason::TotalTimeout => "total-timeout",
             Reason::TunnelTimeout => "tunnel-timeout",
         }

@@ -226,7 +226,7 @@ pub const KEYS: &[Key] = &[
         "min_rate",
         Kind::RateOrOff,
         "\"240b/s\"",
-        "the least a request body may bring on average, before the response begins; 408 below",
+        "the least a request body may bring on average until the response begins, 408 below; and the least a client may take of a response over `[timeout] idle` while more waits for it",
     )
     .because("a client that drips is stalling; Kestrel's rate"),
     planned(Place::Limit, "rate"),

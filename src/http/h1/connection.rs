@@ -10,10 +10,12 @@ use super::begin::{Begun, Said, begin};
 use super::departure::{After, Departure};
 use super::flight::{Flight, Landed};
 use super::head;
+use super::reader::{self, Pace, Unsent};
 use crate::block::Block;
 use crate::http::answer::Answer;
 use crate::http::kit::Arrival;
 use crate::http::known_host::KnownHost;
+use crate::limits::{SiteLimits, SiteTimeouts};
 use crate::observe::{Finished, Kind, Reason};
 use crate::upstream::Upstream;
 use crate::wheel::{Expired, Tick};
@@ -174,27 +176,28 @@ impl Connection {
             site,
             after,
         } = said;
-        let sent = self
-            .arrival
-            .timer
-            .within(
-                self.arrival.kit.shared.limits.head_time,
-                self.arrival.stream.put_all(&out),
-            )
-            .await;
+        // A body of `respond` may be long, and a client slow.
+        let known = self.known.as_ref().and_then(|known| known.site());
+        let pace = match known {
+            Some(site) => Pace::of(&site.limits, &site.timeouts),
+            None => Pace::of(&SiteLimits::default(), &SiteTimeouts::default()),
+        };
+        let arrival = &mut *self.arrival;
+        let sent = reader::send(&mut arrival.stream, &out, pace, &arrival.timer).await;
+        let cut = (sent == Err(Unsent::TooSlow)).then_some(Reason::SlowReader);
         self.arrival.kit.counters.finished(&Finished {
             kind: Kind::Exchange,
             site,
             status,
-            reason: answer.map(|answer| answer.parts().1),
+            reason: cut.or(answer.map(|answer| answer.parts().1)),
             from_client: 0,
             to_client: out.len() as u64,
             retries: 0,
             took: self.arrival.kit.since(started),
         });
         match sent {
-            Ok(Ok(())) => after,
-            Ok(Err(_)) | Err(_) => After::Close,
+            Ok(()) => after,
+            Err(Unsent::Gone | Unsent::TooSlow) => After::Close,
         }
     }
 

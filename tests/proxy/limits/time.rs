@@ -5,7 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::{with_limits, with_site};
-use crate::harness::{Backend, Client, until};
+use crate::harness::{Backend, Client, Proxy, until};
 
 #[test]
 fn a_connection_that_says_nothing_is_closed() {
@@ -214,4 +214,105 @@ fn a_client_that_sends_on_after_the_last_answer_is_cut_after_a_while() {
     let begun = Instant::now();
     until("it is cut", || client.try_send("more").is_err());
     assert!(begun.elapsed() >= Duration::from_millis(250));
+}
+
+/// Many times what the kernel takes for a client that does not read.
+const LONG: usize = 32 << 20;
+
+/// An app with a body that is [`LONG`], asked by a client that has read only the head.
+fn long_response(proxy: &Proxy) -> Client {
+    let mut client = Client::connect_with_small_buffer(proxy.address());
+    client.send("GET / HTTP/1.1\r\nHost: app.test\r\n\r\n");
+    assert_eq!(client.response_head().status, 200);
+    client
+}
+
+#[test]
+fn a_client_that_reads_a_little_now_and_then_is_cut_by_its_rate() {
+    let app = Backend::saying(&"x".repeat(LONG));
+    let proxy = with_site(
+        app.port,
+        "[timeout]\nidle = '2s'\ngrace = '500ms'\n[limit]\nmin_rate = '100mb/s'\n",
+    )
+    .start();
+    let mut client = long_response(&proxy);
+    // It goes on reading, so that something moves all the time; 32 MiB last for a minute.
+    until("it is cut", || {
+        thread::sleep(Duration::from_millis(20));
+        client.bytes_if_open(16 << 10).is_err()
+    });
+    proxy.until_counted("slow-reader", 1);
+    until("the upstream is let go", || app.closed() == 1);
+}
+
+#[test]
+fn a_client_that_does_not_read_at_all_is_cut_whatever_the_rate() {
+    let app = Backend::saying(&"x".repeat(LONG));
+    let proxy = with_site(
+        app.port,
+        "[timeout]\nidle = '500ms'\n[limit]\nmin_rate = 'off'\n",
+    )
+    .start();
+    let client = long_response(&proxy);
+    proxy.until_counted("slow-reader", 1);
+    until("the upstream is let go", || app.closed() == 1);
+    drop(client);
+}
+
+#[test]
+fn a_slow_client_behind_a_large_send_buffer_is_served_to_the_end() {
+    // The kernel takes more from us only when a third of its buffer is free again: much later than the idle time.
+    let app = Backend::saying(&"x".repeat(LONG));
+    let proxy = with_site(app.port, "[timeout]\nidle = '3s'\ngrace = '1s'\n").start();
+    let mut client = long_response(&proxy);
+    let mut read = 0;
+    for _ in 0..80 {
+        read += client.bytes_if_open(4 << 10).unwrap().len();
+        thread::sleep(Duration::from_millis(100));
+    }
+    assert_eq!(
+        client.bytes_if_open(LONG - read).unwrap().len(),
+        LONG - read
+    );
+    assert_eq!(client.get("app.test", "/").status, 200);
+    assert_eq!(proxy.counted("slow-reader"), 0);
+}
+
+#[test]
+fn an_app_that_is_slow_itself_makes_no_slow_reader() {
+    let app = Backend::doing(|conversation| {
+        conversation.request();
+        conversation.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+        for _ in 0..10 {
+            conversation.send("1\r\nx\r\n");
+            thread::sleep(Duration::from_millis(300));
+        }
+        conversation.send("0\r\n\r\n");
+    });
+    let proxy = with_site(
+        app.port,
+        "[timeout]\nidle = '20s'\ngrace = '100ms'\n[limit]\nmin_rate = '100mb/s'\n",
+    )
+    .start();
+    assert_eq!(proxy.get("app.test", "/").text(), "x".repeat(10));
+}
+
+#[test]
+fn a_long_answer_of_a_site_file_waits_for_a_slow_client() {
+    let plan = Proxy::plan().daemon_file("[timeout]\nhead = '500ms'\n");
+    let body = "x".repeat(4 << 20);
+    plan.sites().write("long.txt", &body);
+    let proxy = plan
+        .site("app.toml", "host = 'app.test'\nrespond.file = 'long.txt'\n")
+        .start();
+    let mut client = long_response(&proxy);
+    let mut read = 0;
+    for _ in 0..20 {
+        read += client.bytes_if_open(4 << 10).unwrap().len();
+        thread::sleep(Duration::from_millis(100));
+    }
+    assert_eq!(
+        client.bytes_if_open(body.len() - read).unwrap().len(),
+        body.len() - read
+    );
 }

@@ -11,6 +11,7 @@ use crate::http::answer::Answer;
 use crate::http::h1::body::{Body, BodyError};
 use crate::http::h1::departure::{After, Asked};
 use crate::http::h1::head::Framing;
+use crate::http::h1::reader::{self, Pace, Reader};
 use crate::observe::{Finished, Kind, Reason};
 use crate::relay;
 use crate::wheel::Tick;
@@ -55,20 +56,25 @@ impl Flight<'_> {
         }
         finished.status = returning.status;
         finished.kind = Kind::Aborted;
-        let idle = self.site.timeouts.idle;
-        self.set(attempt.end, idle);
+        let pace = Pace::of(&self.site.limits, &self.site.timeouts);
+        self.set(attempt.end, self.site.timeouts.idle);
         if let Err(body) = download.put_in_front(&head) {
             download.put_back(body);
-            let sent = self.timer.within(idle, self.client.put_all(&head)).await;
-            if !matches!(sent, Ok(Ok(()))) {
+            if reader::send(self.client, &head, pace, self.timer)
+                .await
+                .is_err()
+            {
                 return After::Abort;
             }
-            self.set(attempt.end, idle);
+            self.set(attempt.end, self.site.timeouts.idle);
         }
         drop(head);
+        let mut reader = Reader::new(pace);
         let client_stopped = returning.close && !upload.is_done();
-        let passed =
-            poll_fn(|cx| self.poll_both_ways(cx, &mut upload, &mut download, &mut attempt)).await;
+        let passed = poll_fn(|cx| {
+            self.poll_both_ways(cx, &mut upload, &mut download, &mut attempt, &mut reader)
+        })
+        .await;
         finished.from_client = upload.moved;
         finished.to_client = download.moved;
         if let Err(broken) = passed {
@@ -105,6 +111,7 @@ impl Flight<'_> {
         upload: &mut Body,
         download: &mut Body,
         attempt: &mut Attempt,
+        reader: &mut Reader,
     ) -> Poll<Result<(), Broken>> {
         let before = upload.moved + download.moved;
         if !upload.is_done() && !attempt.upstream_deaf {
@@ -126,22 +133,36 @@ impl Flight<'_> {
         if upload.is_done() && poll_client_gone(cx, self.client, &mut attempt.behind).is_ready() {
             return Poll::Ready(Err(Broken::ByOthers));
         }
-        if upload.moved + download.moved != before {
-            self.set(attempt.end, self.site.timeouts.idle);
+        let end = attempt.end.unwrap_or(Tick::MAX);
+        if download.is_drained() {
+            reader.is_served();
+            if upload.moved + download.moved != before {
+                self.set(attempt.end, self.site.timeouts.idle);
+            }
+        } else if !reader.is_awaited() {
+            self.timer.set_at(reader.await_it(self.timer).min(end));
         }
-        self.timer
-            .poll_fired(cx)
-            .map(|()| Err(Broken::ByUs(self.why_now(attempt.end))))
+        while self.timer.poll_fired(cx).is_ready() {
+            if let Some(reason) = self.is_over(end) {
+                return Poll::Ready(Err(Broken::ByUs(reason)));
+            }
+            if !reader.is_awaited() {
+                return Poll::Ready(Err(Broken::ByUs(Reason::ResponseTimeout)));
+            }
+            match reader.look(self.client, download.moved, self.timer) {
+                Some(look) => self.timer.set_at(look.min(end)),
+                None => return Poll::Ready(Err(Broken::ByUs(Reason::SlowReader))),
+            }
+        }
+        Poll::Pending
     }
 
-    /// Which limit the timer fired for in the middle of a response.
-    fn why_now(&self, end: Option<Tick>) -> Reason {
+    /// Whether the timer has fired for the whole exchange, whatever moves.
+    fn is_over(&self, end: Tick) -> Option<Reason> {
         if self.timer.was_cut() {
-            Reason::SiteGone
-        } else if end.is_some_and(|end| end <= self.kit.wheel.now()) {
-            Reason::TotalTimeout
+            Some(Reason::SiteGone)
         } else {
-            Reason::ResponseTimeout
+            (end <= self.kit.wheel.now()).then_some(Reason::TotalTimeout)
         }
     }
 
