@@ -84,6 +84,12 @@ pub struct SiteLimits {
     /// no response byte has come; and that a client must take of a response over [`SiteTimeouts::idle`], as long as
     /// something waits for it. 240, Kestrel's two: a slow client is not a stalled one. `None`: any.
     pub min_rate: Option<NonZero<u64>>,
+    /// Client connections whose last request was for the site; 503 beyond. `None`: half of all that there may be, so
+    /// that one site cannot starve the others.
+    pub connections: Option<usize>,
+    /// Requests that wait for an upstream to be opened; 503 beyond. 4096: as many as a listening socket lets wait
+    /// (somaxconn); with a backend that does not accept, more would only hold descriptors and be refused later.
+    pub connecting: usize,
 }
 
 impl Default for SiteLimits {
@@ -91,6 +97,8 @@ impl Default for SiteLimits {
         SiteLimits {
             body_bytes: None,
             min_rate: NonZero::new(240),
+            connections: None,
+            connecting: 4096,
         }
     }
 }

@@ -70,6 +70,11 @@ impl Slots {
         Ok(slot)
     }
 
+    /// How many there are.
+    pub fn most(&self) -> usize {
+        self.0.most
+    }
+
     pub fn taken(&self) -> usize {
         self.0.taken.load(Ordering::Relaxed)
     }

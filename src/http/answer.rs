@@ -31,6 +31,8 @@ pub(super) enum Answer {
     BackendFailed,
     BackendMalformed,
     SiteGone,
+    SiteFull,
+    SiteBusy,
     BackendTimeout,
     VersionNotSupported,
     Loop,
@@ -135,6 +137,16 @@ impl Answer {
                 Reason::SiteGone,
                 "this site was changed or removed while the request was open",
             ),
+            Answer::SiteFull => (
+                503,
+                Reason::SiteFull,
+                "as many connections as this site may have are open",
+            ),
+            Answer::SiteBusy => (
+                503,
+                Reason::SiteBusy,
+                "too many requests wait for the app behind this site to accept a connection",
+            ),
             Answer::BackendTimeout => (
                 504,
                 Reason::BackendTimeout,
@@ -176,7 +188,9 @@ impl Answer {
                 extra.push_str("Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n")
             }
             // A client that would ask again at once would find the same.
-            Answer::SiteGone => extra.push_str("Retry-After: 1\r\n"),
+            Answer::SiteGone | Answer::SiteFull | Answer::SiteBusy => {
+                extra.push_str("Retry-After: 1\r\n")
+            }
             _ => {}
         }
         write(

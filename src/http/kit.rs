@@ -44,6 +44,8 @@ pub struct Arrival {
 pub struct Shared {
     pub limits: Limits,
     pub head_limits: HeadLimits,
+    /// What one site may have of the connections, when it does not say.
+    pub site_connections: usize,
     pub trusted_proxies: Vec<IpNet>,
     /// Our name in Via: a pseudonym of its own per state directory, so that loops are found.
     pub via: Box<str>,

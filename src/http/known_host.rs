@@ -10,13 +10,15 @@ use std::sync::Arc;
 use super::answer::Answer;
 use super::kit::{Client, Kit};
 use crate::block::Sheet;
-use crate::site::Site;
 use crate::site::hostname::{HostBuffer, authority};
+use crate::site::{Site, SiteSlot};
 
 /// See the module.
 #[derive(Debug)]
 pub(super) struct KnownHost {
     site: Option<Arc<Site>>,
+    /// Of `site`, for as long as this is the one asked for.
+    slot: Option<SiteSlot>,
     generation: u64,
     /// One after the other: the Host as it was written, the Host as it is sent on, the forwarded fields.
     text: Box<[u8]>,
@@ -31,7 +33,7 @@ impl KnownHost {
     /// when a table was published since.
     ///
     /// # Errors
-    /// `NoHost` and `BadHost`.
+    /// `NoHost`, `BadHost` and `SiteFull`.
     pub(super) fn recall<'k>(
         known: &'k mut Option<Box<KnownHost>>,
         raw: &[u8],
@@ -40,20 +42,25 @@ impl KnownHost {
     ) -> Result<&'k KnownHost, Answer> {
         let is_same = known.as_ref().is_some_and(|known| known.raw() == raw);
         if !is_same {
-            *known = Some(Box::new(KnownHost::learn(raw, client, kit)?));
+            let slot = known.take().and_then(|known| known.slot);
+            *known = Some(Box::new(KnownHost::learn(raw, slot, client, kit)?));
+        } else if let Some(mut old) = known.take_if(|known| known.generation != kit.generation()) {
+            old.generation = kit.generation();
+            old.site = None; // the old version may be the last one that anybody holds
+            old.site = old.name().and_then(|name| kit.find(&name));
+            old.slot = slot(old.site.as_deref(), old.slot, kit)?;
+            *known = Some(old);
         }
-        let Some(known) = known else {
-            return Err(Answer::NoHost);
-        };
-        if known.generation != kit.generation() {
-            known.generation = kit.generation();
-            known.site = None; // the old version may be the last one that anybody holds
-            known.site = known.name().and_then(|name| kit.find(&name));
-        }
-        Ok(known)
+        known.as_deref().ok_or(Answer::NoHost)
     }
 
-    fn learn(raw: &[u8], client: &Client, kit: &Kit) -> Result<KnownHost, Answer> {
+    /// `held` is what the connection holds so far.
+    fn learn(
+        raw: &[u8],
+        held: Option<SiteSlot>,
+        client: &Client,
+        kit: &Kit,
+    ) -> Result<KnownHost, Answer> {
         let mut buffer = HostBuffer::new();
         if raw.is_empty() {
             return Err(Answer::NoHost);
@@ -61,6 +68,7 @@ impl KnownHost {
         let asked = authority(raw, &mut buffer).map_err(|_| Answer::BadHost)?;
         let generation = kit.generation();
         let site = kit.find(asked.host);
+        let slot = slot(site.as_deref(), held, kit)?;
 
         let ip = client.address.ip().to_canonical();
         // Written into one lent sheet and kept in one piece of just the size: a connection per request pays for it.
@@ -93,6 +101,7 @@ impl KnownHost {
                 .is_ok_and(|ip| ip.is_loopback());
         Ok(KnownHost {
             site,
+            slot,
             generation,
             // Both are bounded: a Host is at most some 260 bytes.
             raw_bytes: raw.len() as u16,
@@ -127,6 +136,25 @@ impl KnownHost {
     pub(super) fn site(&self) -> Option<&Arc<Site>> {
         self.site.as_ref()
     }
+}
+
+/// A slot of `site`: the one that is held, if it is that site's.
+fn slot(
+    site: Option<&Site>,
+    held: Option<SiteSlot>,
+    kit: &Kit,
+) -> Result<Option<SiteSlot>, Answer> {
+    let Some(site) = site else {
+        return Ok(None);
+    };
+    if held.as_ref().is_some_and(|slot| slot.is_of(&site.slots)) {
+        return Ok(held);
+    }
+    let most = site.limits.connections;
+    let slot = site
+        .slots
+        .connection(most.unwrap_or(kit.shared.site_connections));
+    slot.map(Some).ok_or(Answer::SiteFull)
 }
 
 fn put(text: &mut Sheet, what: std::fmt::Arguments<'_>) {

@@ -27,6 +27,8 @@ pub enum Reason {
     BackendFailed,
     BackendMalformed,
     SiteGone,
+    SiteFull,
+    SiteBusy,
     BackendTimeout,
     VersionNotSupported,
     Loop,
@@ -43,7 +45,7 @@ pub enum Reason {
 
 impl Reason {
     /// All of them, each at its own number.
-    pub const ALL: [Reason; 33] = [
+    pub const ALL: [Reason; 35] = [
         Reason::MalformedRequest,
         Reason::NoHost,
         Reason::BadHost,
@@ -66,6 +68,8 @@ impl Reason {
         Reason::BackendFailed,
         Reason::BackendMalformed,
         Reason::SiteGone,
+        Reason::SiteFull,
+        Reason::SiteBusy,
         Reason::BackendTimeout,
         Reason::VersionNotSupported,
         Reason::Loop,
@@ -104,6 +108,8 @@ impl Reason {
             Reason::BackendFailed => "backend-failed",
             Reason::BackendMalformed => "backend-malformed",
             Reason::SiteGone => "site-gone",
+            Reason::SiteFull => "site-full",
+            Reason::SiteBusy => "site-busy",
             Reason::BackendTimeout => "backend-timeout",
             Reason::VersionNotSupported => "version-not-supported",
             Reason::Loop => "loop-detected",

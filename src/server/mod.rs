@@ -162,8 +162,8 @@ impl Workers {
         home: &Home,
         descriptors: u64,
     ) -> io::Result<Workers> {
-        let shared = Arc::new(shared(settings, home));
         let slots = slots(settings, descriptors);
+        let shared = Arc::new(shared(settings, home, slots.most()));
         let mut workers = Workers {
             notes: Vec::new(),
             ended: Vec::new(),
@@ -218,7 +218,7 @@ impl Workers {
 }
 
 /// What the workers read.
-fn shared(settings: &Settings, home: &Home) -> Shared {
+fn shared(settings: &Settings, home: &Home, connections: usize) -> Shared {
     let limits = settings.limits.clone();
     Shared {
         head_limits: HeadLimits {
@@ -227,6 +227,7 @@ fn shared(settings: &Settings, home: &Home) -> Shared {
             fields: limits.fields,
             head_bytes: limits.head_bytes,
         },
+        site_connections: (connections / 2).max(1),
         limits,
         trusted_proxies: settings.trust.proxies.clone(),
         via: format!("onedoor-{}", home.pseudonym).into(),

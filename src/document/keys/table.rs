@@ -87,7 +87,7 @@ pub const KEYS: &[Key] = &[
         "limit",
         Kind::Table(Place::Limit),
         "",
-        "bounds on size",
+        "bounds on size and number",
     ),
     key(
         Place::Site,
@@ -229,6 +229,22 @@ pub const KEYS: &[Key] = &[
         "the least a request body may bring on average until the response begins, 408 below; and the least a client may take of a response over `[timeout] idle` while more waits for it",
     )
     .because("a client that drips is stalling; Kestrel's rate"),
+    key(
+        Place::Limit,
+        "connections",
+        Kind::Count,
+        "half of the daemon's `[limit] connections`",
+        "client connections that are with this site; 503 beyond",
+    )
+    .because("one site cannot starve the others"),
+    key(
+        Place::Limit,
+        "connecting",
+        Kind::Count,
+        "4096",
+        "requests that wait for an upstream to be opened; 503 beyond",
+    )
+    .because("more than a listening socket lets wait"),
     planned(Place::Limit, "rate"),
     planned(Place::Limit, "max"),
     planned(Place::Limit, "queue"),

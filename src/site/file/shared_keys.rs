@@ -22,7 +22,14 @@ pub(crate) fn read_limits(
         min_rate: reader
             .rate_or_off(limit, "min_rate")
             .unwrap_or(base.min_rate),
+        connections: count(reader, limit, "connections").or(base.connections),
+        connecting: count(reader, limit, "connecting").unwrap_or(base.connecting),
     }
+}
+
+fn count(reader: &mut Reader<'_>, limit: &Table<'_>, name: &str) -> Option<usize> {
+    let count = reader.count(limit, name, 1..=u64::MAX)?;
+    usize::try_from(count).ok()
 }
 
 pub(crate) fn read_timeouts(

@@ -3,6 +3,7 @@
 use crate::harness::{Backend, Plan, Proxy};
 
 mod number;
+mod site;
 mod size;
 mod time;
 

@@ -9,7 +9,7 @@ use crate::harness::{Backend, Proxy, until};
 fn no_more_connections_are_served_than_the_limit_says() {
     let app = Backend::saying("x");
     let proxy = with_limits(
-        "[limit]\nconnections = 4\nper_client = 4\n[timeout]\nidle = '20s'\n",
+        "[limit]\nconnections = 4\nper_client = 4\n[timeout]\nidle = '20s'\n[defaults]\nlimit.connections = 4\n",
         &app,
     );
     let mut open: Vec<_> = (0..4).map(|_| proxy.client()).collect();

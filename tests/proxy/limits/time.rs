@@ -87,7 +87,8 @@ fn an_app_that_does_not_accept_in_time_is_504() {
     assert_eq!(proxy.get("app.test", "/").said(), "504 backend-timeout");
 }
 
-fn full_listener() -> (TcpListener, Vec<socket2::Socket>) {
+/// Nobody accepts there, and its queue is full.
+pub(super) fn full_listener() -> (TcpListener, Vec<socket2::Socket>) {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     socket
         .bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into())
