@@ -15,6 +15,9 @@ pub struct Limits {
     pub head_time: Duration,
     /// Between two requests of a keep-alive connection. 75 s, nginx's default.
     pub idle_time: Duration,
+    /// The same while all `connections` are taken: who has waited for longer makes room, those first that have waited
+    /// longest. 1 s: somebody between two requests of one page is not disturbed.
+    pub idle_when_full: Duration,
     /// The request line: 8 KiB, Kestrel's and nginx's order of size.
     pub line_bytes: usize,
     /// One header field, name and value: 16 KiB.
@@ -57,6 +60,7 @@ impl Default for Limits {
             opening_time: Duration::from_secs(10),
             head_time: Duration::from_secs(10),
             idle_time: Duration::from_secs(75),
+            idle_when_full: Duration::from_secs(1),
             line_bytes: 8 << 10,
             field_bytes: 16 << 10,
             fields: 100,

@@ -75,6 +75,7 @@ async fn take_in(
         .iter()
         .any(|net| net.contains(&ip));
     let counted = (!trusted && !ip.is_loopback()).then_some(ip);
+    let mut waiting = None;
     let slot = loop {
         match worker.slots.take(counted) {
             Ok(slot) => break slot,
@@ -83,7 +84,13 @@ async fn take_in(
                 worker.kit.counters.because(Reason::ClientFull);
                 return;
             }
+            // Who only waits for a request makes room, here at once and on other workers at their next tick.
+            Err(NoSlot::Full) if waiting.is_none() && worker.make_room() > 0 => {
+                waiting = Some(worker.slots.wait());
+                tokio::task::yield_now().await;
+            }
             Err(NoSlot::Full) => {
+                waiting.get_or_insert_with(|| worker.slots.wait());
                 if is_time_to_say(said) {
                     warn!(
                         "all connections that [limit] connections allows are open; new ones wait"
@@ -93,6 +100,7 @@ async fn take_in(
             }
         }
     };
+    drop(waiting);
     let local = match bound {
         // Bound to one address, that is the one: no system call for each connection.
         Some(bound) => bound,

@@ -29,6 +29,7 @@ pub(crate) async fn serve(mut arrival: Box<Arrival>, slot: Slot) {
         })
         | Err(Refusal::Unknown) => refused(&arrival, Some(Reason::UnknownProtocol)),
         Err(Refusal::Slow) => refused(&arrival, Some(Reason::OpeningTimeout)),
+        Err(Refusal::MadeRoom) => refused(&arrival, Some(Reason::MadeRoom)),
         Err(Refusal::Gone) => refused(&arrival, None),
     }
     drop(slot);

@@ -126,6 +126,12 @@ impl Worker {
         }));
     }
 
+    /// Ends connections of this worker that wait for a request, so that others get in. Returns how many.
+    pub(super) fn make_room(&self) -> usize {
+        let rested = self.kit.shared.limits.idle_when_full;
+        self.kit.wheel.make_room(rested)
+    }
+
     /// Until the worker is told to drain.
     pub(super) async fn until_drain(&self) {
         while !self.kit.wheel.is_draining() {
@@ -171,6 +177,9 @@ async fn keep_time(worker: Rc<Worker>) {
         }
         every.tick().await;
         worker.kit.wheel.turn();
+        if worker.slots.is_waited_for() {
+            worker.make_room();
+        }
         turns = turns.wrapping_add(1);
         if turns.is_multiple_of(10) {
             worker.kit.upstreams.sweep();

@@ -37,6 +37,7 @@ pub enum Reason {
     OpeningTimeout,
     UnknownProtocol,
     IdleTimeout,
+    MadeRoom,
     ResponseTimeout,
     SlowReader,
     TotalTimeout,
@@ -45,7 +46,7 @@ pub enum Reason {
 
 impl Reason {
     /// All of them, each at its own number.
-    pub const ALL: [Reason; 35] = [
+    pub const ALL: [Reason; 36] = [
         Reason::MalformedRequest,
         Reason::NoHost,
         Reason::BadHost,
@@ -77,6 +78,7 @@ impl Reason {
         Reason::OpeningTimeout,
         Reason::UnknownProtocol,
         Reason::IdleTimeout,
+        Reason::MadeRoom,
         Reason::ResponseTimeout,
         Reason::SlowReader,
         Reason::TotalTimeout,
@@ -117,6 +119,7 @@ impl Reason {
             Reason::OpeningTimeout => "opening-timeout",
             Reason::UnknownProtocol => "unknown-protocol",
             Reason::IdleTimeout => "idle-timeout",
+            Reason::MadeRoom => "made-room",
             Reason::ResponseTimeout => "response-timeout",
             Reason::SlowReader => "slow-reader",
             Reason::TotalTimeout => "total-timeout",

@@ -139,6 +139,7 @@ impl DaemonFile<'_, '_> {
             limits.opening_time = time("opening", limits.opening_time);
             limits.head_time = time("head", limits.head_time);
             limits.idle_time = time("idle", limits.idle_time);
+            limits.idle_when_full = time("idle_when_full", limits.idle_when_full);
             limits.linger_time = time("linger", limits.linger_time);
             limits.drain_time = self.drain_time(timeout).unwrap_or(limits.drain_time);
         }

@@ -476,6 +476,14 @@ pub const KEYS: &[Key] = &[
     .because("as nginx"),
     key(
         Place::DoorTimeout,
+        "idle_when_full",
+        Kind::Duration,
+        "\"1s\"",
+        "the same, and for the first byte, while all connections are taken and others wait",
+    )
+    .because("who does nothing keeps nobody out"),
+    key(
+        Place::DoorTimeout,
         "linger",
         Kind::Duration,
         "\"2s\"",

@@ -64,12 +64,12 @@ pub(crate) async fn serve(arrival: Box<Arrival>, early: Block) {
 }
 
 impl Connection {
-    /// Waits for the next request without holding a buffer. `None`: the client left, time is up, or we drain.
+    /// Waits for the next request without holding a buffer. `None`: the client left, time is up, others need the room,
+    /// or we drain.
     async fn next_bytes(&mut self) -> Option<Block> {
-        self.arrival.timer.serving(None);
         self.arrival
             .timer
-            .set(self.arrival.kit.shared.limits.idle_time);
+            .rest(self.arrival.kit.shared.limits.idle_time);
         poll_fn(|cx| {
             let mut block = Block::lend();
             match block.poll_fill(cx, &mut self.arrival.stream) {
@@ -77,7 +77,11 @@ impl Connection {
                 Poll::Ready(Ok(_)) => Poll::Ready(Some(block)),
                 Poll::Pending if self.arrival.kit.wheel.is_draining() => Poll::Ready(None),
                 Poll::Pending => self.arrival.timer.poll_fired(cx).map(|()| {
-                    self.arrival.kit.counters.because(Reason::IdleTimeout);
+                    let reason = match self.arrival.timer.fired_for_room() {
+                        true => Reason::MadeRoom,
+                        false => Reason::IdleTimeout,
+                    };
+                    self.arrival.kit.counters.because(reason);
                     None
                 }),
             }

@@ -1,40 +1,93 @@
 //! Limits on number: connections, and the descriptors they need.
 
+use std::thread;
 use std::time::Duration;
 
 use super::with_limits;
 use crate::harness::{Backend, Proxy, until};
 
 #[test]
-fn no_more_connections_are_served_than_the_limit_says() {
-    let app = Backend::saying("x");
+fn no_more_requests_are_served_at_once_than_there_may_be_connections() {
+    let app = Backend::doing(|conversation| {
+        conversation.request();
+        conversation.rest();
+    });
     let proxy = with_limits(
-        "[limit]\nconnections = 4\nper_client = 4\n[timeout]\nidle = '20s'\n[defaults]\nlimit.connections = 4\n",
+        "[limit]\nconnections = 4\n[defaults]\nlimit.connections = 4\n",
         &app,
     );
-    let mut open: Vec<_> = (0..4).map(|_| proxy.client()).collect();
-    for client in &mut open {
-        assert_eq!(client.get("app.test", "/").text(), "x");
-    }
-    // The fifth is refused, or waits until one of the four goes; it is not served beside them.
-    let mut fifth = proxy.client();
-    fifth
-        .stream()
-        .set_read_timeout(Some(Duration::from_millis(500)))
-        .unwrap();
-    drop(fifth.try_send("GET / HTTP/1.1\r\nHost: app.test\r\n\r\n"));
-    let answer = fifth.try_response("GET");
-    assert!(answer.is_err() || answer.unwrap().status == 503);
-    drop((fifth, open));
-    until("there is room again", || {
+    let ask = || {
         let mut client = proxy.client();
+        client.send("GET / HTTP/1.1\r\nHost: app.test\r\n\r\n");
         client
-            .try_send("GET / HTTP/1.1\r\nHost: app.test\r\n\r\n")
-            .is_ok()
-            && client
-                .try_response("GET")
-                .is_ok_and(|response| response.status == 200)
-    });
+    };
+    let mut open: Vec<_> = (0..4).map(|_| ask()).collect();
+    app.until_requests(4);
+    let fifth = ask();
+    proxy.until_logged("new ones wait");
+    assert_eq!(app.requests().len(), 4);
+    assert_eq!(proxy.counters()["open"], 4);
+    // There is room again.
+    open.pop();
+    app.until_requests(5);
+    assert_eq!(proxy.counted("made-room"), 0);
+    drop(fifth);
+}
+
+#[test]
+fn idle_connections_make_room_for_new_ones_whatever_worker_has_them() {
+    let app = Backend::saying("x");
+    let proxy = with_limits(
+        "[timeout]\nidle_when_full = '100ms'\n[limit]\nconnections = 4\n[defaults]\nlimit.connections = 4\n",
+        &app,
+    );
+    let open: Vec<_> = (0..20)
+        .map(|_| {
+            let mut client = proxy.client();
+            assert_eq!(client.get("app.test", "/").text(), "x");
+            client
+        })
+        .collect();
+    let made_room = proxy.counted("made-room");
+    assert!(made_room >= 16, "{made_room}");
+    drop(open);
+}
+
+#[test]
+fn the_connection_that_has_been_idle_longest_makes_room() {
+    let app = Backend::saying("x");
+    let proxy = one_worker(
+        "[timeout]\nidle_when_full = '100ms'\n[limit]\nconnections = 3\n[defaults]\nlimit.connections = 3\n",
+        &[("app", &app)],
+    );
+    let mut open: Vec<_> = (0..3)
+        .map(|_| {
+            let mut client = proxy.client();
+            assert_eq!(client.get("app.test", "/").text(), "x");
+            // More than one tick of the coarse clock.
+            thread::sleep(Duration::from_millis(300));
+            client
+        })
+        .collect();
+    assert_eq!(proxy.get("app.test", "/").text(), "x");
+    open[0].expect_close();
+    assert_eq!(open[2].get("app.test", "/").text(), "x");
+    assert_eq!(open[1].get("app.test", "/").text(), "x");
+    assert_eq!(proxy.counted("made-room"), 1);
+}
+
+#[test]
+fn connections_that_have_said_nothing_yet_make_room_too() {
+    let app = Backend::saying("x");
+    let proxy = with_limits(
+        "[timeout]\nopening = '1h'\nidle_when_full = '100ms'\n[limit]\nconnections = 4\n[defaults]\nlimit.connections = 4\n",
+        &app,
+    );
+    let silent: Vec<_> = (0..4).map(|_| proxy.client()).collect();
+    until("all are taken", || proxy.counters()["open"] == 4);
+    assert_eq!(proxy.get("app.test", "/").text(), "x");
+    assert!(proxy.counted("made-room") >= 1);
+    drop(silent);
 }
 
 #[test]
