@@ -26,8 +26,8 @@ pub struct Limits {
     pub fields: usize,
     /// A whole head: 32 KiB, and never more than [`MOST_HEAD_BYTES`].
     pub head_bytes: usize,
-    /// Client connections open at once. `None`: 40 % of the file descriptors, because a proxied connection needs
-    /// two and the rest is a reserve.
+    /// Client connections open at once. `None`: 40 % of the free file descriptors, because a proxied connection
+    /// needs two; a tenth is for idle upstreams, and the rest is a reserve.
     pub connections: Option<usize>,
     /// Client connections open at once from one address (IPv6: one /64); loopback and trusted proxies are exempt.
     /// `None`: a quarter of `connections`, because of NAT and CDNs.
@@ -43,8 +43,9 @@ pub struct Limits {
     /// Idle upstreams kept per backend and worker. 256: with fewer than there are requests at once, the surplus would
     /// be closed and opened again all the time; the short idle time is what keeps the number down.
     pub pool: usize,
-    /// Idle upstreams kept per worker over all backends. 2048.
-    pub pool_all: usize,
+    /// Idle upstreams kept per worker over all backends. `None`: 2048, or as many as a tenth of the file descriptors
+    /// allows, because a full pool must not keep clients out.
+    pub pool_all: Option<usize>,
     /// How much is still read from a client that sends on after our last answer, so that it can read the answer
     /// (RFC 9112 9.6). 1 MiB.
     pub linger_bytes: u64,
@@ -71,7 +72,7 @@ impl Default for Limits {
             interim: 10,
             framing_bytes: 16 << 10,
             pool: 256,
-            pool_all: 2048,
+            pool_all: None,
             linger_bytes: 1 << 20,
             linger_time: Duration::from_secs(2),
             drain_time: Duration::from_secs(30),

@@ -83,11 +83,6 @@ impl Slots {
         self.0.waiting.load(Ordering::Relaxed) > 0
     }
 
-    /// How many there are.
-    pub fn most(&self) -> usize {
-        self.0.most
-    }
-
     pub fn taken(&self) -> usize {
         self.0.taken.load(Ordering::Relaxed)
     }

@@ -14,6 +14,7 @@ use super::listener;
 use super::slots::{Slot, Slots};
 use crate::http::{Arrival, Client, Kit, Shared};
 use crate::observe::Counters;
+use crate::pipe;
 use crate::route::{Current, Published, SiteChange};
 use crate::site::Site;
 use crate::stream::Stream;
@@ -29,6 +30,8 @@ pub struct Start {
     pub notes: mpsc::UnboundedReceiver<Note>,
     pub counters: Arc<Counters>,
     pub slots: Slots,
+    /// How many it may keep.
+    pub pipes: usize,
     pub seed: [u64; 2],
 }
 
@@ -73,8 +76,10 @@ async fn work(start: Start) -> io::Result<()> {
         notes,
         counters,
         slots,
+        pipes,
         seed,
     } = start;
+    pipe::allow(pipes);
     let wheel = Wheel::new();
     let kit = Rc::new(Kit::new(shared, current, wheel, counters, seed));
     let worker = Rc::new(Worker {

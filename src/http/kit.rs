@@ -46,6 +46,8 @@ pub struct Shared {
     pub head_limits: HeadLimits,
     /// What one site may have of the connections, when it does not say.
     pub site_connections: usize,
+    /// Idle upstreams of a worker.
+    pub pool_all: usize,
     pub trusted_proxies: Vec<IpNet>,
     /// Our name in Via: a pseudonym of its own per state directory, so that loops are found.
     pub via: Box<str>,
@@ -80,7 +82,8 @@ impl Kit {
     ) -> Kit {
         Kit {
             upstreams: Upstreams::new(
-                &shared.limits,
+                shared.limits.pool,
+                shared.pool_all,
                 Arc::clone(&shared.resolver),
                 Rc::clone(&wheel),
             ),

@@ -1,5 +1,6 @@
 //! One run: bind, load sites, start workers, reload, drain.
 
+mod descriptors;
 mod home;
 mod sockets;
 
@@ -12,7 +13,6 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::runtime::LocalOptions;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
@@ -29,6 +29,7 @@ use crate::reload::{self, Reload, Summary};
 use crate::route::Current;
 use crate::settings::{Color, LogFormat, Settings};
 
+use descriptors::Share;
 use home::Home;
 use sockets::Socket;
 
@@ -117,7 +118,6 @@ async fn serve(mut settings: Settings) -> Result<(), StartError> {
     // First of all: a signal that comes while sites are loaded must drain, not kill.
     let signals = Signals::listen()?;
     let home = Home::open(&settings.state)?;
-    let descriptors = raise_descriptors();
     let sockets = sockets::bind(&settings.listen, settings.workers)?;
     settings.listen = sockets.iter().map(|socket| socket.address).collect();
     settings.listen.dedup();
@@ -131,7 +131,8 @@ async fn serve(mut settings: Settings) -> Result<(), StartError> {
             source,
         })?;
     }
-    let workers = Workers::start(&settings, sockets, &current, &home, descriptors)?;
+    let share = descriptors::share(&settings.limits, settings.workers);
+    let workers = Workers::start(&settings, sockets, &current, &home, share)?;
     let socket = settings
         .admin
         .clone()
@@ -160,10 +161,12 @@ impl Workers {
         sockets: Vec<Socket>,
         current: &Arc<Current>,
         home: &Home,
-        descriptors: u64,
+        share: Share,
     ) -> io::Result<Workers> {
-        let slots = slots(settings, descriptors);
-        let shared = Arc::new(shared(settings, home, slots.most()));
+        let shared = Arc::new(shared(settings, home, share));
+        let per_client = settings.limits.per_client;
+        let per_client = per_client.unwrap_or((share.connections / 4).max(1));
+        let slots = Slots::new(share.connections, per_client);
         let mut workers = Workers {
             notes: Vec::new(),
             ended: Vec::new(),
@@ -189,6 +192,7 @@ impl Workers {
                 notes: inbox,
                 counters,
                 slots: slots.clone(),
+                pipes: share.pipes,
                 seed: [home::random(), home::random()],
             };
             thread::Builder::new()
@@ -218,7 +222,7 @@ impl Workers {
 }
 
 /// What the workers read.
-fn shared(settings: &Settings, home: &Home, connections: usize) -> Shared {
+fn shared(settings: &Settings, home: &Home, share: Share) -> Shared {
     let limits = settings.limits.clone();
     Shared {
         head_limits: HeadLimits {
@@ -227,47 +231,12 @@ fn shared(settings: &Settings, home: &Home, connections: usize) -> Shared {
             fields: limits.fields,
             head_bytes: limits.head_bytes,
         },
-        site_connections: (connections / 2).max(1),
+        site_connections: (share.connections / 2).max(1),
+        pool_all: share.pool_all,
         limits,
         trusted_proxies: settings.trust.proxies.clone(),
         via: format!("onedoor-{}", home.pseudonym).into(),
         resolver: Arc::default(),
-    }
-}
-
-/// `[limit] connections` and `per_client`, or their shares of the descriptors.
-fn slots(settings: &Settings, descriptors: u64) -> Slots {
-    let share = usize::try_from(descriptors * 2 / 5)
-        .unwrap_or(usize::MAX)
-        .max(1);
-    let most = match settings.limits.connections {
-        // Two descriptors each, and a few for everything else.
-        Some(wished) if wished as u64 * 2 + 16 > descriptors => {
-            warn!(
-                wished,
-                descriptors,
-                connections = share,
-                "[limit] connections is more than the file descriptors allow; taking fewer (raise LimitNOFILE or ulimit -n)"
-            );
-            share
-        }
-        Some(wished) => wished,
-        None => share,
-    };
-    let per_client = settings.limits.per_client.unwrap_or((most / 4).max(1));
-    Slots::new(most, per_client)
-}
-
-/// Raises the soft limit on descriptors to the hard one, and returns it: a proxied connection needs two.
-fn raise_descriptors() -> u64 {
-    let mut limit = getrlimit(Resource::Nofile);
-    // More than this no worker could serve, and some kernels size tables by it.
-    const ENOUGH: u64 = 1 << 20;
-    let before = limit.current;
-    limit.current = Some(limit.maximum.unwrap_or(ENOUGH).min(ENOUGH));
-    match setrlimit(Resource::Nofile, limit) {
-        Ok(()) => limit.current.unwrap_or(ENOUGH),
-        Err(_) => before.unwrap_or(ENOUGH),
     }
 }
 

@@ -160,7 +160,7 @@ impl DaemonFile<'_, '_> {
             limits.interim =
                 count("interim", 1000).map_or(limits.interim, |interim| interim as u32);
             limits.pool = count("pool", u64::MAX).unwrap_or(limits.pool);
-            limits.pool_all = count("pool_all", u64::MAX).unwrap_or(limits.pool_all);
+            limits.pool_all = count("pool_all", u64::MAX).or(limits.pool_all);
             let mut size = |name, usual| {
                 self.reader
                     .size(limit, name)

@@ -529,7 +529,7 @@ mod tests {
             (limits.requests, limits.interim, limits.framing_bytes),
             (7, 1, 1 << 10)
         );
-        assert_eq!((limits.pool, limits.pool_all), (8, 9));
+        assert_eq!((limits.pool, limits.pool_all), (8, Some(9)));
         assert_eq!(
             (limits.linger_bytes, limits.linger_time),
             (64 << 10, Duration::from_secs(4))

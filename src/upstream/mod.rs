@@ -10,7 +10,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::limits::Limits;
 use crate::site::Address;
 use crate::stream::Stream;
 use crate::wheel::{Timer, Wheel};
@@ -64,9 +63,15 @@ pub struct Upstreams {
 }
 
 impl Upstreams {
-    pub fn new(limits: &Limits, resolver: Arc<Resolver>, wheel: Rc<Wheel>) -> Upstreams {
+    /// Keeps at most `most` idle ones, and `most_per_backend` to the same address.
+    pub fn new(
+        most_per_backend: usize,
+        most: usize,
+        resolver: Arc<Resolver>,
+        wheel: Rc<Wheel>,
+    ) -> Upstreams {
         Upstreams {
-            pool: RefCell::new(Pool::new(limits)),
+            pool: RefCell::new(Pool::new(most_per_backend, most)),
             resolver,
             wheel,
         }

@@ -3,7 +3,6 @@
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 
-use crate::limits::Limits;
 use crate::site::Address;
 use crate::stream::Stream;
 use crate::wheel::Tick;
@@ -24,12 +23,12 @@ struct Idle {
 }
 
 impl Pool {
-    pub(super) fn new(limits: &Limits) -> Pool {
+    pub(super) fn new(most_per_backend: usize, most: usize) -> Pool {
         Pool {
             idle: HashMap::default(),
             count: 0,
-            most: limits.pool_all,
-            most_per_backend: limits.pool,
+            most,
+            most_per_backend,
         }
     }
 

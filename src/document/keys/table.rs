@@ -530,7 +530,7 @@ pub const KEYS: &[Key] = &[
         Place::DoorLimit,
         "connections",
         Kind::Count,
-        "40 % of the file descriptors",
+        "40 % of the free file descriptors",
         "client connections open at once",
     )
     .because("a proxied connection needs two descriptors"),
@@ -577,9 +577,10 @@ pub const KEYS: &[Key] = &[
         Place::DoorLimit,
         "pool_all",
         Kind::Count,
-        "2048",
+        "2048, at most a tenth of the file descriptors",
         "the same for all backends of a worker",
-    ),
+    )
+    .because("a full pool must not keep clients out"),
     key(
         Place::DoorLimit,
         "linger",

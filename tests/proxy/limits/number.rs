@@ -102,36 +102,6 @@ fn one_address_does_not_get_all_connections_but_this_machine_may() {
 }
 
 #[test]
-fn few_descriptors_lower_the_number_of_connections_and_it_says_so() {
-    if !crate::harness::found("prlimit") {
-        return;
-    }
-    let app = Backend::saying("x");
-    let proxy = Proxy::plan()
-        .under(["prlimit", "--nofile=64:64"])
-        .daemon_file("[limit]\nconnections = 1000\n")
-        .site("app.toml", format!("host = 'app.test'\nto = {}", app.port))
-        .start();
-    proxy.until_logged("descriptors");
-    // More than fit: the door must neither stop nor spin, and serve again when there is room.
-    let open: Vec<_> = (0..100).map(|_| proxy.client()).collect();
-    drop(open);
-    until("it serves again", || {
-        let mut client = proxy.client();
-        client
-            .stream()
-            .set_read_timeout(Some(Duration::from_secs(1)))
-            .unwrap();
-        client
-            .try_send("GET / HTTP/1.1\r\nHost: app.test\r\n\r\n")
-            .is_ok()
-            && client
-                .try_response("GET")
-                .is_ok_and(|response| response.status == 200)
-    });
-}
-
-#[test]
 fn the_last_request_that_a_connection_may_make_is_told_so() {
     let app = Backend::saying("x");
     let proxy = with_limits("[limit]\nrequests = 3\n", &app);
