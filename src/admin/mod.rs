@@ -19,6 +19,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
+use crate::observe::Counters;
 use crate::reload::Reload;
 use answer::Answer;
 use question::{Parsed, Question, Refusal};
@@ -33,12 +34,14 @@ const HEAD_BYTES: usize = 4 << 10;
 /// Connections at once. Waiting deploy scripts are the many; a program that loops must not take the descriptors.
 const CONNECTIONS: usize = 256;
 
-/// What `GET /v1/status` tells about this process.
+/// What is told about this process.
 #[derive(Clone, Debug)]
 pub struct About {
     pub listening: Vec<SocketAddr>,
     pub sites: PathBuf,
     pub state: PathBuf,
+    /// One block per worker.
+    pub counters: Vec<Arc<Counters>>,
 }
 
 /// Opens the socket at `path` for its owner and group. A file left by a process that is gone is replaced.
@@ -137,6 +140,7 @@ async fn read(stream: &mut UnixStream) -> io::Result<Result<Question, Refusal>> 
 async fn reply(question: Question, reload: &Reload, about: &About) -> Answer {
     match question {
         Question::Status => answer::status(about),
+        Question::Counters => answer::counters(about),
         Question::Sites => answer::sites(&reload.list().await),
         Question::Reload { accept_removals } => {
             answer::reloaded(&reload.reload(accept_removals).await)

@@ -12,6 +12,7 @@ use tracing::warn;
 use super::slots::NoSlot;
 use super::worker::Worker;
 use crate::http::Client;
+use crate::observe::Reason;
 use crate::stream::Stream;
 
 /// Connections accepted before the others get their turn.
@@ -74,12 +75,22 @@ async fn take_in(
         .iter()
         .any(|net| net.contains(&ip));
     let counted = (!trusted && !ip.is_loopback()).then_some(ip);
+    let mut waiting = None;
     let slot = loop {
         match worker.slots.take(counted) {
             Ok(slot) => break slot,
             // Not answered: what is spoken on it is not known, and a flood must stay cheap.
-            Err(NoSlot::ClientFull) => return,
+            Err(NoSlot::ClientFull) => {
+                worker.kit.counters.because(Reason::ClientFull);
+                return;
+            }
+            // Who only waits for a request makes room, here at once and on other workers at their next tick.
+            Err(NoSlot::Full) if waiting.is_none() && worker.make_room() > 0 => {
+                waiting = Some(worker.slots.wait());
+                tokio::task::yield_now().await;
+            }
             Err(NoSlot::Full) => {
+                waiting.get_or_insert_with(|| worker.slots.wait());
                 if is_time_to_say(said) {
                     warn!(
                         "all connections that [limit] connections allows are open; new ones wait"
@@ -89,6 +100,7 @@ async fn take_in(
             }
         }
     };
+    drop(waiting);
     let local = match bound {
         // Bound to one address, that is the one: no system call for each connection.
         Some(bound) => bound,

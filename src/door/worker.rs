@@ -14,6 +14,7 @@ use super::listener;
 use super::slots::{Slot, Slots};
 use crate::http::{Arrival, Client, Kit, Shared};
 use crate::observe::Counters;
+use crate::pipe;
 use crate::route::{Current, Published, SiteChange};
 use crate::site::Site;
 use crate::stream::Stream;
@@ -29,6 +30,8 @@ pub struct Start {
     pub notes: mpsc::UnboundedReceiver<Note>,
     pub counters: Arc<Counters>,
     pub slots: Slots,
+    /// How many it may keep.
+    pub pipes: usize,
     pub seed: [u64; 2],
 }
 
@@ -73,8 +76,10 @@ async fn work(start: Start) -> io::Result<()> {
         notes,
         counters,
         slots,
+        pipes,
         seed,
     } = start;
+    pipe::allow(pipes);
     let wheel = Wheel::new();
     let kit = Rc::new(Kit::new(shared, current, wheel, counters, seed));
     let worker = Rc::new(Worker {
@@ -118,12 +123,19 @@ impl Worker {
             client,
             secure: None,
             timer,
+            requests_left: self.kit.shared.limits.requests,
             kit: Rc::clone(&self.kit),
         });
         drop(tokio::task::spawn_local(async move {
             let _open = open;
             super::serve(arrival, slot).await;
         }));
+    }
+
+    /// Ends connections of this worker that wait for a request, so that others get in. Returns how many.
+    pub(super) fn make_room(&self) -> usize {
+        let rested = self.kit.shared.limits.idle_when_full;
+        self.kit.wheel.make_room(rested)
     }
 
     /// Until the worker is told to drain.
@@ -150,6 +162,7 @@ struct Open(Rc<Worker>);
 impl Drop for Open {
     fn drop(&mut self) {
         self.0.open.set(self.0.open.get() - 1);
+        self.0.kit.counters.closed.add(1);
         if self.0.open.get() == 0 {
             self.0.stirred.notify_waiters();
         }
@@ -170,6 +183,9 @@ async fn keep_time(worker: Rc<Worker>) {
         }
         every.tick().await;
         worker.kit.wheel.turn();
+        if worker.slots.is_waited_for() {
+            worker.make_room();
+        }
         turns = turns.wrapping_add(1);
         if turns.is_multiple_of(10) {
             worker.kit.upstreams.sweep();

@@ -37,6 +37,8 @@ pub struct Arrival {
     /// What is known of its TLS, where that ends here.
     pub secure: Option<Box<Secure>>,
     pub timer: Timer,
+    /// How many requests may still come on it.
+    pub requests_left: u32,
     pub kit: Rc<Kit>,
 }
 
@@ -45,6 +47,10 @@ pub struct Arrival {
 pub struct Shared {
     pub limits: Limits,
     pub head_limits: HeadLimits,
+    /// What one site may have of the connections, when it does not say.
+    pub site_connections: usize,
+    /// Idle upstreams of a worker.
+    pub pool_all: usize,
     pub trusted_proxies: Vec<IpNet>,
     /// Our name in Via: a pseudonym of its own per state directory, so that loops are found.
     pub via: Box<str>,
@@ -81,7 +87,12 @@ impl Kit {
     ) -> Kit {
         Kit {
             turnstile: Rc::default(),
-            upstreams: Upstreams::new(Arc::clone(&shared.resolver), Rc::clone(&wheel)),
+            upstreams: Upstreams::new(
+                shared.limits.pool,
+                shared.pool_all,
+                Arc::clone(&shared.resolver),
+                Rc::clone(&wheel),
+            ),
             snapshot: RefCell::new(current.snapshot()),
             retired: RefCell::default(),
             turns: RefCell::default(),

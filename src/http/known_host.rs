@@ -11,13 +11,15 @@ use super::answer::Answer;
 use super::kit::{Client, Kit};
 use crate::block::Sheet;
 use crate::site::hostname::{HostBuffer, authority};
-use crate::site::{Site, Wire};
+use crate::site::{Site, SiteSlot, Wire};
 use crate::tls::{self, InClear, Secure};
 
 /// See the module.
 #[derive(Debug)]
 pub(super) struct KnownHost {
     site: Option<Arc<Site>>,
+    /// Of `site`, for as long as this is the one asked for.
+    slot: Option<SiteSlot>,
     generation: u64,
     gate: Gate,
     wire: Wire,
@@ -45,7 +47,7 @@ impl KnownHost {
     /// when a table was published since.
     ///
     /// # Errors
-    /// `NoHost` and `BadHost`.
+    /// `NoHost`, `BadHost` and `SiteFull`.
     pub(super) fn recall<'k>(
         known: &'k mut Option<Box<KnownHost>>,
         raw: &[u8],
@@ -55,23 +57,24 @@ impl KnownHost {
     ) -> Result<&'k KnownHost, Answer> {
         let is_same = known.as_ref().is_some_and(|known| known.raw() == raw);
         if !is_same {
-            *known = Some(Box::new(KnownHost::learn(raw, client, secure, kit)?));
+            let slot = known.take().and_then(|known| known.slot);
+            *known = Some(Box::new(KnownHost::learn(raw, slot, client, secure, kit)?));
+        } else if let Some(mut old) = known.take_if(|known| known.generation != kit.generation()) {
+            old.generation = kit.generation();
+            old.site = None; // the old version may be the last one that anybody holds
+            let name = old.name().unwrap_or_default();
+            old.site = kit.find(&name);
+            old.gate = gate(old.site.as_deref(), &name, client, secure, kit);
+            old.slot = slot(old.site.as_deref(), old.slot, kit)?;
+            *known = Some(old);
         }
-        let Some(known) = known else {
-            return Err(Answer::NoHost);
-        };
-        if known.generation != kit.generation() {
-            known.generation = kit.generation();
-            known.site = None; // the old version may be the last one that anybody holds
-            let name = known.name().unwrap_or_default();
-            known.site = kit.find(&name);
-            known.gate = gate(known.site.as_deref(), &name, client, secure, kit);
-        }
-        Ok(known)
+        known.as_deref().ok_or(Answer::NoHost)
     }
 
+    /// `held` is what the connection holds so far.
     fn learn(
         raw: &[u8],
+        held: Option<SiteSlot>,
         client: &Client,
         secure: Option<&Secure>,
         kit: &Kit,
@@ -92,6 +95,7 @@ impl KnownHost {
             Wire::ClearText => "http",
             Wire::Tls => "https",
         };
+        let slot = slot(site.as_deref(), held, kit)?;
 
         let ip = client.address.ip().to_canonical();
         // Written into one lent sheet and kept in one piece of just the size: a connection per request pays for it.
@@ -126,6 +130,7 @@ impl KnownHost {
                 .is_ok_and(|ip| ip.is_loopback());
         Ok(KnownHost {
             site,
+            slot,
             generation,
             gate,
             wire,
@@ -201,6 +206,25 @@ fn gate(
     } else {
         Gate::Closed(Answer::WrongTlsConnection)
     }
+}
+
+/// A slot of `site`: the one that is held, if it is that site's.
+fn slot(
+    site: Option<&Site>,
+    held: Option<SiteSlot>,
+    kit: &Kit,
+) -> Result<Option<SiteSlot>, Answer> {
+    let Some(site) = site else {
+        return Ok(None);
+    };
+    if held.as_ref().is_some_and(|slot| slot.is_of(&site.slots)) {
+        return Ok(held);
+    }
+    let most = site.limits.connections;
+    let slot = site
+        .slots
+        .connection(most.unwrap_or(kit.shared.site_connections));
+    slot.map(Some).ok_or(Answer::SiteFull)
 }
 
 fn put(text: &mut Sheet, what: std::fmt::Arguments<'_>) {

@@ -257,6 +257,7 @@ mod tests {
             name: SiteName::new(name),
             number: 0,
             version: 0,
+            slots: Default::default(),
             claims: Box::default(),
             action: None,
             allow: None,

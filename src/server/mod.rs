@@ -1,5 +1,6 @@
 //! One run: bind, load sites, start workers, reload, drain.
 
+mod descriptors;
 mod home;
 mod sockets;
 
@@ -12,7 +13,6 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::runtime::LocalOptions;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
@@ -30,6 +30,7 @@ use crate::route::Current;
 use crate::settings::{Color, LogFormat, Settings};
 use crate::tls::Keyring;
 
+use descriptors::Share;
 use home::Home;
 use sockets::Socket;
 
@@ -118,7 +119,6 @@ async fn serve(mut settings: Settings) -> Result<(), StartError> {
     // First of all: a signal that comes while sites are loaded must drain, not kill.
     let signals = Signals::listen()?;
     let home = Home::open(&settings.state)?;
-    let descriptors = raise_descriptors();
     let sockets = sockets::bind(&settings.listen, settings.workers)?;
     settings.listen = sockets.iter().map(|socket| socket.address).collect();
     settings.listen.dedup();
@@ -141,12 +141,13 @@ async fn serve(mut settings: Settings) -> Result<(), StartError> {
             source,
         })?;
     }
-    let workers = Workers::start(&settings, sockets, &current, keyring, &home, descriptors)?;
+    let share = descriptors::share(&settings.limits, settings.workers);
+    let workers = Workers::start(&settings, sockets, &current, keyring, &home, share)?;
     let socket = settings
         .admin
         .clone()
         .unwrap_or_else(|| settings.state.join(admin::SOCKET_NAME));
-    start_admin(&socket, &settings, &reload);
+    start_admin(&socket, &settings, &reload, &workers);
     say_hello(&settings, &summary);
     attend(signals, settings.limits.drain_time, &reload, workers).await;
     // What was published last is kept for the next start.
@@ -160,6 +161,7 @@ async fn serve(mut settings: Settings) -> Result<(), StartError> {
 struct Workers {
     notes: Vec<mpsc::UnboundedSender<Note>>,
     ended: Vec<oneshot::Receiver<()>>,
+    counters: Vec<Arc<Counters>>,
 }
 
 impl Workers {
@@ -170,13 +172,16 @@ impl Workers {
         current: &Arc<Current>,
         keyring: Arc<Keyring>,
         home: &Home,
-        descriptors: u64,
+        share: Share,
     ) -> io::Result<Workers> {
-        let shared = Arc::new(shared(settings, home, keyring));
-        let slots = slots(settings, descriptors);
+        let shared = Arc::new(shared(settings, home, keyring, share));
+        let per_client = settings.limits.per_client;
+        let per_client = per_client.unwrap_or((share.connections / 4).max(1));
+        let slots = Slots::new(share.connections, per_client);
         let mut workers = Workers {
             notes: Vec::new(),
             ended: Vec::new(),
+            counters: Vec::new(),
         };
         let mut sockets: Vec<Option<Socket>> = sockets.into_iter().map(Some).collect();
         for number in 0..settings.workers {
@@ -185,6 +190,8 @@ impl Workers {
                 .filter(|socket| socket.as_ref().is_some_and(|s| s.worker == number));
             let (notes, inbox) = mpsc::unbounded_channel();
             let (end, ended) = oneshot::channel();
+            let counters = Arc::new(Counters::default());
+            workers.counters.push(Arc::clone(&counters));
             let start = Start {
                 listeners: mine
                     .filter_map(Option::take)
@@ -194,8 +201,9 @@ impl Workers {
                 current: Arc::clone(current),
                 published: current.subscribe(),
                 notes: inbox,
-                counters: Arc::new(Counters::default()),
+                counters,
                 slots: slots.clone(),
+                pipes: share.pipes,
                 seed: [home::random(), home::random()],
             };
             thread::Builder::new()
@@ -225,7 +233,7 @@ impl Workers {
 }
 
 /// What the workers read.
-fn shared(settings: &Settings, home: &Home, keyring: Arc<Keyring>) -> Shared {
+fn shared(settings: &Settings, home: &Home, keyring: Arc<Keyring>, share: Share) -> Shared {
     let limits = settings.limits.clone();
     Shared {
         head_limits: HeadLimits {
@@ -234,6 +242,8 @@ fn shared(settings: &Settings, home: &Home, keyring: Arc<Keyring>) -> Shared {
             fields: limits.fields,
             head_bytes: limits.head_bytes,
         },
+        site_connections: (share.connections / 2).max(1),
+        pool_all: share.pool_all,
         limits,
         trusted_proxies: settings.trust.proxies.clone(),
         via: format!("onedoor-{}", home.pseudonym).into(),
@@ -242,48 +252,13 @@ fn shared(settings: &Settings, home: &Home, keyring: Arc<Keyring>) -> Shared {
     }
 }
 
-/// `[limit] connections` and `per_client`, or their shares of the descriptors.
-fn slots(settings: &Settings, descriptors: u64) -> Slots {
-    let share = usize::try_from(descriptors * 2 / 5)
-        .unwrap_or(usize::MAX)
-        .max(1);
-    let most = match settings.limits.connections {
-        // Two descriptors each, and a few for everything else.
-        Some(wished) if wished as u64 * 2 + 16 > descriptors => {
-            warn!(
-                wished,
-                descriptors,
-                connections = share,
-                "[limit] connections is more than the file descriptors allow; taking fewer (raise LimitNOFILE or ulimit -n)"
-            );
-            share
-        }
-        Some(wished) => wished,
-        None => share,
-    };
-    let per_client = settings.limits.per_client.unwrap_or((most / 4).max(1));
-    Slots::new(most, per_client)
-}
-
-/// Raises the soft limit on descriptors to the hard one, and returns it: a proxied connection needs two.
-fn raise_descriptors() -> u64 {
-    let mut limit = getrlimit(Resource::Nofile);
-    // More than this no worker could serve, and some kernels size tables by it.
-    const ENOUGH: u64 = 1 << 20;
-    let before = limit.current;
-    limit.current = Some(limit.maximum.unwrap_or(ENOUGH).min(ENOUGH));
-    match setrlimit(Resource::Nofile, limit) {
-        Ok(()) => limit.current.unwrap_or(ENOUGH),
-        Err(_) => before.unwrap_or(ENOUGH),
-    }
-}
-
 /// Without its socket the daemon serves all the same; `ls` and `wait` do not find it then.
-fn start_admin(socket: &Path, settings: &Settings, reload: &Reload) {
+fn start_admin(socket: &Path, settings: &Settings, reload: &Reload, workers: &Workers) {
     let about = admin::About {
         listening: settings.listen.clone(),
         sites: settings.sites.clone(),
         state: settings.state.clone(),
+        counters: workers.counters.clone(),
     };
     match admin::listen(socket) {
         Ok(listener) => {

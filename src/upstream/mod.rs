@@ -63,9 +63,15 @@ pub struct Upstreams {
 }
 
 impl Upstreams {
-    pub fn new(resolver: Arc<Resolver>, wheel: Rc<Wheel>) -> Upstreams {
+    /// Keeps at most `most` idle ones, and `most_per_backend` to the same address.
+    pub fn new(
+        most_per_backend: usize,
+        most: usize,
+        resolver: Arc<Resolver>,
+        wheel: Rc<Wheel>,
+    ) -> Upstreams {
         Upstreams {
-            pool: RefCell::default(),
+            pool: RefCell::new(Pool::new(most_per_backend, most)),
             resolver,
             wheel,
         }

@@ -66,7 +66,9 @@ pub(super) fn begin(
         Ok(known) => known,
         Err(answer) => return Begun::refused(answer, kit),
     };
-    let ends = !head.keep_alive || head.framing != Framing::None || kit.wheel.is_draining();
+    arrival.requests_left -= 1;
+    let keep_alive = head.keep_alive && arrival.requests_left > 0;
+    let ends = !keep_alive || head.framing != Framing::None || kit.wheel.is_draining();
     let mut said = Said {
         out: Sheet::lend(),
         status: 0,
@@ -119,15 +121,19 @@ pub(super) fn begin(
             let asked = Asked {
                 method: Method::of(head.method),
                 version: head.version,
-                keep_alive: head.keep_alive,
+                keep_alive,
                 expects_continue: head.expects_continue,
                 authenticates_connection: head.authenticates_connection,
                 upgrade: head.upgrade.map(Box::from),
                 may_be_told_why: exchange::may_be_told_why(&head, known),
             };
-            let limits = kit.shared.head_limits;
-            let chunked = head.framing == Framing::Chunked;
-            let mut upload = Body::new(head.framing, chunked, site.limits.body_bytes, limits);
+            let mut upload = Body::new(
+                head.framing,
+                head.framing == Framing::Chunked,
+                site.limits.body_bytes,
+                kit.shared.head_limits,
+                kit.shared.limits.framing_bytes,
+            );
             arrival.timer.serving(Some(Serving {
                 site: site.number,
                 version: site.version,

@@ -10,12 +10,13 @@ use super::begin::{Begun, Said, begin};
 use super::departure::{After, Departure};
 use super::flight::{Flight, Landed};
 use super::head;
+use super::reader::{self, Pace, Unsent};
 use crate::block::Block;
 use crate::http::answer::Answer;
 use crate::http::kit::Arrival;
 use crate::http::known_host::KnownHost;
-use crate::limits::{LINGER_BYTES, LINGER_TIME};
-use crate::observe::{Finished, Kind};
+use crate::limits::{SiteLimits, SiteTimeouts};
+use crate::observe::{Finished, Kind, Reason};
 use crate::upstream::Upstream;
 use crate::wheel::{Expired, Tick};
 
@@ -62,19 +63,26 @@ pub(crate) async fn serve(arrival: Box<Arrival>, mut early: Option<Block>) {
 }
 
 impl Connection {
-    /// Waits for the next request without holding a buffer. `None`: the client left, time is up, or we drain.
+    /// Waits for the next request without holding a buffer. `None`: the client left, time is up, others need the room,
+    /// or we drain.
     async fn next_bytes(&mut self) -> Option<Block> {
-        self.arrival.timer.serving(None);
         self.arrival
             .timer
-            .set(self.arrival.kit.shared.limits.idle_time);
+            .rest(self.arrival.kit.shared.limits.idle_time);
         poll_fn(|cx| {
             let mut block = Block::lend();
             match block.poll_fill(cx, &mut self.arrival.stream) {
                 Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(None),
                 Poll::Ready(Ok(_)) => Poll::Ready(Some(block)),
                 Poll::Pending if self.arrival.kit.wheel.is_draining() => Poll::Ready(None),
-                Poll::Pending => self.arrival.timer.poll_fired(cx).map(|()| None),
+                Poll::Pending => self.arrival.timer.poll_fired(cx).map(|()| {
+                    let reason = match self.arrival.timer.fired_for_room() {
+                        true => Reason::MadeRoom,
+                        false => Reason::IdleTimeout,
+                    };
+                    self.arrival.kit.counters.because(reason);
+                    None
+                }),
             }
         })
         .await
@@ -171,35 +179,37 @@ impl Connection {
             site,
             after,
         } = said;
-        let sent = self
-            .arrival
-            .timer
-            .within(
-                self.arrival.kit.shared.limits.head_time,
-                self.arrival.stream.put_all(&out),
-            )
-            .await;
+        // A body of `respond` may be long, and a client slow.
+        let known = self.known.as_ref().and_then(|known| known.site());
+        let pace = match known {
+            Some(site) => Pace::of(&site.limits, &site.timeouts),
+            None => Pace::of(&SiteLimits::default(), &SiteTimeouts::default()),
+        };
+        let arrival = &mut *self.arrival;
+        let sent = reader::send(&mut arrival.stream, &out, pace, &arrival.timer).await;
+        let cut = (sent == Err(Unsent::TooSlow)).then_some(Reason::SlowReader);
         self.arrival.kit.counters.finished(&Finished {
             kind: Kind::Exchange,
             site,
             status,
-            reason: answer.map(|answer| answer.parts().1),
+            reason: cut.or(answer.map(|answer| answer.parts().1)),
             from_client: 0,
             to_client: out.len() as u64,
             retries: 0,
             took: self.arrival.kit.since(started),
         });
         match sent {
-            Ok(Ok(())) => after,
-            Ok(Err(_)) | Err(_) => After::Close,
+            Ok(()) => after,
+            Err(Unsent::Gone | Unsent::TooSlow) => After::Close,
         }
     }
 
     /// Says that we are done, and reads on for a moment, so that the client finds our answer and not a reset.
     async fn linger(&mut self) {
-        let mut left = LINGER_BYTES;
+        let limits = &self.arrival.kit.shared.limits;
+        let mut left = limits.linger_bytes;
         let done = self.arrival.timer.within(
-            LINGER_TIME,
+            limits.linger_time,
             poll_fn(|cx| {
                 if self.arrival.stream.poll_end(cx).is_pending() {
                     return Poll::Pending;
@@ -207,7 +217,7 @@ impl Connection {
                 loop {
                     let mut block = Block::lend();
                     match std::task::ready!(block.poll_fill(cx, &mut self.arrival.stream)) {
-                        Ok(count) if count > 0 && count < left => left -= count,
+                        Ok(count) if count > 0 && (count as u64) < left => left -= count as u64,
                         _ => return Poll::Ready(()),
                     }
                 }

@@ -168,11 +168,13 @@ impl Book {
         self.numbers.free.extend(numbers);
     }
 
-    fn numbered(&mut self, site: Site, number: Option<u32>) -> Site {
+    /// `old` is the version whose place it takes.
+    fn numbered(&mut self, site: Site, old: Option<&Site>) -> Site {
         self.versions += 1;
         Site {
-            number: number.unwrap_or_else(|| self.numbers.next()),
+            number: old.map_or_else(|| self.numbers.next(), |old| old.number),
             version: self.versions,
+            slots: old.map_or_else(Arc::default, |old| Arc::clone(&old.slots)),
             ..site
         }
     }

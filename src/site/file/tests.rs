@@ -502,6 +502,8 @@ fn the_defaults_in_the_table_of_keys_are_the_defaults() {
         for key in KEYS
             .iter()
             .filter(|key| key.place == place && key.kind != Kind::Anything)
+            // Not a value but words: what it is depends on the daemon.
+            .filter(|key| !key.default.starts_with(char::is_alphabetic))
         {
             text.push_str(&format!("{} = {}\n", key.name, key.default));
         }

@@ -80,6 +80,21 @@ impl Client {
         }
     }
 
+    /// One for which the kernel holds little, so that what is not read soon waits at the other side.
+    pub(crate) fn connect_with_small_buffer(address: SocketAddr) -> Client {
+        let domain = socket2::Domain::for_address(address);
+        let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None).unwrap();
+        socket.set_recv_buffer_size(64 << 10).unwrap();
+        socket.connect(&address.into()).unwrap();
+        let stream = TcpStream::from(socket);
+        stream.set_nodelay(true).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        Client {
+            stream: BufReader::new(Line::Clear(stream)),
+        }
+    }
+
     pub(crate) fn stream(&self) -> &TcpStream {
         self.stream.get_ref().tcp()
     }
@@ -186,6 +201,12 @@ impl Client {
         read_exactly(&mut self.stream, count as u64, &mut bytes)
             .unwrap_or_else(|error| panic!("{error}; had {:?}", latin1(&bytes)));
         bytes
+    }
+
+    /// The same, or why not.
+    pub(crate) fn bytes_if_open(&mut self, count: usize) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        read_exactly(&mut self.stream, count as u64, &mut bytes).map(|()| bytes)
     }
 
     /// Everything until the other side closes; a reset counts as a close.

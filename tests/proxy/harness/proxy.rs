@@ -2,8 +2,9 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -316,6 +317,34 @@ impl Proxy {
         self.status(name)
             .and_then(|file| file["state"].as_str().map(str::to_string))
             .unwrap_or_default()
+    }
+
+    /// What `GET /v1/counters` says.
+    pub(crate) fn counters(&self) -> serde_json::Value {
+        let mut socket = UnixStream::connect(self.state().join("admin.sock")).unwrap();
+        socket
+            .write_all(b"GET /v1/counters HTTP/1.1\r\nHost: onedoor\r\n\r\n")
+            .unwrap();
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).unwrap();
+        let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+        serde_json::from_str(body).unwrap()
+    }
+
+    /// How often something ended for this reason.
+    #[track_caller]
+    pub(crate) fn counted(&self, reason: &str) -> u64 {
+        let counters = self.counters();
+        let count = counters["reasons"][reason].as_u64();
+        count.unwrap_or_else(|| panic!("no {reason} in {counters}"))
+    }
+
+    /// Waits until the count is this: an answer may be read a moment before it is counted.
+    #[track_caller]
+    pub(crate) fn until_counted(&self, reason: &str, count: u64) {
+        until(&format!("{count} times {reason}"), || {
+            self.counted(reason) == count
+        });
     }
 
     pub(crate) fn list(&self) -> Vec<serde_json::Value> {

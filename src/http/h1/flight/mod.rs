@@ -175,6 +175,12 @@ impl Flight<'_> {
             if !fresh_only && let Some(idle) = self.kit.upstreams.take_idle(address) {
                 return Ok(idle);
             }
+            // Held until the backend has accepted, or has not.
+            let most = self.site.limits.connecting;
+            let Some(_connecting) = self.site.slots.connecting(most) else {
+                let why = format!("{most} requests wait for a connection already");
+                return Err(Failed::Answer(Answer::SiteBusy, Some(self.of_site(&why))));
+            };
             match self
                 .kit
                 .upstreams
