@@ -1,6 +1,7 @@
 //! What came of a connection or request: one value when it ends, counted in the worker's own block.
 
 pub mod log;
+pub mod panic;
 mod reason;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -54,7 +55,16 @@ pub struct Counters {
     pub retries: Count,
     pub from_client: Count,
     pub to_client: Count,
-    reasons: [Count; Reason::ALL.len()],
+    reasons: Reasons,
+}
+
+#[derive(Debug)]
+struct Reasons([Count; Reason::ALL.len()]);
+
+impl Default for Reasons {
+    fn default() -> Reasons {
+        Reasons(std::array::from_fn(|_| Count::default()))
+    }
 }
 
 /// One number with one writer.
@@ -75,12 +85,12 @@ impl Count {
 impl Counters {
     /// Counts a connection that was closed outside of any exchange.
     pub fn because(&self, reason: Reason) {
-        self.reasons[reason as usize].add(1);
+        self.reasons.0[reason as usize].add(1);
     }
 
     /// How often this was the reason.
     pub fn count(&self, reason: Reason) -> u64 {
-        self.reasons[reason as usize].read()
+        self.reasons.0[reason as usize].read()
     }
 
     /// Counts what has ended.

@@ -38,11 +38,12 @@ pub enum Reason {
     ResponseTimeout,
     TotalTimeout,
     TunnelTimeout,
+    Panic,
 }
 
 impl Reason {
     /// All of them, each at its own number.
-    pub const ALL: [Reason; 32] = [
+    pub const ALL: [Reason; 33] = [
         Reason::MalformedRequest,
         Reason::NoHost,
         Reason::BadHost,
@@ -75,6 +76,7 @@ impl Reason {
         Reason::ResponseTimeout,
         Reason::TotalTimeout,
         Reason::TunnelTimeout,
+        Reason::Panic,
     ];
 
     /// As it is written everywhere.
@@ -112,6 +114,7 @@ impl Reason {
             Reason::ResponseTimeout => "response-timeout",
             Reason::TotalTimeout => "total-timeout",
             Reason::TunnelTimeout => "tunnel-timeout",
+            Reason::Panic => "panic",
         }
     }
 }

@@ -18,6 +18,10 @@ use crate::wheel::Serving;
 const SMALL_BODY_BYTES: usize = 2 << 10;
 
 /// What is to be done about the bytes that came.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "the largest is the usual one, and a box would be an allocation for each request"
+)]
 pub(super) enum Begun {
     NeedMore(Block),
     Said(Said),
@@ -74,6 +78,7 @@ pub(super) fn begin(
     match exchange::decide(&head, known, site, &arrival.client, kit) {
         Decision::Forward { strip, rule } => {
             let asker = exchange::asker(&head, &arrival.client, kit);
+            let request_id = kit.request_id();
             let onward = Onward {
                 site,
                 host: match &site.send_host {
@@ -94,7 +99,7 @@ pub(super) fn begin(
                 } else {
                     Forwarded::Set(known.forwarded())
                 },
-                request_id: kit.request_id(),
+                request_id,
                 via: site.headers.via.then_some(&*kit.shared.via),
             };
             let out = &mut said.out;
@@ -109,6 +114,7 @@ pub(super) fn begin(
                 authenticates_connection: head.authenticates_connection,
                 upgrade: head.upgrade.map(Box::from),
                 may_be_told_why: exchange::may_be_told_why(&head, known),
+                request_id: exchange::known_as(&head, &arrival.client, request_id),
             };
             let limits = kit.shared.head_limits;
             let chunked = head.framing == Framing::Chunked;
