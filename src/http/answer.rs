@@ -31,6 +31,7 @@ pub(super) enum Answer {
     BackendFailed,
     BackendMalformed,
     SiteGone,
+    Exhausted,
     BackendTimeout,
     VersionNotSupported,
     Loop,
@@ -135,6 +136,11 @@ impl Answer {
                 Reason::SiteGone,
                 "this site was changed or removed while the request was open",
             ),
+            Answer::Exhausted => (
+                503,
+                Reason::Exhausted,
+                "the proxy has no descriptors, memory or ports left for another connection",
+            ),
             Answer::BackendTimeout => (
                 504,
                 Reason::BackendTimeout,
@@ -176,7 +182,7 @@ impl Answer {
                 extra.push_str("Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n")
             }
             // A client that would ask again at once would find the same.
-            Answer::SiteGone => extra.push_str("Retry-After: 1\r\n"),
+            Answer::SiteGone | Answer::Exhausted => extra.push_str("Retry-After: 1\r\n"),
             _ => {}
         }
         write(
@@ -214,6 +220,7 @@ impl From<&UpstreamError> for Answer {
             UpstreamError::Refused { .. } => Answer::BackendRefused,
             UpstreamError::TimedOut { .. } => Answer::BackendTimeout,
             UpstreamError::Unresolved { .. } => Answer::BackendUnresolved,
+            UpstreamError::Exhausted { .. } => Answer::Exhausted,
         }
     }
 }

@@ -3,11 +3,13 @@
 pub mod log;
 pub mod panic;
 mod reason;
+mod trouble;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 pub use reason::Reason;
+pub use trouble::Trouble;
 
 /// How one exchange, tunnel or refused connection ended.
 #[derive(Clone, Debug)]

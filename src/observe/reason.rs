@@ -27,6 +27,7 @@ pub enum Reason {
     BackendFailed,
     BackendMalformed,
     SiteGone,
+    Exhausted,
     BackendTimeout,
     VersionNotSupported,
     Loop,
@@ -43,7 +44,7 @@ pub enum Reason {
 
 impl Reason {
     /// All of them, each at its own number.
-    pub const ALL: [Reason; 33] = [
+    pub const ALL: [Reason; 34] = [
         Reason::MalformedRequest,
         Reason::NoHost,
         Reason::BadHost,
@@ -66,6 +67,7 @@ impl Reason {
         Reason::BackendFailed,
         Reason::BackendMalformed,
         Reason::SiteGone,
+        Reason::Exhausted,
         Reason::BackendTimeout,
         Reason::VersionNotSupported,
         Reason::Loop,
@@ -104,6 +106,7 @@ impl Reason {
             Reason::BackendFailed => "backend-failed",
             Reason::BackendMalformed => "backend-malformed",
             Reason::SiteGone => "site-gone",
+            Reason::Exhausted => "proxy-exhausted",
             Reason::BackendTimeout => "backend-timeout",
             Reason::VersionNotSupported => "version-not-supported",
             Reason::Loop => "loop-detected",

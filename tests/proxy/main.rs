@@ -11,6 +11,7 @@ mod answers; // what a site answers without a backend, and what the door refuses
 mod backend_failures; // refused, slow, closed half-way, malformed, gone and back
 mod broken_sites; // one bad file harms nobody else; the message shows the line
 mod command_line; // usage, exit codes, addresses in use, what the commands print
+mod descriptors; // none left, no memory: said, waited for without spinning, recovered from
 mod drain; // open work finishes; the deadline holds
 mod forwarding; // headers added, headers removed, an upstream's next use
 mod framing; // requests that are refused, and why: every case of h1_cases.jsonl

@@ -257,10 +257,14 @@ impl Proxy {
             .collect()
     }
 
-    /// Connections of its sockets to clients and backends that it has not let go of.
+    /// How many sockets it holds: the listening ones, those of clients, and those of backends.
     pub(crate) fn sockets(&self) -> usize {
-        let is_socket = |what: &&String| what.starts_with("socket:");
-        self.descriptors().iter().filter(is_socket).count()
+        let mut sockets = self.descriptors();
+        sockets.retain(|what| what.starts_with("socket:"));
+        // Each thread has a copy of the runtime's own.
+        sockets.sort();
+        sockets.dedup();
+        sockets.len()
     }
 
     /// Where it listens; the first place if there are more.
