@@ -28,4 +28,5 @@ mod routing_by_host; // which site gets a request; several on one connection
 mod state_directory; // full, not to be written, taken away
 mod streaming; // bodies whole, at once, in bounded memory
 mod upgrade; // a tunnel only after the app's 101, whole in both directions
+mod vanishing; // clients and backends that are suddenly gone, in every phase
 mod watching; // changes are noticed without events, behind mounts, under a wrong clock
