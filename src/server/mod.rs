@@ -21,8 +21,8 @@ use tracing::{error, info, warn};
 use crate::admin;
 use crate::door::slots::Slots;
 use crate::door::worker::{self, Note, Start};
-use crate::http::Shared;
 use crate::http::h1::head::HeadLimits;
+use crate::http::{FullSite, Shared};
 use crate::observe::Counters;
 use crate::observe::log;
 use crate::reload::{self, Reload, Summary};
@@ -237,6 +237,7 @@ fn shared(settings: &Settings, home: &Home, share: Share) -> Shared {
         trusted_proxies: settings.trust.proxies.clone(),
         via: format!("onedoor-{}", home.pseudonym).into(),
         resolver: Arc::default(),
+        full: FullSite::default(),
     }
 }
 

@@ -49,7 +49,7 @@ pub(super) fn begin(
     let Some(asked_for) = head.authority else {
         return Begun::refused(Answer::NoHost, kit);
     };
-    let known = match KnownHost::recall(known, asked_for, &arrival.client, kit) {
+    let known = match KnownHost::recall(known, asked_for, arrival) {
         Ok(known) => known,
         Err(answer) => return Begun::refused(answer, kit),
     };

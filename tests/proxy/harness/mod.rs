@@ -16,4 +16,4 @@ pub(crate) use message::{Request, from_latin1, latin1};
 pub(crate) use network::in_a_network_of_its_own;
 pub(crate) use proxy::{Plan, Proxy, found, may_mount, onedoor, words_of};
 pub(crate) use sites::Sites;
-pub(crate) use wait::until;
+pub(crate) use wait::{until, until_some};
