@@ -28,8 +28,9 @@ pub struct Wheel {
     started: Instant,
     now: Cell<Tick>,
     draining: Cell<bool>,
-    /// When it last turned out that nobody could make room.
+    /// When it last turned out that nobody could make room, at all and at some site.
     no_room: Cell<Tick>,
+    no_room_at_site: Cell<Tick>,
     filing: RefCell<Filing>,
 }
 
@@ -55,6 +56,8 @@ struct Entry {
     fired: bool,
     /// Since when it waits for a request; [`NEVER`] when it does not.
     resting: Tick,
+    /// `Site::number` of the one it takes a slot of; [`GONE`] for none.
+    site: u32,
     waker: Option<Waker>,
     serving: Option<Serving>,
 }
@@ -87,6 +90,7 @@ impl Wheel {
             now: Cell::new(0),
             draining: Cell::new(false),
             no_room: Cell::new(NEVER),
+            no_room_at_site: Cell::new(NEVER),
             filing: RefCell::new(Filing {
                 entries: Vec::new(),
                 free: Vec::new(),
@@ -138,6 +142,7 @@ impl Wheel {
             position: 0,
             fired: false,
             resting: NEVER,
+            site: GONE,
             waker: None,
             serving: None,
         };
@@ -178,9 +183,24 @@ impl Wheel {
     /// Ends connections that have waited for a request for at least `rested`, those first that have waited longest: a
     /// thirty-second of them, so that looking at all is not paid for each. Returns how many.
     pub fn make_room(&self, rested: Duration) -> usize {
+        self.end_resting(rested, &self.no_room, |_| true)
+    }
+
+    /// The same among the connections of one site.
+    pub fn make_room_at_site(&self, site: u32, rested: Duration) -> usize {
+        self.end_resting(rested, &self.no_room_at_site, |entry| entry.site == site)
+    }
+
+    fn end_resting(
+        &self,
+        rested: Duration,
+        no_room: &Cell<Tick>,
+        is_meant: impl Fn(&Entry) -> bool,
+    ) -> usize {
         const PART: usize = 32;
         let now = self.now();
-        if self.no_room.get() == now {
+        // Looking in vain is not paid for more than once a tick.
+        if no_room.get() == now {
             return 0;
         }
         let ticks = rested.as_millis().div_ceil(TICK.as_millis());
@@ -193,11 +213,12 @@ impl Wheel {
             .iter()
             .enumerate()
             .filter(|(_, entry)| latest.is_some_and(|latest| entry.resting <= latest))
+            .filter(|(_, entry)| is_meant(entry))
             .map(|(index, entry)| (entry.resting, index))
             .collect();
         let count = resting.len().div_ceil(PART);
         if count == 0 {
-            self.no_room.set(now);
+            no_room.set(now);
             return 0;
         }
         resting.select_nth_unstable(count - 1);
@@ -328,6 +349,11 @@ impl Timer {
         if deadline < entry.filed {
             filing.file_by(self.index, deadline, now);
         }
+    }
+
+    /// Says which site the connection takes a slot of; [`GONE`]: of none.
+    pub fn at_site(&self, site: u32) {
+        self.wheel.filing.borrow_mut().entries[self.index as usize].site = site;
     }
 
     /// Whether it fired before its time: somebody else needs the room.
@@ -533,6 +559,19 @@ mod tests {
         second.set(Duration::from_secs(1));
         assert!(!fired(&second), "a request came in time");
         assert_eq!(wheel.make_room(rested), 0);
+    }
+
+    #[test]
+    fn room_at_a_site_is_made_by_its_own() {
+        let wheel = Wheel::new();
+        let (here, there) = (timer(&wheel), timer(&wheel));
+        for (timer, site) in [(&here, 7), (&there, 8)] {
+            timer.at_site(site);
+            timer.rest(Duration::from_secs(60));
+        }
+        wheel.turn_to(20);
+        assert_eq!(wheel.make_room_at_site(7, Duration::from_secs(1)), 1);
+        assert!(fired(&here) && !fired(&there));
     }
 
     #[test]

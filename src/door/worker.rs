@@ -13,7 +13,7 @@ use tokio::task::{JoinError, JoinSet};
 
 use super::listener;
 use super::slots::{Slot, Slots};
-use crate::http::{Arrival, Client, Kit, Shared};
+use crate::http::{Arrival, Client, FullSite, Kit, Shared};
 use crate::observe::panic::contain;
 use crate::observe::{Counters, Reason};
 use crate::pipe;
@@ -157,6 +157,16 @@ impl Worker {
         self.kit.wheel.make_room(rested)
     }
 
+    /// The same at the site that was found full since `seen`.
+    fn make_room_at_site(&self, seen: &mut u64) {
+        let mark = self.kit.shared.full.read();
+        if std::mem::replace(seen, mark) != mark {
+            let rested = self.kit.shared.limits.idle_when_full;
+            let site = FullSite::site(mark);
+            self.kit.wheel.make_room_at_site(site, rested);
+        }
+    }
+
     /// Until the worker is told to drain.
     pub(super) async fn until_drain(&self) {
         while !self.kit.wheel.is_draining() {
@@ -193,6 +203,7 @@ async fn keep_time(worker: Rc<Worker>) {
     let mut every = tokio::time::interval(TICK);
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut turns = 0u32;
+    let mut full = 0;
     loop {
         if worker.open.get() == 0 && worker.kit.upstreams.idle() == 0 {
             worker.clock_stands.set(true);
@@ -205,6 +216,7 @@ async fn keep_time(worker: Rc<Worker>) {
         if worker.slots.is_waited_for() {
             worker.make_room();
         }
+        worker.make_room_at_site(&mut full);
         turns = turns.wrapping_add(1);
         if turns.is_multiple_of(10) {
             worker.kit.upstreams.sweep();

@@ -25,8 +25,8 @@ use tracing::{error, info, warn};
 use crate::admin;
 use crate::door::slots::Slots;
 use crate::door::worker::{self, Note, Start};
-use crate::http::Shared;
 use crate::http::h1::head::HeadLimits;
+use crate::http::{FullSite, Shared};
 use crate::observe::log::{self, Lines};
 use crate::observe::{self, Counters};
 use crate::reload::{self, Reload, Summary};
@@ -290,6 +290,7 @@ fn shared(settings: &Settings, home: &Home, keyring: Arc<Keyring>, share: Share)
         via: format!("onedoor-{}", home.pseudonym).into(),
         resolver: Arc::default(),
         keyring,
+        full: FullSite::default(),
     }
 }
 

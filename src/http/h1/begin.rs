@@ -60,13 +60,7 @@ pub(super) fn begin(
     let Some(asked_for) = head.authority else {
         return Begun::refused(Answer::NoHost, kit);
     };
-    let known = match KnownHost::recall(
-        known,
-        asked_for,
-        &arrival.client,
-        arrival.secure.as_deref(),
-        kit,
-    ) {
+    let known = match KnownHost::recall(known, asked_for, arrival) {
         Ok(known) => known,
         Err(answer) => return Begun::refused(answer, kit),
     };

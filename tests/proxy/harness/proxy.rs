@@ -51,10 +51,13 @@ impl Plan {
         self
     }
 
-    /// The text of `onedoor.toml`, given by `--config`.
+    /// The text of `onedoor.toml`, given by `--config`. Said again, it takes the place of the one before.
     pub(crate) fn daemon_file(self, text: &str) -> Plan {
         let path = self.folder.join("onedoor.toml");
         fs::write(&path, text).unwrap();
+        if self.flags.contains(&"--config".into()) {
+            return self;
+        }
         self.flag("--config").flag(path)
     }
 

@@ -2,6 +2,7 @@
 
 use crate::harness::{Backend, Plan, Proxy};
 
+mod client;
 mod descriptors;
 mod number;
 mod site;

@@ -200,3 +200,29 @@ fn two_at_once(proxy: &Proxy, to: [(&str, &Backend); 2]) {
         assert_eq!(client.response().status, 200);
     }
 }
+
+#[test]
+fn ten_thousand_requests_at_once_are_worked_on_one_by_one_in_little_memory() {
+    const MANY: usize = 10_000;
+    let app = Backend::saying("x");
+    let proxy = one_worker("[limit]\nrequests = 1000000\n", &[("app", &app)]);
+    assert_eq!(proxy.get("app.test", "/").text(), "x");
+    let before = proxy.peak_memory();
+    let mut client = proxy.client();
+    let mut sender = client.stream().try_clone().unwrap();
+    // 2.5 MB, most of which waits in the kernel's buffers or with the client until its turn comes.
+    let request = format!(
+        "GET / HTTP/1.1\r\nHost: app.test\r\nX-Pad: {}\r\n\r\n",
+        "a".repeat(200)
+    );
+    let sending = thread::spawn(move || {
+        std::io::Write::write_all(&mut sender, request.repeat(MANY).as_bytes()).unwrap();
+    });
+    for _ in 0..MANY {
+        assert_eq!(client.response().text(), "x");
+    }
+    sending.join().unwrap();
+    assert_eq!(app.accepted(), 1, "one upstream, so one at a time");
+    let grown = proxy.peak_memory() - before;
+    assert!(grown < 1 << 20, "{grown} bytes more at the peak");
+}

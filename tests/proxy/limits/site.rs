@@ -3,7 +3,10 @@
 use std::thread;
 
 use super::time::full_listener;
-use crate::harness::{Backend, Client, Plan, Proxy, until};
+use crate::harness::{Backend, Client, Plan, Proxy, until, until_some};
+
+/// Nobody who is idle makes room.
+const STAYS: &str = "[timeout]\nidle_when_full = '1h'\n";
 
 fn two_sites(app: &Backend, more: &str) -> Plan {
     let shop = format!(
@@ -85,7 +88,7 @@ fn connections_from_before_an_edit_count_after_it() {
 fn a_site_has_half_of_all_connections_when_it_does_not_say() {
     let app = Backend::saying("x");
     let proxy = two_sites(&app, "")
-        .daemon_file("[limit]\nconnections = 6\n")
+        .daemon_file(&format!("{STAYS}[limit]\nconnections = 6\n"))
         .start();
     let open: Vec<Client> = (0..3).map(|_| asked(&proxy, "shop.test")).collect();
     assert_eq!(proxy.get("shop.test", "/").said(), "503 site-full");
@@ -97,7 +100,7 @@ fn a_site_has_half_of_all_connections_when_it_does_not_say() {
 fn what_every_site_may_have_stands_in_the_defaults() {
     let app = Backend::saying("x");
     let proxy = two_sites(&app, "")
-        .daemon_file("[defaults]\nlimit.connections = 1\n")
+        .daemon_file(&format!("{STAYS}[defaults]\nlimit.connections = 1\n"))
         .start();
     let open = asked(&proxy, "shop.test");
     assert_eq!(proxy.get("shop.test", "/").said(), "503 site-full");
@@ -138,4 +141,25 @@ fn more_requests_than_may_wait_for_an_app_to_accept_are_503_at_once() {
     );
     // They wait no more.
     assert_eq!(proxy.get("deaf.test", "/").said(), "504 backend-timeout");
+}
+
+#[test]
+fn idle_connections_of_a_full_site_make_room_for_its_new_ones_and_only_they() {
+    let app = Backend::saying("x");
+    let proxy = two_sites(&app, "limit.connections = 2\n")
+        .daemon_file("[timeout]\nidle_when_full = '100ms'\n")
+        .start();
+    let mut blog = asked(&proxy, "blog.test");
+    // The idle ones may be with another worker, which makes room a moment after the first was refused.
+    let open: Vec<Client> = (0..10)
+        .map(|_| {
+            until_some("somebody makes room", || {
+                let mut client = proxy.client();
+                (client.get("shop.test", "/").status == 200).then_some(client)
+            })
+        })
+        .collect();
+    assert!(proxy.counted("made-room") >= 8);
+    assert_eq!(blog.get("blog.test", "/").text(), "x");
+    drop(open);
 }

@@ -168,6 +168,47 @@ fn a_slow_body_is_taken_where_no_rate_is_asked_for() {
     dripping.join().unwrap();
 }
 
+#[test]
+fn a_slow_body_is_taken_once_the_response_has_begun() {
+    let app = Backend::doing(|conversation| {
+        conversation.request_head();
+        conversation.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n");
+        assert_eq!(conversation.bytes(20).len(), 20);
+        conversation.send("0\r\n\r\n");
+    });
+    let proxy = with_site(
+        app.port,
+        "[timeout]\ngrace = '1s'\n[limit]\nmin_rate = '1mb/s'\n",
+    )
+    .start();
+    let mut client = proxy.client();
+    client.send("POST / HTTP/1.1\r\nHost: app.test\r\nContent-Length: 20\r\n\r\n");
+    assert_eq!(client.response_head().status, 200);
+    for _ in 0..20 {
+        client.send("a");
+        thread::sleep(Duration::from_millis(100));
+    }
+    assert_eq!(client.rest(), b"1\r\nx\r\n0\r\n\r\n");
+}
+
+#[test]
+fn nobody_is_judged_by_a_rate_after_an_upgrade() {
+    let app = Backend::upgrading();
+    let proxy = with_site(
+        app.port,
+        "[timeout]\nidle = '200ms'\ngrace = '100ms'\n[limit]\nmin_rate = '1mb/s'\n",
+    )
+    .start();
+    let mut client = proxy.client();
+    client.send("GET / HTTP/1.1\r\nHost: app.test\r\nConnection: upgrade\r\nUpgrade: chat\r\n\r\n");
+    assert_eq!(client.response_head().status, 101);
+    for _ in 0..4 {
+        thread::sleep(Duration::from_millis(300));
+        client.send("a");
+        assert_eq!(client.bytes(1), b"a");
+    }
+}
+
 /// Sends a request whose body of this length comes byte by byte, 50 ms each.
 fn drip_a_body(client: &mut Client, length: u32) -> thread::JoinHandle<()> {
     client.send(format!(
