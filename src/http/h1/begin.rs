@@ -112,7 +112,8 @@ pub(super) fn begin(
             };
             let limits = kit.shared.head_limits;
             let chunked = head.framing == Framing::Chunked;
-            let mut upload = Body::new(head.framing, chunked, site.limits.body_bytes, limits);
+            let mut upload = Body::new(head.framing, chunked, site.limits.body_bytes, limits)
+                .without_trailers_of(&site.headers.request);
             arrival.timer.serving(Some(Serving {
                 site: site.number,
                 version: site.version,
@@ -136,7 +137,8 @@ pub(super) fn begin(
         }
         Decision::Refuse(answer) => said.answer(answer, kit, ends, with_body, head.bytes, inbound),
         Decision::Redirect(redirect) => {
-            let location = answer::location(redirect, head.target.path(), head.target.query);
+            let location =
+                answer::location(redirect, head.target.path_of_link(), head.target.query);
             said.redirect(
                 redirect.status,
                 &location,
@@ -254,7 +256,7 @@ fn first_host(site: &Site, asked: &[u8], head: &RequestHead<'_>) -> String {
     let port = port.map(|port| format!(":{port}")).unwrap_or_default();
     format!(
         "http://{name}{port}{}{}",
-        head.target.path(),
+        head.target.path_of_link(),
         head.target.query
     )
 }

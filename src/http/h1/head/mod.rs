@@ -112,6 +112,14 @@ impl<'a> Target<'a> {
     pub fn path(&self) -> &'a str {
         if self.path.is_empty() { "/" } else { self.path }
     }
+
+    /// The path of a link to it: what is asked of a server as a whole is asked at its root.
+    pub fn path_of_link(&self) -> &'a str {
+        match self.path() {
+            "*" => "/",
+            path => path,
+        }
+    }
 }
 
 /// A response head with one answer to every question.
@@ -152,6 +160,8 @@ pub enum HeadRefusal {
     MethodNotAllowed,
     /// HTTP/1.1 without Host: 400 (section 3.2).
     NoHost,
+    /// A Host that is no hostname beside an absolute target: 400 (section 3.2).
+    BadHost,
     /// An expectation other than 100-continue: 417 (RFC 9110 10.1.1).
     Expectation,
 }
