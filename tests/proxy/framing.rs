@@ -6,6 +6,7 @@
 //! `phase: "body"` that the head may have been forwarded already, and only the end must never be; `close_after` that
 //! the client may also finish sending instead of staying. A request for `/smuggled` must reach nobody.
 
+use std::fs;
 use std::sync::Mutex;
 use std::thread;
 use std::time::Duration;
@@ -13,6 +14,10 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::harness::{Backend, Client, Proxy, Request, from_latin1, latin1};
+
+/// What the fuzz target `response` asks of the head of a response.
+#[path = "../../fuzz/checks/response.rs"]
+mod response;
 
 #[test]
 fn every_case_of_the_list_is_framed_or_refused_as_it_says() {
@@ -22,6 +27,47 @@ fn every_case_of_the_list_is_framed_or_refused_as_it_says() {
 #[test]
 fn so_is_every_case_that_was_found_while_building() {
     every_case_of(include_str!("../h1_cases_ours.jsonl"));
+}
+
+/// Over sockets a sample is enough: in memory (`http::h1::cases`) every case is cut in many ways.
+#[test]
+fn a_case_is_judged_alike_when_its_bytes_come_one_by_one() {
+    let cases: Vec<Value> = [
+        include_str!("../h1_cases.jsonl"),
+        include_str!("../h1_cases_ours.jsonl"),
+    ]
+    .into_iter()
+    .flat_map(str::lines)
+    .map(|line| serde_json::from_str::<Value>(line).unwrap())
+    .filter(|case| case["raw"].as_str().unwrap().len() < 200 && case["split"].is_null())
+    .step_by(7)
+    .map(|mut case| {
+        case["split"] = "each-byte".into();
+        // What never becomes whole may now end by the time for a head instead of by its first bad byte.
+        if case["expect"] == "reject-400" && !case["raw"].as_str().unwrap().contains("\n\r\n") {
+            case["expect"] = "never-forwarded".into();
+        }
+        case
+    })
+    .collect();
+    assert!(cases.len() > 60, "{}", cases.len());
+    all_pass(&cases);
+}
+
+#[test]
+fn the_fuzz_corpus_of_responses_is_read_as_lines_and_colons_say() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus/response");
+    let mut taken = 0;
+    let files: Vec<_> = fs::read_dir(folder).unwrap().collect();
+    for file in &files {
+        let bytes = fs::read(file.as_ref().unwrap().path()).unwrap();
+        taken += usize::from(response::check(&bytes));
+    }
+    assert!(
+        taken >= 5 && files.len() >= taken + 5,
+        "{taken} of {}",
+        files.len()
+    );
 }
 
 fn every_case_of(list: &str) {

@@ -497,12 +497,7 @@ mod tests {
     /// The corpus of the fuzz target `head`, and what the target asks of it.
     #[test]
     fn the_fuzz_corpus_is_read_alike_however_it_arrives() {
-        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus/head");
-        let Ok(files) = std::fs::read_dir(folder) else {
-            return;
-        };
-        for file in files {
-            let bytes = std::fs::read(file.expect("entry").path()).expect("corpus file");
+        for bytes in crate::corpus::inputs_of("head") {
             all_heads_are_steady(&bytes);
         }
     }
