@@ -11,9 +11,10 @@ mod answers; // what a site answers without a backend, and what the door refuses
 mod backend_failures; // refused, slow, closed half-way, malformed, gone and back
 mod broken_sites; // one bad file harms nobody else; the message shows the line
 mod command_line; // usage, exit codes, addresses in use, what the commands print
+mod differential; // nginx and Node behind the door read the same requests, or none
 mod drain; // open work finishes; the deadline holds
 mod forwarding; // headers added, headers removed, an upstream's next use
-mod framing; // requests that are refused, and why: every case of h1_cases.jsonl
+mod framing; // requests that are refused, and why: every case of the two lists
 mod limits; // each limit crossed once
 mod ownership; // who owns a name; renames, vanished folders, restarts
 mod permissions; // run by somebody with fewer rights

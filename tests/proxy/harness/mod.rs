@@ -5,6 +5,8 @@ mod client;
 mod folder;
 mod message;
 mod proxy;
+mod random;
+mod server;
 mod sites;
 mod wait;
 
@@ -13,5 +15,7 @@ pub(crate) use client::{Client, Cut, Response};
 pub(crate) use folder::Folder;
 pub(crate) use message::{Request, from_latin1, latin1};
 pub(crate) use proxy::{Plan, Proxy, found, may_mount, onedoor, words_of};
+pub(crate) use random::Random;
+pub(crate) use server::{Server, free_port};
 pub(crate) use sites::Sites;
 pub(crate) use wait::until;
