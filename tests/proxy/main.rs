@@ -16,6 +16,7 @@ mod drain; // open work finishes; the deadline holds
 mod forwarding; // headers added, headers removed, an upstream's next use
 mod framing; // requests that are refused, and why: every case of the two lists
 mod limits; // each limit crossed once
+mod one_meaning; // what is written, either way, reads alike to every reader
 mod ownership; // who owns a name; renames, vanished folders, restarts
 mod permissions; // run by somebody with fewer rights
 mod precedence; // exact before wildcard before nothing; the longest path; ties
