@@ -18,6 +18,9 @@ pub mod document;
 pub mod limits;
 pub mod site;
 
+#[cfg(test)]
+mod corpus;
+
 #[cfg(feature = "serve")]
 pub mod admin;
 #[cfg(feature = "serve")]

@@ -237,6 +237,7 @@ impl From<HeadRefusal> for Answer {
             HeadRefusal::CodingNotSupported => Answer::CodingNotSupported,
             HeadRefusal::MethodNotAllowed => Answer::MethodNotAllowed,
             HeadRefusal::NoHost => Answer::NoHost,
+            HeadRefusal::BadHost => Answer::BadHost,
             HeadRefusal::Expectation => Answer::Expectation,
         }
     }

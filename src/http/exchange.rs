@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use super::answer::Answer;
 use super::field::{Kind, list_members, same};
+use super::forward::hops_left;
 use super::h1::head::{Framing, RequestHead};
 use super::kit::{Client, Kit};
 use super::known_host::{Gate, KnownHost};
@@ -74,9 +75,7 @@ pub(super) fn decide<'s>(
     }
     match place.action {
         Action::Proxy(_) => {
-            if head.method == "OPTIONS"
-                && head.fields.of(Kind::MaxForwards).any(|value| value == b"0")
-            {
+            if head.method == "OPTIONS" && hops_left(&head.fields) == Some(0) {
                 return Decision::LastStop;
             }
             Decision::Forward {

@@ -13,10 +13,12 @@ mod backend_failures; // refused, slow, closed half-way, malformed, gone and bac
 mod broken_sites; // one bad file harms nobody else; the message shows the line
 mod command_line; // usage, exit codes, addresses in use, what the commands print
 mod descriptors; // none left, no memory: said, waited for without spinning, recovered from
+mod differential; // nginx and Node behind the door read the same requests, or none
 mod drain; // open work finishes; the deadline holds
 mod forwarding; // headers added, headers removed, an upstream's next use
-mod framing; // requests that are refused, and why: every case of h1_cases.jsonl
+mod framing; // requests that are refused, and why: every case of the two lists
 mod limits; // each limit crossed once
+mod one_meaning; // what is written, either way, reads alike to every reader
 mod ownership; // who owns a name; renames, vanished folders, restarts
 mod panics; // a panic ends one connection, is told and counted once, and leaves nothing behind
 mod permissions; // run by somebody with fewer rights

@@ -133,7 +133,8 @@ pub(super) fn begin(
                 site.limits.body_bytes,
                 kit.shared.head_limits,
                 kit.shared.limits.framing_bytes,
-            );
+            )
+            .without_trailers_of(&site.headers.request);
             arrival.timer.serving(Some(Serving {
                 site: site.number,
                 version: site.version,
@@ -157,7 +158,8 @@ pub(super) fn begin(
         }
         Decision::Refuse(answer) => said.answer(answer, kit, ends, with_body, head.bytes, inbound),
         Decision::Redirect(redirect) => {
-            let location = answer::location(redirect, head.target.path(), head.target.query);
+            let location =
+                answer::location(redirect, head.target.path_of_link(), head.target.query);
             said.redirect(
                 redirect.status,
                 &location,
@@ -284,7 +286,7 @@ fn first_host(site: &Site, asked: &[u8], wire: Wire, head: &RequestHead<'_>) -> 
     let port = port.map(|port| format!(":{port}")).unwrap_or_default();
     format!(
         "{scheme}://{name}{port}{}{}",
-        head.target.path(),
+        head.target.path_of_link(),
         head.target.query
     )
 }
@@ -304,7 +306,7 @@ fn over_tls(site: &Site, host: &[u8], head: &RequestHead<'_>) -> String {
     };
     format!(
         "https://{name}{port}{}{}",
-        head.target.path(),
+        head.target.path_of_link(),
         head.target.query
     )
 }

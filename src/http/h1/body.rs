@@ -8,9 +8,11 @@ use std::task::{Context, Poll, ready};
 use super::chunk::ChunkDecoder;
 use super::head::{Framing, HeadLimits, HeadRefusal, Parsed, trailers};
 use crate::block::Block;
+use crate::http::field::alike;
 use crate::http::forward::may_trail;
 use crate::limits::MOST_FIELDS;
 use crate::pipe::Pipe;
+use crate::site::HeaderEdit;
 use crate::stream::Stream;
 
 /// Bytes a body may move before the other tasks of the worker get their turn: long polls make tails.
@@ -47,6 +49,8 @@ pub(super) struct Body {
     pub(super) read: u64,
     limit: u64,
     limits: HeadLimits,
+    /// Names whose trailers are not passed on.
+    barred: Box<[Box<str>]>,
 }
 
 /// Where the body stands.
@@ -102,7 +106,21 @@ impl Body {
             read: 0,
             limit: limit.unwrap_or(u64::MAX),
             limits,
+            barred: Box::default(),
         }
+    }
+
+    /// The same without trailers of names that the operator sets or removes: whoever merges trailers into the head
+    /// must not find there what was taken out of it.
+    pub(super) fn without_trailers_of(mut self, edits: &[HeaderEdit]) -> Body {
+        if matches!(self.source, Source::Chunked(_)) {
+            self.barred = edits
+                .iter()
+                .filter(|edit| !matches!(edit, HeaderEdit::Add { .. }))
+                .map(|edit| edit.name().into())
+                .collect();
+        }
+        self
     }
 
     /// Whether all of it has been taken by the other side.
@@ -334,10 +352,14 @@ impl Body {
         match trailers(&collected, &self.limits, &mut room) {
             Ok(Parsed::Complete((fields, end))) => {
                 let mut kept = Vec::new();
-                for field in fields
-                    .iter()
-                    .filter(|field| may_trail(field.name.as_bytes()))
-                {
+                let barred = |name: &[u8]| {
+                    self.barred
+                        .iter()
+                        .any(|other| alike(other.as_bytes(), name))
+                };
+                for field in fields.iter().filter(|field| {
+                    may_trail(field.name.as_bytes()) && !barred(field.name.as_bytes())
+                }) {
                     for part in [field.name.as_bytes(), b": ", field.value, b"\r\n"] {
                         kept.extend_from_slice(part);
                     }

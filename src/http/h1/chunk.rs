@@ -266,12 +266,7 @@ mod tests {
     /// The corpus of the fuzz target `chunk`, and what the target asks of it.
     #[test]
     fn the_fuzz_corpus_decodes_alike_however_it_is_cut() {
-        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus/chunk");
-        let Ok(files) = std::fs::read_dir(folder) else {
-            return;
-        };
-        for file in files {
-            let bytes = std::fs::read(file.expect("entry").path()).expect("corpus file");
+        for bytes in crate::corpus::inputs_of("chunk") {
             any_cut_decodes_alike(&bytes);
         }
     }

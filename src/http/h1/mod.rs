@@ -3,6 +3,9 @@
 pub mod chunk;
 pub mod head;
 
+#[cfg(test)]
+mod cases;
+
 #[cfg(feature = "serve")]
 mod begin;
 #[cfg(feature = "serve")]

@@ -56,6 +56,8 @@ pub(super) struct Attempt {
     pub(super) began: Tick,
     /// Responses before the final one.
     pub(super) interim: u32,
+    /// Whether every head so far leaves the upstream fit for another exchange.
+    pub(super) reusable: bool,
 }
 
 /// Whether another attempt may be made.
@@ -119,6 +121,7 @@ impl Flight<'_> {
                     Err(what) => return Err(self.malformed(attempt, what)),
                 };
                 block.consume(returning.head_bytes);
+                attempt.reusable &= returning.reusable;
                 if returning.status >= 200 || returning.becomes_tunnel {
                     // Answered before it has the whole head: it gets no more, and nobody else gets it.
                     attempt.upstream_deaf |= attempt.sent < out.len();
@@ -263,7 +266,8 @@ impl Flight<'_> {
             date: &self.kit.date(),
             to_head: asked.method == Method::Head,
         };
-        forward::response_head(head_out, raw, &head, &back);
+        forward::response_head(head_out, raw, &head, &back)
+            .map_err(|_| "more connection options than a response has")?;
         Ok(Some(Returning {
             status: head.status,
             framing: head.framing,

@@ -102,6 +102,7 @@ impl Flight<'_> {
                 end,
                 began: self.timer.wheel().now(),
                 interim: 0,
+                reusable: true,
             };
             match self.response(&out, &asked, &mut upload, &mut attempt).await {
                 Ok((returning, head, block)) => break Ok((returning, head, block, attempt)),

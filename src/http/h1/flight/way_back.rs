@@ -39,7 +39,8 @@ impl Flight<'_> {
             None,
             self.kit.shared.head_limits,
             self.kit.shared.limits.framing_bytes,
-        );
+        )
+        .without_trailers_of(&self.site.headers.response);
         if download.take(block).is_err() {
             // Nothing of it has been passed on, so it can still be said.
             let why = format!("{} sent a body that is not one", attempt.upstream.address);
@@ -86,11 +87,12 @@ impl Flight<'_> {
             upstream,
             upstream_deaf,
             behind,
+            reusable,
             ..
         } = attempt;
         // CASES R-07: whatever came behind the response was not asked for.
         let is_clean = download.take_surplus().is_none() && upload.is_done() && !upstream_deaf;
-        if returning.reusable && is_clean {
+        if reusable && is_clean {
             let kept_for = returning.keep_alive.unwrap_or(self.site.timeouts.pool_idle);
             let authenticates =
                 returning.authenticates_connection || asked.authenticates_connection;
