@@ -121,6 +121,7 @@ impl Worker {
         let arrival = Box::new(Arrival {
             stream,
             client,
+            secure: None,
             timer,
             requests_left: self.kit.shared.limits.requests,
             kit: Rc::clone(&self.kit),

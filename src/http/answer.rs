@@ -24,6 +24,9 @@ pub(super) enum Answer {
     TargetTooLong,
     Expectation,
     NoSite,
+    TlsOnly,
+    WrongTlsConnection,
+    NoCertificate,
     HeadTooLarge,
     CodingNotSupported,
     BackendRefused,
@@ -102,6 +105,17 @@ impl Answer {
                 "only 100-continue can be expected",
             ),
             Answer::NoSite => (421, Reason::NoSite, "no site here answers for that host"),
+            Answer::TlsOnly => (421, Reason::TlsOnly, "this site is served over TLS only"),
+            Answer::WrongTlsConnection => (
+                421,
+                Reason::WrongTlsConnection,
+                "this TLS connection was opened for another site, and may not be used for this one",
+            ),
+            Answer::NoCertificate => (
+                503,
+                Reason::NoCertificate,
+                "this site is served over TLS only, and its certificate is missing",
+            ),
             Answer::HeadTooLarge => (
                 431,
                 Reason::HeadTooLarge,
@@ -277,6 +291,28 @@ pub(super) fn write_redirect(
         body.as_bytes(),
         &extra,
         edits,
+        date,
+        close,
+        with_body,
+    );
+}
+
+/// Writes a redirect from clear text to TLS. Kept for an hour by whoever caches: a site may change its mind.
+pub(super) fn write_to_https(
+    out: &mut Vec<u8>,
+    location: &str,
+    date: &[u8],
+    close: bool,
+    with_body: bool,
+) {
+    let body = format!("308 {}: {location}\n", phrase(308));
+    write(
+        out,
+        308,
+        "text/plain; charset=utf-8",
+        body.as_bytes(),
+        &format!("Location: {location}\r\nCache-Control: max-age=3600\r\n"),
+        &[],
         date,
         close,
         with_body,

@@ -15,6 +15,7 @@ use crate::observe::Counters;
 use crate::route::{Current, Snapshot};
 use crate::site::{Site, SiteSlot};
 use crate::stream::Stream;
+use crate::tls::{Keyring, Secure, Turnstile};
 use crate::upstream::{Resolver, Upstreams};
 use crate::wheel::{Tick, Timer, Wheel};
 
@@ -34,6 +35,8 @@ pub struct Client {
 pub struct Arrival {
     pub stream: Stream,
     pub client: Client,
+    /// What is known of its TLS, where that ends here.
+    pub secure: Option<Box<Secure>>,
     pub timer: Timer,
     /// How many requests may still come on it.
     pub requests_left: u32,
@@ -53,6 +56,7 @@ pub struct Shared {
     /// Our name in Via: a pseudonym of its own per state directory, so that loops are found.
     pub via: Box<str>,
     pub resolver: Arc<Resolver>,
+    pub keyring: Arc<Keyring>,
     pub full: FullSite,
 }
 
@@ -86,6 +90,7 @@ pub struct Kit {
     pub wheel: Rc<Wheel>,
     pub upstreams: Upstreams,
     pub counters: Arc<Counters>,
+    pub turnstile: Rc<Turnstile>,
     current: Arc<Current>,
     snapshot: RefCell<Snapshot>,
     /// Tables this worker has let go of; freed by the thread that published them.
@@ -106,6 +111,7 @@ impl Kit {
         seed: [u64; 2],
     ) -> Kit {
         Kit {
+            turnstile: Rc::default(),
             upstreams: Upstreams::new(
                 shared.limits.pool,
                 shared.pool_all,

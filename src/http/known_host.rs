@@ -11,7 +11,8 @@ use super::answer::Answer;
 use super::kit::Arrival;
 use crate::block::Sheet;
 use crate::site::hostname::{HostBuffer, authority};
-use crate::site::{Site, SiteSlot};
+use crate::site::{Site, SiteSlot, Wire};
+use crate::tls::{self, InClear};
 use crate::wheel::GONE;
 
 /// See the module.
@@ -21,12 +22,25 @@ pub(super) struct KnownHost {
     /// Of `site`, for as long as this is the one asked for.
     slot: Option<SiteSlot>,
     generation: u64,
+    gate: Gate,
+    wire: Wire,
     /// One after the other: the Host as it was written, the Host as it is sent on, the forwarded fields.
     text: Box<[u8]>,
     raw_bytes: u16,
     host_bytes: u16,
     /// Whether client and host are both of this machine, so that a failure may be explained.
     pub(super) is_local: bool,
+}
+
+/// Whether a connection of this kind may ask for this host at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Gate {
+    Open,
+    /// From clear text to https.
+    ToTls {
+        only_reading: bool,
+    },
+    Closed(Answer),
 }
 
 impl KnownHost {
@@ -48,7 +62,9 @@ impl KnownHost {
         } else if let Some(mut old) = known.take_if(|known| known.generation != kit.generation()) {
             old.generation = kit.generation();
             old.site = None; // the old version may be the last one that anybody holds
-            old.site = old.name().and_then(|name| kit.find(&name));
+            let name = old.name().unwrap_or_default();
+            old.site = kit.find(&name);
+            old.gate = gate(old.site.as_deref(), &name, arrival);
             old.slot = slot(old.site.as_deref(), old.slot, arrival)?;
             *known = Some(old);
         }
@@ -65,6 +81,15 @@ impl KnownHost {
         let asked = authority(raw, &mut buffer).map_err(|_| Answer::BadHost)?;
         let generation = kit.generation();
         let site = kit.find(asked.host);
+        let gate = gate(site.as_deref(), asked.host, arrival);
+        let wire = match arrival.secure {
+            None => Wire::ClearText,
+            Some(_) => Wire::Tls,
+        };
+        let scheme = match wire {
+            Wire::ClearText => "http",
+            Wire::Tls => "https",
+        };
         let slot = slot(site.as_deref(), held, arrival)?;
 
         let ip = client.address.ip().to_canonical();
@@ -82,7 +107,9 @@ impl KnownHost {
         let host = raw.len()..text.len();
         put(
             &mut text,
-            format_args!("X-Forwarded-For: {ip}\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: "),
+            format_args!(
+                "X-Forwarded-For: {ip}\r\nX-Forwarded-Proto: {scheme}\r\nX-Forwarded-Host: "
+            ),
         );
         text.extend_from_within(host.clone());
         let port = client.local.port();
@@ -100,6 +127,8 @@ impl KnownHost {
             site,
             slot,
             generation,
+            gate,
+            wire,
             // Both are bounded: a Host is at most some 260 bytes.
             raw_bytes: raw.len() as u16,
             host_bytes: host.len() as u16,
@@ -132,6 +161,40 @@ impl KnownHost {
 
     pub(super) fn site(&self) -> Option<&Arc<Site>> {
         self.site.as_ref()
+    }
+
+    pub(super) fn gate(&self) -> Gate {
+        self.gate
+    }
+
+    pub(super) fn wire(&self) -> Wire {
+        self.wire
+    }
+}
+
+/// Also asked again with every new table: what an edit tightens binds connections that are open (CASES T-43).
+fn gate(site: Option<&Site>, host: &str, arrival: &Arrival) -> Gate {
+    let Arrival { client, kit, .. } = arrival;
+    let Some(site) = site else {
+        return Gate::Open;
+    };
+    let keyring = &kit.shared.keyring;
+    let Some(secure) = &arrival.secure else {
+        return match keyring.in_clear(site, host, client.address.ip()) {
+            InClear::Serve => Gate::Open,
+            InClear::Redirect { only_reading } => Gate::ToTls { only_reading },
+            InClear::Refuse => Gate::Closed(Answer::TlsOnly),
+            InClear::NoCertificate => Gate::Closed(Answer::NoCertificate),
+            InClear::TooFar => Gate::Closed(Answer::NoSite),
+        };
+    };
+    let is_admitted = keyring
+        .policy(site)
+        .is_some_and(|policy| secure.version >= policy.min && tls::admits(&secure.policy, &policy));
+    if is_admitted && secure.covers(host) {
+        Gate::Open
+    } else {
+        Gate::Closed(Answer::WrongTlsConnection)
     }
 }
 

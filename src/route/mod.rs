@@ -267,6 +267,7 @@ mod tests {
             limits: Default::default(),
             timeouts: Default::default(),
             drain: Default::default(),
+            tls: Default::default(),
             note: None,
         })
     }

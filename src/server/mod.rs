@@ -28,6 +28,7 @@ use crate::observe::log;
 use crate::reload::{self, Reload, Summary};
 use crate::route::Current;
 use crate::settings::{Color, LogFormat, Settings};
+use crate::tls::Keyring;
 
 use descriptors::Share;
 use home::Home;
@@ -123,7 +124,16 @@ async fn serve(mut settings: Settings) -> Result<(), StartError> {
     settings.listen.dedup();
 
     let current = Arc::new(Current::new());
-    let (reload, summary) = reload::start(&settings, settings.rules(), Arc::clone(&current)).await;
+    let keyring = Keyring::new(settings.certificates.clone(), settings.state.clone())
+        .map_err(|source| StartError::System(io::Error::other(source)))?;
+    let keyring = Arc::new(keyring);
+    let (reload, summary) = reload::start(
+        &settings,
+        settings.rules(),
+        Arc::clone(&current),
+        Arc::clone(&keyring),
+    )
+    .await;
     // Only now, with the sites in the table: whoever connects is answered by what is on disk.
     for socket in &sockets {
         sockets::listen(socket).map_err(|source| StartError::Bind {
@@ -132,7 +142,7 @@ async fn serve(mut settings: Settings) -> Result<(), StartError> {
         })?;
     }
     let share = descriptors::share(&settings.limits, settings.workers);
-    let workers = Workers::start(&settings, sockets, &current, &home, share)?;
+    let workers = Workers::start(&settings, sockets, &current, keyring, &home, share)?;
     let socket = settings
         .admin
         .clone()
@@ -160,10 +170,11 @@ impl Workers {
         settings: &Settings,
         sockets: Vec<Socket>,
         current: &Arc<Current>,
+        keyring: Arc<Keyring>,
         home: &Home,
         share: Share,
     ) -> io::Result<Workers> {
-        let shared = Arc::new(shared(settings, home, share));
+        let shared = Arc::new(shared(settings, home, keyring, share));
         let per_client = settings.limits.per_client;
         let per_client = per_client.unwrap_or((share.connections / 4).max(1));
         let slots = Slots::new(share.connections, per_client);
@@ -222,7 +233,7 @@ impl Workers {
 }
 
 /// What the workers read.
-fn shared(settings: &Settings, home: &Home, share: Share) -> Shared {
+fn shared(settings: &Settings, home: &Home, keyring: Arc<Keyring>, share: Share) -> Shared {
     let limits = settings.limits.clone();
     Shared {
         head_limits: HeadLimits {
@@ -237,6 +248,7 @@ fn shared(settings: &Settings, home: &Home, share: Share) -> Shared {
         trusted_proxies: settings.trust.proxies.clone(),
         via: format!("onedoor-{}", home.pseudonym).into(),
         resolver: Arc::default(),
+        keyring,
         full: FullSite::default(),
     }
 }

@@ -23,6 +23,8 @@ pub enum Place {
     Redirect,
     Respond,
     Tls,
+    /// `[tls.client]`
+    TlsClient,
     Drain,
     Limit,
     Timeout,
@@ -39,13 +41,14 @@ pub enum Place {
 }
 
 impl Place {
-    const SITE: [Place; 11] = [
+    const SITE: [Place; 12] = [
         Place::Site,
         Place::Path,
         Place::Backend,
         Place::Redirect,
         Place::Respond,
         Place::Tls,
+        Place::TlsClient,
         Place::Drain,
         Place::Limit,
         Place::Timeout,
@@ -70,6 +73,7 @@ impl Place {
             Place::Redirect => "redirect",
             Place::Respond => "respond",
             Place::Tls => "[tls]",
+            Place::TlsClient => "[tls.client]",
             Place::Drain => "drain",
             Place::Limit | Place::DoorLimit => "[limit]",
             Place::Timeout | Place::DoorTimeout => "[timeout]",

@@ -190,6 +190,8 @@ impl Body {
                 return Poll::Pending;
             }
             if let Some(most) = self.may_be_spliced()
+                && from.is_plain()
+                && to.is_plain()
                 && let Some(mut pipe) = Pipe::lend()
             {
                 match pipe.poll_fill(cx, from, most) {
