@@ -9,11 +9,13 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::runtime::LocalOptions;
 use tokio::sync::{Notify, mpsc};
+use tokio::task::{JoinError, JoinSet};
 
 use super::listener;
 use super::slots::{Slot, Slots};
 use crate::http::{Arrival, Client, FullSite, Kit, Shared};
-use crate::observe::Counters;
+use crate::observe::panic::contain;
+use crate::observe::{Counters, Reason};
 use crate::pipe;
 use crate::route::{Current, Published, SiteChange};
 use crate::site::Site;
@@ -58,7 +60,8 @@ pub(super) struct Worker {
 /// Runs one worker until it has drained. Blocks the thread.
 ///
 /// # Errors
-/// When the runtime or a listening socket cannot be set up.
+/// When the runtime or a listening socket cannot be set up, and when anything but a connection panics: without its
+/// clock or its listener a worker would only seem to serve.
 pub fn run(start: Start) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
@@ -91,20 +94,34 @@ async fn work(start: Start) -> io::Result<()> {
         clock_stands: Cell::new(false),
         listening: Cell::new(0),
     });
+    let mut vital = JoinSet::new();
     for listener in listeners {
         let listener = TcpListener::from_std(listener)?;
         worker.listening.set(worker.listening.get() + 1);
         let worker = Rc::clone(&worker);
-        tokio::task::spawn_local(async move {
+        vital.spawn_local(async move {
             listener::run(listener, Rc::clone(&worker)).await;
             worker.listening.set(worker.listening.get() - 1);
             worker.stirred.notify_waiters();
         });
     }
-    tokio::task::spawn_local(keep_time(Rc::clone(&worker)));
-    tokio::task::spawn_local(read_inbox(Rc::clone(&worker), published, notes));
-    worker.until_drained().await;
-    Ok(())
+    vital.spawn_local(keep_time(Rc::clone(&worker)));
+    vital.spawn_local(read_inbox(Rc::clone(&worker), published, notes));
+    tokio::select! {
+        () = worker.until_drained() => Ok(()),
+        panicked = until_panic(&mut vital) => Err(panicked.into()),
+    }
+}
+
+/// Until one of the tasks panics. One that ends is done.
+async fn until_panic(vital: &mut JoinSet<()>) -> JoinError {
+    loop {
+        match vital.join_next().await {
+            Some(Ok(())) => {}
+            Some(Err(panicked)) => return panicked,
+            None => std::future::pending().await,
+        }
+    }
 }
 
 impl Worker {
@@ -127,8 +144,10 @@ impl Worker {
             kit: Rc::clone(&self.kit),
         });
         drop(tokio::task::spawn_local(async move {
-            let _open = open;
-            super::serve(arrival, slot).await;
+            let serving = super::serve(arrival, slot);
+            if contain("a connection", serving).await.is_err() {
+                open.0.kit.counters.because(Reason::Panic);
+            }
         }));
     }
 

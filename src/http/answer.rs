@@ -36,6 +36,7 @@ pub(super) enum Answer {
     SiteGone,
     SiteFull,
     SiteBusy,
+    Exhausted,
     BackendTimeout,
     VersionNotSupported,
     Loop,
@@ -161,6 +162,11 @@ impl Answer {
                 Reason::SiteBusy,
                 "too many requests wait for the app behind this site to accept a connection",
             ),
+            Answer::Exhausted => (
+                503,
+                Reason::Exhausted,
+                "the proxy has no descriptors, memory or ports left for another connection",
+            ),
             Answer::BackendTimeout => (
                 504,
                 Reason::BackendTimeout,
@@ -202,7 +208,7 @@ impl Answer {
                 extra.push_str("Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n")
             }
             // A client that would ask again at once would find the same.
-            Answer::SiteGone | Answer::SiteFull | Answer::SiteBusy => {
+            Answer::SiteGone | Answer::SiteFull | Answer::SiteBusy | Answer::Exhausted => {
                 extra.push_str("Retry-After: 1\r\n")
             }
             _ => {}
@@ -242,6 +248,7 @@ impl From<&UpstreamError> for Answer {
             UpstreamError::Refused { .. } => Answer::BackendRefused,
             UpstreamError::TimedOut { .. } => Answer::BackendTimeout,
             UpstreamError::Unresolved { .. } => Answer::BackendUnresolved,
+            UpstreamError::Exhausted { .. } => Answer::Exhausted,
         }
     }
 }

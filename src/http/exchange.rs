@@ -138,6 +138,21 @@ fn is_forwarded_from_tls(head: &RequestHead<'_>, client: &Client) -> bool {
     client.trusted && said().is_some_and(|said| same(said, b"https"))
 }
 
+/// What the backend knows the request by: `ours`, or what a trusted proxy calls it, as far as that fits.
+pub(super) fn known_as(head: &RequestHead<'_>, client: &Client, ours: [u8; 32]) -> [u8; 32] {
+    if !client.trusted {
+        return ours;
+    }
+    let Some(given) = head.fields.of(Kind::RequestId).next() else {
+        return ours;
+    };
+    let mut id = [b' '; 32];
+    id.iter_mut()
+        .zip(given)
+        .for_each(|(byte, &given)| *byte = given);
+    id
+}
+
 /// Whether our own pseudonym is in Via already: the request has come through here (RFC 9110 7.6.3).
 fn is_loop(head: &RequestHead<'_>, kit: &Kit) -> bool {
     let ours = kit.shared.via.as_bytes();

@@ -1,12 +1,15 @@
 //! What came of a connection or request: one value when it ends, counted in the worker's own block.
 
 pub mod log;
+pub mod panic;
 mod reason;
+mod trouble;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 pub use reason::Reason;
+pub use trouble::Trouble;
 
 /// How one exchange, tunnel or refused connection ended.
 #[derive(Clone, Debug)]

@@ -32,6 +32,7 @@ pub enum Reason {
     NoCertificate,
     SiteFull,
     SiteBusy,
+    Exhausted,
     BackendTimeout,
     VersionNotSupported,
     Loop,
@@ -48,11 +49,12 @@ pub enum Reason {
     SlowReader,
     TotalTimeout,
     TunnelTimeout,
+    Panic,
 }
 
 impl Reason {
     /// All of them, each at its own number.
-    pub const ALL: [Reason; 42] = [
+    pub const ALL: [Reason; 44] = [
         Reason::MalformedRequest,
         Reason::NoHost,
         Reason::BadHost,
@@ -80,6 +82,7 @@ impl Reason {
         Reason::NoCertificate,
         Reason::SiteFull,
         Reason::SiteBusy,
+        Reason::Exhausted,
         Reason::BackendTimeout,
         Reason::VersionNotSupported,
         Reason::Loop,
@@ -95,6 +98,7 @@ impl Reason {
         Reason::SlowReader,
         Reason::TotalTimeout,
         Reason::TunnelTimeout,
+        Reason::Panic,
     ];
 
     /// As it is written everywhere.
@@ -127,6 +131,7 @@ impl Reason {
             Reason::NoCertificate => "no-certificate",
             Reason::SiteFull => "site-full",
             Reason::SiteBusy => "site-busy",
+            Reason::Exhausted => "proxy-exhausted",
             Reason::BackendTimeout => "backend-timeout",
             Reason::VersionNotSupported => "version-not-supported",
             Reason::Loop => "loop-detected",
@@ -142,6 +147,7 @@ impl Reason {
             Reason::SlowReader => "slow-reader",
             Reason::TotalTimeout => "total-timeout",
             Reason::TunnelTimeout => "tunnel-timeout",
+            Reason::Panic => "panic",
         }
     }
 }

@@ -5,11 +5,15 @@ mod home;
 mod sockets;
 
 use std::fmt;
+use std::future::{Future, poll_fn};
 use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::pin::Pin;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::task::Poll;
 use std::thread;
 use std::time::Duration;
 
@@ -23,8 +27,8 @@ use crate::door::slots::Slots;
 use crate::door::worker::{self, Note, Start};
 use crate::http::h1::head::HeadLimits;
 use crate::http::{FullSite, Shared};
-use crate::observe::Counters;
-use crate::observe::log;
+use crate::observe::log::{self, Lines};
+use crate::observe::{self, Counters};
 use crate::reload::{self, Reload, Summary};
 use crate::route::Current;
 use crate::settings::{Color, LogFormat, Settings};
@@ -92,16 +96,31 @@ impl From<io::Error> for StartError {
 
 /// Serves until told to stop: 0 after a drain, 1 when it could not start.
 pub fn run(settings: Settings) -> ExitCode {
-    if let Err(source) = start_log(&settings) {
-        return failed(&StartError::System(source));
-    }
+    let lines = match start_log(&settings) {
+        Ok(lines) => lines,
+        Err(source) => return failed(&StartError::System(source)),
+    };
+    // The hook has told of a panic; what is left to say is that it was the end.
+    let code = catch_unwind(AssertUnwindSafe(|| run_to_the_end(settings))).unwrap_or_else(|_| {
+        error!("the control thread has panicked; ending, so that whoever supervises this starts it again");
+        ExitCode::FAILURE
+    });
+    lines.flush();
+    code
+}
+
+fn run_to_the_end(settings: Settings) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build_local(LocalOptions::default());
     match runtime {
         Ok(runtime) => match runtime.block_on(serve(settings)) {
             // Returning from main, and not waiting for threads: what is still open then is closed.
-            Ok(()) => ExitCode::SUCCESS,
+            Ok(Ending::Drained) => ExitCode::SUCCESS,
+            Ok(Ending::WorkerLost) => {
+                error!("a worker is lost; ending, so that whoever supervises this starts it again");
+                ExitCode::FAILURE
+            }
             Err(error) => failed(&error),
         },
         Err(source) => failed(&StartError::System(source)),
@@ -114,8 +133,17 @@ fn failed(error: &StartError) -> ExitCode {
     ExitCode::FAILURE
 }
 
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    Drained,
+    /// A worker could not start, or panicked outside of a connection. The others could go on, with less than was
+    /// asked for and nobody noticing.
+    WorkerLost,
+}
+
 /// The whole run, on the control thread.
-async fn serve(mut settings: Settings) -> Result<(), StartError> {
+async fn serve(mut settings: Settings) -> Result<Ending, StartError> {
     // First of all: a signal that comes while sites are loaded must drain, not kill.
     let signals = Signals::listen()?;
     let home = Home::open(&settings.state)?;
@@ -149,12 +177,12 @@ async fn serve(mut settings: Settings) -> Result<(), StartError> {
         .unwrap_or_else(|| settings.state.join(admin::SOCKET_NAME));
     start_admin(&socket, &settings, &reload, &workers);
     say_hello(&settings, &summary);
-    attend(signals, settings.limits.drain_time, &reload, workers).await;
+    let ending = attend(signals, settings.limits.drain_time, &reload, workers).await;
     // What was published last is kept for the next start.
     reload.flush().await;
     // Left behind it would be no harm: the next run replaces it.
     drop(std::fs::remove_file(&socket));
-    Ok(())
+    Ok(ending)
 }
 
 /// The worker threads.
@@ -210,14 +238,27 @@ impl Workers {
                 .name(format!("worker-{number}"))
                 .spawn(move || {
                     if let Err(source) = worker::run(start) {
-                        error!(worker = number, cause = %source, "a worker could not start");
+                        error!(worker = number, cause = %source, "a worker has ended");
                     }
+                    // Dropped by a panic, too.
                     drop(end);
                 })?;
             workers.notes.push(notes);
             workers.ended.push(ended);
         }
         Ok(workers)
+    }
+
+    /// Until a worker has ended without being told to drain.
+    async fn until_one_has_ended(&mut self) {
+        poll_fn(|cx| {
+            let mut ended = self.ended.iter_mut();
+            match ended.any(|ended| Pin::new(ended).poll(cx).is_ready()) {
+                true => Poll::Ready(()),
+                false => Poll::Pending,
+            }
+        })
+        .await;
     }
 
     /// Tells all workers to drain and waits until they have.
@@ -337,9 +378,15 @@ impl Signals {
 }
 
 /// Does what signals say, until the end.
-async fn attend(mut signals: Signals, limit: Duration, reload: &Reload, mut workers: Workers) {
+async fn attend(
+    mut signals: Signals,
+    limit: Duration,
+    reload: &Reload,
+    mut workers: Workers,
+) -> Ending {
     loop {
         tokio::select! {
+            () = workers.until_one_has_ended() => return Ending::WorkerLost,
             _ = signals.terminate.recv() => break,
             _ = signals.interrupt.recv() => break,
             _ = signals.hangup.recv() => {
@@ -358,10 +405,11 @@ async fn attend(mut signals: Signals, limit: Duration, reload: &Reload, mut work
         () = tokio::time::sleep(limit) => warn!("the drain limit is reached; what is still open is closed"),
         () = signals.stop() => warn!("a second signal; what is still open is closed"),
     }
+    Ending::Drained
 }
 
 /// Operator events to standard error, from here on; and a panic is one of them.
-fn start_log(settings: &Settings) -> io::Result<()> {
+fn start_log(settings: &Settings) -> io::Result<Lines> {
     let lines = log::start()?;
     let filter = tracing_subscriber::EnvFilter::try_new(&settings.log.level)
         .unwrap_or_else(|_| "info".into());
@@ -372,23 +420,12 @@ fn start_log(settings: &Settings) -> io::Result<()> {
     };
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(lines)
+        .with_writer(lines.clone())
         .with_target(false);
     match settings.log.format {
         LogFormat::Text => subscriber.with_ansi(colored).init(),
         LogFormat::Json => subscriber.json().init(),
     }
-    std::panic::set_hook(Box::new(|panic| {
-        // One connection ends by it; everybody else goes on.
-        error!(
-            place = panic.location().map(tracing::field::display),
-            "a panic: {}",
-            panic_message(panic)
-        );
-    }));
-    Ok(())
-}
-
-fn panic_message<'a>(panic: &'a std::panic::PanicHookInfo<'_>) -> &'a str {
-    panic.payload_as_str().unwrap_or("without a message")
+    observe::panic::set_hook();
+    Ok(lines)
 }

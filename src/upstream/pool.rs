@@ -67,6 +67,12 @@ impl Pool {
         self.count = self.idle.values().map(Vec::len).sum();
     }
 
+    /// Closes everything, and says how many that were.
+    pub(super) fn clear(&mut self) -> usize {
+        self.idle.clear();
+        std::mem::take(&mut self.count)
+    }
+
     pub(super) fn len(&self) -> usize {
         self.count
     }

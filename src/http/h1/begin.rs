@@ -19,6 +19,10 @@ use crate::wheel::Serving;
 const SMALL_BODY_BYTES: usize = 2 << 10;
 
 /// What is to be done about the bytes that came.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "the largest is the usual one, and a box would be an allocation for each request"
+)]
 pub(super) enum Begun {
     NeedMore(Block),
     Said(Said),
@@ -84,6 +88,7 @@ pub(super) fn begin(
     match exchange::decide(&head, known, site, &arrival.client, kit) {
         Decision::Forward { strip, rule } => {
             let asker = exchange::asker(&head, &arrival.client, kit);
+            let request_id = kit.request_id();
             let onward = Onward {
                 site,
                 host: match &site.send_host {
@@ -105,7 +110,7 @@ pub(super) fn begin(
                     Forwarded::Set(known.forwarded())
                 },
                 certificate: certificate_lines(site, arrival.secure.as_deref()),
-                request_id: kit.request_id(),
+                request_id,
                 via: site.headers.via.then_some(&*kit.shared.via),
             };
             let out = &mut said.out;
@@ -120,6 +125,7 @@ pub(super) fn begin(
                 authenticates_connection: head.authenticates_connection,
                 upgrade: head.upgrade.map(Box::from),
                 may_be_told_why: exchange::may_be_told_why(&head, known),
+                request_id: exchange::known_as(&head, &arrival.client, request_id),
             };
             let mut upload = Body::new(
                 head.framing,

@@ -5,6 +5,7 @@
 
 use std::future::poll_fn;
 use std::task::Poll;
+use std::thread;
 
 use super::begin::{Begun, Said, begin};
 use super::departure::{After, Departure};
@@ -16,6 +17,7 @@ use crate::http::answer::Answer;
 use crate::http::kit::Arrival;
 use crate::http::known_host::KnownHost;
 use crate::limits::{SiteLimits, SiteTimeouts};
+use crate::observe::panic::{self, InWork};
 use crate::observe::{Finished, Kind, Reason};
 use crate::upstream::Upstream;
 use crate::wheel::{Expired, Tick};
@@ -157,6 +159,10 @@ impl Connection {
             site,
             pinned,
         };
+        let _work = InWork {
+            site: site.name.as_str(),
+            request_id: departure.asked.request_id,
+        };
         let Landed { after, finished } = flight.fly(departure, started).await;
         kit.counters.finished(&finished);
         after
@@ -225,6 +231,16 @@ impl Connection {
         );
         match done.await {
             Ok(()) | Err(Expired) => {}
+        }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            panic::note_client(self.arrival.client.address);
+            // Half a response may be out, and a plain end would look like its end.
+            self.arrival.stream.abort();
         }
     }
 }

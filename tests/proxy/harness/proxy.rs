@@ -241,6 +241,35 @@ impl Proxy {
         self.run.child.id()
     }
 
+    /// The same behind a wrapper such as strace, by what it wrote into its lock.
+    #[track_caller]
+    pub(crate) fn own_id(&self) -> u32 {
+        let lock = self.state().join("lock");
+        until_some("the lock names a process", || {
+            fs::read_to_string(&lock).ok()?.trim().parse().ok()
+        })
+    }
+
+    /// What its descriptors stand for, one each: `socket:[123]`, `anon_inode:[eventpoll]`.
+    pub(crate) fn descriptors(&self) -> Vec<String> {
+        let folder = fs::read_dir(format!("/proc/{}/fd", self.own_id())).unwrap();
+        let paths = folder.flatten().map(|entry| fs::read_link(entry.path()));
+        paths
+            .flatten()
+            .map(|path| path.to_string_lossy().into_owned())
+            .collect()
+    }
+
+    /// How many sockets it holds: the listening ones, those of clients, and those of backends.
+    pub(crate) fn sockets(&self) -> usize {
+        let mut sockets = self.descriptors();
+        sockets.retain(|what| what.starts_with("socket:"));
+        // Each thread has a copy of the runtime's own.
+        sockets.sort();
+        sockets.dedup();
+        sockets.len()
+    }
+
     /// Where it listens; the first place if there are more.
     #[track_caller]
     pub(crate) fn address(&self) -> SocketAddr {

@@ -192,8 +192,13 @@ impl Flight<'_> {
                     if self.timer.was_cut() {
                         return Err(Failed::Answer(Answer::SiteGone, None));
                     }
+                    let is_ours = matches!(error, UpstreamError::Exhausted { .. });
                     if last.replace(error).is_some() {
                         finished.retries += 1;
+                    }
+                    if is_ours {
+                        // No other backend would find more.
+                        break;
                     }
                 }
             }
@@ -227,6 +232,9 @@ impl Flight<'_> {
             }
             UpstreamError::Unresolved { backend, source } => {
                 format!("{backend} has no address: {source}")
+            }
+            UpstreamError::Exhausted { source } => {
+                format!("onedoor cannot open another connection: {source}")
             }
         })
     }
