@@ -82,10 +82,7 @@ impl KnownHost {
         let generation = kit.generation();
         let site = kit.find(asked.host);
         let gate = gate(site.as_deref(), asked.host, arrival);
-        let wire = match arrival.secure {
-            None => Wire::ClearText,
-            Some(_) => Wire::Tls,
-        };
+        let wire = arrival.stream.wire();
         let scheme = match wire {
             Wire::ClearText => "http",
             Wire::Tls => "https",
@@ -174,13 +171,12 @@ impl KnownHost {
 
 /// Also asked again with every new table: what an edit tightens binds connections that are open (CASES T-43).
 fn gate(site: Option<&Site>, host: &str, arrival: &Arrival) -> Gate {
-    let Arrival { client, kit, .. } = arrival;
     let Some(site) = site else {
         return Gate::Open;
     };
-    let keyring = &kit.shared.keyring;
+    let keyring = &arrival.kit.shared.keyring;
     let Some(secure) = &arrival.secure else {
-        return match keyring.in_clear(site, host, client.address.ip()) {
+        return match keyring.in_clear(site, host, arrival.client.address.ip()) {
             InClear::Serve => Gate::Open,
             InClear::Redirect { only_reading } => Gate::ToTls { only_reading },
             InClear::Refuse => Gate::Closed(Answer::TlsOnly),

@@ -65,7 +65,7 @@ impl Client {
     pub(crate) fn connect(address: SocketAddr) -> Client {
         let stream = TcpStream::connect(address)
             .unwrap_or_else(|error| panic!("connect {address}: {error}"));
-        Client::over_tcp(stream)
+        Client::on(stream)
     }
 
     /// Speaks over TLS.
@@ -97,10 +97,10 @@ impl Client {
         socket
             .connect(&address.into())
             .unwrap_or_else(|error| panic!("connect {address}: {error}"));
-        Client::over_tcp(socket.into())
+        Client::on(socket.into())
     }
 
-    fn over_tcp(stream: TcpStream) -> Client {
+    fn on(stream: TcpStream) -> Client {
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
