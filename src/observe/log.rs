@@ -34,7 +34,7 @@ enum Note {
 }
 
 impl Lines {
-    /// Waits until what has been said so far is written, or [`LAST_WORDS`] are over.
+    /// Waits until what has been said so far is written, but at most a second.
     pub fn flush(&self) {
         let (mark, written) = sync_channel(1);
         if self.sender.try_send(Note::Mark(mark)).is_ok() {

@@ -14,7 +14,10 @@ fn with_limits(daemon_file: &str, app: &Backend) -> Proxy {
         .flag("--listen")
         .flag(format!("{DOOR}:0"))
         .daemon_file(daemon_file)
-        .site("app.toml", format!("host = 'app.test'\nto = {}", app.port))
+        .site(
+            "app.toml",
+            format!("host = 'app.test'\ntls = 'off'\nto = {}", app.port),
+        )
         .start()
 }
 
