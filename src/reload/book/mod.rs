@@ -117,6 +117,18 @@ pub(super) struct Moment {
 }
 
 impl Book {
+    /// An empty one that gives no number which `before` may have given: somebody may still go by it.
+    pub(super) fn after(before: &Book) -> Book {
+        Book {
+            numbers: Numbers {
+                next: before.numbers.next,
+                free: Vec::new(),
+            },
+            versions: before.versions,
+            ..Book::default()
+        }
+    }
+
     /// Takes over what served before a restart: its claims, and the site itself where its file is no longer fit.
     pub(super) fn restore(
         &mut self,
