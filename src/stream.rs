@@ -10,12 +10,16 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::task::coop;
 
+use crate::site::Wire;
+use crate::tls::TlsStream;
+
 /// One enum instead of a type parameter: everything above is compiled once, and the branch costs nothing
 /// beside a system call.
 #[derive(Debug)]
 pub enum Stream {
     Tcp(TcpStream),
     Unix(UnixStream),
+    Tls(Box<TlsStream>),
 }
 
 impl Stream {
@@ -27,11 +31,25 @@ impl Stream {
         pin!(readable).poll(&mut cx).is_pending()
     }
 
-    /// Whether a read would find something: bytes, the end, or an error. No system call.
+    /// Whether its bytes are those on the wire, so that the kernel can move them by itself.
+    pub fn is_plain(&self) -> bool {
+        !matches!(self, Stream::Tls(_))
+    }
+
+    pub fn wire(&self) -> Wire {
+        match self {
+            Stream::Tcp(_) | Stream::Unix(_) => Wire::ClearText,
+            Stream::Tls(_) => Wire::Tls,
+        }
+    }
+
+    /// Whether a read would find something: bytes, the end, or an error. No system call. With TLS what is there may
+    /// turn out to be less than a record.
     pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
         match self {
             Stream::Tcp(stream) => stream.poll_read_ready(cx).map(drop),
             Stream::Unix(stream) => stream.poll_read_ready(cx).map(drop),
+            Stream::Tls(stream) => stream.poll_readable(cx),
         }
     }
 
@@ -40,10 +58,11 @@ impl Stream {
         match self {
             Stream::Tcp(stream) => stream.poll_write_ready(cx).map(drop),
             Stream::Unix(stream) => stream.poll_write_ready(cx).map(drop),
+            Stream::Tls(stream) => stream.tcp().poll_write_ready(cx).map(drop),
         }
     }
 
-    /// Reads with a system call of the caller's own.
+    /// Reads with a system call of the caller's own, from a plain stream.
     ///
     /// # Errors
     /// What `read` says; after "would block" [`Stream::poll_readable`] waits.
@@ -54,10 +73,11 @@ impl Stream {
         match self {
             Stream::Tcp(stream) => stream.try_io(Interest::READABLE, || read(stream.as_fd())),
             Stream::Unix(stream) => stream.try_io(Interest::READABLE, || read(stream.as_fd())),
+            Stream::Tls(_) => Err(io::ErrorKind::Unsupported.into()),
         }
     }
 
-    /// Writes with a system call of the caller's own.
+    /// Writes with a system call of the caller's own, to a plain stream.
     ///
     /// # Errors
     /// What `write` says; after "would block" [`Stream::poll_writable`] waits.
@@ -68,6 +88,7 @@ impl Stream {
         match self {
             Stream::Tcp(stream) => stream.try_io(Interest::WRITABLE, || write(stream.as_fd())),
             Stream::Unix(stream) => stream.try_io(Interest::WRITABLE, || write(stream.as_fd())),
+            Stream::Tls(_) => Err(io::ErrorKind::Unsupported.into()),
         }
     }
 
@@ -86,7 +107,7 @@ impl Stream {
         .await
     }
 
-    /// Writes what the kernel takes at once.
+    /// Writes what the kernel takes at once. Whoever is told to wait comes again with the same bytes.
     ///
     /// # Errors
     /// What the stream says.
@@ -102,13 +123,41 @@ impl Stream {
         Pin::new(self).poll_shutdown(cx)
     }
 
-    /// When this is dropped, the other side notices that something is missing: a reset instead of an end.
-    pub fn abort(&self) {
-        if let Stream::Tcp(stream) = self {
-            // When it fails the connection is gone, which is what was wanted.
-            drop(socket2::SockRef::from(stream).set_linger(Some(std::time::Duration::ZERO)));
+    /// How many bytes we have written that the other side has not acknowledged. `None`: nobody knows.
+    pub fn unacknowledged(&self) -> Option<u64> {
+        match self {
+            Stream::Tcp(stream) => send_queue(stream.as_fd()),
+            Stream::Unix(stream) => send_queue(stream.as_fd()),
+            Stream::Tls(stream) => send_queue(stream.tcp().as_fd()),
         }
     }
+
+    /// When this is dropped, the other side notices that something is missing: a reset instead of an end.
+    pub fn abort(&self) {
+        let stream = match self {
+            Stream::Tcp(stream) => stream,
+            Stream::Tls(stream) => stream.abort(),
+            Stream::Unix(_) => return,
+        };
+        // When it fails the connection is gone, which is what was wanted.
+        drop(socket2::SockRef::from(stream).set_linger(Some(std::time::Duration::ZERO)));
+    }
+}
+
+/// SIOCOUTQ of tcp(7) and unix(7): bytes in the send queue, sent or not, that have not been acknowledged.
+#[expect(
+    unsafe_code,
+    reason = "no crate at hand wraps this request; it writes one int, which is what is given to it"
+)]
+fn send_queue(socket: BorrowedFd<'_>) -> Option<u64> {
+    const SIOCOUTQ: rustix::ioctl::Opcode = 0x5411;
+    // SAFETY: for a socket this request stores an `int` at the address it is given and nothing else (tcp(7)); for
+    // any other descriptor it is an error and stores nothing.
+    let bytes = unsafe {
+        let ask = rustix::ioctl::Getter::<SIOCOUTQ, std::ffi::c_int>::new();
+        rustix::ioctl::ioctl(socket, ask)
+    };
+    u64::try_from(bytes.ok()?).ok()
 }
 
 impl AsyncRead for Stream {
@@ -120,6 +169,7 @@ impl AsyncRead for Stream {
         match self.get_mut() {
             Stream::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
             Stream::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
+            Stream::Tls(stream) => Pin::new(&mut **stream).poll_read(cx, buf),
         }
     }
 }
@@ -133,6 +183,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Stream::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
             Stream::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
+            Stream::Tls(stream) => Pin::new(&mut **stream).poll_write(cx, buf),
         }
     }
 
@@ -140,6 +191,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Stream::Tcp(stream) => Pin::new(stream).poll_flush(cx),
             Stream::Unix(stream) => Pin::new(stream).poll_flush(cx),
+            Stream::Tls(stream) => Pin::new(&mut **stream).poll_flush(cx),
         }
     }
 
@@ -147,6 +199,35 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Stream::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Stream::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+            Stream::Tls(stream) => Pin::new(&mut **stream).poll_shutdown(cx),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+
+    #[test]
+    fn what_the_other_side_has_not_taken_is_known() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let mut client = std::net::TcpStream::connect(listener.local_addr().expect("its address"))
+            .expect("a connection");
+        let (mut other, _) = listener.accept().expect("a connection");
+        assert_eq!(send_queue(client.as_fd()), Some(0));
+        client.set_nonblocking(true).expect("not blocking");
+        let mut written = 0;
+        while let Ok(count) = client.write(&[0; 64 << 10]) {
+            written += count as u64;
+        }
+        let left = send_queue(client.as_fd()).expect("a number");
+        assert!(left > 0 && left < written, "{left} of {written}");
+        let mut taken = vec![0; written as usize];
+        other.read_exact(&mut taken).expect("all of it");
+        // The last acknowledgement may be on its way.
+        while send_queue(client.as_fd()) != Some(0) {
+            std::thread::yield_now();
         }
     }
 }

@@ -28,7 +28,11 @@ pub(super) enum Protocol {
 pub(super) enum Refusal {
     /// Nothing came in time.
     Slow,
-    /// The client left, or said nothing anybody here speaks (CASES T-01).
+    /// Nothing has come, and others need the room.
+    MadeRoom,
+    /// The client left without a word.
+    Gone,
+    /// What came is nothing anybody here speaks (CASES T-01).
     Unknown,
 }
 
@@ -41,13 +45,16 @@ pub(super) async fn read(
     timer: &Timer,
     limit: Duration,
 ) -> Result<Opening, Refusal> {
-    timer.set(limit);
+    timer.rest(limit);
     let first = poll_fn(|cx| {
         let mut block = Block::lend();
         match block.poll_fill(cx, stream) {
-            Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(Err(Refusal::Unknown)),
+            Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(Err(Refusal::Gone)),
             Poll::Ready(Ok(_)) => Poll::Ready(Ok(block)),
-            Poll::Pending => timer.poll_fired(cx).map(|()| Err(Refusal::Slow)),
+            Poll::Pending => timer.poll_fired(cx).map(|()| match timer.fired_for_room() {
+                true => Err(Refusal::MadeRoom),
+                false => Err(Refusal::Slow),
+            }),
         }
     })
     .await?;

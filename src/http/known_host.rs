@@ -8,16 +8,22 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::answer::Answer;
-use super::kit::{Client, Kit};
+use super::kit::Arrival;
 use crate::block::Sheet;
-use crate::site::Site;
 use crate::site::hostname::{HostBuffer, authority};
+use crate::site::{Site, SiteSlot, Wire};
+use crate::tls::{self, InClear};
+use crate::wheel::GONE;
 
 /// See the module.
 #[derive(Debug)]
 pub(super) struct KnownHost {
     site: Option<Arc<Site>>,
+    /// Of `site`, for as long as this is the one asked for.
+    slot: Option<SiteSlot>,
     generation: u64,
+    gate: Gate,
+    wire: Wire,
     /// One after the other: the Host as it was written, the Host as it is sent on, the forwarded fields.
     text: Box<[u8]>,
     raw_bytes: u16,
@@ -26,34 +32,48 @@ pub(super) struct KnownHost {
     pub(super) is_local: bool,
 }
 
+/// Whether a connection of this kind may ask for this host at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Gate {
+    Open,
+    /// From clear text to https.
+    ToTls {
+        only_reading: bool,
+    },
+    Closed(Answer),
+}
+
 impl KnownHost {
     /// What is known about the host that `raw` asks for; looked up when it is not what was asked for last, or
     /// when a table was published since.
     ///
     /// # Errors
-    /// `NoHost` and `BadHost`.
+    /// `NoHost`, `BadHost` and `SiteFull`.
     pub(super) fn recall<'k>(
         known: &'k mut Option<Box<KnownHost>>,
         raw: &[u8],
-        client: &Client,
-        kit: &Kit,
+        arrival: &Arrival,
     ) -> Result<&'k KnownHost, Answer> {
+        let kit = &arrival.kit;
         let is_same = known.as_ref().is_some_and(|known| known.raw() == raw);
         if !is_same {
-            *known = Some(Box::new(KnownHost::learn(raw, client, kit)?));
+            let slot = known.take().and_then(|known| known.slot);
+            *known = Some(Box::new(KnownHost::learn(raw, slot, arrival)?));
+        } else if let Some(mut old) = known.take_if(|known| known.generation != kit.generation()) {
+            old.generation = kit.generation();
+            old.site = None; // the old version may be the last one that anybody holds
+            let name = old.name().unwrap_or_default();
+            old.site = kit.find(&name);
+            old.gate = gate(old.site.as_deref(), &name, arrival);
+            old.slot = slot(old.site.as_deref(), old.slot, arrival)?;
+            *known = Some(old);
         }
-        let Some(known) = known else {
-            return Err(Answer::NoHost);
-        };
-        if known.generation != kit.generation() {
-            known.generation = kit.generation();
-            known.site = None; // the old version may be the last one that anybody holds
-            known.site = known.name().and_then(|name| kit.find(&name));
-        }
-        Ok(known)
+        known.as_deref().ok_or(Answer::NoHost)
     }
 
-    fn learn(raw: &[u8], client: &Client, kit: &Kit) -> Result<KnownHost, Answer> {
+    /// `held` is what the connection holds so far.
+    fn learn(raw: &[u8], held: Option<SiteSlot>, arrival: &Arrival) -> Result<KnownHost, Answer> {
+        let Arrival { client, kit, .. } = arrival;
         let mut buffer = HostBuffer::new();
         if raw.is_empty() {
             return Err(Answer::NoHost);
@@ -61,6 +81,13 @@ impl KnownHost {
         let asked = authority(raw, &mut buffer).map_err(|_| Answer::BadHost)?;
         let generation = kit.generation();
         let site = kit.find(asked.host);
+        let gate = gate(site.as_deref(), asked.host, arrival);
+        let wire = arrival.stream.wire();
+        let scheme = match wire {
+            Wire::ClearText => "http",
+            Wire::Tls => "https",
+        };
+        let slot = slot(site.as_deref(), held, arrival)?;
 
         let ip = client.address.ip().to_canonical();
         // Written into one lent sheet and kept in one piece of just the size: a connection per request pays for it.
@@ -77,7 +104,9 @@ impl KnownHost {
         let host = raw.len()..text.len();
         put(
             &mut text,
-            format_args!("X-Forwarded-For: {ip}\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: "),
+            format_args!(
+                "X-Forwarded-For: {ip}\r\nX-Forwarded-Proto: {scheme}\r\nX-Forwarded-Host: "
+            ),
         );
         text.extend_from_within(host.clone());
         let port = client.local.port();
@@ -93,7 +122,10 @@ impl KnownHost {
                 .is_ok_and(|ip| ip.is_loopback());
         Ok(KnownHost {
             site,
+            slot,
             generation,
+            gate,
+            wire,
             // Both are bounded: a Host is at most some 260 bytes.
             raw_bytes: raw.len() as u16,
             host_bytes: host.len() as u16,
@@ -126,6 +158,58 @@ impl KnownHost {
 
     pub(super) fn site(&self) -> Option<&Arc<Site>> {
         self.site.as_ref()
+    }
+
+    pub(super) fn gate(&self) -> Gate {
+        self.gate
+    }
+
+    pub(super) fn wire(&self) -> Wire {
+        self.wire
+    }
+}
+
+/// Also asked again with every new table: what an edit tightens binds connections that are open (CASES T-43).
+fn gate(site: Option<&Site>, host: &str, arrival: &Arrival) -> Gate {
+    let Some(site) = site else {
+        return Gate::Open;
+    };
+    let keyring = &arrival.kit.shared.keyring;
+    let Some(secure) = &arrival.secure else {
+        return match keyring.in_clear(site, host, arrival.client.address.ip()) {
+            InClear::Serve => Gate::Open,
+            InClear::Redirect { only_reading } => Gate::ToTls { only_reading },
+            InClear::Refuse => Gate::Closed(Answer::TlsOnly),
+            InClear::NoCertificate => Gate::Closed(Answer::NoCertificate),
+            InClear::TooFar => Gate::Closed(Answer::NoSite),
+        };
+    };
+    let is_admitted = keyring
+        .policy(site)
+        .is_some_and(|policy| secure.version >= policy.min && tls::admits(&secure.policy, &policy));
+    if is_admitted && secure.covers(host) {
+        Gate::Open
+    } else {
+        Gate::Closed(Answer::WrongTlsConnection)
+    }
+}
+
+/// A slot of `site`: the one that is held, if it is that site's.
+fn slot(
+    site: Option<&Site>,
+    held: Option<SiteSlot>,
+    arrival: &Arrival,
+) -> Result<Option<SiteSlot>, Answer> {
+    if let (Some(site), Some(slot)) = (site, &held)
+        && slot.is_of(&site.slots)
+    {
+        return Ok(held);
+    }
+    drop(held);
+    arrival.timer.at_site(site.map_or(GONE, |site| site.number));
+    match site {
+        None => Ok(None),
+        Some(site) => arrival.kit.slot(site).map(Some).ok_or(Answer::SiteFull),
     }
 }
 

@@ -1,13 +1,14 @@
 //! The start: what is on disk, what served before, and the first table made of both.
 
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use tracing::warn;
 
 use super::book::{Ground, Step};
 use super::last_good::{self, LastGood};
-use super::look::{self, Found, Look, Question};
+use super::look::{self, Certificates, Found, Look, Question};
 use super::search::is_in_any;
 use super::{Follower, digest, parallel};
 use crate::site::directory::{self, Listing};
@@ -39,7 +40,7 @@ pub(super) fn read_everything(sites: &Path, rules: &Rules, kept_in: &Path) -> Fi
         path: found.path.clone(),
         before: None,
     };
-    let looks = look::look_at_all(found.map(question).collect(), rules);
+    let looks = look::look_at_all(found.map(question).collect(), rules, Certificates::Later);
     let records = last_good::read_all(kept_in);
     let seen: HashMap<&SiteName, u64> = looks
         .iter()
@@ -54,7 +55,8 @@ pub(super) fn read_everything(sites: &Path, rules: &Rules, kept_in: &Path) -> Fi
         let site = if is_same {
             None
         } else {
-            revive(&record, rules)
+            // What panics cannot serve any more either; the hook has told.
+            catch_unwind(AssertUnwindSafe(|| revive(&record, rules))).unwrap_or_default()
         };
         (record, site)
     });

@@ -6,6 +6,7 @@
 
 mod access;
 mod book;
+mod certificates;
 mod claims;
 mod first;
 mod guard;
@@ -26,18 +27,22 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::mpsc;
-use tokio::task::spawn_blocking;
-use tokio::time::{Instant, sleep_until};
+use tokio::task::{JoinError, spawn_blocking};
+use tokio::time::{Instant, sleep, sleep_until};
+use tracing::warn;
 
 pub use handle::Reload;
 pub use status::{FileStatus, Overview, Report, State, Summary, Waited};
 
+use crate::observe::panic::contain;
 use crate::route::{Current, RouteTable};
-use crate::settings::Settings;
+use crate::settings::{self, Settings};
 use crate::site::SiteName;
 use crate::site::file::Rules;
+use crate::tls::Keyring;
 use access::Access;
 use book::{Book, Moment, Step};
+use certificates::Read;
 use first::read_everything;
 use handle::Request;
 use last_good::Store;
@@ -51,10 +56,17 @@ use watch::{Identity, Watch};
 const PACE: Duration = Duration::from_millis(20);
 /// Between two looks at everything, whatever the events say.
 const NET: Duration = Duration::from_secs(30);
+/// Before everything is begun anew: a panic that comes back must not keep a processor busy.
+const BEGIN_ANEW: Duration = Duration::from_secs(1);
 
 /// Loads all sites, publishes the first table and goes on following the directory, as a task of the current runtime
 /// (single-threaded: the control thread's). Nothing in the directory makes this fail.
-pub async fn start(settings: &Settings, rules: Rules, current: Arc<Current>) -> (Reload, Summary) {
+pub async fn start(
+    settings: &Settings,
+    rules: Rules,
+    current: Arc<Current>,
+    keyring: Arc<Keyring>,
+) -> (Reload, Summary) {
     let sites = std::path::absolute(&settings.sites).unwrap_or_else(|_| settings.sites.clone());
     // First the watch, then the list: what changes in between is seen twice rather than never.
     let watch = Watch::start(&sites, settings.watch).await;
@@ -65,12 +77,19 @@ pub async fn start(settings: &Settings, rules: Rules, current: Arc<Current>) -> 
     });
     let first = {
         let (sites, rules, kept_in) = (sites.clone(), rules.clone(), kept_in.clone());
-        spawn_blocking(move || read_everything(&sites, &rules, &kept_in)).await
+        let keyring = Arc::clone(&keyring);
+        spawn_blocking(move || {
+            // Before anybody is served: what has a certificate is not served in clear text.
+            keyring.search();
+            read_everything(&sites, &rules, &kept_in)
+        })
+        .await
     };
     let first = first.unwrap_or_default();
 
     let (reload, requests) = Reload::new();
     let (acks, acknowledged) = mpsc::unbounded_channel();
+    let (reads, read) = mpsc::unbounded_channel();
     let now = Instant::now();
     let mut follower = Follower {
         access: Access::of(&sites),
@@ -80,6 +99,12 @@ pub async fn start(settings: &Settings, rules: Rules, current: Arc<Current>) -> 
         sites,
         rules,
         current,
+        keyring,
+        reads,
+        read,
+        wish: settings.watch,
+        kept_in: kept_in.clone(),
+        base: None,
         watch,
         store: Store::open(kept_in),
         settle: Settle::default(),
@@ -98,15 +123,40 @@ pub async fn start(settings: &Settings, rules: Rules, current: Arc<Current>) -> 
     };
     follower.begin(first);
     let summary = follower.book.summary(follower.ignored.len());
-    tokio::spawn(follower.follow());
+    tokio::spawn(keep_following(follower));
     (reload, summary)
 }
+
+/// Follows the directory until nobody asks any more. After a panic half of a step may be in the books: the table in
+/// force stays, and everything else is begun anew from what is on disk.
+async fn keep_following(mut follower: Follower) {
+    let mut panicked = contain(FOLLOWING, follower.follow()).await.is_err();
+    while panicked {
+        sleep(BEGIN_ANEW).await;
+        let again = async {
+            follower.begin_anew().await?;
+            follower.follow().await;
+            Ok::<(), JoinError>(())
+        };
+        panicked = !matches!(contain(FOLLOWING, again).await, Ok(Ok(())));
+    }
+}
+
+const FOLLOWING: &str = "the following of the sites directory, which begins anew";
 
 /// The loop's state.
 struct Follower {
     sites: PathBuf,
     rules: Arc<Rules>,
     current: Arc<Current>,
+    keyring: Arc<Keyring>,
+    reads: mpsc::UnboundedSender<Read>,
+    /// Certificates of sites that serve already.
+    read: mpsc::UnboundedReceiver<Read>,
+    wish: settings::Watch,
+    kept_in: PathBuf,
+    /// What the next table is made from, where that is not the one in force.
+    base: Option<RouteTable>,
     watch: Watch,
     store: Store,
     settle: Settle,
@@ -137,7 +187,29 @@ struct Follower {
 }
 
 impl Follower {
-    async fn follow(mut self) {
+    /// Forgets everything but the numbers that are in use, and reads what is on disk as at the start. The table in
+    /// force is replaced by the new one in one step.
+    ///
+    /// # Errors
+    /// When reading panics; nothing has changed then.
+    async fn begin_anew(&mut self) -> Result<(), JoinError> {
+        self.store.flush().await;
+        self.watch = Watch::start(&self.sites, self.wish).await;
+        let (sites, rules, kept_in) =
+            (self.sites.clone(), self.rules.clone(), self.kept_in.clone());
+        let first = spawn_blocking(move || read_everything(&sites, &rules, &kept_in)).await?;
+        self.book = Book::after(&self.book);
+        self.settle = Settle::default();
+        self.ignored.clear();
+        self.waiters.clear();
+        self.access = Access::of(&self.sites);
+        self.base = Some(self.current.snapshot().emptied());
+        self.begin(first);
+        warn!("everything on disk has been read anew");
+        Ok(())
+    }
+
+    async fn follow(&mut self) {
         loop {
             let next = self.next();
             tokio::select! {
@@ -148,8 +220,9 @@ impl Follower {
                 },
                 Some(generation) = self.acknowledged.recv() => {
                     let numbers = self.outstanding.remove(&generation);
-                    self.book.free(numbers.unwrap_or_default());
+                    self.free(numbers.unwrap_or_default());
                 }
+                Some(read) = self.read.recv() => self.take_read(read),
                 () = sleep_until(next) => {}
             }
             self.take_notes();
@@ -262,10 +335,16 @@ impl Follower {
             added,
             changed,
             removed,
+            held,
         } = step;
+        self.hold(held);
         self.report(&added, &changed, &removed);
-        if !edits.is_empty() || !changes.is_empty() || at.generation == 1 {
-            let table: RouteTable = self.current.snapshot().with(edits);
+        let base = self.base.take();
+        if !edits.is_empty() || !changes.is_empty() || at.generation == 1 || base.is_some() {
+            let table = match base {
+                Some(base) => base.with(edits),
+                None => self.current.snapshot().with(edits),
+            };
             let generation = table.generation();
             let published = self.current.publish(table, changes);
             self.outstanding.insert(generation, freed);
@@ -277,12 +356,20 @@ impl Follower {
             });
             self.paced = at.now + PACE;
         } else {
-            self.book.free(freed);
+            self.free(freed);
         }
         forget.iter().for_each(|name| self.store.forget(name));
         for version in keep {
             self.store.keep(version);
         }
+    }
+
+    /// No worker has a connection of a site with these numbers any more.
+    fn free(&mut self, numbers: Vec<u32>) {
+        numbers
+            .iter()
+            .for_each(|number| self.keyring.forget(*number));
+        self.book.free(numbers);
     }
 
     fn report(&mut self, added: &[SiteName], changed: &[SiteName], removed: &[SiteName]) {

@@ -10,6 +10,8 @@ pub mod file;
 pub(crate) mod headers;
 pub mod hostname;
 pub mod path;
+pub mod slots;
+pub mod tls;
 
 use std::fmt;
 use std::net::IpAddr;
@@ -22,6 +24,8 @@ use ipnet::IpNet;
 pub use backend::Address;
 pub use hostname::{HostPattern, Hostname};
 pub use path::{PathPattern, PathRefusal, Place};
+pub use slots::{SiteSlot, SiteSlots};
+pub use tls::Tls;
 
 use crate::limits::{SiteLimits, SiteTimeouts};
 
@@ -61,6 +65,8 @@ pub struct Site {
     pub number: u32,
     /// Larger for every version published, so that a worker can tell which of its connections a change is about. Given by `reload` together with `number`.
     pub version: u64,
+    /// What is open of it. The same for all versions of a site; given on by `reload`.
+    pub slots: Arc<SiteSlots>,
     /// What the site claims, in the order of the file; the hosts first. Never empty.
     pub claims: Box<[Claim]>,
     /// What happens to a request that no path rule matches. `None`: 404.
@@ -74,6 +80,7 @@ pub struct Site {
     pub limits: SiteLimits,
     pub timeouts: SiteTimeouts,
     pub drain: DrainPolicy,
+    pub tls: Tls,
     /// The operator's own words, shown by `ls`.
     pub note: Option<Box<str>>,
 }
@@ -172,6 +179,8 @@ pub enum SendHost {
 pub struct HeaderEdits {
     pub request: Box<[HeaderEdit]>,
     pub response: Box<[HeaderEdit]>,
+    /// The same with what only TLS can carry (RFC 6797 7.2). `None`: nothing more.
+    pub response_over_tls: Option<Box<[HeaderEdit]>>,
     /// Whether requests carry our Via (RFC 9110 7.6.3). On unless `via = false`.
     pub via: bool,
 }
@@ -181,9 +190,26 @@ impl Default for HeaderEdits {
         HeaderEdits {
             request: Box::default(),
             response: Box::default(),
+            response_over_tls: None,
             via: true,
         }
     }
+}
+
+impl HeaderEdits {
+    pub fn of_response(&self, wire: Wire) -> &[HeaderEdit] {
+        match (&self.response_over_tls, wire) {
+            (Some(edits), Wire::Tls) => edits,
+            _ => &self.response,
+        }
+    }
+}
+
+/// What a client's bytes come in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wire {
+    ClearText,
+    Tls,
 }
 
 /// One change to a head. Names are valid tokens, values valid field values; framing, Host and hop-by-hop fields

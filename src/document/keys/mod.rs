@@ -23,6 +23,8 @@ pub enum Place {
     Redirect,
     Respond,
     Tls,
+    /// `[tls.client]`
+    TlsClient,
     Drain,
     Limit,
     Timeout,
@@ -39,13 +41,14 @@ pub enum Place {
 }
 
 impl Place {
-    const SITE: [Place; 11] = [
+    const SITE: [Place; 12] = [
         Place::Site,
         Place::Path,
         Place::Backend,
         Place::Redirect,
         Place::Respond,
         Place::Tls,
+        Place::TlsClient,
         Place::Drain,
         Place::Limit,
         Place::Timeout,
@@ -70,6 +73,7 @@ impl Place {
             Place::Redirect => "redirect",
             Place::Respond => "respond",
             Place::Tls => "[tls]",
+            Place::TlsClient => "[tls.client]",
             Place::Drain => "drain",
             Place::Limit | Place::DoorLimit => "[limit]",
             Place::Timeout | Place::DoorTimeout => "[timeout]",
@@ -108,6 +112,7 @@ pub enum Kind {
     DurationOrOff,
     Size,
     SizeOrOff,
+    RateOrOff,
     /// A table with keys of this place.
     Table(Place),
     /// `[[...]]`
@@ -135,6 +140,7 @@ impl Kind {
             Kind::DurationOrOff => "a duration such as \"30s\", or \"off\"",
             Kind::Size => "a size such as \"8kb\"",
             Kind::SizeOrOff => "a size such as \"10mb\", or \"off\"",
+            Kind::RateOrOff => "a rate such as \"240b/s\", or \"off\"",
             Kind::Table(_) => "a table",
             Kind::Tables(_) => "a list of tables, written [[...]]",
             Kind::TextOrTable(_) => "a text or a table",

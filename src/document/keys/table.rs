@@ -66,7 +66,7 @@ pub const KEYS: &[Key] = &[
         "tls",
         Kind::TextOrTable(Place::Tls),
         "\"auto\"",
-        "`\"off\"` or `\"auto\"`; the same until TLS is there",
+        "`\"auto\"`, `\"local\"`, `\"files\"`, `\"passthrough\"` or `\"off\"`; a table says more",
     ),
     key(
         Place::Site,
@@ -87,7 +87,7 @@ pub const KEYS: &[Key] = &[
         "limit",
         Kind::Table(Place::Limit),
         "",
-        "bounds on size",
+        "bounds on size and number",
     ),
     key(
         Place::Site,
@@ -206,13 +206,81 @@ pub const KEYS: &[Key] = &[
         "mode",
         Kind::Text,
         "\"auto\"",
-        "the same as `tls = \"...\"`",
+        "the same as `tls = \"...\"`; `cert` and `key` make it `\"files\"`",
     ),
-    planned(Place::Tls, "cert"),
-    planned(Place::Tls, "key"),
-    planned(Place::Tls, "client"),
-    planned(Place::Tls, "min"),
-    planned(Place::Tls, "http"),
+    key(
+        Place::Tls,
+        "cert",
+        Kind::Texts,
+        "",
+        "a chain in PEM, or a list (an ECDSA and an RSA one)",
+    ),
+    key(
+        Place::Tls,
+        "key",
+        Kind::Texts,
+        "",
+        "the key of each certificate",
+    ),
+    key(
+        Place::Tls,
+        "min",
+        Kind::Text,
+        "\"1.2\"",
+        "the oldest version that is spoken, `\"1.2\"` or `\"1.3\"`",
+    )
+    .because("RFC 8996 forbids older ones"),
+    key(
+        Place::Tls,
+        "http",
+        Kind::Text,
+        "`\"redirect\"`; `\"serve\"` with the local authority",
+        "what clear text gets: `\"redirect\"`, `\"serve\"` or `\"refuse\"` (421)",
+    )
+    .because("nobody trusts the local authority before they are asked to"),
+    key(
+        Place::Tls,
+        "https_port",
+        Kind::Count,
+        "",
+        "the port that clear text is sent on to; else the one the client named",
+    ),
+    key(
+        Place::Tls,
+        "hsts",
+        Kind::DurationOrOff,
+        "\"off\"",
+        "how long browsers shall come by TLS only (Strict-Transport-Security)",
+    )
+    .because("it cannot be taken back"),
+    key(
+        Place::Tls,
+        "client",
+        Kind::Table(Place::TlsClient),
+        "",
+        "certificates of clients",
+    ),
+    key(
+        Place::TlsClient,
+        "ca",
+        Kind::Text,
+        "",
+        "whose certificates are good: authorities in PEM, nobody else",
+    ),
+    key(
+        Place::TlsClient,
+        "mode",
+        Kind::Text,
+        "\"require\"",
+        "`\"require\"`, or `\"optional\"`: none is fine, a bad one is not",
+    ),
+    key(
+        Place::TlsClient,
+        "forward",
+        Kind::Flag,
+        "false",
+        "tell the app whose it was, in X-Client-Cert-... headers",
+    ),
     key(
         Place::Limit,
         "body",
@@ -221,6 +289,30 @@ pub const KEYS: &[Key] = &[
         "bytes of a request body; 413 beyond",
     )
     .because("the app decides; nothing is buffered here"),
+    key(
+        Place::Limit,
+        "min_rate",
+        Kind::RateOrOff,
+        "\"240b/s\"",
+        "the least a request body may bring on average until the response begins, 408 below; and the least a client may take of a response over `[timeout] idle` while more waits for it",
+    )
+    .because("a client that drips is stalling; Kestrel's rate"),
+    key(
+        Place::Limit,
+        "connections",
+        Kind::Count,
+        "half of the daemon's `[limit] connections`",
+        "client connections that are with this site; 503 beyond",
+    )
+    .because("one site cannot starve the others"),
+    key(
+        Place::Limit,
+        "connecting",
+        Kind::Count,
+        "4096",
+        "requests that wait for an upstream to be opened; 503 beyond",
+    )
+    .because("more than a listening socket lets wait"),
     planned(Place::Limit, "rate"),
     planned(Place::Limit, "max"),
     planned(Place::Limit, "queue"),
@@ -246,6 +338,13 @@ pub const KEYS: &[Key] = &[
         Kind::Duration,
         "\"60s\"",
         "between two bytes of a body, either way",
+    ),
+    key(
+        Place::Timeout,
+        "grace",
+        Kind::Duration,
+        "\"5s\"",
+        "how long a body may be slower than `[limit] min_rate`",
     ),
     key(
         Place::Timeout,
@@ -418,7 +517,13 @@ pub const KEYS: &[Key] = &[
         "",
         "site keys, for sites that do not set them",
     ),
-    planned(Place::Daemon, "certificates"),
+    key(
+        Place::Daemon,
+        "certificates",
+        Kind::Texts,
+        "",
+        "folders in which `tls = \"auto\"` finds a certificate by the names in it: `/etc/letsencrypt/live`",
+    ),
     key(
         Place::DoorTimeout,
         "opening",
@@ -443,6 +548,22 @@ pub const KEYS: &[Key] = &[
         "between two requests of a connection",
     )
     .because("as nginx"),
+    key(
+        Place::DoorTimeout,
+        "idle_when_full",
+        Kind::Duration,
+        "\"1s\"",
+        "the same, and for the first byte, while all connections are taken and others wait",
+    )
+    .because("who does nothing keeps nobody out"),
+    key(
+        Place::DoorTimeout,
+        "linger",
+        Kind::Duration,
+        "\"2s\"",
+        "how long a client is read from after the last answer",
+    )
+    .because("so that it finds the answer and not a reset"),
     key(
         Place::DoorTimeout,
         "drain",
@@ -483,7 +604,7 @@ pub const KEYS: &[Key] = &[
         Place::DoorLimit,
         "connections",
         Kind::Count,
-        "40 % of the file descriptors",
+        "40 % of the free file descriptors",
         "client connections open at once",
     )
     .because("a proxied connection needs two descriptors"),
@@ -495,6 +616,52 @@ pub const KEYS: &[Key] = &[
         "the same from one address; loopback and `[trust]` are exempt",
     )
     .because("NAT and CDNs"),
+    key(
+        Place::DoorLimit,
+        "requests",
+        Kind::Count,
+        "10000",
+        "requests of one connection; the last response says that it ends",
+    )
+    .because("who stays for days is spread over the workers anew"),
+    key(
+        Place::DoorLimit,
+        "interim",
+        Kind::Count,
+        "10",
+        "1xx responses of an app before its final one; 502 beyond",
+    ),
+    key(
+        Place::DoorLimit,
+        "framing",
+        Kind::Size,
+        "\"16kb\"",
+        "chunk framing of a body beyond what its chunks need; 400 beyond",
+    )
+    .because("kilobytes of extension for a byte"),
+    key(
+        Place::DoorLimit,
+        "pool",
+        Kind::Count,
+        "256",
+        "idle upstreams kept for each backend and worker",
+    )
+    .because("fewer than there are requests at once means opening them again all the time"),
+    key(
+        Place::DoorLimit,
+        "pool_all",
+        Kind::Count,
+        "2048, at most a tenth of the file descriptors",
+        "the same for all backends of a worker",
+    )
+    .because("a full pool must not keep clients out"),
+    key(
+        Place::DoorLimit,
+        "linger",
+        Kind::Size,
+        "\"1mb\"",
+        "how much is read from a client after the last answer",
+    ),
     key(
         Place::Trust,
         "proxies",

@@ -11,13 +11,18 @@ use crate::http::forward::{self, Forwarded, Onward};
 use crate::http::kit::{Arrival, Kit};
 use crate::http::known_host::KnownHost;
 use crate::site::hostname::{HostBuffer, authority};
-use crate::site::{HostPattern, SendHost, Site};
+use crate::site::{HeaderEdit, HostPattern, SendHost, Site, Wire};
+use crate::tls::Secure;
 use crate::wheel::Serving;
 
 /// A body up to this size leaves in one write with its head.
 const SMALL_BODY_BYTES: usize = 2 << 10;
 
 /// What is to be done about the bytes that came.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "the largest is the usual one, and a box would be an allocation for each request"
+)]
 pub(super) enum Begun {
     NeedMore(Block),
     Said(Said),
@@ -46,14 +51,22 @@ pub(super) fn begin(
         Ok(Parsed::NeedMore) => return Begun::NeedMore(inbound),
         Err(refusal) => return Begun::refused(refusal.into(), kit),
     };
+    let wire = arrival.stream.wire();
+    // RFC 9110 7.4: a target for the other kind of connection was sent to the wrong place.
+    if head.scheme.is_some_and(|scheme| scheme != wire) {
+        let what = "the target's scheme is not that of the connection";
+        return Begun::refused(Answer::Malformed(what), kit);
+    }
     let Some(asked_for) = head.authority else {
         return Begun::refused(Answer::NoHost, kit);
     };
-    let known = match KnownHost::recall(known, asked_for, &arrival.client, kit) {
+    let known = match KnownHost::recall(known, asked_for, arrival) {
         Ok(known) => known,
         Err(answer) => return Begun::refused(answer, kit),
     };
-    let ends = !head.keep_alive || head.framing != Framing::None || kit.wheel.is_draining();
+    arrival.requests_left -= 1;
+    let keep_alive = head.keep_alive && arrival.requests_left > 0;
+    let ends = !keep_alive || head.framing != Framing::None || kit.wheel.is_draining();
     let mut said = Said {
         out: Sheet::lend(),
         status: 0,
@@ -71,9 +84,11 @@ pub(super) fn begin(
     let Some(site) = known.site() else {
         return said.answer(Answer::NoSite, kit, ends, with_body, head.bytes, inbound);
     };
+    let edits = site.headers.of_response(known.wire());
     match exchange::decide(&head, known, site, &arrival.client, kit) {
         Decision::Forward { strip, rule } => {
             let asker = exchange::asker(&head, &arrival.client, kit);
+            let request_id = kit.request_id();
             let onward = Onward {
                 site,
                 host: match &site.send_host {
@@ -94,7 +109,8 @@ pub(super) fn begin(
                 } else {
                     Forwarded::Set(known.forwarded())
                 },
-                request_id: kit.request_id(),
+                certificate: certificate_lines(site, arrival.secure.as_deref()),
+                request_id,
                 via: site.headers.via.then_some(&*kit.shared.via),
             };
             let out = &mut said.out;
@@ -104,16 +120,21 @@ pub(super) fn begin(
             let asked = Asked {
                 method: Method::of(head.method),
                 version: head.version,
-                keep_alive: head.keep_alive,
+                keep_alive,
                 expects_continue: head.expects_continue,
                 authenticates_connection: head.authenticates_connection,
                 upgrade: head.upgrade.map(Box::from),
                 may_be_told_why: exchange::may_be_told_why(&head, known),
+                request_id: exchange::known_as(&head, &arrival.client, request_id),
             };
-            let limits = kit.shared.head_limits;
-            let chunked = head.framing == Framing::Chunked;
-            let mut upload = Body::new(head.framing, chunked, site.limits.body_bytes, limits)
-                .without_trailers_of(&site.headers.request);
+            let mut upload = Body::new(
+                head.framing,
+                head.framing == Framing::Chunked,
+                site.limits.body_bytes,
+                kit.shared.head_limits,
+                kit.shared.limits.framing_bytes,
+            )
+            .without_trailers_of(&site.headers.request);
             arrival.timer.serving(Some(Serving {
                 site: site.number,
                 version: site.version,
@@ -142,7 +163,7 @@ pub(super) fn begin(
             said.redirect(
                 redirect.status,
                 &location,
-                site,
+                edits,
                 kit,
                 ends,
                 with_body,
@@ -150,15 +171,20 @@ pub(super) fn begin(
                 inbound,
             )
         }
+        Decision::ToTls => {
+            said.status = 308;
+            let location = over_tls(site, known.host(), &head);
+            answer::write_to_https(&mut said.out, &location, &kit.date(), ends, with_body);
+            said.leave(head.bytes, inbound)
+        }
         Decision::RedirectToFirst => {
-            let location = first_host(site, asked_for, &head);
+            let location = first_host(site, asked_for, known.wire(), &head);
             said.redirect(
-                308, &location, site, kit, ends, with_body, head.bytes, inbound,
+                308, &location, edits, kit, ends, with_body, head.bytes, inbound,
             )
         }
         Decision::Respond(respond) => {
             said.status = respond.status;
-            let edits = &site.headers.response;
             answer::write_respond(&mut said.out, respond, edits, &kit.date(), ends, with_body);
             said.leave(head.bytes, inbound)
         }
@@ -211,7 +237,7 @@ impl Said {
         mut self,
         status: u16,
         location: &str,
-        site: &Site,
+        edits: &[HeaderEdit],
         kit: &Kit,
         close: bool,
         with_body: bool,
@@ -223,7 +249,7 @@ impl Said {
             &mut self.out,
             status,
             location,
-            &site.headers.response,
+            edits,
             &kit.date(),
             close,
             with_body,
@@ -242,7 +268,11 @@ impl Said {
 }
 
 /// Where a name of `redirect_from` is sent: the site's first host, on the port the client named, with path and query.
-fn first_host(site: &Site, asked: &[u8], head: &RequestHead<'_>) -> String {
+fn first_host(site: &Site, asked: &[u8], wire: Wire, head: &RequestHead<'_>) -> String {
+    let scheme = match wire {
+        Wire::ClearText => "http",
+        Wire::Tls => "https",
+    };
     let first = site.claims.first().map(|claim| &claim.pattern);
     let name = match first {
         Some(HostPattern::Exact(name)) if name.as_str().contains(':') => format!("[{name}]"),
@@ -255,8 +285,41 @@ fn first_host(site: &Site, asked: &[u8], head: &RequestHead<'_>) -> String {
         .and_then(|asked| asked.port);
     let port = port.map(|port| format!(":{port}")).unwrap_or_default();
     format!(
-        "http://{name}{port}{}{}",
+        "{scheme}://{name}{port}{}{}",
         head.target.path_of_link(),
         head.target.query
     )
+}
+
+/// Where clear text is sent on to. `host` is Host as it was understood: a port that is not 80 is kept, because the
+/// same port speaks TLS.
+fn over_tls(site: &Site, host: &[u8], head: &RequestHead<'_>) -> String {
+    let host = String::from_utf8_lossy(host);
+    let (name, port) = match host.rsplit_once(':') {
+        Some((name, port)) if !port.ends_with(']') => (name, port.parse().ok()),
+        _ => (&*host, None),
+    };
+    let port = match site.tls.https_port.or(port) {
+        None | Some(443) => String::new(),
+        Some(80) if site.tls.https_port.is_none() => String::new(),
+        Some(port) => format!(":{port}"),
+    };
+    format!(
+        "https://{name}{port}{}{}",
+        head.target.path_of_link(),
+        head.target.query
+    )
+}
+
+/// What an app that asked for it is told about the certificate that its client showed.
+fn certificate_lines<'s>(site: &Site, secure: Option<&'s Secure>) -> &'s [u8] {
+    let wanted = site
+        .tls
+        .client
+        .as_ref()
+        .is_some_and(|client| client.forward);
+    match secure {
+        Some(secure) if wanted => &secure.client,
+        _ => b"",
+    }
 }

@@ -41,6 +41,8 @@ pub(super) struct Body {
     is_long: bool,
     /// What came behind the end of the body.
     surplus: Option<Block>,
+    /// The other side had taken all there was when the source had no more.
+    is_drained: bool,
     /// Bytes taken by the other side, with framing.
     pub(super) moved: u64,
     /// Payload bytes read.
@@ -75,17 +77,19 @@ pub(super) enum BodyError {
 }
 
 impl Body {
-    /// A body framed as `framing` says, to be written in chunks if `chunked`. At most `limit` bytes of payload.
+    /// A body framed as `framing` says, to be written in chunks if `chunked`. At most `limit` bytes of payload, and
+    /// `framing_bytes` of chunk framing beyond what that needs.
     pub(super) fn new(
         framing: Framing,
         chunked: bool,
         limit: Option<u64>,
         limits: HeadLimits,
+        framing_bytes: u64,
     ) -> Body {
         let source = match framing {
             Framing::None | Framing::Length(0) => Source::Ended,
             Framing::Length(length) => Source::Length(length),
-            Framing::Chunked => Source::Chunked(ChunkDecoder::default()),
+            Framing::Chunked => Source::Chunked(ChunkDecoder::new(framing_bytes)),
             Framing::Close => Source::Close,
         };
         Body {
@@ -97,6 +101,7 @@ impl Body {
             is_long: !chunked
                 && matches!(framing, Framing::Length(length) if length >= SPLICE_FROM),
             surplus: None,
+            is_drained: false,
             moved: 0,
             read: 0,
             limit: limit.unwrap_or(u64::MAX),
@@ -131,6 +136,11 @@ impl Body {
         self.pending.is_none() && self.pipe.is_none() && !self.is_done()
     }
 
+    /// Whether the last [`Body::poll`] ended because the source had no more. Not when it only gave way to others.
+    pub(super) fn is_drained(&self) -> bool {
+        self.is_drained
+    }
+
     /// What came behind the end of the body.
     pub(super) fn take_surplus(&mut self) -> Option<Block> {
         self.surplus.take()
@@ -147,6 +157,7 @@ impl Body {
         to: &mut Stream,
     ) -> Poll<Result<(), BodyError>> {
         let mut turn = 0;
+        self.is_drained = false;
         loop {
             if let Some(block) = &mut self.pending {
                 while !block.is_empty() {
@@ -197,17 +208,28 @@ impl Body {
                 return Poll::Pending;
             }
             if let Some(most) = self.may_be_spliced()
+                && from.is_plain()
+                && to.is_plain()
                 && let Some(mut pipe) = Pipe::lend()
             {
-                match ready!(pipe.poll_fill(cx, from, most)) {
-                    Ok(0) | Err(_) => return Poll::Ready(Err(BodyError::SourceGone)),
-                    Ok(count) => self.spliced(pipe, count),
+                match pipe.poll_fill(cx, from, most) {
+                    Poll::Ready(Ok(0) | Err(_)) => {
+                        return Poll::Ready(Err(BodyError::SourceGone));
+                    }
+                    Poll::Ready(Ok(count)) => self.spliced(pipe, count),
+                    Poll::Pending => {
+                        self.is_drained = true;
+                        return Poll::Pending;
+                    }
                 }
                 continue;
             }
             let mut block = self.pending.take().unwrap_or_else(Block::lend);
             match block.poll_fill(cx, from) {
-                Poll::Pending => return Poll::Pending,
+                Poll::Pending => {
+                    self.is_drained = true;
+                    return Poll::Pending;
+                }
                 Poll::Ready(Ok(0)) => self.source_ended()?,
                 Poll::Ready(Ok(_)) => self.take(block)?,
                 Poll::Ready(Err(_)) => return Poll::Ready(Err(BodyError::SourceGone)),

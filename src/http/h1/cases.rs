@@ -5,7 +5,8 @@ use serde_json::Value;
 
 use super::chunk::ChunkDecoder;
 use super::head::{self, Framing, HeadLimits, Parsed, Room, trailers};
-use crate::limits::MOST_FIELDS;
+use crate::limits::{Limits, MOST_FIELDS};
+use crate::site::Wire;
 use crate::site::hostname::{HostBuffer, authority};
 
 /// Refused behind the parsers: by what a request asks for, or while it is written for the next hop.
@@ -192,6 +193,10 @@ fn request(bytes: &[u8], size: usize) -> Result<Option<Asked>, ()> {
     let Parsed::Complete(head) = head::request(bytes, &LIMITS, &mut room).map_err(drop)? else {
         return Ok(None);
     };
+    // The cases come in clear text.
+    if head.scheme == Some(Wire::Tls) {
+        return Err(());
+    }
     let mut buffer = HostBuffer::new();
     let host = authority(head.authority.ok_or(())?, &mut buffer)
         .map_err(drop)?
@@ -229,7 +234,7 @@ fn body(bytes: &[u8], framing: Framing, size: usize) -> Result<Option<(String, u
             .and_then(|length| bytes.get(..length))
             .map(|body| (text(body), body.len()))),
         Framing::Chunked => {
-            let mut decoder = ChunkDecoder::default();
+            let mut decoder = ChunkDecoder::new(Limits::default().framing_bytes);
             let (mut body, mut used) = (Vec::new(), 0);
             for piece in bytes.chunks(size.max(1)) {
                 let mut piece = piece.to_vec();

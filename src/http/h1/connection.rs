@@ -5,17 +5,20 @@
 
 use std::future::poll_fn;
 use std::task::Poll;
+use std::thread;
 
 use super::begin::{Begun, Said, begin};
 use super::departure::{After, Departure};
 use super::flight::{Flight, Landed};
 use super::head;
+use super::reader::{self, Pace, Unsent};
 use crate::block::Block;
 use crate::http::answer::Answer;
 use crate::http::kit::Arrival;
 use crate::http::known_host::KnownHost;
-use crate::limits::{LINGER_BYTES, LINGER_TIME};
-use crate::observe::{Finished, Kind};
+use crate::limits::{SiteLimits, SiteTimeouts};
+use crate::observe::panic::{self, InWork};
+use crate::observe::{Finished, Kind, Reason};
 use crate::upstream::Upstream;
 use crate::wheel::{Expired, Tick};
 
@@ -28,14 +31,13 @@ struct Connection {
     pinned: Option<Box<Upstream>>,
 }
 
-/// Serves the requests of a connection whose first bytes are `early`.
-pub(crate) async fn serve(arrival: Box<Arrival>, early: Block) {
+/// Serves the requests of a connection, whose first bytes may have come already.
+pub(crate) async fn serve(arrival: Box<Arrival>, mut early: Option<Block>) {
     let mut connection = Connection {
         arrival,
         known: None,
         pinned: None,
     };
-    let mut early = Some(early);
     loop {
         let inbound = match early.take() {
             Some(block) => {
@@ -63,19 +65,26 @@ pub(crate) async fn serve(arrival: Box<Arrival>, early: Block) {
 }
 
 impl Connection {
-    /// Waits for the next request without holding a buffer. `None`: the client left, time is up, or we drain.
+    /// Waits for the next request without holding a buffer. `None`: the client left, time is up, others need the room,
+    /// or we drain.
     async fn next_bytes(&mut self) -> Option<Block> {
-        self.arrival.timer.serving(None);
         self.arrival
             .timer
-            .set(self.arrival.kit.shared.limits.idle_time);
+            .rest(self.arrival.kit.shared.limits.idle_time);
         poll_fn(|cx| {
             let mut block = Block::lend();
             match block.poll_fill(cx, &mut self.arrival.stream) {
                 Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(None),
                 Poll::Ready(Ok(_)) => Poll::Ready(Some(block)),
                 Poll::Pending if self.arrival.kit.wheel.is_draining() => Poll::Ready(None),
-                Poll::Pending => self.arrival.timer.poll_fired(cx).map(|()| None),
+                Poll::Pending => self.arrival.timer.poll_fired(cx).map(|()| {
+                    let reason = match self.arrival.timer.fired_for_room() {
+                        true => Reason::MadeRoom,
+                        false => Reason::IdleTimeout,
+                    };
+                    self.arrival.kit.counters.because(reason);
+                    None
+                }),
             }
         })
         .await
@@ -150,6 +159,10 @@ impl Connection {
             site,
             pinned,
         };
+        let _work = InWork {
+            site: site.name.as_str(),
+            request_id: departure.asked.request_id,
+        };
         let Landed { after, finished } = flight.fly(departure, started).await;
         kit.counters.finished(&finished);
         after
@@ -172,35 +185,37 @@ impl Connection {
             site,
             after,
         } = said;
-        let sent = self
-            .arrival
-            .timer
-            .within(
-                self.arrival.kit.shared.limits.head_time,
-                self.arrival.stream.put_all(&out),
-            )
-            .await;
+        // A body of `respond` may be long, and a client slow.
+        let known = self.known.as_ref().and_then(|known| known.site());
+        let pace = match known {
+            Some(site) => Pace::of(&site.limits, &site.timeouts),
+            None => Pace::of(&SiteLimits::default(), &SiteTimeouts::default()),
+        };
+        let arrival = &mut *self.arrival;
+        let sent = reader::send(&mut arrival.stream, &out, pace, &arrival.timer).await;
+        let cut = (sent == Err(Unsent::TooSlow)).then_some(Reason::SlowReader);
         self.arrival.kit.counters.finished(&Finished {
             kind: Kind::Exchange,
             site,
             status,
-            reason: answer.map(|answer| answer.parts().1),
+            reason: cut.or(answer.map(|answer| answer.parts().1)),
             from_client: 0,
             to_client: out.len() as u64,
             retries: 0,
             took: self.arrival.kit.since(started),
         });
         match sent {
-            Ok(Ok(())) => after,
-            Ok(Err(_)) | Err(_) => After::Close,
+            Ok(()) => after,
+            Err(Unsent::Gone | Unsent::TooSlow) => After::Close,
         }
     }
 
     /// Says that we are done, and reads on for a moment, so that the client finds our answer and not a reset.
     async fn linger(&mut self) {
-        let mut left = LINGER_BYTES;
+        let limits = &self.arrival.kit.shared.limits;
+        let mut left = limits.linger_bytes;
         let done = self.arrival.timer.within(
-            LINGER_TIME,
+            limits.linger_time,
             poll_fn(|cx| {
                 if self.arrival.stream.poll_end(cx).is_pending() {
                     return Poll::Pending;
@@ -208,7 +223,7 @@ impl Connection {
                 loop {
                     let mut block = Block::lend();
                     match std::task::ready!(block.poll_fill(cx, &mut self.arrival.stream)) {
-                        Ok(count) if count > 0 && count < left => left -= count,
+                        Ok(count) if count > 0 && (count as u64) < left => left -= count as u64,
                         _ => return Poll::Ready(()),
                     }
                 }
@@ -216,6 +231,16 @@ impl Connection {
         );
         match done.await {
             Ok(()) | Err(Expired) => {}
+        }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            panic::note_client(self.arrival.client.address);
+            // Half a response may be out, and a plain end would look like its end.
+            self.arrival.stream.abort();
         }
     }
 }

@@ -16,6 +16,8 @@ mod connection;
 mod departure;
 #[cfg(feature = "serve")]
 mod flight;
+#[cfg(feature = "serve")]
+mod reader;
 
 #[cfg(feature = "serve")]
 pub(crate) use connection::serve;

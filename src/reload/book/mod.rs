@@ -20,13 +20,14 @@ pub(super) use tell::Standing;
 use super::claims::Claims;
 use super::guard::Guard;
 use super::last_good::LastGood;
-use super::look::Print;
+use super::look::{Complaint, Print};
 use crate::route::{SiteChange, TableEdit};
 use crate::site::{HostPattern, Site, SiteName};
+use crate::tls::Loaded;
 use entry::{Entry, Live, MadeOf, Verdict};
 
 /// A batch with more sites than that is said in one line.
-const TALKATIVE: usize = 50;
+pub(super) const TALKATIVE: usize = 50;
 
 #[derive(Debug, Default)]
 pub(super) struct Book {
@@ -95,6 +96,15 @@ pub(super) struct Step {
     pub(super) added: Vec<SiteName>,
     pub(super) changed: Vec<SiteName>,
     pub(super) removed: Vec<SiteName>,
+    /// What belongs to the sites in `edits`, to be there before they are.
+    pub(super) held: Vec<Held>,
+}
+
+/// A site that is about to serve, and what its TLS needs. `None`: to be read yet.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) site: Arc<Site>,
+    pub(super) tls: Option<Loaded>,
 }
 
 /// When something happened: for deciding and for telling.
@@ -107,6 +117,18 @@ pub(super) struct Moment {
 }
 
 impl Book {
+    /// An empty one that gives no number which `before` may have given: somebody may still go by it.
+    pub(super) fn after(before: &Book) -> Book {
+        Book {
+            numbers: Numbers {
+                next: before.numbers.next,
+                free: Vec::new(),
+            },
+            versions: before.versions,
+            ..Book::default()
+        }
+    }
+
     /// Takes over what served before a restart: its claims, and the site itself where its file is no longer fit.
     pub(super) fn restore(
         &mut self,
@@ -119,6 +141,10 @@ impl Book {
         self.claims.record(&name, record.claims.iter().cloned());
         let live = site.map(|site| {
             let site = Arc::new(self.numbered(site, None));
+            step.held.push(Held {
+                site: site.clone(),
+                tls: None,
+            });
             for claim in &site.claims {
                 if self.claims.owns(&name, &claim.pattern) {
                     step.own(&claim.pattern, &site);
@@ -154,12 +180,31 @@ impl Book {
         self.numbers.free.extend(numbers);
     }
 
-    fn numbered(&mut self, site: Site, number: Option<u32>) -> Site {
+    /// `old` is the version whose place it takes.
+    fn numbered(&mut self, site: Site, old: Option<&Site>) -> Site {
         self.versions += 1;
         Site {
-            number: number.unwrap_or_else(|| self.numbers.next()),
+            number: old.map_or_else(|| self.numbers.next(), |old| old.number),
             version: self.versions,
+            slots: old.map_or_else(Arc::default, |old| Arc::clone(&old.slots)),
             ..site
+        }
+    }
+
+    /// Whether this very version serves.
+    pub(super) fn is_serving(&self, site: &Arc<Site>) -> bool {
+        let entry = self.entries.get(&site.name);
+        entry
+            .and_then(|entry| entry.live.as_ref())
+            .is_some_and(|live| Arc::ptr_eq(&live.site, site))
+    }
+
+    /// Adds to what an operator should know of the version that serves.
+    pub(super) fn warn(&mut self, name: &SiteName, complaints: Vec<Complaint>) {
+        if let Some(entry) = self.entries.get_mut(name)
+            && let Some(live) = &mut entry.live
+        {
+            live.warnings.extend(complaints);
         }
     }
 

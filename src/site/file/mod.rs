@@ -8,8 +8,10 @@ use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
 
+use self::tls::with_hsts;
 use super::fence::Fence;
 use super::headers;
+use super::tls::Mode;
 use super::{Allow, DrainPolicy, HeaderEdits, SendHost, Site, SiteDocument, SiteName};
 use crate::document::keys::Place;
 use crate::document::{Excerpt, Problem, Reader, Span, Table};
@@ -19,6 +21,7 @@ mod action;
 mod names;
 mod paths;
 mod shared_keys;
+mod tls;
 
 pub(crate) use shared_keys::{read_drain, read_limits, read_send_host, read_timeouts};
 
@@ -157,9 +160,12 @@ impl<'t> SiteFile<'_, 't> {
                 "write to = 5000",
             );
         }
-        self.tls(table);
+        let tls = self.tls(table);
+        if tls.mode == Mode::Passthrough {
+            self.passes_through(table);
+        }
         let defaults = &self.rules.defaults;
-        let headers = match inner(table, "headers") {
+        let mut headers = match inner(table, "headers") {
             Some(table) => headers::read(
                 &mut self.reader,
                 table,
@@ -169,10 +175,12 @@ impl<'t> SiteFile<'_, 't> {
             ),
             None => defaults.headers.clone(),
         };
+        headers.response_over_tls = tls.hsts.map(|age| with_hsts(&headers.response, age));
         let site = Site {
             name: self.name.clone(),
             number: 0,
             version: 0,
+            slots: Default::default(),
             action,
             allow: self.allow(table),
             paths: paths.into(),
@@ -182,6 +190,7 @@ impl<'t> SiteFile<'_, 't> {
             timeouts: read_timeouts(&mut self.reader, table, &defaults.timeouts),
             drain: read_drain(&mut self.reader, table, &defaults.drain),
             note: self.note(table),
+            tls,
             claims: claims.into(),
         };
         (!site.claims.is_empty()).then_some(site)
@@ -201,26 +210,6 @@ impl<'t> SiteFile<'_, 't> {
             .into_iter()
             .filter_map(|(text, span)| read_network(&mut self.reader, text, span));
         Some(Allow(read.collect()))
-    }
-
-    fn tls(&mut self, table: &Table<'t>) {
-        let mode = match inner(table, "tls") {
-            Some(tls) => self.reader.text(tls, "mode"),
-            None => self.reader.text(table, "tls"),
-        };
-        match mode {
-            None | Some(("off" | "auto", _)) => {}
-            Some((text @ ("local" | "files" | "passthrough"), span)) => {
-                self.reader.error(
-                    span,
-                    format!("tls = {text:?} is not there yet: TLS comes in a later version"),
-                );
-            }
-            Some((text, span)) => self.reader.error(
-                span,
-                format!("{text:?} is no way of TLS, write \"auto\" or \"off\""),
-            ),
-        }
     }
 
     fn note(&mut self, table: &Table<'t>) -> Option<Box<str>> {

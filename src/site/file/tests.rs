@@ -263,13 +263,31 @@ fn what_a_value_cannot_be_is_said() {
             "\"a b\" is neither \"keep\" nor \"backend\" nor a name",
         ),
         ("drain = '5'", "a duration is a whole number and a unit"),
-        (
-            "tls = 'passthrough'",
-            "not there yet: TLS comes in a later version",
-        ),
+        ("tls = 'passthrough'", "this way of TLS is not there yet"),
         ("tls = 'on'", "is no way of TLS"),
-        ("[tls]\nmode = 'files'", "not there yet"),
-        ("[tls]\ncert = 'x'", "\"cert\" is planned and not built yet"),
+        ("[tls]\nmode = 'files'", "has no \"cert\" and no \"key\""),
+        (
+            "[tls]\ncert = 'x'",
+            "1 \"cert\" and 0 \"key\": each certificate needs its key",
+        ),
+        (
+            "[tls]\ncert = ['x', 'y']\nkey = 'x'",
+            "2 \"cert\" and 1 \"key\"",
+        ),
+        (
+            "[tls]\nmode = 'local'\ncert = 'x'\nkey = 'y'",
+            "mode = \"local\" has no use for \"cert\"",
+        ),
+        ("[tls]\nmin = '1.1'", "is neither \"1.2\" nor \"1.3\""),
+        ("[tls]\nhttp = 'yes'", "is none of \"redirect\""),
+        (
+            "[tls.client]\nmode = 'require'",
+            "[tls.client] has no \"ca\"",
+        ),
+        (
+            "[tls.client]\nca = 'x'\nmode = 'maybe'",
+            "is neither \"require\" nor \"optional\"",
+        ),
         (
             "balance = 'least'",
             "\"balance\" is planned and not built yet",
@@ -484,6 +502,8 @@ fn the_defaults_in_the_table_of_keys_are_the_defaults() {
         for key in KEYS
             .iter()
             .filter(|key| key.place == place && key.kind != Kind::Anything)
+            // Not a value but words: what it is depends on the daemon.
+            .filter(|key| !key.default.starts_with(char::is_alphabetic))
         {
             text.push_str(&format!("{} = {}\n", key.name, key.default));
         }

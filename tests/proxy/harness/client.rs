@@ -1,9 +1,10 @@
 //! A client that sends what it is told to, and reads responses one by one.
 
 use std::io::{self, BufReader, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 
 use super::message::{fields, latin1, read_chunked, read_exactly, read_head, values};
+use super::tls::{Line, TlsLine};
 use super::wait::PATIENCE;
 
 /// A response as it arrived.
@@ -57,23 +58,59 @@ pub(crate) struct Cut {
 
 #[derive(Debug)]
 pub(crate) struct Client {
-    stream: BufReader<TcpStream>,
+    stream: BufReader<Line>,
 }
 
 impl Client {
     pub(crate) fn connect(address: SocketAddr) -> Client {
         let stream = TcpStream::connect(address)
             .unwrap_or_else(|error| panic!("connect {address}: {error}"));
+        Client::on(stream)
+    }
+
+    /// Speaks over TLS.
+    pub(crate) fn over(line: TlsLine) -> Client {
+        Client {
+            stream: BufReader::new(Line::Tls(Box::new(line))),
+        }
+    }
+
+    /// One for which the kernel holds little, so that what is not read soon waits at the other side.
+    pub(crate) fn connect_with_small_buffer(address: SocketAddr) -> Client {
+        Client::connect_by(address, |socket| socket.set_recv_buffer_size(64 << 10))
+    }
+
+    /// One that has this address of ours.
+    pub(crate) fn connect_from(source: IpAddr, address: SocketAddr) -> Client {
+        Client::connect_by(address, |socket| {
+            socket.bind(&SocketAddr::from((source, 0)).into())
+        })
+    }
+
+    fn connect_by(
+        address: SocketAddr,
+        prepare: impl FnOnce(&socket2::Socket) -> io::Result<()>,
+    ) -> Client {
+        let domain = socket2::Domain::for_address(address);
+        let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None).unwrap();
+        prepare(&socket).unwrap();
+        socket
+            .connect(&address.into())
+            .unwrap_or_else(|error| panic!("connect {address}: {error}"));
+        Client::on(socket.into())
+    }
+
+    fn on(stream: TcpStream) -> Client {
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
         Client {
-            stream: BufReader::new(stream),
+            stream: BufReader::new(Line::Clear(stream)),
         }
     }
 
     pub(crate) fn stream(&self) -> &TcpStream {
-        self.stream.get_ref()
+        self.stream.get_ref().tcp()
     }
 
     #[track_caller]
@@ -180,6 +217,12 @@ impl Client {
         bytes
     }
 
+    /// The same, or why not.
+    pub(crate) fn bytes_if_open(&mut self, count: usize) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        read_exactly(&mut self.stream, count as u64, &mut bytes).map(|()| bytes)
+    }
+
     /// Everything until the other side closes; a reset counts as a close.
     #[track_caller]
     pub(crate) fn rest(&mut self) -> Vec<u8> {
@@ -217,13 +260,13 @@ impl Client {
     /// No more bytes from here; still listening.
     pub(crate) fn finish_sending(&mut self) {
         // The other side may be gone already, which is what was wanted.
-        if let Err(error) = self.stream.get_ref().shutdown(Shutdown::Write) {
+        if let Err(error) = self.stream().shutdown(Shutdown::Write) {
             assert_eq!(error.kind(), io::ErrorKind::NotConnected);
         }
     }
 
     /// Leaves the hard way: the other side sees a reset.
     pub(crate) fn reset(self) {
-        rustix::net::connect_unspec(self.stream.get_ref()).unwrap();
+        rustix::net::connect_unspec(self.stream()).unwrap();
     }
 }

@@ -1,23 +1,29 @@
 //! The words a test may use.
 
 mod backend;
+mod certificates;
 mod client;
 mod folder;
 mod message;
+mod network;
 mod proxy;
 mod random;
 mod reading;
 mod server;
 mod sites;
+mod tls;
 mod wait;
 
 pub(crate) use backend::{Backend, Conversation};
+pub(crate) use certificates::{Authority, put};
 pub(crate) use client::{Client, Cut, Response};
 pub(crate) use folder::Folder;
 pub(crate) use message::{Request, from_latin1, latin1};
+pub(crate) use network::in_a_network_of_its_own;
 pub(crate) use proxy::{Plan, Proxy, found, may_mount, onedoor, words_of};
 pub(crate) use random::Random;
 pub(crate) use reading::{Kind as ReadingKind, Read as Reading, read_alike};
 pub(crate) use server::{Server, free_port};
 pub(crate) use sites::Sites;
-pub(crate) use wait::until;
+pub(crate) use tls::{Agreed, Tls, is_same};
+pub(crate) use wait::{until, until_some};

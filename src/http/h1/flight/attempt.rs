@@ -12,7 +12,6 @@ use crate::http::forward::{self, Back};
 use crate::http::h1::body::{Body, BodyError};
 use crate::http::h1::departure::Asked;
 use crate::http::h1::head::{self, Framing, Method, Parsed, Room, Version};
-use crate::limits::{BODY_GRACE, BODY_RATE, INTERIM_RESPONSES};
 use crate::stream::Stream;
 use crate::upstream::Upstream;
 use crate::wheel::Tick;
@@ -130,7 +129,7 @@ impl Flight<'_> {
                 }
                 attempt.interim += 1;
                 attempt.began = self.timer.wheel().now();
-                if attempt.interim > INTERIM_RESPONSES {
+                if attempt.interim > self.kit.shared.limits.interim {
                     return Err(self.malformed(attempt, "one interim response after the other"));
                 }
                 // RFC 9110 15.2: a 1.0 client knows none of them.
@@ -261,6 +260,7 @@ impl Flight<'_> {
                 || self.kit.wheel.is_draining());
         let back = Back {
             site: self.site,
+            wire: self.client.wire(),
             framing: framing_back,
             close,
             date: &self.kit.date(),
@@ -344,8 +344,10 @@ impl Flight<'_> {
         }
         let wheel = self.timer.wheel();
         let mut at = wheel.at(self.site.timeouts.idle);
-        if upload.waits_for_source() {
-            let slowest = BODY_GRACE + Duration::from_secs(upload.read / BODY_RATE);
+        if upload.waits_for_source()
+            && let Some(rate) = self.site.limits.min_rate
+        {
+            let slowest = self.site.timeouts.grace + Duration::from_secs(upload.read / rate);
             at = at.min(wheel.after(attempt.began, slowest));
         }
         self.timer.set_at(attempt.end.map_or(at, |end| at.min(end)));

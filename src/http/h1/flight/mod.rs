@@ -176,6 +176,12 @@ impl Flight<'_> {
             if !fresh_only && let Some(idle) = self.kit.upstreams.take_idle(address) {
                 return Ok(idle);
             }
+            // Held until the backend has accepted, or has not.
+            let most = self.site.limits.connecting;
+            let Some(_connecting) = self.site.slots.connecting(most) else {
+                let why = format!("{most} requests wait for a connection already");
+                return Err(Failed::Answer(Answer::SiteBusy, Some(self.of_site(&why))));
+            };
             match self
                 .kit
                 .upstreams
@@ -187,8 +193,13 @@ impl Flight<'_> {
                     if self.timer.was_cut() {
                         return Err(Failed::Answer(Answer::SiteGone, None));
                     }
+                    let is_ours = matches!(error, UpstreamError::Exhausted { .. });
                     if last.replace(error).is_some() {
                         finished.retries += 1;
+                    }
+                    if is_ours {
+                        // No other backend would find more.
+                        break;
                     }
                 }
             }
@@ -222,6 +233,9 @@ impl Flight<'_> {
             }
             UpstreamError::Unresolved { backend, source } => {
                 format!("{backend} has no address: {source}")
+            }
+            UpstreamError::Exhausted { source } => {
+                format!("onedoor cannot open another connection: {source}")
             }
         })
     }

@@ -1,0 +1,111 @@
+//! Ends TLS for a site, with its certificate.
+
+use std::sync::Arc;
+
+use crate::http::Arrival;
+use crate::observe::Reason;
+use crate::site::Site;
+use crate::stream::Stream;
+use crate::tls::{Certificate, Offer, Policy, shake_hands};
+
+/// What a client will be shown.
+#[derive(Debug)]
+pub(super) struct Shown {
+    policy: Arc<Policy>,
+    certificates: Arc<[Arc<Certificate>]>,
+}
+
+/// Why a client that asked for TLS cannot be shown anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NothingToShow {
+    /// Nobody here has a certificate for that name: unrecognized_name.
+    NoCertificate,
+    /// There should be one, and there is none: internal_error.
+    Broken,
+    /// It was still being read at the end of the opening's time.
+    Slow,
+}
+
+impl NothingToShow {
+    pub(super) fn reason(self) -> Reason {
+        match self {
+            NothingToShow::NoCertificate => Reason::UnrecognizedName,
+            NothingToShow::Broken => Reason::NoCertificate,
+            NothingToShow::Slow => Reason::HandshakeTimeout,
+        }
+    }
+}
+
+/// Chooses what is shown for `host` of `site`. Early in a start it may have to be read first; the deadline of the
+/// opening goes on meanwhile.
+///
+/// # Errors
+/// See [`NothingToShow`].
+pub(super) async fn choose(
+    arrival: &Arrival,
+    host: &str,
+    site: &Site,
+) -> Result<Shown, NothingToShow> {
+    let keyring = &arrival.kit.shared.keyring;
+    loop {
+        let read = keyring.something_was_read();
+        match keyring.offer(site, host, arrival.client.address.ip()) {
+            Offer::Show {
+                policy,
+                certificates,
+            } => {
+                return Ok(Shown {
+                    policy,
+                    certificates,
+                });
+            }
+            Offer::Nothing => return Err(NothingToShow::NoCertificate),
+            Offer::Broken => return Err(NothingToShow::Broken),
+            Offer::NotYet => {
+                let read = arrival.timer.until_fired(read).await;
+                read.map_err(|_| NothingToShow::Slow)?;
+            }
+        }
+    }
+}
+
+/// Shakes hands for `host` with a client that has sent `hello`, within what is left of the opening's time.
+///
+/// # Errors
+/// Why it came to nothing; the client knows as much as can be told.
+pub(super) async fn terminate(
+    arrival: Box<Arrival>,
+    hello: &[u8],
+    host: &str,
+    shown: Shown,
+) -> Result<Box<Arrival>, Reason> {
+    let Arrival {
+        stream,
+        client,
+        timer,
+        requests_left,
+        kit,
+        ..
+    } = *arrival;
+    let Stream::Tcp(stream) = stream else {
+        return Err(Reason::Internal);
+    };
+    let too_slow = |_| Reason::HandshakeTimeout;
+    let turn = timer.until_fired(kit.turnstile.pass()).await;
+    turn.map_err(too_slow)?;
+    let Shown {
+        policy,
+        certificates,
+    } = shown;
+    let shaken = shake_hands(hello, stream, host, policy, certificates);
+    let shaken = timer.until_fired(shaken).await.map_err(too_slow)?;
+    let (stream, secure) = shaken.map_err(|_| Reason::HandshakeFailed)?;
+    Ok(Box::new(Arrival {
+        stream: Stream::Tls(stream),
+        client,
+        secure: Some(Box::new(secure)),
+        timer,
+        requests_left,
+        kit,
+    }))
+}
