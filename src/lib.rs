@@ -11,8 +11,8 @@
 //!   answers), [`observe`], [`limits`]
 //! - below both: [`stream`], [`block`] (lent buffers), [`wheel`] (timers)
 //!
-//! Without the feature `serve` only the parsers are built: [`document`], [`site`], and of [`http`] the head and the
-//! chunk.
+//! Without the feature `serve` only the parsers are built: [`document`], [`site`], of [`http`] the head and the chunk,
+//! and of [`door`] the client hello.
 
 pub mod document;
 pub mod limits;
@@ -24,7 +24,6 @@ pub mod admin;
 pub mod block;
 #[cfg(feature = "serve")]
 pub mod cli;
-#[cfg(feature = "serve")]
 pub mod door;
 pub mod http;
 #[cfg(feature = "serve")]

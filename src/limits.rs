@@ -22,6 +22,9 @@ pub struct Limits {
     pub fields: usize,
     /// A whole head: 32 KiB, and never more than [`MOST_HEAD_BYTES`].
     pub head_bytes: usize,
+    /// A TLS client hello, without the headers of its records: 16 KiB. Real ones have 0.3 to 2 KiB, a large ticket a few
+    /// more; never more than [`MOST_HEAD_BYTES`].
+    pub hello_bytes: usize,
     /// Client connections open at once. `None`: 40 % of the file descriptors, because a proxied connection needs
     /// two and the rest is a reserve.
     pub connections: Option<usize>,
@@ -42,6 +45,7 @@ impl Default for Limits {
             field_bytes: 16 << 10,
             fields: 100,
             head_bytes: 32 << 10,
+            hello_bytes: 16 << 10,
             connections: None,
             per_client: None,
             drain_time: Duration::from_secs(30),
@@ -89,8 +93,12 @@ impl Default for SiteTimeouts {
 
 /// The most header fields any setting allows: the size of the array a head is parsed into.
 pub const MOST_FIELDS: usize = 128;
-/// The largest head any setting allows: a head must fit into one read buffer.
+/// The largest head, and client hello, any setting allows: either must fit into one read buffer.
 pub const MOST_HEAD_BYTES: usize = 60 << 10;
+/// Records that one client hello may come in. Clients use one; those that hide the name from somebody in between, a few.
+pub const HELLO_RECORDS: usize = 64;
+/// Extensions of one client hello. Browsers send 20.
+pub const HELLO_EXTENSIONS: usize = 100;
 /// A site file: a thousand times what a plain site needs, and no `/dev/zero`.
 pub const SITE_FILE_BYTES: u64 = 1 << 20;
 /// A body file of `respond` and a `{ file = "..." }` value: answers from memory, so small ones only.
