@@ -74,7 +74,14 @@ fn serves(criterion: &mut Criterion) {
             .build()
             .unwrap();
         let settings = settings::load(None, folder.overrides()).unwrap();
-        let started = reload::start(&settings, settings.rules(), Arc::new(Current::new()));
+        let started = reload::start(
+            &settings,
+            settings.rules(),
+            Arc::new(Current::new()),
+            Arc::new(
+                onedoor::tls::Keyring::new(Vec::new(), settings.state.clone()).expect("keyring"),
+            ),
+        );
         let (reload, summary) = runtime.block_on(started);
         assert_eq!(summary.live, size);
         // The first start keeps every site in the state directory; that is not an edit's work.

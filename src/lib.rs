@@ -6,7 +6,7 @@
 //! In reading order, which is the order a site file and a connection walk through the code:
 //!
 //! - a site file: [`document`] (TOML, read by a table of keys) -> [`site`] -> [`reload`] -> [`route`]
-//! - a connection: [`door`] -> [`route`] -> [`http`] -> [`upstream`], and [`relay`] once it is only bytes
+//! - a connection: [`door`] -> [`route`] -> [`tls`] -> [`http`] -> [`upstream`], and [`relay`] once it is only bytes
 //! - around both: [`cli`] (what a person types), [`settings`], [`server`] (one run), [`admin`] (the socket that
 //!   answers), [`observe`], [`limits`]
 //! - below both: [`stream`], [`block`] (lent buffers), [`wheel`] (timers)
@@ -42,6 +42,8 @@ pub mod server;
 pub mod settings;
 #[cfg(feature = "serve")]
 pub mod stream;
+#[cfg(feature = "serve")]
+pub mod tls;
 #[cfg(feature = "serve")]
 pub mod upstream;
 #[cfg(feature = "serve")]

@@ -10,12 +10,16 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::task::coop;
 
+use crate::site::Wire;
+use crate::tls::TlsStream;
+
 /// One enum instead of a type parameter: everything above is compiled once, and the branch costs nothing
 /// beside a system call.
 #[derive(Debug)]
 pub enum Stream {
     Tcp(TcpStream),
     Unix(UnixStream),
+    Tls(Box<TlsStream>),
 }
 
 impl Stream {
@@ -27,11 +31,25 @@ impl Stream {
         pin!(readable).poll(&mut cx).is_pending()
     }
 
-    /// Whether a read would find something: bytes, the end, or an error. No system call.
+    /// Whether its bytes are those on the wire, so that the kernel can move them by itself.
+    pub fn is_plain(&self) -> bool {
+        !matches!(self, Stream::Tls(_))
+    }
+
+    pub fn wire(&self) -> Wire {
+        match self {
+            Stream::Tcp(_) | Stream::Unix(_) => Wire::ClearText,
+            Stream::Tls(_) => Wire::Tls,
+        }
+    }
+
+    /// Whether a read would find something: bytes, the end, or an error. No system call. With TLS what is there may
+    /// turn out to be less than a record.
     pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
         match self {
             Stream::Tcp(stream) => stream.poll_read_ready(cx).map(drop),
             Stream::Unix(stream) => stream.poll_read_ready(cx).map(drop),
+            Stream::Tls(stream) => stream.poll_readable(cx),
         }
     }
 
@@ -40,10 +58,11 @@ impl Stream {
         match self {
             Stream::Tcp(stream) => stream.poll_write_ready(cx).map(drop),
             Stream::Unix(stream) => stream.poll_write_ready(cx).map(drop),
+            Stream::Tls(stream) => stream.tcp().poll_write_ready(cx).map(drop),
         }
     }
 
-    /// Reads with a system call of the caller's own.
+    /// Reads with a system call of the caller's own, from a plain stream.
     ///
     /// # Errors
     /// What `read` says; after "would block" [`Stream::poll_readable`] waits.
@@ -54,10 +73,11 @@ impl Stream {
         match self {
             Stream::Tcp(stream) => stream.try_io(Interest::READABLE, || read(stream.as_fd())),
             Stream::Unix(stream) => stream.try_io(Interest::READABLE, || read(stream.as_fd())),
+            Stream::Tls(_) => Err(io::ErrorKind::Unsupported.into()),
         }
     }
 
-    /// Writes with a system call of the caller's own.
+    /// Writes with a system call of the caller's own, to a plain stream.
     ///
     /// # Errors
     /// What `write` says; after "would block" [`Stream::poll_writable`] waits.
@@ -68,6 +88,7 @@ impl Stream {
         match self {
             Stream::Tcp(stream) => stream.try_io(Interest::WRITABLE, || write(stream.as_fd())),
             Stream::Unix(stream) => stream.try_io(Interest::WRITABLE, || write(stream.as_fd())),
+            Stream::Tls(_) => Err(io::ErrorKind::Unsupported.into()),
         }
     }
 
@@ -86,7 +107,7 @@ impl Stream {
         .await
     }
 
-    /// Writes what the kernel takes at once.
+    /// Writes what the kernel takes at once. Whoever is told to wait comes again with the same bytes.
     ///
     /// # Errors
     /// What the stream says.
@@ -104,10 +125,13 @@ impl Stream {
 
     /// When this is dropped, the other side notices that something is missing: a reset instead of an end.
     pub fn abort(&self) {
-        if let Stream::Tcp(stream) = self {
-            // When it fails the connection is gone, which is what was wanted.
-            drop(socket2::SockRef::from(stream).set_linger(Some(std::time::Duration::ZERO)));
-        }
+        let stream = match self {
+            Stream::Tcp(stream) => stream,
+            Stream::Tls(stream) => stream.abort(),
+            Stream::Unix(_) => return,
+        };
+        // When it fails the connection is gone, which is what was wanted.
+        drop(socket2::SockRef::from(stream).set_linger(Some(std::time::Duration::ZERO)));
     }
 }
 
@@ -120,6 +144,7 @@ impl AsyncRead for Stream {
         match self.get_mut() {
             Stream::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
             Stream::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
+            Stream::Tls(stream) => Pin::new(&mut **stream).poll_read(cx, buf),
         }
     }
 }
@@ -133,6 +158,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Stream::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
             Stream::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
+            Stream::Tls(stream) => Pin::new(&mut **stream).poll_write(cx, buf),
         }
     }
 
@@ -140,6 +166,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Stream::Tcp(stream) => Pin::new(stream).poll_flush(cx),
             Stream::Unix(stream) => Pin::new(stream).poll_flush(cx),
+            Stream::Tls(stream) => Pin::new(&mut **stream).poll_flush(cx),
         }
     }
 
@@ -147,6 +174,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Stream::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Stream::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+            Stream::Tls(stream) => Pin::new(&mut **stream).poll_shutdown(cx),
         }
     }
 }

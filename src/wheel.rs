@@ -331,8 +331,16 @@ impl Timer {
         limit: Duration,
         work: impl Future<Output = T>,
     ) -> Result<T, Expired> {
-        let mut work = pin!(work);
         self.set(limit);
+        self.until_fired(work).await
+    }
+
+    /// Runs `work`, but no longer than to the deadline that is set already.
+    ///
+    /// # Errors
+    /// [`Expired`] at the deadline.
+    pub async fn until_fired<T>(&self, work: impl Future<Output = T>) -> Result<T, Expired> {
+        let mut work = pin!(work);
         poll_fn(|cx| match work.as_mut().poll(cx) {
             Poll::Ready(value) => Poll::Ready(Ok(value)),
             Poll::Pending => self.poll_fired(cx).map(|()| Err(Expired)),

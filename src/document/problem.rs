@@ -55,6 +55,14 @@ impl Problem {
         }
     }
 
+    /// A warning about a file as a whole.
+    pub fn warning_of_file(origin: &Path, message: impl Into<String>) -> Problem {
+        Problem {
+            severity: Severity::Warning,
+            ..Problem::of_file(origin, message)
+        }
+    }
+
     pub fn with_help(mut self, help: impl Into<String>) -> Problem {
         self.help = Some(help.into());
         self

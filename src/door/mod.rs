@@ -12,6 +12,8 @@ mod serve;
 #[cfg(feature = "serve")]
 pub mod slots;
 #[cfg(feature = "serve")]
+mod terminate;
+#[cfg(feature = "serve")]
 pub mod worker;
 
 #[cfg(feature = "serve")]

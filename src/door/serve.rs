@@ -5,6 +5,7 @@ use crate::observe::{Finished, Kind};
 
 use super::opening::{self, Opening, Protocol};
 use super::slots::Slot;
+use super::terminate;
 
 /// The whole way of one connection. `slot` is held for as long as it lives.
 pub(crate) async fn serve(mut arrival: Box<Arrival>, slot: Slot) {
@@ -14,15 +15,37 @@ pub(crate) async fn serve(mut arrival: Box<Arrival>, slot: Slot) {
         Ok(Opening {
             protocol: Protocol::Http,
             first,
-        }) => http::h1::serve(arrival, first).await,
-        // No site ends TLS here yet: nobody's certificate, and no guess (CASES T-27).
+        }) => http::h1::serve(arrival, Some(first)).await,
         Ok(Opening {
             protocol: Protocol::Tls,
-            ..
-        })
-        | Err(_) => arrival.kit.counters.finished(&REFUSED),
+            first,
+        }) => serve_tls(arrival, first.filled().to_vec()).await,
+        Err(_) => arrival.kit.counters.finished(&REFUSED),
     }
     drop(slot);
+}
+
+async fn serve_tls(arrival: Box<Arrival>, hello: Vec<u8>) {
+    let mut acceptor = rustls::server::Acceptor::default();
+    drop(acceptor.read_tls(&mut &hello[..]));
+    let Ok(Some(accepted)) = acceptor.accept() else {
+        return;
+    };
+    // Without a name the site is the one of the address (CASES T-17).
+    let host = match accepted.client_hello().server_name() {
+        Some(name) => name.to_owned(),
+        None => arrival.client.local.ip().to_canonical().to_string(),
+    };
+    let Some(site) = arrival.kit.find(&host) else {
+        return;
+    };
+    let Ok(shown) = terminate::choose(&arrival, &host, &site).await else {
+        return;
+    };
+    let Some(arrival) = terminate::terminate(arrival, &hello, &host, shown).await else {
+        return;
+    };
+    http::h1::serve(arrival, None).await;
 }
 
 /// A connection closed before a request could be read. No event: anybody can cause a million of them.

@@ -116,6 +116,7 @@ impl Worker {
         let arrival = Box::new(Arrival {
             stream,
             client,
+            secure: None,
             timer,
             kit: Rc::clone(&self.kit),
         });

@@ -23,6 +23,9 @@ pub(super) enum Answer {
     TargetTooLong,
     Expectation,
     NoSite,
+    TlsOnly,
+    WrongTlsConnection,
+    NoCertificate,
     HeadTooLarge,
     CodingNotSupported,
     BackendRefused,
@@ -80,6 +83,17 @@ impl Answer {
                 421,
                 "no-site-for-host",
                 "no site here answers for that host",
+            ),
+            Answer::TlsOnly => (421, "tls-only", "this site is served over TLS only"),
+            Answer::WrongTlsConnection => (
+                421,
+                "wrong-tls-connection",
+                "this TLS connection was opened for another site, and may not be used for this one",
+            ),
+            Answer::NoCertificate => (
+                503,
+                "no-certificate",
+                "this site is served over TLS only, and its certificate is missing",
             ),
             Answer::HeadTooLarge => (
                 431,
@@ -243,6 +257,28 @@ pub(super) fn write_redirect(
         body.as_bytes(),
         &extra,
         edits,
+        date,
+        close,
+        with_body,
+    );
+}
+
+/// Writes a redirect from clear text to TLS. Kept for an hour by whoever caches: a site may change its mind.
+pub(super) fn write_to_https(
+    out: &mut Vec<u8>,
+    location: &str,
+    date: &[u8],
+    close: bool,
+    with_body: bool,
+) {
+    let body = format!("308 {}: {location}\n", phrase(308));
+    write(
+        out,
+        308,
+        "text/plain; charset=utf-8",
+        body.as_bytes(),
+        &format!("Location: {location}\r\nCache-Control: max-age=3600\r\n"),
+        &[],
         date,
         close,
         with_body,

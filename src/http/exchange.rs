@@ -3,10 +3,10 @@
 use std::net::IpAddr;
 
 use super::answer::Answer;
-use super::field::{Kind, list_members};
+use super::field::{Kind, list_members, same};
 use super::h1::head::{Framing, RequestHead};
 use super::kit::{Client, Kit};
-use super::known_host::KnownHost;
+use super::known_host::{Gate, KnownHost};
 use crate::site::{Action, Backends, PathRefusal, Redirect, Respond, Site};
 
 /// What happens to a request.
@@ -23,6 +23,8 @@ pub(super) enum Decision<'s> {
     Respond(&'s Respond),
     /// OPTIONS that may go no further (RFC 9110 7.6.2).
     LastStop,
+    /// The same over TLS.
+    ToTls,
     Refuse(Answer),
 }
 
@@ -34,6 +36,19 @@ pub(super) fn decide<'s>(
     client: &Client,
     kit: &Kit,
 ) -> Decision<'s> {
+    match known.gate() {
+        Gate::Open => {}
+        // It came by TLS as far as anybody outside can tell.
+        _ if is_forwarded_from_tls(head, client) => {}
+        Gate::ToTls { only_reading } => {
+            return if only_reading && !matches!(head.method, "GET" | "HEAD") {
+                Decision::Refuse(Answer::TlsOnly)
+            } else {
+                Decision::ToTls
+            };
+        }
+        Gate::Closed(answer) => return Decision::Refuse(answer),
+    }
     let path = head.target.path();
     let place = match site.place(path.as_bytes()) {
         Ok(place) => place,
@@ -115,6 +130,12 @@ pub(super) fn asker(head: &RequestHead<'_>, client: &Client, kit: &Kit) -> IpAdd
         }
     }
     asker
+}
+
+/// Whether a trusted proxy has ended TLS for the client.
+fn is_forwarded_from_tls(head: &RequestHead<'_>, client: &Client) -> bool {
+    let said = || head.fields.of(Kind::ForwardedProto).last();
+    client.trusted && said().is_some_and(|said| same(said, b"https"))
 }
 
 /// Whether our own pseudonym is in Via already: the request has come through here (RFC 9110 7.6.3).

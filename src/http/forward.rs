@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use super::field::{Fields, Kind, list_members, same};
 use super::h1::head::{Framing, RequestHead, ResponseHead};
-use crate::site::{HeaderEdit, Site};
+use crate::site::{HeaderEdit, Site, Wire};
 
 /// Fields that Connection may name. More than this is work without a reason (CASES hb-commas).
 const MOST_NAMED: usize = 16;
@@ -22,6 +22,8 @@ pub(super) struct Onward<'a> {
     pub(super) strip: usize,
     pub(super) prefix: &'a str,
     pub(super) forwarded: Forwarded<'a>,
+    /// Lines about the client's certificate.
+    pub(super) certificate: &'a [u8],
     pub(super) request_id: [u8; 32],
     /// Our name in Via; `None`: the site does not want one.
     pub(super) via: Option<&'a str>,
@@ -120,6 +122,7 @@ pub(super) fn request_head(
             ours,
         } => add_forwarded(out, &head.fields, client, asker, ours),
     }
+    put(out, &[onward.certificate]);
     if !(trusted && head.fields.of(Kind::RequestId).next().is_some()) {
         put(out, &[b"X-Request-Id: ", &onward.request_id, b"\r\n"]);
     }
@@ -141,6 +144,7 @@ pub(super) fn request_head(
 #[derive(Debug)]
 pub(super) struct Back<'a> {
     pub(super) site: &'a Site,
+    pub(super) wire: Wire,
     /// How the client is told where the body ends.
     pub(super) framing: Framing,
     pub(super) close: bool,
@@ -161,7 +165,7 @@ pub(super) fn response_head(
     // The fields that Connection names are those of this hop (CASES R-17); a backend that names too many is
     // taken at its word for none of the rest.
     let named = named_in_connection(&head.fields).unwrap_or_default();
-    let edits = &back.site.headers.response;
+    let edits = back.site.headers.of_response(back.wire);
     copy_fields(out, raw, &head.fields, |name, kind| {
         let stays = !matches!(
             kind,
@@ -406,6 +410,7 @@ mod tests {
         let ours = b"X-Forwarded-For: 10.0.0.9\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: a.test\r\nX-Forwarded-Port: 80\r\nX-Real-IP: 10.0.0.9\r\n";
         let client = IpAddr::from([10, 0, 0, 9]);
         let onward = Onward {
+            certificate: b"",
             site,
             host: b"a.test:8080",
             strip: 0,

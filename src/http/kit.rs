@@ -14,6 +14,7 @@ use crate::observe::Counters;
 use crate::route::{Current, Snapshot};
 use crate::site::Site;
 use crate::stream::Stream;
+use crate::tls::{Keyring, Secure, Turnstile};
 use crate::upstream::{Resolver, Upstreams};
 use crate::wheel::{Tick, Timer, Wheel};
 
@@ -33,6 +34,8 @@ pub struct Client {
 pub struct Arrival {
     pub stream: Stream,
     pub client: Client,
+    /// What is known of its TLS, where that ends here.
+    pub secure: Option<Box<Secure>>,
     pub timer: Timer,
     pub kit: Rc<Kit>,
 }
@@ -46,6 +49,7 @@ pub struct Shared {
     /// Our name in Via: a pseudonym of its own per state directory, so that loops are found.
     pub via: Box<str>,
     pub resolver: Arc<Resolver>,
+    pub keyring: Arc<Keyring>,
 }
 
 /// See the module.
@@ -55,6 +59,7 @@ pub struct Kit {
     pub wheel: Rc<Wheel>,
     pub upstreams: Upstreams,
     pub counters: Arc<Counters>,
+    pub turnstile: Rc<Turnstile>,
     current: Arc<Current>,
     snapshot: RefCell<Snapshot>,
     /// Tables this worker has let go of; freed by the thread that published them.
@@ -75,6 +80,7 @@ impl Kit {
         seed: [u64; 2],
     ) -> Kit {
         Kit {
+            turnstile: Rc::default(),
             upstreams: Upstreams::new(Arc::clone(&shared.resolver), Rc::clone(&wheel)),
             snapshot: RefCell::new(current.snapshot()),
             retired: RefCell::default(),

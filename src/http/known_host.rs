@@ -10,20 +10,34 @@ use std::sync::Arc;
 use super::answer::Answer;
 use super::kit::{Client, Kit};
 use crate::block::Sheet;
-use crate::site::Site;
 use crate::site::hostname::{HostBuffer, authority};
+use crate::site::{Site, Wire};
+use crate::tls::{self, InClear, Secure};
 
 /// See the module.
 #[derive(Debug)]
 pub(super) struct KnownHost {
     site: Option<Arc<Site>>,
     generation: u64,
+    gate: Gate,
+    wire: Wire,
     /// One after the other: the Host as it was written, the Host as it is sent on, the forwarded fields.
     text: Box<[u8]>,
     raw_bytes: u16,
     host_bytes: u16,
     /// Whether client and host are both of this machine, so that a failure may be explained.
     pub(super) is_local: bool,
+}
+
+/// Whether a connection of this kind may ask for this host at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Gate {
+    Open,
+    /// From clear text to https.
+    ToTls {
+        only_reading: bool,
+    },
+    Closed(Answer),
 }
 
 impl KnownHost {
@@ -36,11 +50,12 @@ impl KnownHost {
         known: &'k mut Option<Box<KnownHost>>,
         raw: &[u8],
         client: &Client,
+        secure: Option<&Secure>,
         kit: &Kit,
     ) -> Result<&'k KnownHost, Answer> {
         let is_same = known.as_ref().is_some_and(|known| known.raw() == raw);
         if !is_same {
-            *known = Some(Box::new(KnownHost::learn(raw, client, kit)?));
+            *known = Some(Box::new(KnownHost::learn(raw, client, secure, kit)?));
         }
         let Some(known) = known else {
             return Err(Answer::NoHost);
@@ -48,12 +63,19 @@ impl KnownHost {
         if known.generation != kit.generation() {
             known.generation = kit.generation();
             known.site = None; // the old version may be the last one that anybody holds
-            known.site = known.name().and_then(|name| kit.find(&name));
+            let name = known.name().unwrap_or_default();
+            known.site = kit.find(&name);
+            known.gate = gate(known.site.as_deref(), &name, client, secure, kit);
         }
         Ok(known)
     }
 
-    fn learn(raw: &[u8], client: &Client, kit: &Kit) -> Result<KnownHost, Answer> {
+    fn learn(
+        raw: &[u8],
+        client: &Client,
+        secure: Option<&Secure>,
+        kit: &Kit,
+    ) -> Result<KnownHost, Answer> {
         let mut buffer = HostBuffer::new();
         if raw.is_empty() {
             return Err(Answer::NoHost);
@@ -61,6 +83,15 @@ impl KnownHost {
         let asked = authority(raw, &mut buffer).map_err(|_| Answer::BadHost)?;
         let generation = kit.generation();
         let site = kit.find(asked.host);
+        let gate = gate(site.as_deref(), asked.host, client, secure, kit);
+        let wire = match secure {
+            None => Wire::ClearText,
+            Some(_) => Wire::Tls,
+        };
+        let scheme = match wire {
+            Wire::ClearText => "http",
+            Wire::Tls => "https",
+        };
 
         let ip = client.address.ip().to_canonical();
         // Written into one lent sheet and kept in one piece of just the size: a connection per request pays for it.
@@ -77,7 +108,9 @@ impl KnownHost {
         let host = raw.len()..text.len();
         put(
             &mut text,
-            format_args!("X-Forwarded-For: {ip}\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: "),
+            format_args!(
+                "X-Forwarded-For: {ip}\r\nX-Forwarded-Proto: {scheme}\r\nX-Forwarded-Host: "
+            ),
         );
         text.extend_from_within(host.clone());
         let port = client.local.port();
@@ -94,6 +127,8 @@ impl KnownHost {
         Ok(KnownHost {
             site,
             generation,
+            gate,
+            wire,
             // Both are bounded: a Host is at most some 260 bytes.
             raw_bytes: raw.len() as u16,
             host_bytes: host.len() as u16,
@@ -126,6 +161,45 @@ impl KnownHost {
 
     pub(super) fn site(&self) -> Option<&Arc<Site>> {
         self.site.as_ref()
+    }
+
+    pub(super) fn gate(&self) -> Gate {
+        self.gate
+    }
+
+    pub(super) fn wire(&self) -> Wire {
+        self.wire
+    }
+}
+
+/// Also asked again with every new table: what an edit tightens binds connections that are open (CASES T-43).
+fn gate(
+    site: Option<&Site>,
+    host: &str,
+    client: &Client,
+    secure: Option<&Secure>,
+    kit: &Kit,
+) -> Gate {
+    let Some(site) = site else {
+        return Gate::Open;
+    };
+    let keyring = &kit.shared.keyring;
+    let Some(secure) = secure else {
+        return match keyring.in_clear(site, host, client.address.ip()) {
+            InClear::Serve => Gate::Open,
+            InClear::Redirect { only_reading } => Gate::ToTls { only_reading },
+            InClear::Refuse => Gate::Closed(Answer::TlsOnly),
+            InClear::NoCertificate => Gate::Closed(Answer::NoCertificate),
+            InClear::TooFar => Gate::Closed(Answer::NoSite),
+        };
+    };
+    let is_admitted = keyring
+        .policy(site)
+        .is_some_and(|policy| secure.version >= policy.min && tls::admits(&secure.policy, &policy));
+    if is_admitted && secure.covers(host) {
+        Gate::Open
+    } else {
+        Gate::Closed(Answer::WrongTlsConnection)
     }
 }
 

@@ -7,7 +7,7 @@ use tracing::warn;
 
 use super::book::{Ground, Step};
 use super::last_good::{self, LastGood};
-use super::look::{self, Found, Look, Question};
+use super::look::{self, Certificates, Found, Look, Question};
 use super::search::is_in_any;
 use super::{Follower, digest, parallel};
 use crate::site::directory::{self, Listing};
@@ -39,7 +39,7 @@ pub(super) fn read_everything(sites: &Path, rules: &Rules, kept_in: &Path) -> Fi
         path: found.path.clone(),
         before: None,
     };
-    let looks = look::look_at_all(found.map(question).collect(), rules);
+    let looks = look::look_at_all(found.map(question).collect(), rules, Certificates::Later);
     let records = last_good::read_all(kept_in);
     let seen: HashMap<&SiteName, u64> = looks
         .iter()

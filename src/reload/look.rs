@@ -14,8 +14,10 @@ use super::settle::Seen;
 use crate::document::Problem;
 use crate::document::problem::Excerpt;
 use crate::site::directory::{self, ReadError, Stamp};
+use crate::site::fence::Fence;
 use crate::site::file::{self, Rules};
 use crate::site::{Site, SiteDocument, SiteName};
+use crate::tls::{self, LoadError, Loaded};
 
 /// A stamp this young may hide a second write in the same tick of the filesystem's clock: some tick at every timer
 /// interrupt, some every second or two.
@@ -76,6 +78,8 @@ pub(super) enum Found {
     Same(Print),
     Site(Print, Box<Good>),
     Broken(Print, Broken),
+    /// It could go live, but for a file that is not there yet.
+    Waiting(Print, Complaint),
     /// No file. `off`: its operator gave it a name that says so.
     Nothing {
         off: bool,
@@ -88,6 +92,8 @@ pub(super) enum Found {
 #[derive(Debug)]
 pub(super) struct Good {
     pub(super) site: Site,
+    /// What its TLS needs of the disk. `None`: to be read later.
+    pub(super) tls: Option<Loaded>,
     pub(super) document: SiteDocument,
     /// Whether a problem of it may show its text.
     pub(super) excerpt: Excerpt,
@@ -115,7 +121,7 @@ impl Look {
         match &self.found {
             Found::Same(_) | Found::Unknown => Seen::Same,
             Found::Site(print, _) => Seen::Site(print.digest),
-            Found::Broken(print, _) => Seen::Broken(print.digest),
+            Found::Broken(print, _) | Found::Waiting(print, _) => Seen::Broken(print.digest),
             Found::Nothing { .. } => Seen::Nothing,
         }
     }
@@ -123,7 +129,7 @@ impl Look {
 
 /// Looks, waits a moment and says whether the file was touched meanwhile: then the look is worth nothing.
 pub(super) fn look_twice(questions: Vec<Question>, rules: &Rules) -> Vec<(Look, bool)> {
-    let looks = look_at_all(questions, rules);
+    let looks = look_at_all(questions, rules, Certificates::Now);
     if looks
         .iter()
         .any(|look| matches!(look.found, Found::Site(..)))
@@ -140,17 +146,29 @@ pub(super) fn look_twice(questions: Vec<Question>, rules: &Rules) -> Vec<(Look, 
     looks.into_iter().map(again).collect()
 }
 
-pub(super) fn look_at_all(questions: Vec<Question>, rules: &Rules) -> Vec<Look> {
-    super::parallel::map(questions, |question| look(question, rules))
+/// When certificates are read: a site is not rejected for a bad one before it was looked at, and a start does not wait
+/// for ten thousand of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Certificates {
+    Now,
+    Later,
 }
 
-fn look(question: Question, rules: &Rules) -> Look {
-    let found = find(&question, rules);
+pub(super) fn look_at_all(
+    questions: Vec<Question>,
+    rules: &Rules,
+    certificates: Certificates,
+) -> Vec<Look> {
+    super::parallel::map(questions, |question| look(question, rules, certificates))
+}
+
+fn look(question: Question, rules: &Rules, certificates: Certificates) -> Look {
+    let found = find(&question, rules, certificates);
     let Question { name, path, .. } = question;
     Look { name, path, found }
 }
 
-fn find(question: &Question, rules: &Rules) -> Found {
+fn find(question: &Question, rules: &Rules, certificates: Certificates) -> Found {
     let Question { name, path, before } = question;
     // Before reading, so that a write in between shows as another stamp later.
     let stamp = stamp_of(path);
@@ -195,11 +213,21 @@ fn find(question: &Question, rules: &Rules) -> Found {
     match file::read(&document, rules) {
         Ok(accepted) => {
             let print = print(text, stamp, path, &document.real, accepted.files);
-            let warnings: Vec<Problem> = accepted
+            let mut warnings: Vec<Problem> = accepted
                 .warnings
                 .into_iter()
                 .chain(directory::exposed(path))
                 .collect();
+            let tls = match certificates {
+                Certificates::Now => match load_tls(&accepted.site, rules) {
+                    Ok(loaded) => Some(loaded),
+                    Err(error) => return without_tls(print, &error, path),
+                },
+                Certificates::Later => None,
+            };
+            for warning in tls.iter().flat_map(|tls| &tls.warnings) {
+                warnings.push(Problem::warning_of_file(path, warning.clone()));
+            }
             let warnings = complaints(&warnings, &document.text);
             let site = accepted.site;
             let excerpt = file::excerpt(&document, rules);
@@ -207,6 +235,7 @@ fn find(question: &Question, rules: &Rules) -> Found {
                 print,
                 Box::new(Good {
                     site,
+                    tls,
                     document,
                     excerpt,
                     warnings,
@@ -224,6 +253,30 @@ fn find(question: &Question, rules: &Rules) -> Found {
                 Broken { complaints },
             )
         }
+    }
+}
+
+/// Reads the files that a site's TLS needs. Blocks.
+pub(super) fn load_tls(site: &Site, rules: &Rules) -> Result<Loaded, LoadError> {
+    let fence = Fence {
+        // Its paths start where the site file lies already.
+        folder: Path::new(""),
+        sites: &rules.sites,
+        files_under: &rules.files_under,
+        sockets_under: None,
+    };
+    tls::load(&site.tls, &site.claims, &fence)
+}
+
+/// What a site is whose certificate cannot be used.
+fn without_tls(print: Print, error: &LoadError, path: &Path) -> Found {
+    let problem = Problem::of_file(path, error.to_string());
+    let mut complaints = complaints(&[problem], "");
+    match error {
+        LoadError::Missing(_) if complaints.len() == 1 => {
+            Found::Waiting(print, complaints.remove(0))
+        }
+        _ => Found::Broken(print, Broken { complaints }),
     }
 }
 
@@ -347,7 +400,12 @@ mod tests {
 
         fn look(&self, before: Option<Print>) -> Found {
             let (name, path) = (SiteName::new("shop"), self.path());
-            look(Question { name, path, before }, &self.rules).found
+            look(
+                Question { name, path, before },
+                &self.rules,
+                Certificates::Now,
+            )
+            .found
         }
 
         fn path(&self) -> PathBuf {

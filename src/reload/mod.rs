@@ -6,6 +6,7 @@
 
 mod access;
 mod book;
+mod certificates;
 mod claims;
 mod first;
 mod guard;
@@ -36,8 +37,10 @@ use crate::route::{Current, RouteTable};
 use crate::settings::Settings;
 use crate::site::SiteName;
 use crate::site::file::Rules;
+use crate::tls::Keyring;
 use access::Access;
 use book::{Book, Moment, Step};
+use certificates::Read;
 use first::read_everything;
 use handle::Request;
 use last_good::Store;
@@ -54,7 +57,12 @@ const NET: Duration = Duration::from_secs(30);
 
 /// Loads all sites, publishes the first table and goes on following the directory, as a task of the current runtime
 /// (single-threaded: the control thread's). Nothing in the directory makes this fail.
-pub async fn start(settings: &Settings, rules: Rules, current: Arc<Current>) -> (Reload, Summary) {
+pub async fn start(
+    settings: &Settings,
+    rules: Rules,
+    current: Arc<Current>,
+    keyring: Arc<Keyring>,
+) -> (Reload, Summary) {
     let sites = std::path::absolute(&settings.sites).unwrap_or_else(|_| settings.sites.clone());
     // First the watch, then the list: what changes in between is seen twice rather than never.
     let watch = Watch::start(&sites, settings.watch).await;
@@ -65,12 +73,19 @@ pub async fn start(settings: &Settings, rules: Rules, current: Arc<Current>) -> 
     });
     let first = {
         let (sites, rules, kept_in) = (sites.clone(), rules.clone(), kept_in.clone());
-        spawn_blocking(move || read_everything(&sites, &rules, &kept_in)).await
+        let keyring = Arc::clone(&keyring);
+        spawn_blocking(move || {
+            // Before anybody is served: what has a certificate is not served in clear text.
+            keyring.search();
+            read_everything(&sites, &rules, &kept_in)
+        })
+        .await
     };
     let first = first.unwrap_or_default();
 
     let (reload, requests) = Reload::new();
     let (acks, acknowledged) = mpsc::unbounded_channel();
+    let (reads, read) = mpsc::unbounded_channel();
     let now = Instant::now();
     let mut follower = Follower {
         access: Access::of(&sites),
@@ -80,6 +95,9 @@ pub async fn start(settings: &Settings, rules: Rules, current: Arc<Current>) -> 
         sites,
         rules,
         current,
+        keyring,
+        reads,
+        read,
         watch,
         store: Store::open(kept_in),
         settle: Settle::default(),
@@ -107,6 +125,10 @@ struct Follower {
     sites: PathBuf,
     rules: Arc<Rules>,
     current: Arc<Current>,
+    keyring: Arc<Keyring>,
+    reads: mpsc::UnboundedSender<Read>,
+    /// Certificates of sites that serve already.
+    read: mpsc::UnboundedReceiver<Read>,
     watch: Watch,
     store: Store,
     settle: Settle,
@@ -148,8 +170,9 @@ impl Follower {
                 },
                 Some(generation) = self.acknowledged.recv() => {
                     let numbers = self.outstanding.remove(&generation);
-                    self.book.free(numbers.unwrap_or_default());
+                    self.free(numbers.unwrap_or_default());
                 }
+                Some(read) = self.read.recv() => self.take_read(read),
                 () = sleep_until(next) => {}
             }
             self.take_notes();
@@ -262,7 +285,9 @@ impl Follower {
             added,
             changed,
             removed,
+            held,
         } = step;
+        self.hold(held);
         self.report(&added, &changed, &removed);
         if !edits.is_empty() || !changes.is_empty() || at.generation == 1 {
             let table: RouteTable = self.current.snapshot().with(edits);
@@ -277,12 +302,20 @@ impl Follower {
             });
             self.paced = at.now + PACE;
         } else {
-            self.book.free(freed);
+            self.free(freed);
         }
         forget.iter().for_each(|name| self.store.forget(name));
         for version in keep {
             self.store.keep(version);
         }
+    }
+
+    /// No worker has a connection of a site with these numbers any more.
+    fn free(&mut self, numbers: Vec<u32>) {
+        numbers
+            .iter()
+            .for_each(|number| self.keyring.forget(*number));
+        self.book.free(numbers);
     }
 
     fn report(&mut self, added: &[SiteName], changed: &[SiteName], removed: &[SiteName]) {

@@ -26,7 +26,7 @@ impl Follower {
         match request {
             Request::List { reply } => {
                 let notice = self.blind().or(self.book.kept().map(str::to_owned));
-                let mut files = self.book.statuses(notice.as_deref());
+                let mut files = self.book.statuses(notice.as_deref(), &self.keyring);
                 let ignored = self.ignored.iter();
                 files.extend(ignored.map(|(path, why)| ignored_status(path, why)));
                 reply.send(Overview { files, notice }).ok();

@@ -175,6 +175,7 @@ impl Follower {
     /// that have no file; all of them, when there is no directory.
     pub(super) async fn look_everywhere(&mut self) -> Vec<SiteName> {
         self.rescan = false;
+        self.search_certificates().await;
         self.watch.recover();
         self.watch.arm(&self.sites);
         let sites = self.sites.clone();

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use super::*;
 use crate::route::{Published, SiteChange};
 use crate::settings::{self, Overrides};
+use crate::tls::Keyring;
 
 /// A folder of its own for one test, removed with it.
 pub(super) struct TempFolder(PathBuf);
@@ -88,7 +89,11 @@ impl Story {
             watch: self.watch,
             ..settings
         };
-        let (reload, summary) = start(&settings, settings.rules(), self.current.clone()).await;
+        let (reload, summary) = {
+            let keyring = Keyring::new(Vec::new(), settings.state.clone()).expect("keyring");
+            let rules = settings.rules();
+            start(&settings, rules, self.current.clone(), Arc::new(keyring)).await
+        };
         self.reload = Some(reload);
         self.news = Some(self.current.subscribe());
         summary

@@ -134,6 +134,7 @@ fn one(name: &SiteName, gone: bool, progress: Progress<'_>) -> Option<Waited> {
         (Standing::Live { generation }, false) => {
             (acknowledged >= generation).then_some(Waited::Serving)
         }
+        (Standing::Waiting, false) => None,
         // Whoever owns the name may be on its way out.
         (Standing::Conflict { owner }, false) if settle.is_pending(&owner) => None,
         (Standing::Conflict { .. } | Standing::Rejected, false) => Some(Waited::Rejected {

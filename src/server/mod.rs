@@ -28,6 +28,7 @@ use crate::observe::log;
 use crate::reload::{self, Reload, Summary};
 use crate::route::Current;
 use crate::settings::{Color, LogFormat, Settings};
+use crate::tls::Keyring;
 
 use home::Home;
 use sockets::Socket;
@@ -123,7 +124,16 @@ async fn serve(mut settings: Settings) -> Result<(), StartError> {
     settings.listen.dedup();
 
     let current = Arc::new(Current::new());
-    let (reload, summary) = reload::start(&settings, settings.rules(), Arc::clone(&current)).await;
+    let keyring = Keyring::new(settings.certificates.clone(), settings.state.clone())
+        .map_err(|source| StartError::System(io::Error::other(source)))?;
+    let keyring = Arc::new(keyring);
+    let (reload, summary) = reload::start(
+        &settings,
+        settings.rules(),
+        Arc::clone(&current),
+        Arc::clone(&keyring),
+    )
+    .await;
     // Only now, with the sites in the table: whoever connects is answered by what is on disk.
     for socket in &sockets {
         sockets::listen(socket).map_err(|source| StartError::Bind {
@@ -131,7 +141,7 @@ async fn serve(mut settings: Settings) -> Result<(), StartError> {
             source,
         })?;
     }
-    let workers = Workers::start(&settings, sockets, &current, &home, descriptors)?;
+    let workers = Workers::start(&settings, sockets, &current, keyring, &home, descriptors)?;
     let socket = settings
         .admin
         .clone()
@@ -158,10 +168,11 @@ impl Workers {
         settings: &Settings,
         sockets: Vec<Socket>,
         current: &Arc<Current>,
+        keyring: Arc<Keyring>,
         home: &Home,
         descriptors: u64,
     ) -> io::Result<Workers> {
-        let shared = Arc::new(shared(settings, home));
+        let shared = Arc::new(shared(settings, home, keyring));
         let slots = slots(settings, descriptors);
         let mut workers = Workers {
             notes: Vec::new(),
@@ -214,7 +225,7 @@ impl Workers {
 }
 
 /// What the workers read.
-fn shared(settings: &Settings, home: &Home) -> Shared {
+fn shared(settings: &Settings, home: &Home, keyring: Arc<Keyring>) -> Shared {
     let limits = settings.limits.clone();
     Shared {
         head_limits: HeadLimits {
@@ -227,6 +238,7 @@ fn shared(settings: &Settings, home: &Home) -> Shared {
         trusted_proxies: settings.trust.proxies.clone(),
         via: format!("onedoor-{}", home.pseudonym).into(),
         resolver: Arc::default(),
+        keyring,
     }
 }
 

@@ -45,6 +45,7 @@ impl DaemonFile<'_, '_> {
                 .reader
                 .text(table, "catch_all")
                 .map(|(name, _)| SiteName::new(name)),
+            certificates: self.paths(table, "certificates").unwrap_or_default(),
             files_under: self.paths(table, "files_under").unwrap_or_default(),
             sockets_under: self.paths(table, "sockets_under"),
             allow_link_local: self.reader.flag(table, "allow_link_local").unwrap_or(false),

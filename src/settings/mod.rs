@@ -35,6 +35,8 @@ pub struct Settings {
     pub state: PathBuf,
     /// `None`: in the state directory.
     pub admin: Option<PathBuf>,
+    /// Folders in which `tls = "auto"` finds a certificate by its names.
+    pub certificates: Vec<PathBuf>,
     pub workers: usize,
     pub watch: Watch,
     pub catch_all: Option<SiteName>,

@@ -45,6 +45,7 @@ pub(crate) fn read(
     HeaderEdits {
         request,
         response,
+        response_over_tls: None,
         via: reader.flag(table, "via").unwrap_or(base.via),
     }
 }

@@ -175,6 +175,8 @@ pub enum SendHost {
 pub struct HeaderEdits {
     pub request: Box<[HeaderEdit]>,
     pub response: Box<[HeaderEdit]>,
+    /// The same with what only TLS can carry (RFC 6797 7.2). `None`: nothing more.
+    pub response_over_tls: Option<Box<[HeaderEdit]>>,
     /// Whether requests carry our Via (RFC 9110 7.6.3). On unless `via = false`.
     pub via: bool,
 }
@@ -184,9 +186,26 @@ impl Default for HeaderEdits {
         HeaderEdits {
             request: Box::default(),
             response: Box::default(),
+            response_over_tls: None,
             via: true,
         }
     }
+}
+
+impl HeaderEdits {
+    pub fn of_response(&self, wire: Wire) -> &[HeaderEdit] {
+        match (&self.response_over_tls, wire) {
+            (Some(edits), Wire::Tls) => edits,
+            _ => &self.response,
+        }
+    }
+}
+
+/// What a client's bytes come in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wire {
+    ClearText,
+    Tls,
 }
 
 /// One change to a head. Names are valid tokens, values valid field values; framing, Host and hop-by-hop fields

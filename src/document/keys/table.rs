@@ -486,7 +486,13 @@ pub const KEYS: &[Key] = &[
         "",
         "site keys, for sites that do not set them",
     ),
-    planned(Place::Daemon, "certificates"),
+    key(
+        Place::Daemon,
+        "certificates",
+        Kind::Texts,
+        "",
+        "folders in which `tls = \"auto\"` finds a certificate by the names in it: `/etc/letsencrypt/live`",
+    ),
     key(
         Place::DoorTimeout,
         "opening",

@@ -11,7 +11,8 @@ use crate::http::forward::{self, Forwarded, Onward};
 use crate::http::kit::{Arrival, Kit};
 use crate::http::known_host::KnownHost;
 use crate::site::hostname::{HostBuffer, authority};
-use crate::site::{HostPattern, SendHost, Site};
+use crate::site::{HeaderEdit, HostPattern, SendHost, Site, Wire};
+use crate::tls::Secure;
 use crate::wheel::Serving;
 
 /// A body up to this size leaves in one write with its head.
@@ -46,10 +47,22 @@ pub(super) fn begin(
         Ok(Parsed::NeedMore) => return Begun::NeedMore(inbound),
         Err(refusal) => return Begun::refused(refusal.into(), kit),
     };
+    let wire = arrival.stream.wire();
+    // RFC 9110 7.4: a target for the other kind of connection was sent to the wrong place.
+    if head.scheme.is_some_and(|scheme| scheme != wire) {
+        let what = "the target's scheme is not that of the connection";
+        return Begun::refused(Answer::Malformed(what), kit);
+    }
     let Some(asked_for) = head.authority else {
         return Begun::refused(Answer::NoHost, kit);
     };
-    let known = match KnownHost::recall(known, asked_for, &arrival.client, kit) {
+    let known = match KnownHost::recall(
+        known,
+        asked_for,
+        &arrival.client,
+        arrival.secure.as_deref(),
+        kit,
+    ) {
         Ok(known) => known,
         Err(answer) => return Begun::refused(answer, kit),
     };
@@ -71,6 +84,7 @@ pub(super) fn begin(
     let Some(site) = known.site() else {
         return said.answer(Answer::NoSite, kit, ends, with_body, head.bytes, inbound);
     };
+    let edits = site.headers.of_response(known.wire());
     match exchange::decide(&head, known, site, &arrival.client, kit) {
         Decision::Forward { strip, rule } => {
             let asker = exchange::asker(&head, &arrival.client, kit);
@@ -94,6 +108,7 @@ pub(super) fn begin(
                 } else {
                     Forwarded::Set(known.forwarded())
                 },
+                certificate: certificate_lines(site, arrival.secure.as_deref()),
                 request_id: kit.request_id(),
                 via: site.headers.via.then_some(&*kit.shared.via),
             };
@@ -140,7 +155,7 @@ pub(super) fn begin(
             said.redirect(
                 redirect.status,
                 &location,
-                site,
+                edits,
                 kit,
                 ends,
                 with_body,
@@ -148,15 +163,20 @@ pub(super) fn begin(
                 inbound,
             )
         }
+        Decision::ToTls => {
+            said.status = 308;
+            let location = over_tls(site, known.host(), &head);
+            answer::write_to_https(&mut said.out, &location, &kit.date(), ends, with_body);
+            said.leave(head.bytes, inbound)
+        }
         Decision::RedirectToFirst => {
-            let location = first_host(site, asked_for, &head);
+            let location = first_host(site, asked_for, known.wire(), &head);
             said.redirect(
-                308, &location, site, kit, ends, with_body, head.bytes, inbound,
+                308, &location, edits, kit, ends, with_body, head.bytes, inbound,
             )
         }
         Decision::Respond(respond) => {
             said.status = respond.status;
-            let edits = &site.headers.response;
             answer::write_respond(&mut said.out, respond, edits, &kit.date(), ends, with_body);
             said.leave(head.bytes, inbound)
         }
@@ -209,7 +229,7 @@ impl Said {
         mut self,
         status: u16,
         location: &str,
-        site: &Site,
+        edits: &[HeaderEdit],
         kit: &Kit,
         close: bool,
         with_body: bool,
@@ -221,7 +241,7 @@ impl Said {
             &mut self.out,
             status,
             location,
-            &site.headers.response,
+            edits,
             &kit.date(),
             close,
             with_body,
@@ -240,7 +260,11 @@ impl Said {
 }
 
 /// Where a name of `redirect_from` is sent: the site's first host, on the port the client named, with path and query.
-fn first_host(site: &Site, asked: &[u8], head: &RequestHead<'_>) -> String {
+fn first_host(site: &Site, asked: &[u8], wire: Wire, head: &RequestHead<'_>) -> String {
+    let scheme = match wire {
+        Wire::ClearText => "http",
+        Wire::Tls => "https",
+    };
     let first = site.claims.first().map(|claim| &claim.pattern);
     let name = match first {
         Some(HostPattern::Exact(name)) if name.as_str().contains(':') => format!("[{name}]"),
@@ -253,8 +277,41 @@ fn first_host(site: &Site, asked: &[u8], head: &RequestHead<'_>) -> String {
         .and_then(|asked| asked.port);
     let port = port.map(|port| format!(":{port}")).unwrap_or_default();
     format!(
-        "http://{name}{port}{}{}",
+        "{scheme}://{name}{port}{}{}",
         head.target.path(),
         head.target.query
     )
+}
+
+/// Where clear text is sent on to. `host` is Host as it was understood: a port that is not 80 is kept, because the
+/// same port speaks TLS.
+fn over_tls(site: &Site, host: &[u8], head: &RequestHead<'_>) -> String {
+    let host = String::from_utf8_lossy(host);
+    let (name, port) = match host.rsplit_once(':') {
+        Some((name, port)) if !port.ends_with(']') => (name, port.parse().ok()),
+        _ => (&*host, None),
+    };
+    let port = match site.tls.https_port.or(port) {
+        None | Some(443) => String::new(),
+        Some(80) if site.tls.https_port.is_none() => String::new(),
+        Some(port) => format!(":{port}"),
+    };
+    format!(
+        "https://{name}{port}{}{}",
+        head.target.path(),
+        head.target.query
+    )
+}
+
+/// What an app that asked for it is told about the certificate that its client showed.
+fn certificate_lines<'s>(site: &Site, secure: Option<&'s Secure>) -> &'s [u8] {
+    let wanted = site
+        .tls
+        .client
+        .as_ref()
+        .is_some_and(|client| client.forward);
+    match secure {
+        Some(secure) if wanted => &secure.client,
+        _ => b"",
+    }
 }

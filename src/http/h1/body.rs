@@ -179,6 +179,8 @@ impl Body {
                 return Poll::Pending;
             }
             if let Some(most) = self.may_be_spliced()
+                && from.is_plain()
+                && to.is_plain()
                 && let Some(mut pipe) = Pipe::lend()
             {
                 match ready!(pipe.poll_fill(cx, from, most)) {

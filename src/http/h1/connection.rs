@@ -28,14 +28,13 @@ struct Connection {
     pinned: Option<Box<Upstream>>,
 }
 
-/// Serves the requests of a connection whose first bytes are `early`.
-pub(crate) async fn serve(arrival: Box<Arrival>, early: Block) {
+/// Serves the requests of a connection, whose first bytes may have come already.
+pub(crate) async fn serve(arrival: Box<Arrival>, mut early: Option<Block>) {
     let mut connection = Connection {
         arrival,
         known: None,
         pinned: None,
     };
-    let mut early = Some(early);
     loop {
         let inbound = match early.take() {
             Some(block) => {

@@ -30,6 +30,8 @@ pub(super) enum Verdict {
     Fine,
     Broken(Vec<Complaint>),
     Conflict(Conflict),
+    /// For a certificate file.
+    Waiting(Complaint),
     Absent,
 }
 
@@ -70,6 +72,7 @@ impl Entry {
         let errors = match &self.verdict {
             Verdict::Broken(complaints) => complaints.as_slice(),
             Verdict::Conflict(conflict) => std::slice::from_ref(&conflict.complaint),
+            Verdict::Waiting(complaint) => std::slice::from_ref(complaint),
             Verdict::Fine | Verdict::Absent => &[],
         };
         let is_fine = matches!(self.verdict, Verdict::Fine);

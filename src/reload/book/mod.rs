@@ -20,13 +20,14 @@ pub(super) use tell::Standing;
 use super::claims::Claims;
 use super::guard::Guard;
 use super::last_good::LastGood;
-use super::look::Print;
+use super::look::{Complaint, Print};
 use crate::route::{SiteChange, TableEdit};
 use crate::site::{HostPattern, Site, SiteName};
+use crate::tls::Loaded;
 use entry::{Entry, Live, MadeOf, Verdict};
 
 /// A batch with more sites than that is said in one line.
-const TALKATIVE: usize = 50;
+pub(super) const TALKATIVE: usize = 50;
 
 #[derive(Debug, Default)]
 pub(super) struct Book {
@@ -95,6 +96,15 @@ pub(super) struct Step {
     pub(super) added: Vec<SiteName>,
     pub(super) changed: Vec<SiteName>,
     pub(super) removed: Vec<SiteName>,
+    /// What belongs to the sites in `edits`, to be there before they are.
+    pub(super) held: Vec<Held>,
+}
+
+/// A site that is about to serve, and what its TLS needs. `None`: to be read yet.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) site: Arc<Site>,
+    pub(super) tls: Option<Loaded>,
 }
 
 /// When something happened: for deciding and for telling.
@@ -119,6 +129,10 @@ impl Book {
         self.claims.record(&name, record.claims.iter().cloned());
         let live = site.map(|site| {
             let site = Arc::new(self.numbered(site, None));
+            step.held.push(Held {
+                site: site.clone(),
+                tls: None,
+            });
             for claim in &site.claims {
                 if self.claims.owns(&name, &claim.pattern) {
                     step.own(&claim.pattern, &site);
@@ -160,6 +174,23 @@ impl Book {
             number: number.unwrap_or_else(|| self.numbers.next()),
             version: self.versions,
             ..site
+        }
+    }
+
+    /// Whether this very version serves.
+    pub(super) fn is_serving(&self, site: &Arc<Site>) -> bool {
+        let entry = self.entries.get(&site.name);
+        entry
+            .and_then(|entry| entry.live.as_ref())
+            .is_some_and(|live| Arc::ptr_eq(&live.site, site))
+    }
+
+    /// Adds to what an operator should know of the version that serves.
+    pub(super) fn warn(&mut self, name: &SiteName, complaints: Vec<Complaint>) {
+        if let Some(entry) = self.entries.get_mut(name)
+            && let Some(live) = &mut entry.live
+        {
+            live.warnings.extend(complaints);
         }
     }
 

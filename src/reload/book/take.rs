@@ -8,7 +8,7 @@ use std::time::Duration;
 use tracing::{debug, info, warn};
 
 use super::entry::{Conflict, Entry, Live, MadeOf, Verdict, Wanted};
-use super::{Book, Grace, Leaving, Moment, Step, TALKATIVE};
+use super::{Book, Grace, Held, Leaving, Moment, Step, TALKATIVE};
 use crate::document::Problem;
 use crate::reload::claims::{Refused, Wants};
 use crate::reload::last_good::LastGood;
@@ -37,6 +37,9 @@ impl Book {
                 Found::Site(print, good) => Some(self.take_good(&name, path, print, good, at)),
                 Found::Broken(print, broken) => {
                     Some(self.take_broken(&name, path, print, broken.complaints, at))
+                }
+                Found::Waiting(print, complaint) => {
+                    Some(self.take_waiting(&name, path, print, complaint, at))
                 }
                 Found::Nothing { off } => self.take_absence(&name, off, at, step),
             };
@@ -98,7 +101,10 @@ impl Book {
                 .as_ref()
                 .is_some_and(|live| live.made_of == made_of)
         {
-            if matches!(entry.verdict, Verdict::Broken(_) | Verdict::Conflict(_)) {
+            if matches!(
+                entry.verdict,
+                Verdict::Broken(_) | Verdict::Conflict(_) | Verdict::Waiting(_)
+            ) {
                 info!(site = %name, "as it was served all the time, live");
             }
             entry.set(Verdict::Fine, at);
@@ -140,6 +146,26 @@ impl Book {
         entry.set(Verdict::Broken(complaints), at);
         match &entry.live {
             // It had let go of its names already.
+            Some(live) if was_leaving => Wants::Patterns(live.patterns().cloned().collect()),
+            _ => Wants::NoMore,
+        }
+    }
+
+    /// As good as it can be, but for a file that somebody is still to make.
+    fn take_waiting(
+        &mut self,
+        name: &SiteName,
+        path: PathBuf,
+        print: Print,
+        complaint: Complaint,
+        at: Moment,
+    ) -> Wants {
+        let was_leaving = self.leaving.remove(name).is_some();
+        let entry = self.entry(name, path, print, at);
+        entry.wanted = None;
+        info!(site = %name, "waiting: {}", complaint.line);
+        entry.set(Verdict::Waiting(complaint), at);
+        match &entry.live {
             Some(live) if was_leaving => Wants::Patterns(live.patterns().cloned().collect()),
             _ => Wants::NoMore,
         }
@@ -220,6 +246,10 @@ impl Book {
                 let number = old.map(|old| old.site.number);
                 let Wanted { good, made_of } = wanted;
                 let site = Arc::new(self.numbered(good.site, number));
+                step.held.push(Held {
+                    site: site.clone(),
+                    tls: good.tls,
+                });
                 step.keep.push(LastGood {
                     document: good.document,
                     claims: site

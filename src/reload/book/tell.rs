@@ -6,8 +6,10 @@ use tracing::{info, warn};
 
 use super::entry::{Entry, Live, Verdict};
 use super::{Book, TALKATIVE};
+use crate::document::Problem;
 use crate::reload::status::{FileStatus, State, Summary};
 use crate::site::{Action, HostPattern, Site, SiteName};
+use crate::tls::Keyring;
 
 impl Book {
     /// The warnings of a large batch, as many as a person reads.
@@ -106,6 +108,7 @@ impl Book {
                 Verdict::Conflict(conflict) => Standing::Conflict {
                     owner: conflict.owner.clone(),
                 },
+                Verdict::Waiting(_) => Standing::Waiting,
                 Verdict::Absent => Standing::Absent,
             },
         }
@@ -119,8 +122,7 @@ impl Book {
 
     /// Files that are not served as they are.
     pub(in crate::reload) fn rejected(&self) -> impl Iterator<Item = &SiteName> {
-        let is_rejected =
-            |entry: &Entry| matches!(entry.verdict, Verdict::Broken(_) | Verdict::Conflict(_));
+        let is_rejected = |entry: &Entry| !matches!(entry.verdict, Verdict::Fine | Verdict::Absent);
         let entries = self.entries.iter();
         entries
             .filter(move |(_, entry)| is_rejected(entry))
@@ -142,14 +144,24 @@ impl Book {
     }
 
     /// `notice`: why a file that is not seen may serve all the same.
-    pub(in crate::reload) fn statuses(&self, notice: Option<&str>) -> Vec<FileStatus> {
+    pub(in crate::reload) fn statuses(
+        &self,
+        notice: Option<&str>,
+        keyring: &Keyring,
+    ) -> Vec<FileStatus> {
         let entries = self.entries.iter();
         entries
-            .map(|(name, entry)| self.status(name, entry, notice))
+            .map(|(name, entry)| self.status(name, entry, notice, keyring))
             .collect()
     }
 
-    fn status(&self, name: &SiteName, entry: &Entry, notice: Option<&str>) -> FileStatus {
+    fn status(
+        &self,
+        name: &SiteName,
+        entry: &Entry,
+        notice: Option<&str>,
+        keyring: &Keyring,
+    ) -> FileStatus {
         let (state, reason) = match (&entry.verdict, &entry.live) {
             (Verdict::Fine, _) => (State::Live, None),
             (Verdict::Broken(_), Some(_)) => (State::Stale, None),
@@ -157,6 +169,7 @@ impl Book {
             (Verdict::Conflict(conflict), _) => {
                 (State::Conflict, Some(conflict.complaint.line.clone()))
             }
+            (Verdict::Waiting(complaint), _) => (State::Waiting, Some(complaint.line.clone())),
             (Verdict::Absent, live) => {
                 let state = if live.is_some() {
                     State::Stale
@@ -168,6 +181,10 @@ impl Book {
             }
         };
         let site = entry.live.as_ref().map(|live| &*live.site);
+        let advice = site.map(|site| keyring.advice(site)).unwrap_or_default();
+        let advice = advice
+            .into_iter()
+            .map(|line| Problem::warning_of_file(&entry.path, line).render("", false));
         FileStatus {
             name: name.to_string(),
             path: entry.path.clone(),
@@ -180,7 +197,7 @@ impl Book {
             note: site
                 .and_then(|site| site.note.as_deref())
                 .map(str::to_owned),
-            problems: self.problems(name),
+            problems: self.problems(name).into_iter().chain(advice).collect(),
             reason,
         }
     }
@@ -198,6 +215,8 @@ pub(in crate::reload) enum Standing {
     Conflict {
         owner: SiteName,
     },
+    /// For a certificate file.
+    Waiting,
     Absent,
 }
 

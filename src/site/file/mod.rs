@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
 
+use self::tls::with_hsts;
 use super::fence::Fence;
 use super::headers;
 use super::tls::Mode;
@@ -164,7 +165,7 @@ impl<'t> SiteFile<'_, 't> {
             self.passes_through(table);
         }
         let defaults = &self.rules.defaults;
-        let headers = match inner(table, "headers") {
+        let mut headers = match inner(table, "headers") {
             Some(table) => headers::read(
                 &mut self.reader,
                 table,
@@ -174,6 +175,7 @@ impl<'t> SiteFile<'_, 't> {
             ),
             None => defaults.headers.clone(),
         };
+        headers.response_over_tls = tls.hsts.map(|age| with_hsts(&headers.response, age));
         let site = Site {
             name: self.name.clone(),
             number: 0,

@@ -1,9 +1,11 @@
 //! `tls`, as a word or as a table.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::{SiteFile, inner};
 use crate::document::{Span, Table};
+use crate::site::HeaderEdit;
 use crate::site::tls::{ClearText, ClientAuth, MinVersion, Mode, Need, PairFiles, Tls};
 
 impl<'t> SiteFile<'_, 't> {
@@ -33,6 +35,13 @@ impl<'t> SiteFile<'_, 't> {
             mode,
         };
         self.is_there_yet(table, &read.mode);
+        if read.client.is_some() && read.clear_text == Some(ClearText::Serve) {
+            let place = tls.get("http").map_or(0..0, |value| value.span());
+            self.reader.error(
+                place,
+                "http = \"serve\" beside [tls.client]: everybody could come in clear text, without a certificate",
+            );
+        }
         if !read.is_terminated() {
             self.has_no_effect(tls, ["hsts", "min", "client"]);
         }
@@ -44,9 +53,7 @@ impl<'t> SiteFile<'_, 't> {
 
     /// Refuses what is not served yet, so that nobody believes it is in force.
     fn is_there_yet(&mut self, table: &Table<'t>, mode: &Mode) {
-        if let (Mode::Local | Mode::Files(_) | Mode::Passthrough, Some(value)) =
-            (mode, table.get("tls"))
-        {
+        if let (Mode::Passthrough, Some(value)) = (mode, table.get("tls")) {
             self.reader
                 .error(value.span(), "this way of TLS is not there yet");
         }
@@ -211,4 +218,21 @@ impl<'t> SiteFile<'_, 't> {
             }
         }
     }
+}
+
+/// The operator's own words about it go before ours.
+pub(super) fn with_hsts(response: &[HeaderEdit], age: Duration) -> Box<[HeaderEdit]> {
+    let name = "Strict-Transport-Security";
+    let own = response
+        .iter()
+        .any(|edit| edit.name().eq_ignore_ascii_case(name));
+    let hsts = HeaderEdit::Set {
+        name: name.into(),
+        value: format!("max-age={}", age.as_secs()).into_bytes().into(),
+    };
+    response
+        .iter()
+        .cloned()
+        .chain((!own).then_some(hsts))
+        .collect()
 }

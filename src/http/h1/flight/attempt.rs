@@ -258,6 +258,7 @@ impl Flight<'_> {
                 || self.kit.wheel.is_draining());
         let back = Back {
             site: self.site,
+            wire: self.client.wire(),
             framing: framing_back,
             close,
             date: &self.kit.date(),

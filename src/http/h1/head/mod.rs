@@ -10,6 +10,7 @@ use memchr::{memchr, memchr_iter, memmem};
 
 use crate::http::field::{Fields, Kind, same};
 use crate::limits::MOST_FIELDS;
+use crate::site::Wire;
 
 mod request;
 mod response;
@@ -81,6 +82,8 @@ pub struct RequestHead<'a> {
     pub method: &'a str,
     /// What the next hop is asked for: path and query, or `*`. Empty path already `/`.
     pub target: Target<'a>,
+    /// Of a target in absolute form: which kind of connection it is for.
+    pub scheme: Option<Wire>,
     /// The one name this request is for: the authority of an absolute target, else the Host field; not yet
     /// looked at. `None`: HTTP/1.0 without Host.
     pub authority: Option<&'a [u8]>,

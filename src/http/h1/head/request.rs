@@ -8,6 +8,7 @@ use super::{
 };
 use crate::http::field::{Fields, Kind, list_members, same};
 use crate::limits::MOST_FIELDS;
+use crate::site::Wire;
 
 /// Reads a request head from the start of `bytes`. Empty lines before it are skipped (section 2.2).
 ///
@@ -70,7 +71,8 @@ pub fn request<'a>(
         kinds: &room.kinds[..headers.len()],
     };
 
-    let (authority_in_target, target) = split_target(method, target)?;
+    let (absolute, target) = split_target(method, target)?;
+    let (scheme, authority_in_target) = absolute.unzip();
     let authority = match (authority_in_target, seen.host) {
         // Section 3.2.2: the target's authority replaces Host, which must be there all the same.
         (Some(authority), Some(_)) => Some(authority),
@@ -113,6 +115,7 @@ pub fn request<'a>(
     Ok(Parsed::Complete(RequestHead {
         method,
         target,
+        scheme,
         authority,
         version,
         framing,
@@ -179,11 +182,14 @@ impl<'a> RequestFields<'a> {
     }
 }
 
+/// Scheme and authority of a target in absolute form.
+type Origin<'a> = (Wire, &'a [u8]);
+
 /// Splits the target into the authority it may carry, and path and query (section 3.2).
 fn split_target<'a>(
     method: &str,
     target: &'a str,
-) -> Result<(Option<&'a [u8]>, Target<'a>), HeadRefusal> {
+) -> Result<(Option<Origin<'a>>, Target<'a>), HeadRefusal> {
     // RFC 3986 has no place for a fragment here, and backends disagree about where the path then ends; RFC 3986
     // has no 8-bit characters at all.
     if target.bytes().any(|byte| byte == b'#' || byte >= 0x80) {
@@ -204,14 +210,17 @@ fn split_target<'a>(
             },
         ));
     }
-    let scheme = "http://";
-    if let Some((start, rest)) = target.split_at_checked(scheme.len())
-        && start.eq_ignore_ascii_case(scheme)
-    {
+    for (scheme, wire) in [("http://", Wire::ClearText), ("https://", Wire::Tls)] {
+        let Some((start, rest)) = target.split_at_checked(scheme.len()) else {
+            continue;
+        };
+        if !start.eq_ignore_ascii_case(scheme) {
+            continue;
+        }
         let end = rest.find(['/', '?']).unwrap_or(rest.len());
         let (authority, rest) = rest.split_at(end);
         let (path, query) = split_query(rest);
-        return Ok((Some(authority.as_bytes()), Target { path, query }));
+        return Ok((Some((wire, authority.as_bytes())), Target { path, query }));
     }
     Err(HeadRefusal::Malformed("the target is not a path"))
 }

@@ -1,0 +1,93 @@
+//! Ends TLS for a site, with its certificate.
+
+use std::sync::Arc;
+
+use crate::http::Arrival;
+use crate::site::Site;
+use crate::stream::Stream;
+use crate::tls::{Certificate, Offer, Policy, shake_hands};
+
+/// What a client will be shown.
+#[derive(Debug)]
+pub(super) struct Shown {
+    policy: Arc<Policy>,
+    certificates: Arc<[Arc<Certificate>]>,
+}
+
+/// Why a client that asked for TLS cannot be shown anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NothingToShow {
+    /// Nobody here has a certificate for that name: unrecognized_name.
+    NoCertificate,
+    /// There should be one, and there is none: internal_error.
+    Broken,
+    /// It was still being read at the end of the opening's time.
+    Slow,
+}
+
+/// Chooses what is shown for `host` of `site`. Early in a start it may have to be read first; the deadline of the
+/// opening goes on meanwhile.
+///
+/// # Errors
+/// See [`NothingToShow`].
+pub(super) async fn choose(
+    arrival: &Arrival,
+    host: &str,
+    site: &Site,
+) -> Result<Shown, NothingToShow> {
+    let keyring = &arrival.kit.shared.keyring;
+    loop {
+        let read = keyring.something_was_read();
+        match keyring.offer(site, host, arrival.client.address.ip()) {
+            Offer::Show {
+                policy,
+                certificates,
+            } => {
+                return Ok(Shown {
+                    policy,
+                    certificates,
+                });
+            }
+            Offer::Nothing => return Err(NothingToShow::NoCertificate),
+            Offer::Broken => return Err(NothingToShow::Broken),
+            Offer::NotYet => {
+                let read = arrival.timer.until_fired(read).await;
+                read.map_err(|_| NothingToShow::Slow)?;
+            }
+        }
+    }
+}
+
+/// Shakes hands for `host` with a client that has sent `hello`, within what is left of the opening's time. `None`:
+/// it came to nothing, and the client knows as much as can be told.
+pub(super) async fn terminate(
+    arrival: Box<Arrival>,
+    hello: &[u8],
+    host: &str,
+    shown: Shown,
+) -> Option<Box<Arrival>> {
+    let Arrival {
+        stream,
+        client,
+        timer,
+        kit,
+        ..
+    } = *arrival;
+    let Stream::Tcp(stream) = stream else {
+        return None;
+    };
+    timer.until_fired(kit.turnstile.pass()).await.ok()?;
+    let Shown {
+        policy,
+        certificates,
+    } = shown;
+    let shaken = shake_hands(hello, stream, host, policy, certificates);
+    let (stream, secure) = timer.until_fired(shaken).await.ok()?.ok()?;
+    Some(Box::new(Arrival {
+        stream: Stream::Tls(stream),
+        client,
+        secure: Some(Box::new(secure)),
+        timer,
+        kit,
+    }))
+}

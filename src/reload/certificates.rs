@@ -1,0 +1,113 @@
+//! Certificates, as far as they come from files: those that sites name, and the daemon's folders.
+
+use std::sync::Arc;
+
+use tokio::task::spawn_blocking;
+use tracing::warn;
+
+use super::book::{Held, TALKATIVE};
+use super::look::{self, Complaint};
+use super::{Follower, parallel};
+use crate::document::Problem;
+use crate::site::Site;
+use crate::tls::{self, LoadError, Loaded};
+
+/// What reading the files of a site that serves already brought.
+#[derive(Debug)]
+pub(super) struct Read {
+    site: Arc<Site>,
+    loaded: Result<Loaded, LoadError>,
+}
+
+impl Follower {
+    /// Gives the keyring what belongs to the sites that are about to be published.
+    pub(super) fn hold(&mut self, held: Vec<Held>) {
+        let mut unread = Vec::new();
+        let sites: Vec<Arc<Site>> = held.iter().map(|held| Arc::clone(&held.site)).collect();
+        self.advise(&sites);
+        for Held { site, tls } in held {
+            match tls {
+                Some(loaded) => self.keyring.hold(&site, Ok(&loaded)),
+                None if tls::needs_files(&site) => {
+                    self.keyring.hold_unread(&site);
+                    unread.push(site);
+                }
+                None => self.keyring.hold(&site, Ok(&Loaded::default())),
+            }
+        }
+        if !unread.is_empty() {
+            self.read_behind(unread);
+        }
+    }
+
+    /// Says which of the sites that have just gone live are without TLS although nobody said so.
+    fn advise(&self, sites: &[Arc<Site>]) {
+        let advised = sites.iter().filter_map(|site| {
+            let advice = self.keyring.advice(site);
+            (!advice.is_empty()).then_some((site, advice))
+        });
+        let advised: Vec<_> = advised.collect();
+        if advised.len() > TALKATIVE {
+            let sites = advised.len();
+            return warn!(
+                sites,
+                "live, clear text only: no certificate for them; `onedoor ls` names them"
+            );
+        }
+        for (site, advice) in advised {
+            for line in advice {
+                warn!(site = %site.name, "{line}");
+            }
+        }
+    }
+
+    /// Reads the files of sites that serve already: handshakes for them wait.
+    fn read_behind(&self, sites: Vec<Arc<Site>>) {
+        let (rules, read) = (self.rules.clone(), self.reads.clone());
+        drop(spawn_blocking(move || {
+            parallel::map(sites, |site| {
+                let loaded = look::load_tls(&site, &rules);
+                // A loop that has ended serves nobody.
+                read.send(Read { site, loaded }).ok();
+            });
+        }));
+    }
+
+    /// Takes what came of it, unless the site has been edited meanwhile.
+    pub(super) fn take_read(&mut self, read: Read) {
+        let Read { site, loaded } = read;
+        if !self.book.is_serving(&site) {
+            return;
+        }
+        self.keyring.hold(&site, loaded.as_ref());
+        let path = self.book.path(&site.name).cloned().unwrap_or_default();
+        let lines = match loaded {
+            Ok(loaded) => loaded.warnings,
+            Err(error) => vec![format!(
+                "{error}; its TLS is refused, and clear text answers 503, until that is mended"
+            )],
+        };
+        let problems: Vec<Problem> = lines
+            .into_iter()
+            .map(|line| Problem::warning_of_file(&path, line))
+            .collect();
+        let complaints: Vec<Complaint> = look::complaints(&problems, "");
+        for complaint in &complaints {
+            warn!(site = %site.name, "{}", complaint.line);
+        }
+        self.book.warn(&site.name, complaints);
+    }
+
+    /// Looks into the folders of certificates. What is found there changes what open connections may ask for.
+    pub(super) async fn search_certificates(&mut self) {
+        let keyring = Arc::clone(&self.keyring);
+        // A search that panicked has found nothing new.
+        let is_news = spawn_blocking(move || keyring.search())
+            .await
+            .unwrap_or(false);
+        if is_news {
+            let table = self.current.snapshot().with([]);
+            drop(tokio::spawn(self.current.publish(table, Vec::new())));
+        }
+    }
+}

@@ -1,0 +1,272 @@
+//! The local authority: certificates for names that nobody else would give one for, trusted by this machine alone.
+//!
+//! Its key is made once, in the state directory. It can only ever vouch for names under localhost, test, internal
+//! and home.arpa and for loopback addresses: its own certificate says so, and every client that trusts it checks.
+
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::io::{self, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use dashmap::DashMap;
+use rcgen::{
+    BasicConstraints, CertificateParams, CidrSubnet, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, GeneralSubtree, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    NameConstraints, SanType,
+};
+use rustls::crypto::aws_lc_rs::sign::any_ecdsa_type;
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::sign::CertifiedKey;
+use time::OffsetDateTime;
+
+use super::certificate::Certificate;
+
+/// RFC 6761 (localhost, test), RFC 8375 (home.arpa), and internal, which ICANN keeps for private use.
+pub(super) const SUFFIXES: [&str; 4] = ["localhost", "test", "internal", "home.arpa"];
+/// Where it is in the state directory.
+const FOLDER: &str = "authority";
+const CERTIFICATE: &str = "root.pem";
+const KEY: &str = "root.key";
+/// Ten years: whoever trusted it once should not have to do so again soon.
+const ROOT_DAYS: i64 = 3650;
+/// Short, because it is made anew without anybody noticing, and below what Apple's clients take (825 days).
+const LEAF_DAYS: i64 = 90;
+/// A leaf with less time left is made anew.
+const RENEW: Duration = Duration::from_secs(30 * 86_400);
+/// Clocks of clients go wrong.
+const SKEW_DAYS: i64 = 1;
+/// A wildcard site can be asked for any number of names; each costs 2 KiB.
+const MOST_LEAVES: usize = 4096;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Authority {
+    pub root_pem: String,
+    issuer: Issuer<'static, KeyPair>,
+    /// One for all leaves: a certificate then costs one signature.
+    leaf_key: KeyPair,
+    leaves: DashMap<Box<str>, Arc<Certificate>>,
+}
+
+impl Authority {
+    /// The authority of this state directory, made if there is none yet.
+    ///
+    /// # Errors
+    /// When it can be neither read nor made; the text says which file and why.
+    pub fn open(state: &Path) -> Result<Authority, String> {
+        let folder = state.join(FOLDER);
+        if !folder.join(CERTIFICATE).exists() {
+            make(&folder).map_err(|error| format!("cannot make {}: {error}", folder.display()))?;
+        }
+        let read = |name: &str| {
+            let path = folder.join(name);
+            fs::read_to_string(&path)
+                .map_err(|error| format!("cannot read {}: {error}", path.display()))
+        };
+        let root_pem = read(CERTIFICATE)?;
+        let of_folder = |what: rcgen::Error| format!("{} is damaged: {what}", folder.display());
+        let key = KeyPair::from_pem(&read(KEY)?).map_err(of_folder)?;
+        Ok(Authority {
+            issuer: Issuer::from_ca_cert_pem(&root_pem, key).map_err(of_folder)?,
+            leaf_key: KeyPair::generate().map_err(|error| error.to_string())?,
+            leaves: DashMap::new(),
+            root_pem,
+        })
+    }
+
+    /// A certificate for `host`, which [`vouches_for`] has admitted. Costs a signature the first time.
+    pub(super) fn leaf(&self, host: &str) -> Option<Arc<Certificate>> {
+        let now = SystemTime::now();
+        if let Some(leaf) = self.leaves.get(host)
+            && leaf.not_after > now + RENEW
+        {
+            return Some(Arc::clone(&leaf));
+        }
+        let leaf = Arc::new(self.sign(host)?);
+        if self.leaves.len() >= MOST_LEAVES {
+            self.leaves.clear();
+        }
+        self.leaves.insert(host.into(), Arc::clone(&leaf));
+        Some(leaf)
+    }
+
+    fn sign(&self, host: &str) -> Option<Certificate> {
+        let mut params = CertificateParams::default();
+        params.subject_alt_names = vec![match host.parse::<IpAddr>() {
+            Ok(ip) => SanType::IpAddress(ip),
+            Err(_) => SanType::DnsName(host.try_into().ok()?),
+        }];
+        params.distinguished_name = DistinguishedName::new();
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        params.use_authority_key_identifier_extension = true;
+        valid_for(&mut params, LEAF_DAYS);
+        let certificate = params.signed_by(&self.leaf_key, &self.issuer).ok()?;
+        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(self.leaf_key.serialize_der()));
+        let key = any_ecdsa_type(&key).ok()?;
+        Certificate::new(CertifiedKey::new(vec![certificate.der().clone()], key)).ok()
+    }
+}
+
+/// Where the root's certificate is, made or not.
+pub fn root_path(state: &Path) -> PathBuf {
+    state.join(FOLDER).join(CERTIFICATE)
+}
+
+/// Whether the local authority gives certificates for `host` (normalised).
+pub(super) fn vouches_for(host: &str) -> bool {
+    if let Ok(ip) = host.parse::<IpAddr>() {
+        return ip.is_loopback();
+    }
+    SUFFIXES.iter().any(|suffix| {
+        host.strip_suffix(suffix)
+            .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+    })
+}
+
+/// Whether a client is near enough to be shown a certificate of the local authority: nobody on the internet has a
+/// reason to ask for such a name.
+pub(super) fn is_near(client: IpAddr) -> bool {
+    match client.to_canonical() {
+        IpAddr::V4(ip) => {
+            let [a, b, ..] = ip.octets();
+            // RFC 1918, RFC 3927, and RFC 6598, which overlay networks use.
+            ip.is_loopback()
+                || ip.is_private()
+                || ip.is_link_local()
+                || (a == 100 && b & 0xc0 == 64)
+        }
+        IpAddr::V6(ip) => ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local(),
+    }
+}
+
+/// Written beside and renamed, so that nobody ever sees half of it; whoever comes second uses the first one's.
+fn make(folder: &Path) -> io::Result<()> {
+    let beside = folder.with_extension(format!("tmp-{}", std::process::id()));
+    DirBuilder::new().mode(0o700).create(&beside)?;
+    let made = make_in(&beside).and_then(|()| fs::rename(&beside, folder));
+    if let Err(error) = made {
+        // What cannot be removed is in nobody's way.
+        drop(fs::remove_dir_all(&beside));
+        if !folder.join(CERTIFICATE).exists() {
+            return Err(error);
+        }
+    }
+    Ok(())
+}
+
+fn make_in(folder: &Path) -> io::Result<()> {
+    let key = KeyPair::generate().map_err(io::Error::other)?;
+    let certificate = root()
+        .and_then(|root| root.self_signed(&key))
+        .map_err(io::Error::other)?;
+    let write = |name: &str, text: &str, mode: u32| {
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(mode)
+            .open(folder.join(name))?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()
+    };
+    write(KEY, &key.serialize_pem(), 0o600)?;
+    write(CERTIFICATE, &certificate.pem(), 0o644)
+}
+
+fn root() -> Result<CertificateParams, rcgen::Error> {
+    let mut params = CertificateParams::default();
+    let host = rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned();
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(
+        DnType::CommonName,
+        format!("onedoor local authority ({host})"),
+    );
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    let names = SUFFIXES.map(|suffix| GeneralSubtree::DnsName(suffix.to_owned()));
+    let loopback = [
+        CidrSubnet::from_addr_prefix(Ipv4Addr::LOCALHOST.into(), 8),
+        CidrSubnet::from_addr_prefix(Ipv6Addr::LOCALHOST.into(), 128),
+    ];
+    params.name_constraints = Some(NameConstraints {
+        permitted_subtrees: names
+            .into_iter()
+            .chain(loopback.map(GeneralSubtree::IpAddress))
+            .collect(),
+        excluded_subtrees: Vec::new(),
+    });
+    valid_for(&mut params, ROOT_DAYS);
+    Ok(params)
+}
+
+fn valid_for(params: &mut CertificateParams, days: i64) {
+    let now = OffsetDateTime::now_utc();
+    params.not_before = now - time::Duration::days(SKEW_DAYS);
+    params.not_after = now + time::Duration::days(days);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_vouches_for_local_names_only() {
+        for host in [
+            "localhost",
+            "blue.localhost",
+            "a.b.test",
+            "x.internal",
+            "nas.home.arpa",
+            "127.0.0.1",
+            "127.9.9.9",
+            "::1",
+        ] {
+            assert!(vouches_for(host), "{host}");
+        }
+        for host in [
+            "example.com",
+            "notlocalhost",
+            "atest",
+            "arpa",
+            "home.arpa.example.com",
+            "10.0.0.1",
+            "::2",
+            "",
+        ] {
+            assert!(!vouches_for(host), "{host}");
+        }
+    }
+
+    #[test]
+    fn only_private_clients_are_near() {
+        for client in [
+            "127.0.0.1",
+            "10.1.2.3",
+            "192.168.0.9",
+            "172.16.0.1",
+            "100.100.1.1",
+            "169.254.1.1",
+            "::1",
+            "fd00::1",
+            "fe80::1",
+            "::ffff:10.0.0.1",
+        ] {
+            assert!(is_near(client.parse().expect("address")), "{client}");
+        }
+        for client in [
+            "8.8.8.8",
+            "100.128.0.1",
+            "172.32.0.1",
+            "2001:db8::1",
+            "::ffff:8.8.8.8",
+        ] {
+            assert!(!is_near(client.parse().expect("address")), "{client}");
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! A certificate chain with its key, and what of it matters to us: which names it is good for, and how long.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rustls::SignatureScheme;
+use rustls::sign::CertifiedKey;
+use x509_parser::extensions::GeneralName;
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use crate::site::{HostPattern, Hostname};
+
+/// See the module. The key fits the chain's first certificate.
+pub struct Certificate {
+    pub certified: Arc<CertifiedKey>,
+    names: Box<[HostPattern]>,
+    pub not_before: SystemTime,
+    pub not_after: SystemTime,
+    is_ecdsa: bool,
+}
+
+impl Certificate {
+    /// Takes over a chain whose key has been checked against it.
+    ///
+    /// # Errors
+    /// When the first certificate is not one.
+    pub(super) fn new(certified: CertifiedKey) -> Result<Certificate, &'static str> {
+        let leaf = certified.end_entity_cert().map_err(|_| "it is empty")?;
+        let (_, parsed) =
+            X509Certificate::from_der(leaf).map_err(|_| "its first certificate is not one")?;
+        let names = names(&parsed);
+        let validity = parsed.validity();
+        Ok(Certificate {
+            names,
+            not_before: time(validity.not_before.timestamp()),
+            not_after: time(validity.not_after.timestamp()),
+            is_ecdsa: parsed.public_key().algorithm.algorithm.to_id_string()
+                == ELLIPTIC_CURVE_PUBLIC_KEY,
+            certified: Arc::new(certified),
+        })
+    }
+
+    /// Whether a client that asked for `host` (normalised) accepts this certificate (RFC 9525 6.3: a wildcard is one
+    /// label; the common name counts for nothing).
+    pub fn covers(&self, host: &str) -> bool {
+        let rest = host.split_once('.').map(|(_, rest)| rest);
+        self.names.iter().any(|name| match name {
+            HostPattern::Exact(name) => name.as_str() == host,
+            HostPattern::Wildcard(suffix) => rest == Some(suffix.as_str()),
+            HostPattern::Any => false,
+        })
+    }
+
+    /// Whether it is good for all that `pattern` may stand for.
+    pub fn covers_pattern(&self, pattern: &HostPattern) -> bool {
+        match pattern {
+            HostPattern::Exact(name) => self.covers(name.as_str()),
+            HostPattern::Wildcard(_) => self.names.contains(pattern),
+            HostPattern::Any => true,
+        }
+    }
+
+    pub fn names(&self) -> &[HostPattern] {
+        &self.names
+    }
+
+    /// The certificate itself, without those that vouch for it.
+    pub(super) fn leaf(&self) -> Option<&[u8]> {
+        self.certified.cert.first().map(AsRef::as_ref)
+    }
+
+    /// Whether a client that knows these schemes can check our signature.
+    pub(super) fn is_for(&self, schemes: &[SignatureScheme]) -> bool {
+        self.certified.key.choose_scheme(schemes).is_some()
+    }
+
+    /// Smaller and quicker to sign with than RSA.
+    pub(super) fn is_ecdsa(&self) -> bool {
+        self.is_ecdsa
+    }
+}
+
+/// Never the key.
+impl fmt::Debug for Certificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Certificate")
+            .field("names", &self.names)
+            .field("not_after", &self.not_after)
+            .finish_non_exhaustive()
+    }
+}
+
+/// RFC 5480 2.1.1.
+const ELLIPTIC_CURVE_PUBLIC_KEY: &str = "1.2.840.10045.2.1";
+
+/// The alternative names of a certificate. What is no name of ours (a mail address, `*a.test`, one with a NUL) is
+/// good for nothing here.
+fn names(certificate: &X509Certificate<'_>) -> Box<[HostPattern]> {
+    let Ok(Some(extension)) = certificate.subject_alternative_name() else {
+        return Box::default();
+    };
+    let names = extension.value.general_names.iter();
+    names
+        .filter_map(|name| match name {
+            GeneralName::DNSName(name) => HostPattern::parse(name).ok(),
+            GeneralName::IPAddress(bytes) => {
+                let ip = match *bytes {
+                    [a, b, c, d] => IpAddr::from([*a, *b, *c, *d]),
+                    bytes => IpAddr::from(<[u8; 16]>::try_from(bytes).ok()?),
+                };
+                Hostname::parse(&ip.to_string())
+                    .ok()
+                    .map(HostPattern::Exact)
+            }
+            _ => None,
+        })
+        .collect()
+}
+
+fn time(seconds: i64) -> SystemTime {
+    let after = u64::try_from(seconds).unwrap_or(0);
+    // A year nobody lives in is as good as the last one that the clock knows.
+    UNIX_EPOCH
+        .checked_add(Duration::from_secs(after))
+        .unwrap_or(UNIX_EPOCH + Duration::from_secs(1 << 40))
+}

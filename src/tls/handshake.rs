@@ -1,0 +1,162 @@
+//! The handshake, from a client hello that has been read to a stream that speaks clear text.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+use data_encoding::{BASE64, HEXLOWER};
+use rustls::ProtocolVersion;
+use rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256;
+use rustls::pki_types::CertificateDer;
+use rustls::server::Acceptor;
+use tokio::net::TcpStream;
+use tokio_rustls::StartHandshake;
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use super::certificate::Certificate;
+use super::chosen;
+use super::policy::Policy;
+use super::stream::TlsStream;
+use crate::site::tls::MinVersion;
+
+/// Longer names of subjects are cut: they go into one header field.
+const SUBJECT_BYTES: usize = 1024;
+
+/// What is known of a connection whose TLS ends here.
+#[derive(Debug)]
+pub struct Secure {
+    /// The name it was opened for, normalised.
+    pub name: Box<str>,
+    pub version: MinVersion,
+    pub policy: Arc<Policy>,
+    /// What it may have been shown: for whose names it may ask.
+    pub certificates: Arc<[Arc<Certificate>]>,
+    /// Header lines that tell an app whose certificate the client showed. Empty: none.
+    pub client: Box<[u8]>,
+}
+
+impl Secure {
+    /// Whether the client has been shown a certificate that is good for `host` (normalised).
+    pub fn covers(&self, host: &str) -> bool {
+        *self.name == *host
+            || self
+                .certificates
+                .iter()
+                .all(|certificate| certificate.covers(host))
+    }
+}
+
+/// Why there is no TLS on a connection. Whoever was at the other end has been sent the alert.
+#[derive(Debug)]
+pub enum HandshakeError {
+    /// The two do not agree, or one of them does not speak TLS.
+    Refused(rustls::Error),
+    /// The connection broke.
+    Broken(io::Error),
+}
+
+impl fmt::Display for HandshakeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            HandshakeError::Refused(error) => error.fmt(f),
+            HandshakeError::Broken(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for HandshakeError {}
+
+/// Goes through with the handshake that `hello` began, whatever came behind it included.
+///
+/// # Errors
+/// See [`HandshakeError`].
+pub async fn shake_hands(
+    hello: &[u8],
+    stream: TcpStream,
+    name: &str,
+    policy: Arc<Policy>,
+    certificates: Arc<[Arc<Certificate>]>,
+) -> Result<(Box<TlsStream>, Secure), HandshakeError> {
+    let mut acceptor = Acceptor::default();
+    let mut rest = hello;
+    while !rest.is_empty() {
+        acceptor
+            .read_tls(&mut rest)
+            .map_err(HandshakeError::Broken)?;
+    }
+    let accepted = match acceptor.accept() {
+        Ok(Some(accepted)) => accepted,
+        // Our own reader has found it whole.
+        Ok(None) => {
+            return Err(HandshakeError::Refused(rustls::Error::HandshakeNotComplete));
+        }
+        Err((error, mut alert)) => {
+            let mut out = Vec::new();
+            // Into memory; and whether the client reads it is its own affair.
+            drop(alert.write_all(&mut out));
+            drop(stream.try_write(&out));
+            return Err(HandshakeError::Refused(error));
+        }
+    };
+    let start = StartHandshake::from_parts(accepted, stream);
+    let config = Arc::clone(&policy.config);
+    let shaken = chosen::with(Arc::clone(&certificates), async move {
+        start.into_stream(config).await
+    });
+    let stream = TlsStream::new(shaken.await.map_err(sorted)?);
+    let session = stream.session();
+    let version = match session.protocol_version() {
+        Some(ProtocolVersion::TLSv1_3) => MinVersion::Tls13,
+        _ => MinVersion::Tls12,
+    };
+    let client = session.peer_certificates().and_then(<[_]>::first);
+    let secure = Secure {
+        name: name.into(),
+        version,
+        policy,
+        certificates,
+        client: client.map(client_fields).unwrap_or_default(),
+    };
+    Ok((Box::new(stream), secure))
+}
+
+fn sorted(error: io::Error) -> HandshakeError {
+    match error.downcast::<rustls::Error>() {
+        Ok(error) => HandshakeError::Refused(error),
+        Err(error) => HandshakeError::Broken(error),
+    }
+}
+
+/// X-Client-Cert is what ASP.NET Core's certificate forwarding reads; the others spare an app from parsing it.
+fn client_fields(certificate: &CertificateDer<'_>) -> Box<[u8]> {
+    let digest = TLS13_AES_128_GCM_SHA256
+        .tls13()
+        .map(|suite| suite.common.hash_provider.hash(certificate));
+    let fingerprint = digest.map(|digest| HEXLOWER.encode(digest.as_ref()));
+    let mut text = format!(
+        "X-Client-Cert: {}\r\nX-Client-Cert-Fingerprint: {}\r\n",
+        BASE64.encode(certificate),
+        fingerprint.unwrap_or_default()
+    );
+    if let Ok((_, parsed)) = X509Certificate::from_der(certificate) {
+        let subject: String = parsed
+            .subject()
+            .to_string()
+            .chars()
+            .map(|c| {
+                if c == ' ' || c.is_ascii_graphic() {
+                    c
+                } else {
+                    '?'
+                }
+            })
+            .take(SUBJECT_BYTES)
+            .collect();
+        let serial = HEXLOWER.encode(parsed.raw_serial());
+        text.push_str(&format!(
+            "X-Client-Cert-Subject: {}\r\nX-Client-Cert-Serial: {serial}\r\n",
+            subject.trim()
+        ));
+    }
+    text.into_bytes().into()
+}

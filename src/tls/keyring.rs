@@ -1,0 +1,328 @@
+//! Who shows which certificate, under which policy: the one place that workers ask.
+//!
+//! Asked when a connection shakes hands and when it asks for another host, never for a request. What stands here
+//! outlives reloads; a site's entry is replaced just before the table with its new version is published.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+
+use arc_swap::ArcSwap;
+use dashmap::DashMap;
+use tokio::sync::Notify;
+use tracing::{error, warn};
+
+use super::authority::{self, Authority};
+use super::certificate::Certificate;
+use super::found::Found;
+use super::load::{LoadError, Loaded};
+use super::policy::{Policies, Policy};
+use super::remembered::Remembered;
+use crate::site::tls::{ClearText, Mode, Need};
+use crate::site::{Claim, Site};
+
+/// See the module.
+#[derive(Debug)]
+pub struct Keyring {
+    /// By `Site::number`; only sites that are not plain `auto`.
+    sites: DashMap<u32, Held>,
+    found: ArcSwap<Found>,
+    folders: Box<[PathBuf]>,
+    state: PathBuf,
+    /// `None` inside: it cannot be had, and that was said.
+    authority: OnceLock<Option<Authority>>,
+    policies: Policies,
+    /// Of every site that says nothing of its own.
+    usual: Arc<Policy>,
+    remembered: Remembered,
+    /// Somebody's files have been read.
+    read: Notify,
+}
+
+/// What is held for one site.
+#[derive(Clone, Debug)]
+enum Held {
+    /// Its files are still to be read: it is early in a start.
+    Unread,
+    /// Its files cannot be used, and there is nothing older.
+    Unusable,
+    Ready(Arc<Ready>),
+}
+
+#[derive(Debug)]
+struct Ready {
+    policy: Arc<Policy>,
+    /// Empty: by the name that is asked for.
+    certificates: Arc<[Arc<Certificate>]>,
+}
+
+/// What a client is offered that asks for a name over TLS.
+#[derive(Clone, Debug)]
+pub enum Offer {
+    Show {
+        policy: Arc<Policy>,
+        certificates: Arc<[Arc<Certificate>]>,
+    },
+    /// Ask again when [`Keyring::something_was_read`].
+    NotYet,
+    /// The site should have a certificate and has none: internal_error.
+    Broken,
+    /// Nobody's certificate: unrecognized_name.
+    Nothing,
+}
+
+/// What a client gets that asks for a name in clear text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InClear {
+    Serve,
+    /// To https. `only_reading`: GET and HEAD alone; what else was sent is lost to a redirect nobody can read.
+    Redirect {
+        only_reading: bool,
+    },
+    Refuse,
+    /// It had a certificate, or must have one, and there is none: content never falls back to clear text.
+    NoCertificate,
+    /// A local name, asked for from far away.
+    TooFar,
+}
+
+impl Keyring {
+    /// `folders` are searched for pairs by [`Keyring::search`]; `state` keeps the local authority and what names
+    /// once had a certificate.
+    ///
+    /// # Errors
+    /// When the library has no randomness.
+    pub fn new(folders: Vec<PathBuf>, state: PathBuf) -> Result<Keyring, rustls::Error> {
+        let policies = Policies::new();
+        Ok(Keyring {
+            sites: DashMap::new(),
+            found: ArcSwap::default(),
+            folders: folders.into(),
+            authority: OnceLock::new(),
+            usual: policies.of(Default::default(), None)?,
+            policies,
+            remembered: Remembered::open(&state),
+            state,
+            read: Notify::new(),
+        })
+    }
+
+    /// What `host`, a name of `site`, shows to a client at `client`.
+    pub fn offer(&self, site: &Site, host: &str, client: IpAddr) -> Offer {
+        let held = self.sites.get(&site.number).map(|held| held.clone());
+        let policy = match held {
+            Some(Held::Unread) => return Offer::NotYet,
+            Some(Held::Unusable) => return Offer::Broken,
+            Some(Held::Ready(ready)) if !ready.certificates.is_empty() => {
+                return Offer::Show {
+                    policy: Arc::clone(&ready.policy),
+                    certificates: Arc::clone(&ready.certificates),
+                };
+            }
+            Some(Held::Ready(ready)) => Arc::clone(&ready.policy),
+            None => Arc::clone(&self.usual),
+        };
+        let certificate = match site.tls.mode {
+            Mode::Auto => match self.found.load().find(host) {
+                Some(certificate) => {
+                    self.remembered.remember(host);
+                    Some(Arc::clone(certificate))
+                }
+                None if self.remembered.had(host) => return Offer::Broken,
+                None => self.local(host, client),
+            },
+            Mode::Local => self.local(host, client),
+            // A file mode without an entry cannot be: it is put here before it is published.
+            Mode::Files(_) => return Offer::Broken,
+            Mode::Passthrough | Mode::Off => None,
+        };
+        match certificate {
+            Some(certificate) => Offer::Show {
+                policy,
+                certificates: Arc::from([certificate]),
+            },
+            None => Offer::Nothing,
+        }
+    }
+
+    fn local(&self, host: &str, client: IpAddr) -> Option<Arc<Certificate>> {
+        if !authority::vouches_for(host) || !authority::is_near(client) {
+            return None;
+        }
+        self.authority()?.leaf(host)
+    }
+
+    /// Made when it is first needed: most machines never do.
+    pub fn authority(&self) -> Option<&Authority> {
+        let open = || {
+            Authority::open(&self.state)
+                .inspect_err(|why| error!("no certificates for local names: {why}"))
+                .ok()
+        };
+        self.authority.get_or_init(open).as_ref()
+    }
+
+    /// What `host`, a name of `site`, answers to clear text.
+    pub fn in_clear(&self, site: &Site, host: &str, client: IpAddr) -> InClear {
+        let wished = |usual| match site.tls.clear_text.unwrap_or(usual) {
+            ClearText::Serve => InClear::Serve,
+            ClearText::Redirect => InClear::Redirect {
+                only_reading: site.tls.mode == Mode::Passthrough,
+            },
+            ClearText::Refuse => InClear::Refuse,
+        };
+        // Whoever asks for certificates does not mean to be open to everybody who leaves TLS out.
+        let for_local = match &site.tls.client {
+            Some(_) => ClearText::Redirect,
+            None => ClearText::Serve,
+        };
+        match site.tls.mode {
+            Mode::Off => InClear::Serve,
+            Mode::Passthrough => wished(ClearText::Redirect),
+            Mode::Files(_) => match self.sites.get(&site.number).as_deref() {
+                Some(Held::Unusable) | None => InClear::NoCertificate,
+                Some(_) => wished(ClearText::Redirect),
+            },
+            Mode::Auto if self.found.load().find(host).is_some() => {
+                self.remembered.remember(host);
+                wished(ClearText::Redirect)
+            }
+            Mode::Auto if self.remembered.had(host) => InClear::NoCertificate,
+            Mode::Auto | Mode::Local if authority::vouches_for(host) => {
+                if authority::is_near(client) {
+                    wished(for_local)
+                } else {
+                    InClear::TooFar
+                }
+            }
+            Mode::Local => InClear::NoCertificate,
+            // Not with a certificate: only where the operator has not said that it must be.
+            Mode::Auto if wished(for_local) == InClear::Serve => InClear::Serve,
+            Mode::Auto => InClear::NoCertificate,
+        }
+    }
+
+    /// The policy under which clients of `site` have to come. `None`: they cannot come by TLS.
+    pub fn policy(&self, site: &Site) -> Option<Arc<Policy>> {
+        if !site.tls.is_terminated() {
+            return None;
+        }
+        match self.sites.get(&site.number).as_deref() {
+            Some(Held::Ready(ready)) => Some(Arc::clone(&ready.policy)),
+            Some(Held::Unread | Held::Unusable) => None,
+            None => Some(Arc::clone(&self.usual)),
+        }
+    }
+
+    /// Takes what `site`, about to be published, has for TLS. `Err` is for a site that served before the restart.
+    pub fn hold(&self, site: &Site, loaded: Result<&Loaded, &LoadError>) {
+        let held = match loaded {
+            Ok(loaded) => self.ready(site, loaded),
+            Err(_) => Held::Unusable,
+        };
+        let is_usual = match &held {
+            Held::Ready(ready) => {
+                Arc::ptr_eq(&ready.policy, &self.usual) && ready.certificates.is_empty()
+            }
+            Held::Unread | Held::Unusable => false,
+        };
+        if is_usual || !site.tls.is_terminated() {
+            self.sites.remove(&site.number);
+        } else {
+            self.sites.insert(site.number, held);
+        }
+        self.read.notify_waiters();
+    }
+
+    /// The site is published before its files have been read.
+    pub fn hold_unread(&self, site: &Site) {
+        if needs_files(site) {
+            self.sites.insert(site.number, Held::Unread);
+        }
+    }
+
+    /// The site is gone from every table.
+    pub fn forget(&self, number: u32) {
+        self.sites.remove(&number);
+    }
+
+    fn ready(&self, site: &Site, loaded: &Loaded) -> Held {
+        let client = match (&site.tls.client, &loaded.authorities) {
+            (None, _) => None,
+            (Some(client), Some(authorities)) => Some((client.need, authorities)),
+            // Fail closed (CASES T-46).
+            (Some(_), None) => return Held::Unusable,
+        };
+        match self.policies.of(site.tls.min, client) {
+            Ok(policy) => Held::Ready(Arc::new(Ready {
+                policy,
+                certificates: loaded.certificates.iter().cloned().collect(),
+            })),
+            Err(why) => {
+                error!(site = %site.name, "its TLS cannot be set up: {why}");
+                Held::Unusable
+            }
+        }
+    }
+
+    /// Waits until the files of some site have been read. Take the future before asking, or one may be missed.
+    pub fn something_was_read(&self) -> tokio::sync::futures::Notified<'_> {
+        self.read.notified()
+    }
+
+    /// Looks into the folders again, blocking. Whether anything is another one now.
+    pub fn search(&self) -> bool {
+        if self.folders.is_empty() {
+            return false;
+        }
+        match self.found.load().again(&self.folders) {
+            None => false,
+            Some((found, problems)) => {
+                for problem in problems {
+                    warn!("a folder of certificates is of no use: {problem}");
+                }
+                self.found.store(Arc::new(found));
+                true
+            }
+        }
+    }
+
+    /// What an operator of `site` should know about its certificate, one line each.
+    pub fn advice(&self, site: &Site) -> Vec<String> {
+        if site.tls.mode != Mode::Auto {
+            return Vec::new();
+        }
+        let found = self.found.load();
+        let lacks = |claim: &&Claim| {
+            let name = claim.pattern.to_string();
+            found.covering(&claim.pattern).is_none()
+                && !authority::vouches_for(name.strip_prefix("*.").unwrap_or(&name))
+        };
+        let without: Vec<String> = site
+            .claims
+            .iter()
+            .filter(lacks)
+            .map(|claim| claim.pattern.to_string())
+            .collect();
+        if without.is_empty() {
+            return Vec::new();
+        }
+        vec![format!(
+            "live, clear text only: no certificate for {}",
+            without.join(", ")
+        )]
+    }
+}
+
+/// Whether a site has TLS that only files can give it.
+pub fn needs_files(site: &Site) -> bool {
+    matches!(site.tls.mode, Mode::Files(_)) || site.tls.client.is_some()
+}
+
+/// Whether a connection that was let in under `had` may ask a site that lets in under `wants` (CASES T-43).
+pub fn admits(had: &Arc<Policy>, wants: &Arc<Policy>) -> bool {
+    match wants.client {
+        None => true,
+        Some(Need::Require | Need::Optional) => Arc::ptr_eq(had, wants),
+    }
+}

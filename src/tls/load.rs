@@ -1,0 +1,279 @@
+//! The files that a site names -> certificates and client authorities, or what is wrong with them.
+//!
+//! Blocks on the disk. Never says what a file contains, only where it is and what it is not.
+
+use std::borrow::Cow;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use rustls::crypto::aws_lc_rs::sign::any_supported_type;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
+use rustls::{Error, InconsistentKeys, RootCertStore};
+
+use super::certificate::Certificate;
+use crate::site::fence::{Fence, FileError};
+use crate::site::tls::{Mode, PairFiles};
+use crate::site::{Claim, Tls};
+
+/// A chain with a few hundred names is 20 KiB; a bundle of authorities is 250.
+const PEM_BYTES: u64 = 1 << 20;
+/// From then on a certificate is said to end soon: Let's Encrypt renews 30 days before, so this one was not.
+const SOON: Duration = Duration::from_secs(14 * 86_400);
+
+/// What the files of one site gave.
+#[derive(Debug, Default)]
+pub struct Loaded {
+    /// ECDSA first. Empty where the site names no files.
+    pub certificates: Box<[Arc<Certificate>]>,
+    /// The authorities of `[tls.client]`.
+    pub authorities: Option<Authorities>,
+    /// What an operator should know, and what does not stop the site.
+    pub warnings: Vec<String>,
+}
+
+/// Whose client certificates are good.
+#[derive(Clone, Debug)]
+pub struct Authorities {
+    pub(super) roots: Arc<RootCertStore>,
+    /// What tells one set from another.
+    pub(super) der: Box<[u8]>,
+}
+
+/// Why a site cannot have its TLS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LoadError {
+    /// A file is not there: it may be on its way.
+    Missing(PathBuf),
+    Broken {
+        path: PathBuf,
+        why: String,
+    },
+}
+
+impl LoadError {
+    pub fn path(&self) -> &Path {
+        match self {
+            LoadError::Missing(path) | LoadError::Broken { path, .. } => path,
+        }
+    }
+}
+
+impl std::fmt::Display for LoadError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            LoadError::Missing(path) => write!(f, "{} is not there yet", path.display()),
+            LoadError::Broken { path, why } => write!(f, "{}: {why}", path.display()),
+        }
+    }
+}
+
+impl std::error::Error for LoadError {}
+
+/// Reads all that `tls` names.
+///
+/// # Errors
+/// The first file that cannot be used.
+pub fn load(tls: &Tls, claims: &[Claim], fence: &Fence<'_>) -> Result<Loaded, LoadError> {
+    let mut loaded = Loaded::default();
+    if let Mode::Files(pairs) = &tls.mode {
+        let mut certificates = Vec::new();
+        for pair in pairs {
+            certificates.push(Arc::new(read_pair(pair, fence, &mut loaded.warnings)?));
+        }
+        certificates.sort_by_key(|certificate| !certificate.is_ecdsa());
+        warn_of_names(&certificates, claims, &mut loaded.warnings);
+        loaded.certificates = certificates.into();
+    }
+    if let Some(client) = &tls.client {
+        loaded.authorities = Some(read_authorities(&client.ca, fence)?);
+    }
+    Ok(loaded)
+}
+
+fn read_pair(
+    pair: &PairFiles,
+    fence: &Fence<'_>,
+    warnings: &mut Vec<String>,
+) -> Result<Certificate, LoadError> {
+    let chain = read(&pair.cert, fence)?;
+    let key = read(&pair.key, fence)?;
+    warn_of_permissions(&pair.key, warnings);
+    let certificate = match_up(&chain, &key).map_err(|Mismatch { of_key, why }| {
+        let path = if of_key { &pair.key } else { &pair.cert };
+        broken(path, why)
+    })?;
+    warn_of_dates(&certificate, &pair.cert, SystemTime::now(), warnings);
+    Ok(certificate)
+}
+
+/// Why a chain and a key are no pair.
+pub(super) struct Mismatch {
+    of_key: bool,
+    why: Cow<'static, str>,
+}
+
+/// A certificate from the text of its chain and its key, in whatever order the chain is and whatever stands between.
+pub(super) fn match_up(chain: &[u8], key: &[u8]) -> Result<Certificate, Mismatch> {
+    let of_chain = |why: &'static str| Mismatch {
+        of_key: false,
+        why: why.into(),
+    };
+    let of_key = |why: &'static str| Mismatch {
+        of_key: true,
+        why: why.into(),
+    };
+    let mut chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(chain)
+        .collect::<Result<_, _>>()
+        .map_err(|_| of_chain("the PEM in it is damaged"))?;
+    if chain.is_empty() {
+        return Err(of_chain("there is no certificate in it"));
+    }
+    let keys: Vec<PrivateKeyDer<'static>> = PrivateKeyDer::pem_slice_iter(key)
+        .collect::<Result<_, _>>()
+        .map_err(|_| of_key("the PEM in it is damaged"))?;
+    if keys.is_empty() {
+        let is_encrypted = key
+            .windows(b"BEGIN ENCRYPTED".len())
+            .any(|part| part == b"BEGIN ENCRYPTED");
+        return Err(of_key(if is_encrypted {
+            "the key is encrypted, and nobody is there to type its passphrase; `openssl pkey` decrypts it"
+        } else {
+            "there is no private key in it"
+        }));
+    }
+    let mut is_supported = false;
+    for key in &keys {
+        let Ok(signing) = any_supported_type(key) else {
+            continue;
+        };
+        is_supported = true;
+        // Usually the first; some authorities hand them out the other way round.
+        for at in 0..chain.len() {
+            chain.swap(0, at);
+            let certified = CertifiedKey::new(chain.clone(), signing.clone());
+            match certified.keys_match() {
+                Ok(()) => {
+                    let certificate = Certificate::new(certified);
+                    return certificate.map_err(of_chain);
+                }
+                Err(Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) => {}
+                Err(_) => return Err(of_chain("a certificate in it is not one")),
+            }
+            chain.swap(0, at);
+        }
+    }
+    Err(of_key(if is_supported {
+        "the key does not fit the certificate"
+    } else {
+        "the key is of no kind that TLS uses"
+    }))
+}
+
+fn read_authorities(path: &Path, fence: &Fence<'_>) -> Result<Authorities, LoadError> {
+    let text = read(path, fence)?;
+    let mut roots = RootCertStore::empty();
+    let mut der = Vec::new();
+    for certificate in CertificateDer::pem_slice_iter(&text) {
+        let certificate = certificate.map_err(|_| broken(path, "the PEM in it is damaged"))?;
+        der.extend_from_slice(&(certificate.len() as u64).to_be_bytes());
+        der.extend_from_slice(&certificate);
+        roots
+            .add(certificate)
+            .map_err(|_| broken(path, "a certificate in it cannot be an authority"))?;
+    }
+    if roots.is_empty() {
+        return Err(broken(path, "there is no certificate in it"));
+    }
+    Ok(Authorities {
+        roots: Arc::new(roots),
+        der: der.into(),
+    })
+}
+
+fn read(path: &Path, fence: &Fence<'_>) -> Result<Vec<u8>, LoadError> {
+    fence.read(path, PEM_BYTES).map_err(|error| match error {
+        FileError::Io(error) if error.kind() == io::ErrorKind::NotFound => {
+            LoadError::Missing(path.to_owned())
+        }
+        error => LoadError::Broken {
+            path: path.to_owned(),
+            why: format!("it {error}"),
+        },
+    })
+}
+
+fn broken(path: &Path, why: impl Into<Cow<'static, str>>) -> LoadError {
+    LoadError::Broken {
+        path: path.to_owned(),
+        why: why.into().into_owned(),
+    }
+}
+
+/// Like sshd: a key that others can read is no secret (CASES T-60).
+fn warn_of_permissions(key: &Path, warnings: &mut Vec<String>) {
+    let Ok(metadata) = key.metadata() else {
+        return;
+    };
+    let who = match metadata.mode() & 0o077 {
+        0 => return,
+        bits if bits & 0o007 != 0 => "everybody",
+        // A group made for those who may: ssl-cert on Debian.
+        bits if bits & 0o070 == 0o040 => return,
+        _ => "the group",
+    };
+    warnings.push(format!(
+        "{}: {who} can read or change the key; `chmod 600` keeps it to its owner",
+        key.display()
+    ));
+}
+
+fn warn_of_dates(
+    certificate: &Certificate,
+    path: &Path,
+    now: SystemTime,
+    warnings: &mut Vec<String>,
+) {
+    let path = path.display();
+    let days = |span: Duration| span.as_secs() / 86_400;
+    if let Ok(ago) = now.duration_since(certificate.not_after) {
+        warnings.push(format!(
+            "{path}: the certificate ended {} days ago; clients will refuse it",
+            days(ago)
+        ));
+    } else if let Ok(left) = certificate.not_after.duration_since(now)
+        && left < SOON
+    {
+        warnings.push(format!(
+            "{path}: the certificate ends in {} days",
+            days(left)
+        ));
+    }
+    if let Ok(until) = certificate.not_before.duration_since(now)
+        && !until.is_zero()
+    {
+        warnings.push(format!(
+            "{path}: the certificate begins in {} days; clients will refuse it until then",
+            days(until)
+        ));
+    }
+}
+
+/// Hosts that clients would be shown a certificate of another name for.
+fn warn_of_names(certificates: &[Arc<Certificate>], claims: &[Claim], warnings: &mut Vec<String>) {
+    for claim in claims {
+        let is_covered = certificates
+            .iter()
+            .any(|certificate| certificate.covers_pattern(&claim.pattern));
+        if !is_covered {
+            warnings.push(format!(
+                "the certificate is not for {}; clients will refuse it",
+                claim.pattern
+            ));
+        }
+    }
+}

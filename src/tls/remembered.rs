@@ -1,0 +1,72 @@
+//! Names that once were served with a certificate: their content never falls back to clear text, also after a
+//! restart (DESIGN; whoever removes a certificate by mistake must not publish what it protected).
+//!
+//! One line each in a file of the state directory, appended when a name is first served so.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
+
+use dashmap::DashSet;
+use tracing::warn;
+
+const FILE: &str = "had-certificates";
+
+#[derive(Debug)]
+pub(super) struct Remembered {
+    names: DashSet<Box<str>>,
+    /// To the thread that writes: who asks here must not wait for a disk.
+    fresh: Option<Sender<Box<str>>>,
+}
+
+impl Remembered {
+    /// What `state` has; nothing where there is no such file.
+    pub(super) fn open(state: &Path) -> Remembered {
+        let path = state.join(FILE);
+        let text = fs::read_to_string(&path).unwrap_or_default();
+        let (fresh, names) = channel();
+        let writer = thread::Builder::new()
+            .name("remember".into())
+            .spawn(move || write_behind(&path, &names));
+        Remembered {
+            names: text.lines().map(Box::from).collect(),
+            fresh: writer.is_ok().then_some(fresh),
+        }
+    }
+
+    pub(super) fn had(&self, host: &str) -> bool {
+        self.names.contains(host)
+    }
+
+    /// Costs a look in a set but the first time.
+    pub(super) fn remember(&self, host: &str) {
+        if self.names.contains(host) || !self.names.insert(host.into()) {
+            return;
+        }
+        if let Some(fresh) = &self.fresh {
+            // The writer only ends with the sender.
+            drop(fresh.send(host.into()));
+        }
+    }
+}
+
+fn write_behind(path: &PathBuf, names: &Receiver<Box<str>>) {
+    while let Ok(host) = names.recv() {
+        if let Err(error) = append(path, &host) {
+            warn!(path = %path.display(), host = &*host, "cannot write that this name has a certificate, a restart would not know it: {error}");
+        }
+    }
+}
+
+fn append(path: &PathBuf, host: &str) -> io::Result<()> {
+    let mut file = OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .open(path)?;
+    file.write_all(format!("{host}\n").as_bytes())?;
+    file.sync_data()
+}
