@@ -14,7 +14,8 @@ use crate::limits::SITE_FILE_BYTES;
 use crate::settings::Settings;
 use crate::site::directory::{self, Ignored, Listing};
 use crate::site::file::{self, Excerpts, Rules};
-use crate::site::{Claim, HostPattern, SiteDocument, SiteName};
+use crate::site::{Claim, HostPattern, Site, SiteDocument, SiteName};
+use crate::tls::{self, LoadError};
 
 /// What to check, and how to say it.
 #[derive(Clone, Copy, Debug, Default)]
@@ -280,6 +281,7 @@ impl Claims {
             }
         }
         problems.extend(accepted.warnings);
+        problems.extend(certificate_problems(document, &accepted.site, rules));
         problems
     }
 
@@ -301,6 +303,23 @@ impl Claims {
                 .at(&document.text, claim.line, claim.column)
                 .with_help("a name has one owner; take it out of one of the files")
         })
+    }
+}
+
+/// What is wrong with the files that the TLS of a site needs. One that is not there may be made later.
+fn certificate_problems(document: &SiteDocument, site: &Site, rules: &Rules) -> Vec<Problem> {
+    let origin = &document.origin;
+    match tls::load(site, rules) {
+        Ok(loaded) => loaded
+            .warnings
+            .into_iter()
+            .map(|warning| Problem::warning_of_file(origin, warning))
+            .collect(),
+        Err(error @ LoadError::Missing(_)) => {
+            let message = format!("{error}; the site waits for it");
+            vec![Problem::warning_of_file(origin, message)]
+        }
+        Err(error) => vec![Problem::of_file(origin, error.to_string())],
     }
 }
 

@@ -66,7 +66,7 @@ impl Follower {
         let (rules, read) = (self.rules.clone(), self.reads.clone());
         drop(spawn_blocking(move || {
             parallel::map(sites, |site| {
-                let loaded = look::load_tls(&site, &rules);
+                let loaded = tls::load(&site, &rules);
                 // A loop that has ended serves nobody.
                 read.send(Read { site, loaded }).ok();
             });

@@ -14,7 +14,6 @@ use super::settle::Seen;
 use crate::document::Problem;
 use crate::document::problem::Excerpt;
 use crate::site::directory::{self, ReadError, Stamp};
-use crate::site::fence::Fence;
 use crate::site::file::{self, Rules};
 use crate::site::{Site, SiteDocument, SiteName};
 use crate::tls::{self, LoadError, Loaded};
@@ -219,7 +218,7 @@ fn find(question: &Question, rules: &Rules, certificates: Certificates) -> Found
                 .chain(directory::exposed(path))
                 .collect();
             let tls = match certificates {
-                Certificates::Now => match load_tls(&accepted.site, rules) {
+                Certificates::Now => match tls::load(&accepted.site, rules) {
                     Ok(loaded) => Some(loaded),
                     Err(error) => return without_tls(print, &error, path),
                 },
@@ -254,18 +253,6 @@ fn find(question: &Question, rules: &Rules, certificates: Certificates) -> Found
             )
         }
     }
-}
-
-/// Reads the files that a site's TLS needs. Blocks.
-pub(super) fn load_tls(site: &Site, rules: &Rules) -> Result<Loaded, LoadError> {
-    let fence = Fence {
-        // Its paths start where the site file lies already.
-        folder: Path::new(""),
-        sites: &rules.sites,
-        files_under: &rules.files_under,
-        sockets_under: None,
-    };
-    tls::load(&site.tls, &site.claims, &fence)
 }
 
 /// What a site is whose certificate cannot be used.

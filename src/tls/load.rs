@@ -17,8 +17,9 @@ use rustls::{Error, InconsistentKeys, RootCertStore};
 
 use super::certificate::Certificate;
 use crate::site::fence::{Fence, FileError};
+use crate::site::file::Rules;
 use crate::site::tls::{Mode, PairFiles};
-use crate::site::{Claim, Tls};
+use crate::site::{Claim, Site};
 
 /// A chain with a few hundred names is 20 KiB; a bundle of authorities is 250.
 const PEM_BYTES: u64 = 1 << 20;
@@ -74,11 +75,19 @@ impl std::fmt::Display for LoadError {
 
 impl std::error::Error for LoadError {}
 
-/// Reads all that `tls` names.
+/// Reads all the files that the TLS of `site` needs.
 ///
 /// # Errors
 /// The first file that cannot be used.
-pub fn load(tls: &Tls, claims: &[Claim], fence: &Fence<'_>) -> Result<Loaded, LoadError> {
+pub fn load(site: &Site, rules: &Rules) -> Result<Loaded, LoadError> {
+    let (tls, claims) = (&site.tls, &site.claims);
+    let fence = &Fence {
+        // Its paths start where the site file lies already.
+        folder: Path::new(""),
+        sites: &rules.sites,
+        files_under: &rules.files_under,
+        sockets_under: None,
+    };
     let mut loaded = Loaded::default();
     if let Mode::Files(pairs) = &tls.mode {
         let mut certificates = Vec::new();

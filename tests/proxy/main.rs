@@ -25,5 +25,6 @@ mod reload; // added, changed, removed, many at once, during traffic
 mod routing_by_host; // which site gets a request; several on one connection
 mod state_directory; // full, not to be written, taken away
 mod streaming; // bodies whole, at once, in bounded memory
+mod termination; // TLS that ends here: whose certificate, and what a connection may ask for
 mod upgrade; // a tunnel only after the app's 101, whole in both directions
 mod watching; // changes are noticed without events, behind mounts, under a wrong clock

@@ -4,6 +4,7 @@ use std::io::{self, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 
 use super::message::{fields, latin1, read_chunked, read_exactly, read_head, values};
+use super::tls::{Line, TlsLine};
 use super::wait::PATIENCE;
 
 /// A response as it arrived.
@@ -57,7 +58,7 @@ pub(crate) struct Cut {
 
 #[derive(Debug)]
 pub(crate) struct Client {
-    stream: BufReader<TcpStream>,
+    stream: BufReader<Line>,
 }
 
 impl Client {
@@ -68,12 +69,19 @@ impl Client {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
         Client {
-            stream: BufReader::new(stream),
+            stream: BufReader::new(Line::Clear(stream)),
+        }
+    }
+
+    /// Speaks over TLS.
+    pub(crate) fn over(line: TlsLine) -> Client {
+        Client {
+            stream: BufReader::new(Line::Tls(Box::new(line))),
         }
     }
 
     pub(crate) fn stream(&self) -> &TcpStream {
-        self.stream.get_ref()
+        self.stream.get_ref().tcp()
     }
 
     #[track_caller]
@@ -217,13 +225,13 @@ impl Client {
     /// No more bytes from here; still listening.
     pub(crate) fn finish_sending(&mut self) {
         // The other side may be gone already, which is what was wanted.
-        if let Err(error) = self.stream.get_ref().shutdown(Shutdown::Write) {
+        if let Err(error) = self.stream().shutdown(Shutdown::Write) {
             assert_eq!(error.kind(), io::ErrorKind::NotConnected);
         }
     }
 
     /// Leaves the hard way: the other side sees a reset.
     pub(crate) fn reset(self) {
-        rustix::net::connect_unspec(self.stream.get_ref()).unwrap();
+        rustix::net::connect_unspec(self.stream()).unwrap();
     }
 }

@@ -1,0 +1,103 @@
+//! Makes certificates on the fly.
+
+use std::path::Path;
+
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, PKCS_RSA_SHA256, SanType,
+};
+
+/// An authority of a test's own.
+#[derive(Debug)]
+pub(crate) struct Authority {
+    pub(crate) pem: String,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+/// A chain and its key, in PEM.
+#[derive(Clone, Debug)]
+pub(crate) struct Pair {
+    pub(crate) cert: String,
+    pub(crate) key: String,
+}
+
+impl Authority {
+    pub(crate) fn new(name: &str) -> Authority {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.self_signed(&key).unwrap();
+        Authority {
+            pem: certificate.pem(),
+            issuer: Issuer::new(params, key),
+        }
+    }
+
+    /// For a server that answers to `names`.
+    pub(crate) fn pair(&self, names: &[&str]) -> Pair {
+        self.sign(names, KeyPair::generate().unwrap(), 365)
+    }
+
+    /// The same with an RSA key.
+    pub(crate) fn rsa_pair(&self, names: &[&str]) -> Pair {
+        self.sign(names, KeyPair::generate_for(&PKCS_RSA_SHA256).unwrap(), 365)
+    }
+
+    /// One that is good until so many days from now; a negative number is over.
+    pub(crate) fn pair_for_days(&self, names: &[&str], days: i64) -> Pair {
+        self.sign(names, KeyPair::generate().unwrap(), days)
+    }
+
+    fn sign(&self, names: &[&str], key: KeyPair, days: i64) -> Pair {
+        let mut params = CertificateParams::default();
+        params.subject_alt_names = names
+            .iter()
+            .map(|name| match name.parse() {
+                Ok(ip) => SanType::IpAddress(ip),
+                Err(_) => SanType::DnsName((*name).try_into().unwrap()),
+            })
+            .collect();
+        params.distinguished_name.push(DnType::CommonName, names[0]);
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        let now = time::OffsetDateTime::now_utc();
+        params.not_before = now - time::Duration::days(30);
+        params.not_after = now + time::Duration::days(days);
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        Pair {
+            cert: certificate.pem(),
+            key: key.serialize_pem(),
+        }
+    }
+
+    /// For a client that calls itself `name`.
+    pub(crate) fn client(&self, name: &str) -> Pair {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        Pair {
+            cert: certificate.pem(),
+            key: key.serialize_pem(),
+        }
+    }
+}
+
+impl Pair {
+    /// Writes `NAME.pem` and `NAME.key` into a folder, each beside and then renamed.
+    pub(crate) fn write(&self, folder: &Path, name: &str) {
+        put(folder, &format!("{name}.key"), &self.key);
+        put(folder, &format!("{name}.pem"), &self.cert);
+    }
+}
+
+/// As an operator's tool would: nobody ever sees half of it, and a key is its owner's alone.
+pub(crate) fn put(folder: &Path, name: &str, text: &str) {
+    use std::os::unix::fs::PermissionsExt;
+    let beside = folder.join(format!(".{name}.new"));
+    std::fs::write(&beside, text).unwrap();
+    std::fs::set_permissions(&beside, std::fs::Permissions::from_mode(0o600)).unwrap();
+    std::fs::rename(beside, folder.join(name)).unwrap();
+}

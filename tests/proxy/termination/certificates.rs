@@ -1,0 +1,354 @@
+//! Files that change, break, are missing or are found: nobody else notices, and nothing falls back to clear text.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+
+use super::{tls_to, two_and_one, with_files, with_folder};
+use crate::harness::{
+    Agreed, Authority, Client, Proxy, Tls, is_same, onedoor, put, until, words_of,
+};
+
+#[test]
+fn a_renewed_certificate_is_shown_without_one_failed_handshake() {
+    let authority = Authority::new("test");
+    let proxy = two_and_one(&authority);
+    let (done, count) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let tls = Tls::to("shop.example.com").trusting(&authority.pem);
+    thread::scope(|scope| {
+        let asking = scope.spawn(|| {
+            while !done.load(Ordering::SeqCst) {
+                assert_eq!(
+                    tls_to(&proxy, &tls).get("shop.example.com", "/").text(),
+                    "shop"
+                );
+                count.fetch_add(1, Ordering::SeqCst);
+            }
+        });
+        for _ in 0..5 {
+            let renewed = authority.pair(&["shop.example.com"]);
+            // The two change at different moments, whichever comes first.
+            let folder = proxy.sites().path();
+            put(folder, "shop.pem", &renewed.cert);
+            put(folder, "shop.key", &renewed.key);
+            until("the new certificate is shown", || {
+                is_same(&renewed.cert, &tls.shake(proxy.address()).unwrap().shown())
+            });
+        }
+        let before = count.load(Ordering::SeqCst);
+        until("it was asked meanwhile", || {
+            count.load(Ordering::SeqCst) > before
+        });
+        done.store(true, Ordering::SeqCst);
+        asking.join().unwrap();
+    });
+}
+
+#[test]
+fn a_broken_new_pair_keeps_the_old_one_and_is_said() {
+    let authority = Authority::new("test");
+    let proxy = two_and_one(&authority);
+    let stranger = authority.pair(&["shop.example.com"]);
+    put(proxy.sites().path(), "shop.key", &stranger.key);
+    proxy.until_state("shop", "stale");
+    proxy.until_logged("shop.key: the key does not fit the certificate");
+    let tls = Tls::to("shop.example.com").trusting(&authority.pem);
+    assert_eq!(
+        tls_to(&proxy, &tls).get("shop.example.com", "/").text(),
+        "shop"
+    );
+    put(proxy.sites().path(), "shop.pem", &stranger.cert);
+    proxy.until_state("shop", "live");
+    assert!(is_same(
+        &stranger.cert,
+        &tls.shake(proxy.address()).unwrap().shown()
+    ));
+}
+
+#[test]
+fn a_site_waits_for_a_certificate_that_is_not_there_yet() {
+    let authority = Authority::new("test");
+    let proxy = two_and_one(&authority);
+    proxy
+        .sites()
+        .write("late.toml", with_files("late.example.com", "late", "late"));
+    proxy.until_state("late", "waiting");
+    let reason = proxy.status("late").unwrap()["reason"].to_string();
+    assert!(reason.contains("late.pem is not there yet"), "{reason}");
+    assert_eq!(
+        proxy.get("late.example.com", "/").said(),
+        "421 no-site-for-host"
+    );
+    authority
+        .pair(&["late.example.com"])
+        .write(proxy.sites().path(), "late");
+    proxy.wait_for("late.toml");
+    let mut client = tls_to(
+        &proxy,
+        &Tls::to("late.example.com").trusting(&authority.pem),
+    );
+    assert_eq!(client.get("late.example.com", "/").text(), "late");
+}
+
+#[test]
+fn a_pair_that_is_broken_at_a_restart_closes_the_site_and_no_other() {
+    let authority = Authority::new("test");
+    let mut proxy = two_and_one(&authority);
+    put(proxy.sites().path(), "shop.key", "nothing");
+    proxy.stop();
+    proxy.start_again();
+    proxy.until_logged("shop.key: there is no private key in it");
+    assert!(Tls::to("shop.example.com").shake(proxy.address()).is_err());
+    assert_eq!(
+        proxy.get("shop.example.com", "/").said(),
+        "503 no-certificate"
+    );
+    let blog = Tls::to("blog.example.com").trusting(&authority.pem);
+    assert_eq!(
+        tls_to(&proxy, &blog).get("blog.example.com", "/").text(),
+        "blog"
+    );
+    authority
+        .pair(&["shop.example.com"])
+        .write(proxy.sites().path(), "shop");
+    let shop = Tls::to("shop.example.com").trusting(&authority.pem);
+    until("it is mended", || shop.shake(proxy.address()).is_ok());
+    assert_eq!(proxy.get("shop.example.com", "/").status, 308);
+}
+
+#[test]
+fn every_way_in_which_a_pair_can_be_wrong_is_said() {
+    let authority = Authority::new("test");
+    let proxy = two_and_one(&authority);
+    let good = authority.pair(&["shop.example.com"]);
+    let other = authority.pair(&["shop.example.com"]);
+    let encrypted =
+        "-----BEGIN ENCRYPTED PRIVATE KEY-----\nMIIB\n-----END ENCRYPTED PRIVATE KEY-----\n";
+    let torn = &good.cert[..good.cert.len() / 2];
+    for (cert, key, said) in [
+        (
+            good.cert.as_str(),
+            other.key.as_str(),
+            "bad.key: the key does not fit the certificate",
+        ),
+        (
+            good.cert.as_str(),
+            good.cert.as_str(),
+            "bad.key: there is no private key in it",
+        ),
+        (
+            good.cert.as_str(),
+            encrypted,
+            "bad.key: the key is encrypted",
+        ),
+        (
+            good.key.as_str(),
+            good.key.as_str(),
+            "bad.pem: there is no certificate in it",
+        ),
+        (torn, good.key.as_str(), "bad.pem: the PEM in it is damaged"),
+    ] {
+        put(proxy.sites().path(), "bad.pem", cert);
+        put(proxy.sites().path(), "bad.key", key);
+        proxy
+            .sites()
+            .write("bad.toml", with_files("bad.example.com", "bad", "bad"));
+        until(said, || {
+            proxy.command(["reload"]);
+            let status = proxy.status("bad").unwrap();
+            status["state"] == "down" && status["problems"].to_string().contains(said)
+        });
+        let check = words_of(&onedoor(proxy.folder(), ["check", "sites.d"]));
+        assert!(check.contains(said), "{check}");
+        assert!(!check.contains("MII"), "nothing of a key is shown: {check}");
+    }
+    assert_eq!(proxy.state_of("shop"), "live");
+}
+
+#[test]
+fn a_chain_in_the_wrong_order_with_text_between_is_put_right() {
+    let authority = Authority::new("test");
+    let proxy = two_and_one(&authority);
+    let pair = authority.pair(&["shop.example.com"]);
+    let text = format!(
+        "some words\r\n{}\r\nmore words\r\n{}",
+        authority.pem, pair.cert
+    );
+    put(proxy.sites().path(), "shop.key", &pair.key);
+    put(
+        proxy.sites().path(),
+        "shop.pem",
+        &text.replace('\n', "\r\n"),
+    );
+    let tls = Tls::to("shop.example.com").trusting(&authority.pem);
+    until("the new one is shown", || {
+        tls.shake(proxy.address())
+            .is_ok_and(|line| is_same(&pair.cert, &line.shown()))
+    });
+}
+
+#[test]
+fn what_an_operator_should_know_of_a_certificate_is_said_and_stops_nothing() {
+    use std::os::unix::fs::PermissionsExt;
+    let authority = Authority::new("test");
+    let plan = Proxy::plan();
+    authority
+        .pair_for_days(&["shop.example.com"], -3)
+        .write(plan.sites().path(), "shop");
+    authority
+        .pair_for_days(&["blog.example.com"], 5)
+        .write(plan.sites().path(), "blog");
+    let open = fs::Permissions::from_mode(0o644);
+    fs::set_permissions(plan.sites().join("blog.key"), open).unwrap();
+    let proxy = plan
+        .site("shop.toml", with_files("shop.example.com", "shop", "shop"))
+        .site(
+            "blog.toml",
+            with_files("weblog.example.com", "blog", "blog"),
+        )
+        .start();
+    proxy.until_logged("shop.pem: the certificate ended 3 days ago");
+    for said in [
+        "blog.pem: the certificate ends in 4 days",
+        "the certificate is not for weblog.example.com",
+        "blog.key: everybody can read or change the key",
+    ] {
+        proxy.until_logged(said);
+        let ls = proxy.status("blog").unwrap()["problems"].to_string();
+        assert!(ls.contains(said), "{ls}");
+    }
+    for host in ["shop.example.com", "weblog.example.com"] {
+        assert_eq!(tls_to(&proxy, &Tls::to(host)).get(host, "/").status, 200);
+    }
+}
+
+#[test]
+fn a_certificate_is_found_by_its_names_and_renewed_behind_its_link() {
+    let authority = Authority::new("test");
+    let plan = with_folder("");
+    let (live, archive) = (
+        plan.folder().join("live/shop"),
+        plan.folder().join("archive"),
+    );
+    fs::create_dir(&archive).unwrap();
+    fs::create_dir(&live).unwrap();
+    let put_in = |round: usize| {
+        let pair = authority.pair(&["shop.example.com", "*.shop.example.com"]);
+        for (name, text) in [
+            ("fullchain", &pair.cert),
+            ("cert", &pair.cert),
+            ("privkey", &pair.key),
+        ] {
+            let kept = archive.join(format!("{name}{round}.pem"));
+            fs::write(&kept, text).unwrap();
+            // As certbot does.
+            let link = live.join(format!("{name}.pem"));
+            fs::remove_file(&link).ok();
+            symlink(&kept, &link).unwrap();
+        }
+        pair
+    };
+    let first = put_in(1);
+    let proxy = plan
+        .site(
+            "shop.toml",
+            "host = ['shop.example.com', 'eu.shop.example.com']\nrespond = 'shop'",
+        )
+        .start();
+    for host in ["shop.example.com", "eu.shop.example.com"] {
+        let line = Tls::to(host)
+            .trusting(&authority.pem)
+            .shake(proxy.address())
+            .unwrap();
+        assert!(is_same(&first.cert, &line.shown()));
+        assert_eq!(Client::over(line).get(host, "/").text(), "shop");
+        assert_eq!(proxy.get(host, "/").status, 308);
+    }
+    let second = put_in(2);
+    proxy.command(["reload"]);
+    let line = Tls::to("shop.example.com").shake(proxy.address()).unwrap();
+    assert!(is_same(&second.cert, &line.shown()));
+}
+
+#[test]
+fn a_name_that_had_a_certificate_never_falls_back_to_clear_text() {
+    let authority = Authority::new("test");
+    let plan = with_folder("");
+    let live = plan.folder().join("live");
+    authority.pair(&["shop.example.com"]).write(&live, "shop");
+    let mut proxy = plan
+        .site("shop.toml", "host = 'shop.example.com'\nrespond = 'shop'")
+        .site(
+            "plain.toml",
+            "host = 'plain.example.com'\nrespond = 'plain'",
+        )
+        .start();
+    assert_eq!(
+        tls_to(&proxy, &Tls::to("shop.example.com"))
+            .get("shop.example.com", "/")
+            .text(),
+        "shop"
+    );
+    until("it is remembered", || {
+        fs::read_to_string(proxy.state().join("had-certificates"))
+            .is_ok_and(|text| text.contains("shop.example.com"))
+    });
+    fs::remove_file(live.join("shop.pem")).unwrap();
+    fs::remove_file(live.join("shop.key")).unwrap();
+    for _ in 0..2 {
+        until("the folder was looked at", || {
+            proxy.command(["reload"]);
+            proxy.get("shop.example.com", "/").said() == "503 no-certificate"
+        });
+        assert!(Tls::to("shop.example.com").shake(proxy.address()).is_err());
+        assert_eq!(proxy.get("plain.example.com", "/").text(), "plain");
+        proxy.stop();
+        proxy.start_again();
+    }
+    proxy.site(
+        "shop.toml",
+        "host = 'shop.example.com'\nrespond = 'shop'\ntls = 'off'",
+    );
+    assert_eq!(proxy.get("shop.example.com", "/").text(), "shop");
+}
+
+#[test]
+fn a_site_without_a_certificate_is_served_in_clear_text_and_says_so() {
+    let proxy = Proxy::plan()
+        .site(
+            "plain.toml",
+            "host = 'plain.example.com'\nrespond = 'plain'",
+        )
+        .start();
+    assert_eq!(proxy.get("plain.example.com", "/").text(), "plain");
+    assert!(Tls::to("plain.example.com").shake(proxy.address()).is_err());
+    let said = "live, clear text only: no certificate for plain.example.com";
+    proxy.until_logged(said);
+    let ls = proxy.status("plain").unwrap()["problems"].to_string();
+    assert!(ls.contains(said), "{ls}");
+}
+
+#[test]
+fn the_local_authority_vouches_for_local_names_across_restarts() {
+    let mut proxy = Proxy::plan()
+        .site("blue.localhost.toml", "respond = 'blue'")
+        .site("box.toml", "host = '127.0.0.1'\nrespond = 'box'")
+        .start();
+    // In clear text too: nobody trusts it before they are asked to.
+    assert_eq!(proxy.get("blue.localhost", "/").text(), "blue");
+    tls_to(&proxy, &Tls::to("blue.localhost"));
+    let root = fs::read_to_string(proxy.state().join("authority/root.pem")).unwrap();
+    for _ in 0..2 {
+        let mut client = tls_to(&proxy, &Tls::to("blue.localhost").trusting(&root));
+        assert_eq!(client.get("blue.localhost", "/").text(), "blue");
+        proxy.stop();
+        proxy.start_again();
+    }
+    // With an address there is no SNI: the site is the one of the address that was connected to.
+    let mut client = tls_to(&proxy, &Tls::to("127.0.0.1").trusting(&root));
+    assert_eq!(client.get("127.0.0.1", "/").text(), "box");
+    let key = fs::metadata(proxy.state().join("authority/root.key")).unwrap();
+    use std::os::unix::fs::PermissionsExt;
+    assert_eq!(key.permissions().mode() & 0o777, 0o600);
+}

@@ -1,0 +1,170 @@
+//! Certificates of clients: asked for, checked, told to the app, and never taken from a header.
+
+use super::{last, tls_to, two_and_one, with_files};
+use crate::harness::{Authority, Backend, Client, Proxy, Tls, put};
+
+const CLIENT: &str = "[tls.client]\nca = 'partners.pem'\n";
+
+/// A handshake that the server refuses is noticed by the client, with 1.3, when it reads.
+fn is_refused(proxy: &Proxy, tls: &Tls) -> bool {
+    let Ok(line) = tls.shake(proxy.address()) else {
+        return true;
+    };
+    let mut client = Client::over(line);
+    client
+        .try_send("GET / HTTP/1.1\r\nHost: shop.example.com\r\n\r\n")
+        .and_then(|()| client.try_response("GET").map_err(|cut| cut.error))
+        .is_err()
+}
+
+#[test]
+fn only_who_shows_a_certificate_of_a_partner_gets_in() {
+    let (authority, partners) = (Authority::new("test"), Authority::new("partners"));
+    let proxy = two_and_one(&authority);
+    put(proxy.sites().path(), "partners.pem", &partners.pem);
+    proxy.site(
+        "shop.toml",
+        with_files("shop.example.com", "shop", "shop") + CLIENT,
+    );
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        let tls = Tls::to("shop.example.com").version(version);
+        assert!(is_refused(&proxy, &tls));
+        assert!(is_refused(
+            &proxy,
+            &tls.clone().showing(&authority.client("mallory"))
+        ));
+        // A server's certificate is no client's (CASES T-47).
+        assert!(is_refused(
+            &proxy,
+            &tls.clone().showing(&partners.pair(&["ann"]))
+        ));
+        let mut ann = tls_to(&proxy, &tls.showing(&partners.client("ann")));
+        assert_eq!(ann.get("shop.example.com", "/").text(), "shop");
+    }
+    // Nor is there a way round by clear text, or by another site.
+    assert_eq!(proxy.get("shop.example.com", "/").status, 308);
+    let mut blog = tls_to(&proxy, &Tls::to("blog.example.com"));
+    assert_eq!(
+        blog.get("shop.example.com", "/").said(),
+        "421 wrong-tls-connection"
+    );
+    assert_eq!(blog.get("blog.example.com", "/").text(), "blog");
+}
+
+#[test]
+fn an_optional_certificate_may_be_missing_but_not_bad() {
+    let (authority, partners) = (Authority::new("test"), Authority::new("partners"));
+    let proxy = two_and_one(&authority);
+    put(proxy.sites().path(), "partners.pem", &partners.pem);
+    let file = with_files("shop.example.com", "shop", "shop") + CLIENT + "mode = 'optional'\n";
+    proxy.site("shop.toml", file);
+    let tls = Tls::to("shop.example.com");
+    assert!(!is_refused(&proxy, &tls));
+    assert!(!is_refused(
+        &proxy,
+        &tls.clone().showing(&partners.client("ann"))
+    ));
+    assert!(is_refused(
+        &proxy,
+        &tls.showing(&authority.client("mallory"))
+    ));
+}
+
+#[test]
+fn the_app_is_told_whose_certificate_it_was_and_clients_cannot_say_so() {
+    let (authority, partners) = (Authority::new("test"), Authority::new("partners"));
+    let app = Backend::saying("app");
+    let plan = Proxy::plan();
+    authority
+        .pair(&["shop.example.com"])
+        .write(plan.sites().path(), "shop");
+    put(plan.sites().path(), "partners.pem", &partners.pem);
+    let proxy = plan
+        .site(
+            "shop.toml",
+            format!(
+                "host = 'shop.example.com'\nto = {}\n[tls]\ncert = 'shop.pem'\nkey = 'shop.key'\n\
+                 [tls.client]\nca = 'partners.pem'\nmode = 'optional'\nforward = true\n",
+                app.port
+            ),
+        )
+        .start();
+    let request = "GET / HTTP/1.1\r\nHost: shop.example.com\r\nX-Client-Cert: forged\r\n\
+                   X-Client-Cert-Subject: CN=forged\r\n\r\n";
+    let mut nobody = tls_to(&proxy, &Tls::to("shop.example.com"));
+    nobody.send(request);
+    assert_eq!(nobody.response().status, 200);
+    let seen = last(&app);
+    assert!(
+        !seen.head.to_lowercase().contains("client-cert"),
+        "{}",
+        seen.head
+    );
+
+    let ann = partners.client("ann");
+    let mut client = tls_to(&proxy, &Tls::to("shop.example.com").showing(&ann));
+    client.send(request);
+    assert_eq!(client.response().status, 200);
+    let seen = last(&app);
+    assert!(seen.value("x-client-cert-subject").contains("CN=ann"));
+    let pem: String = ann
+        .cert
+        .lines()
+        .filter(|line| !line.starts_with("---"))
+        .collect();
+    assert_eq!(seen.value("x-client-cert"), pem);
+    assert_eq!(seen.value("x-client-cert-fingerprint").len(), 64);
+    assert!(seen.has("x-client-cert-serial"));
+}
+
+#[test]
+fn authorities_that_cannot_be_read_never_open_a_site() {
+    let (authority, partners) = (Authority::new("test"), Authority::new("partners"));
+    let mut proxy = two_and_one(&authority);
+    for text in ["", "nothing", &partners.pem[..partners.pem.len() / 2]] {
+        put(proxy.sites().path(), "partners.pem", text);
+        let file = with_files("new.example.com", "shop", "new") + CLIENT;
+        proxy.sites().write("new.toml", file);
+        proxy.until_state("new", "down");
+        assert_eq!(
+            proxy.get("new.example.com", "/").said(),
+            "421 no-site-for-host"
+        );
+    }
+    put(proxy.sites().path(), "partners.pem", &partners.pem);
+    proxy.until_state("new", "live");
+    // And not after a restart either, although the site had been live.
+    put(proxy.sites().path(), "partners.pem", "nothing");
+    proxy.stop();
+    proxy.start_again();
+    proxy.until_logged("partners.pem: there is no certificate in it");
+    let ann = partners.client("ann");
+    assert!(is_refused(
+        &proxy,
+        &Tls::to("new.example.com").showing(&ann)
+    ));
+    assert_eq!(
+        proxy.get("new.example.com", "/").said(),
+        "503 no-certificate"
+    );
+    assert_eq!(proxy.get("plain.example.com", "/").text(), "plain");
+}
+
+#[test]
+fn a_policy_that_is_tightened_binds_connections_that_are_open() {
+    let (authority, partners) = (Authority::new("test"), Authority::new("partners"));
+    let proxy = two_and_one(&authority);
+    put(proxy.sites().path(), "partners.pem", &partners.pem);
+    let mut client = tls_to(&proxy, &Tls::to("shop.example.com"));
+    assert_eq!(client.get("shop.example.com", "/").text(), "shop");
+    proxy.site(
+        "shop.toml",
+        with_files("shop.example.com", "shop", "shop") + CLIENT,
+    );
+    assert_eq!(
+        client.get("shop.example.com", "/").said(),
+        "421 wrong-tls-connection"
+    );
+    proxy.site("shop.toml", with_files("shop.example.com", "shop", "shop"));
+    assert_eq!(client.get("shop.example.com", "/").text(), "shop");
+}
