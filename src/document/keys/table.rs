@@ -498,7 +498,7 @@ pub const KEYS: &[Key] = &[
         "opening",
         Kind::Duration,
         "\"10s\"",
-        "from accept to the first bytes",
+        "from accept to the first bytes, and with TLS to the end of the handshake",
     )
     .because("no site is known yet, so no app needs more"),
     key(
@@ -553,6 +553,14 @@ pub const KEYS: &[Key] = &[
         "\"32kb\"",
         "a whole request head, at most 60kb",
     ),
+    key(
+        Place::DoorLimit,
+        "hello",
+        Kind::Size,
+        "\"16kb\"",
+        "a TLS client hello, at most 60kb",
+    )
+    .because("real ones have 0.3 to 2 KiB, a large ticket a few more"),
     key(
         Place::DoorLimit,
         "connections",

@@ -14,10 +14,10 @@ use crate::block::Block;
 use crate::http::answer::Answer;
 use crate::http::kit::Arrival;
 use crate::http::known_host::KnownHost;
-use crate::limits::{LINGER_BYTES, LINGER_TIME};
+use crate::linger::linger;
 use crate::observe::{Finished, Kind};
 use crate::upstream::Upstream;
-use crate::wheel::{Expired, Tick};
+use crate::wheel::Tick;
 
 /// One client connection.
 #[derive(Debug)]
@@ -52,10 +52,20 @@ pub(crate) async fn serve(arrival: Box<Arrival>, mut early: Option<Block>) {
             After::Next(rest) => early = rest,
             // Closed with bytes unread, the kernel resets, and the client may lose what it has not read yet.
             After::Close if !connection.arrival.stream.is_quiet() => {
-                return Box::pin(connection.linger()).await;
+                return Box::pin(linger(
+                    &mut connection.arrival.stream,
+                    &connection.arrival.timer,
+                ))
+                .await;
             }
             After::Close => return,
-            After::Linger => return Box::pin(connection.linger()).await,
+            After::Linger => {
+                return Box::pin(linger(
+                    &mut connection.arrival.stream,
+                    &connection.arrival.timer,
+                ))
+                .await;
+            }
             After::Abort => return connection.arrival.stream.abort(),
         }
     }
@@ -192,29 +202,6 @@ impl Connection {
         match sent {
             Ok(Ok(())) => after,
             Ok(Err(_)) | Err(_) => After::Close,
-        }
-    }
-
-    /// Says that we are done, and reads on for a moment, so that the client finds our answer and not a reset.
-    async fn linger(&mut self) {
-        let mut left = LINGER_BYTES;
-        let done = self.arrival.timer.within(
-            LINGER_TIME,
-            poll_fn(|cx| {
-                if self.arrival.stream.poll_end(cx).is_pending() {
-                    return Poll::Pending;
-                }
-                loop {
-                    let mut block = Block::lend();
-                    match std::task::ready!(block.poll_fill(cx, &mut self.arrival.stream)) {
-                        Ok(count) if count > 0 && count < left => left -= count,
-                        _ => return Poll::Ready(()),
-                    }
-                }
-            }),
-        );
-        match done.await {
-            Ok(()) | Err(Expired) => {}
         }
     }
 }

@@ -121,6 +121,15 @@ impl Tls {
         Ok(line)
     }
 
+    /// The first bytes it would send.
+    pub(crate) fn hello(&self) -> Vec<u8> {
+        let name = ServerName::try_from(self.name.clone()).unwrap();
+        let mut connection = ClientConnection::new(self.config(), name).unwrap();
+        let mut bytes = Vec::new();
+        connection.write_tls(&mut bytes).unwrap();
+        bytes
+    }
+
     fn config(&self) -> Arc<ClientConfig> {
         self.made.get_or_init(|| Arc::new(self.make())).clone()
     }
@@ -157,6 +166,22 @@ impl Tls {
         config.resumption = self.sessions.clone().unwrap_or_else(Resumption::disabled);
         config
     }
+}
+
+/// A recorded hello in other records: of these sizes, and one for the rest.
+pub(crate) fn in_records(hello: &[u8], sizes: impl IntoIterator<Item = usize>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut rest = &hello[5..];
+    for size in sizes.into_iter().chain([rest.len()]) {
+        let (fragment, behind) = rest.split_at(size.min(rest.len()));
+        rest = behind;
+        if !fragment.is_empty() {
+            bytes.extend_from_slice(&[22, 3, 1]);
+            bytes.extend_from_slice(&u16::try_from(fragment.len()).unwrap().to_be_bytes());
+            bytes.extend_from_slice(fragment);
+        }
+    }
+    bytes
 }
 
 /// What a handshake came to.
