@@ -72,6 +72,9 @@ pub struct SiteTimeouts {
     pub idle: Duration,
     /// Between two bytes of an upgraded connection, either way. `None` (default): never.
     pub websocket_idle: Option<Duration>,
+    /// Between two bytes of TLS that is passed through, either way. 1 h: the app has a time of its own for clients that are
+    /// there; this is for those that left without a word. `None`: never.
+    pub passthrough_idle: Option<Duration>,
     /// A whole request. `None` (default): the app decides.
     pub total: Option<Duration>,
     /// How long an idle upstream is kept for the next request. 4 s: Node closes after 5 s, gunicorn after 2.
@@ -85,6 +88,7 @@ impl Default for SiteTimeouts {
             first_byte: Duration::from_secs(120),
             idle: Duration::from_secs(60),
             websocket_idle: None,
+            passthrough_idle: Some(Duration::from_secs(3600)),
             total: None,
             pool_idle: Duration::from_secs(4),
         }

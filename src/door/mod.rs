@@ -8,6 +8,8 @@ pub mod listener;
 #[cfg(feature = "serve")]
 mod opening;
 #[cfg(feature = "serve")]
+mod passthrough;
+#[cfg(feature = "serve")]
 mod serve;
 #[cfg(feature = "serve")]
 pub mod slots;

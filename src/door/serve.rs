@@ -12,6 +12,7 @@ use crate::site::tls::Mode;
 
 use super::alert::Alert;
 use super::opening::{self, Hello, Opening, Refusal};
+use super::passthrough;
 use super::slots::Slot;
 use super::terminate::{self, NothingToShow};
 
@@ -41,8 +42,9 @@ async fn serve_tls(arrival: Box<Arrival>, hello: Hello) {
         Mode::Auto | Mode::Local | Mode::Files(_) => {
             serve_terminated(arrival, site, &host, bytes).await
         }
+        Mode::Passthrough => passthrough::serve(arrival, site, bytes).await,
         // CASES T-27: it speaks no TLS, and nobody else's certificate will do.
-        Mode::Off | Mode::Passthrough => refuse(arrival, None).await,
+        Mode::Off => refuse(arrival, None).await,
     }
 }
 
@@ -68,7 +70,7 @@ async fn serve_terminated(arrival: Box<Arrival>, site: Arc<Site>, host: &str, he
 }
 
 /// Closes a connection that leads nowhere, and says why where there is a word for it.
-async fn refuse(mut arrival: Box<Arrival>, alert: Option<Alert>) {
+pub(super) async fn refuse(mut arrival: Box<Arrival>, alert: Option<Alert>) {
     let Arrival {
         stream, timer, kit, ..
     } = &mut *arrival;

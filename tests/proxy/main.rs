@@ -16,6 +16,7 @@ mod forwarding; // headers added, headers removed, an upstream's next use
 mod framing; // requests that are refused, and why: every case of h1_cases.jsonl
 mod limits; // each limit crossed once
 mod ownership; // who owns a name; renames, vanished folders, restarts
+mod passthrough; // bytes unchanged, half-close kept, the certificate is the app's
 mod permissions; // run by somebody with fewer rights
 mod precedence; // exact before wildcard before nothing; the longest path; ties
 mod readme; // what the README shows is so

@@ -324,6 +324,14 @@ pub const KEYS: &[Key] = &[
     ),
     key(
         Place::Timeout,
+        "passthrough_idle",
+        Kind::DurationOrOff,
+        "\"1h\"",
+        "between two bytes of TLS that is passed through",
+    )
+    .because("the app has a time of its own; this is for clients that left without a word"),
+    key(
+        Place::Timeout,
         "total",
         Kind::DurationOrOff,
         "\"off\"",

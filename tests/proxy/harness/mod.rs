@@ -17,5 +17,5 @@ pub(crate) use folder::Folder;
 pub(crate) use message::{Request, from_latin1, latin1};
 pub(crate) use proxy::{Plan, Proxy, found, may_mount, onedoor, words_of};
 pub(crate) use sites::Sites;
-pub(crate) use tls::{Agreed, Tls, in_records, is_same};
+pub(crate) use tls::{Agreed, Tls, in_records, is_same, tls_app};
 pub(crate) use wait::until;
