@@ -9,13 +9,15 @@
 //! - a connection: [`door`] -> [`route`] -> [`tls`] -> [`http`] -> [`upstream`], and [`relay`] once it is only bytes
 //! - around both: [`cli`] (what a person types), [`settings`], [`server`] (one run), [`admin`] (the socket that
 //!   answers), [`observe`], [`limits`]
-//! - below both: [`stream`], [`block`] (lent buffers), [`wheel`] (timers)
+//! - below both: [`stream`], [`block`] (lent buffers), [`wheel`] (timers), [`linger`] (the last words)
 //!
-//! Without the feature `serve` only the parsers are built: [`document`], [`site`], and of [`http`] the head and the
-//! chunk.
+//! Without the feature `serve` only the parsers are built: [`document`], [`site`], of [`http`] the head and the chunk,
+//! and of [`door`] the client hello.
 
 pub mod document;
 pub mod limits;
+#[cfg(feature = "serve")]
+pub mod linger;
 pub mod site;
 
 #[cfg(test)]
@@ -27,7 +29,6 @@ pub mod admin;
 pub mod block;
 #[cfg(feature = "serve")]
 pub mod cli;
-#[cfg(feature = "serve")]
 pub mod door;
 pub mod http;
 #[cfg(feature = "serve")]

@@ -1,32 +1,39 @@
-//! Tells by the first bytes of a connection what is spoken on it.
+//! The first bytes of a connection: what is spoken on it, and with TLS for which name.
 //!
 //! Every byte read here is handed on. Knows nothing of sites.
 
 use std::future::poll_fn;
 use std::task::Poll;
-use std::time::Duration;
 
+use super::alert::Alert;
+use super::client_hello::{self, ClientHello, Room};
 use crate::block::Block;
+use crate::http::h1::head::Parsed;
+use crate::limits::Limits;
 use crate::stream::Stream;
 use crate::wheel::Timer;
 
-/// The first bytes, and what they are the beginning of.
+/// What a connection begins with.
 #[derive(Debug)]
-pub(super) struct Opening {
-    pub(super) protocol: Protocol,
-    pub(super) first: Block,
+pub(super) enum Opening {
+    /// The first bytes of a request, perhaps not all of its head.
+    Http(Block),
+    Tls(Hello),
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Protocol {
-    Http,
-    Tls,
+/// A client hello, whole.
+#[derive(Debug)]
+pub(super) struct Hello {
+    /// The name asked for, normalised.
+    pub(super) sni: Option<Box<str>>,
+    /// As it came, with what came behind it.
+    pub(super) bytes: Box<[u8]>,
 }
 
 /// Why the connection is not gone on with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
-    /// Nothing came in time.
+    /// It did not all come in time.
     Slow,
     /// Nothing has come, and others need the room.
     MadeRoom,
@@ -34,32 +41,74 @@ pub(super) enum Refusal {
     Gone,
     /// What came is nothing anybody here speaks (CASES T-01).
     Unknown,
+    /// It speaks TLS, and not as it should.
+    Hello(Alert),
 }
 
-/// Waits for the first bytes, at most `limit`, holding no buffer meanwhile.
+/// Reads until it is known what is spoken, and with TLS for whom. One deadline for all of it, which stays set. While it
+/// waits, the connection holds the bytes that came and no more.
 ///
 /// # Errors
 /// See [`Refusal`].
 pub(super) async fn read(
     stream: &mut Stream,
     timer: &Timer,
-    limit: Duration,
+    limits: &Limits,
 ) -> Result<Opening, Refusal> {
-    timer.rest(limit);
-    let first = poll_fn(|cx| {
-        let mut block = Block::lend();
-        match block.poll_fill(cx, stream) {
-            Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(Err(Refusal::Gone)),
-            Poll::Ready(Ok(_)) => Poll::Ready(Ok(block)),
-            Poll::Pending => timer.poll_fired(cx).map(|()| match timer.fired_for_room() {
-                true => Err(Refusal::MadeRoom),
-                false => Err(Refusal::Slow),
-            }),
+    timer.rest(limits.opening_time);
+    let mut came = more(stream, timer, &[]).await?;
+    match protocol(came.filled().first()) {
+        Some(Protocol::Http) => return Ok(Opening::Http(came)),
+        Some(Protocol::Tls) => {}
+        None => return Err(Refusal::Unknown),
+    }
+    loop {
+        if let Some(hello) = whole(&came, limits.hello_bytes)? {
+            return Ok(Opening::Tls(hello));
         }
+        let held = came.filled().to_vec();
+        drop(came);
+        came = more(stream, timer, &held).await?;
+    }
+}
+
+/// Waits until there is more than `held`.
+async fn more(stream: &mut Stream, timer: &Timer, held: &[u8]) -> Result<Block, Refusal> {
+    poll_fn(|cx| {
+        if stream.poll_readable(cx).is_ready() {
+            let mut block = Block::lend();
+            let fits = block.append(held);
+            debug_assert!(fits, "what is waited for fits into a block");
+            match block.poll_fill(cx, stream) {
+                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(Refusal::Gone)),
+                Poll::Ready(Ok(_)) => return Poll::Ready(Ok(block)),
+                Poll::Pending => {}
+            }
+        }
+        timer.poll_fired(cx).map(|()| match timer.fired_for_room() {
+            true => Err(Refusal::MadeRoom),
+            false => Err(Refusal::Slow),
+        })
     })
-    .await?;
-    let protocol = protocol(first.filled().first()).ok_or(Refusal::Unknown)?;
-    Ok(Opening { protocol, first })
+    .await
+}
+
+fn whole(came: &Block, most: usize) -> Result<Option<Hello>, Refusal> {
+    let mut room = Room::default();
+    match client_hello::read(came.filled(), most, &mut room) {
+        Ok(Parsed::Complete(ClientHello { sni, .. })) => Ok(Some(Hello {
+            sni: sni.map(Box::from),
+            bytes: came.filled().into(),
+        })),
+        Ok(Parsed::NeedMore) => Ok(None),
+        Err(refusal) => Err(Refusal::Hello(refusal.alert())),
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Protocol {
+    Http,
+    Tls,
 }
 
 /// One byte tells: a TLS record of type handshake, or text, which HTTP answers even when it refuses it. What is

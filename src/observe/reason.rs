@@ -40,7 +40,9 @@ pub enum Reason {
     ClientFull,
     OpeningTimeout,
     UnknownProtocol,
+    BadHello,
     UnrecognizedName,
+    TlsOff,
     HandshakeFailed,
     HandshakeTimeout,
     IdleTimeout,
@@ -54,7 +56,7 @@ pub enum Reason {
 
 impl Reason {
     /// All of them, each at its own number.
-    pub const ALL: [Reason; 44] = [
+    pub const ALL: [Reason; 46] = [
         Reason::MalformedRequest,
         Reason::NoHost,
         Reason::BadHost,
@@ -89,7 +91,9 @@ impl Reason {
         Reason::ClientFull,
         Reason::OpeningTimeout,
         Reason::UnknownProtocol,
+        Reason::BadHello,
         Reason::UnrecognizedName,
+        Reason::TlsOff,
         Reason::HandshakeFailed,
         Reason::HandshakeTimeout,
         Reason::IdleTimeout,
@@ -138,7 +142,9 @@ impl Reason {
             Reason::ClientFull => "client-full",
             Reason::OpeningTimeout => "opening-timeout",
             Reason::UnknownProtocol => "unknown-protocol",
+            Reason::BadHello => "bad-hello",
             Reason::UnrecognizedName => "unrecognized-name",
+            Reason::TlsOff => "tls-off",
             Reason::HandshakeFailed => "handshake-failed",
             Reason::HandshakeTimeout => "handshake-timeout",
             Reason::IdleTimeout => "idle-timeout",

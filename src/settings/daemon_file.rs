@@ -148,6 +148,7 @@ impl DaemonFile<'_, '_> {
             limits.line_bytes = self.head_part(limit, "line").unwrap_or(limits.line_bytes);
             limits.field_bytes = self.head_part(limit, "field").unwrap_or(limits.field_bytes);
             limits.head_bytes = self.head_part(limit, "head").unwrap_or(limits.head_bytes);
+            limits.hello_bytes = self.head_part(limit, "hello").unwrap_or(limits.hello_bytes);
             let mut count = |name, most| {
                 self.reader
                     .count(limit, name, 1..=most)
@@ -192,9 +193,7 @@ impl DaemonFile<'_, '_> {
                 let most = MOST_HEAD_BYTES >> 10;
                 self.reader.error(
                     span,
-                    format!(
-                        "{name:?} is {LEAST_BYTES}b to {most}kb, a head is read into one buffer"
-                    ),
+                    format!("{name:?} is {LEAST_BYTES}b to {most}kb, it is read into one buffer"),
                 );
                 None
             }

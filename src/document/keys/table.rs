@@ -355,6 +355,14 @@ pub const KEYS: &[Key] = &[
     ),
     key(
         Place::Timeout,
+        "passthrough_idle",
+        Kind::DurationOrOff,
+        "\"1h\"",
+        "between two bytes of TLS that is passed through",
+    )
+    .because("the app has a time of its own; this is for clients that left without a word"),
+    key(
+        Place::Timeout,
         "total",
         Kind::DurationOrOff,
         "\"off\"",
@@ -529,7 +537,7 @@ pub const KEYS: &[Key] = &[
         "opening",
         Kind::Duration,
         "\"10s\"",
-        "from accept to the first bytes",
+        "from accept to the first bytes, and with TLS to the end of the handshake",
     )
     .because("no site is known yet, so no app needs more"),
     key(
@@ -600,6 +608,14 @@ pub const KEYS: &[Key] = &[
         "\"32kb\"",
         "a whole request head, at most 60kb",
     ),
+    key(
+        Place::DoorLimit,
+        "hello",
+        Kind::Size,
+        "\"16kb\"",
+        "a TLS client hello, at most 60kb",
+    )
+    .because("real ones have 0.3 to 2 KiB, a large ticket a few more"),
     key(
         Place::DoorLimit,
         "connections",

@@ -17,10 +17,11 @@ use crate::http::answer::Answer;
 use crate::http::kit::Arrival;
 use crate::http::known_host::KnownHost;
 use crate::limits::{SiteLimits, SiteTimeouts};
+use crate::linger::linger;
 use crate::observe::panic::{self, InWork};
 use crate::observe::{Finished, Kind, Reason};
 use crate::upstream::Upstream;
-use crate::wheel::{Expired, Tick};
+use crate::wheel::Tick;
 
 /// One client connection.
 #[derive(Debug)]
@@ -210,28 +211,11 @@ impl Connection {
         }
     }
 
-    /// Says that we are done, and reads on for a moment, so that the client finds our answer and not a reset.
     async fn linger(&mut self) {
-        let limits = &self.arrival.kit.shared.limits;
-        let mut left = limits.linger_bytes;
-        let done = self.arrival.timer.within(
-            limits.linger_time,
-            poll_fn(|cx| {
-                if self.arrival.stream.poll_end(cx).is_pending() {
-                    return Poll::Pending;
-                }
-                loop {
-                    let mut block = Block::lend();
-                    match std::task::ready!(block.poll_fill(cx, &mut self.arrival.stream)) {
-                        Ok(count) if count > 0 && (count as u64) < left => left -= count as u64,
-                        _ => return Poll::Ready(()),
-                    }
-                }
-            }),
-        );
-        match done.await {
-            Ok(()) | Err(Expired) => {}
-        }
+        let Arrival {
+            stream, timer, kit, ..
+        } = &mut *self.arrival;
+        linger(stream, timer, &kit.shared.limits).await;
     }
 }
 

@@ -13,7 +13,6 @@ impl<'t> SiteFile<'_, 't> {
         let Some(tls) = inner(table, "tls") else {
             let mode = self.reader.text(table, "tls");
             let mode = self.tls_mode(mode, Vec::new());
-            self.is_there_yet(table, &mode);
             return Tls {
                 mode,
                 ..Tls::default()
@@ -34,7 +33,6 @@ impl<'t> SiteFile<'_, 't> {
             client,
             mode,
         };
-        self.is_there_yet(table, &read.mode);
         if read.client.is_some() && read.clear_text == Some(ClearText::Serve) {
             let place = tls.get("http").map_or(0..0, |value| value.span());
             self.reader.error(
@@ -49,14 +47,6 @@ impl<'t> SiteFile<'_, 't> {
             self.has_no_effect(tls, ["http", "https_port"]);
         }
         read
-    }
-
-    /// Refuses what is not served yet, so that nobody believes it is in force.
-    fn is_there_yet(&mut self, table: &Table<'t>, mode: &Mode) {
-        if let (Mode::Passthrough, Some(value)) = (mode, table.get("tls")) {
-            self.reader
-                .error(value.span(), "this way of TLS is not there yet");
-        }
     }
 
     /// What only somebody who reads the requests could do.

@@ -1,0 +1,104 @@
+//! The whole way of one connection.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::http::{self, Arrival, Kit};
+use crate::linger::linger;
+use crate::observe::{Finished, Kind, Reason};
+use crate::site::Site;
+use crate::site::tls::Mode;
+
+use super::alert::Alert;
+use super::opening::{self, Hello, Opening, Refusal};
+use super::passthrough;
+use super::slots::Slot;
+use super::terminate::{self, NothingToShow};
+
+/// The whole way of one connection. `slot` is held for as long as it lives.
+pub(crate) async fn serve(mut arrival: Box<Arrival>, slot: Slot) {
+    let limits = &arrival.kit.shared.limits;
+    match opening::read(&mut arrival.stream, &arrival.timer, limits).await {
+        Ok(Opening::Http(first)) => http::h1::serve(arrival, Some(first)).await,
+        Ok(Opening::Tls(hello)) => Box::pin(serve_tls(arrival, hello)).await,
+        Err(Refusal::Hello(alert)) => Box::pin(refuse(arrival, Reason::BadHello, alert)).await,
+        Err(Refusal::Slow) => refused(&arrival.kit, Some(Reason::OpeningTimeout)),
+        Err(Refusal::MadeRoom) => refused(&arrival.kit, Some(Reason::MadeRoom)),
+        Err(Refusal::Unknown) => refused(&arrival.kit, Some(Reason::UnknownProtocol)),
+        Err(Refusal::Gone) => refused(&arrival.kit, None),
+    }
+    drop(slot);
+}
+
+async fn serve_tls(arrival: Box<Arrival>, hello: Hello) {
+    let Hello { sni, bytes } = hello;
+    // CASES T-17: without a name, whoever claims the address that was asked for, or every name; never just anybody.
+    let host = sni.unwrap_or_else(|| {
+        let local = arrival.client.local.ip().to_canonical();
+        local.to_string().into()
+    });
+    let Some(site) = arrival.kit.find(&host) else {
+        return refuse(arrival, Reason::UnrecognizedName, Alert::UnrecognizedName).await;
+    };
+    match site.tls.mode {
+        Mode::Auto | Mode::Local | Mode::Files(_) => {
+            serve_terminated(arrival, site, &host, bytes).await
+        }
+        Mode::Passthrough => passthrough::serve(arrival, site, bytes).await,
+        // CASES T-27: it speaks no TLS, and nobody else's certificate will do.
+        Mode::Off => refused(&arrival.kit, Some(Reason::TlsOff)),
+    }
+}
+
+async fn serve_terminated(arrival: Box<Arrival>, site: Arc<Site>, host: &str, hello: Box<[u8]>) {
+    let kit = Rc::clone(&arrival.kit);
+    let shown = match terminate::choose(&arrival, host, &site).await {
+        Ok(shown) => shown,
+        Err(NothingToShow::NoCertificate) => {
+            return refuse(arrival, Reason::UnrecognizedName, Alert::UnrecognizedName).await;
+        }
+        Err(NothingToShow::Broken) => {
+            return refuse(arrival, Reason::NoCertificate, Alert::InternalError).await;
+        }
+        Err(NothingToShow::Slow) => return refused(&kit, Some(Reason::HandshakeTimeout)),
+    };
+    drop(site);
+    match terminate::terminate(arrival, &hello, host, shown).await {
+        Ok(arrival) => {
+            drop((hello, kit));
+            http::h1::serve(arrival, None).await;
+        }
+        Err(reason) => refused(&kit, Some(reason)),
+    }
+}
+
+/// Closes a connection that leads nowhere, and says why in the word that TLS has for it.
+pub(super) async fn refuse(mut arrival: Box<Arrival>, reason: Reason, alert: Alert) {
+    let Arrival {
+        stream, timer, kit, ..
+    } = &mut *arrival;
+    refused(kit, Some(reason));
+    let limits = &kit.shared.limits;
+    let record = alert.record();
+    let sent = timer
+        .within(limits.linger_time, stream.put_all(&record))
+        .await;
+    if matches!(sent, Ok(Ok(()))) {
+        linger(stream, timer, limits).await;
+    }
+}
+
+/// A connection closed before a request could be read. No event: anybody can cause a million of them.
+fn refused(kit: &Kit, reason: Option<Reason>) {
+    kit.counters.finished(&Finished {
+        kind: Kind::Refused,
+        site: None,
+        status: 0,
+        reason,
+        from_client: 0,
+        to_client: 0,
+        retries: 0,
+        took: Duration::ZERO,
+    });
+}
