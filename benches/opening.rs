@@ -73,7 +73,13 @@ fn chunks(criterion: &mut Criterion) {
         group.bench_function(format!("chunks of {size}"), |bencher| {
             bencher.iter_batched_ref(
                 || body.clone(),
-                |body| ChunkDecoder::default().decode(body).unwrap().payload.len(),
+                |body| {
+                    ChunkDecoder::new(16 << 10)
+                        .decode(body)
+                        .unwrap()
+                        .payload
+                        .len()
+                },
                 BatchSize::SmallInput,
             );
         });

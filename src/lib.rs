@@ -20,6 +20,9 @@ pub mod limits;
 pub mod linger;
 pub mod site;
 
+#[cfg(test)]
+mod corpus;
+
 #[cfg(feature = "serve")]
 pub mod admin;
 #[cfg(feature = "serve")]

@@ -3,6 +3,7 @@
 //! What belongs to the door (no site is known yet) is in [`Limits`]; what a site file may set is in
 //! [`SiteLimits`] and [`SiteTimeouts`]. Bounds that nobody can set stand here too, as constants.
 
+use std::num::NonZero;
 use std::time::Duration;
 
 /// Bounds of the door: `[timeout]` and `[limit]` of the daemon file.
@@ -14,6 +15,9 @@ pub struct Limits {
     pub head_time: Duration,
     /// Between two requests of a keep-alive connection. 75 s, nginx's default.
     pub idle_time: Duration,
+    /// The same while all `connections` are taken: who has waited for longer makes room, those first that have waited
+    /// longest. 1 s: somebody between two requests of one page is not disturbed.
+    pub idle_when_full: Duration,
     /// The request line: 8 KiB, Kestrel's and nginx's order of size.
     pub line_bytes: usize,
     /// One header field, name and value: 16 KiB.
@@ -25,12 +29,31 @@ pub struct Limits {
     /// A TLS client hello, without the headers of its records: 16 KiB. Real ones have 0.3 to 2 KiB, a large ticket a few
     /// more; never more than [`MOST_HEAD_BYTES`].
     pub hello_bytes: usize,
-    /// Client connections open at once. `None`: 40 % of the file descriptors, because a proxied connection needs
-    /// two and the rest is a reserve.
+    /// Client connections open at once. `None`: 40 % of the free file descriptors, because a proxied connection
+    /// needs two; a tenth is for idle upstreams, and the rest is a reserve.
     pub connections: Option<usize>,
     /// Client connections open at once from one address (IPv6: one /64); loopback and trusted proxies are exempt.
     /// `None`: a quarter of `connections`, because of NAT and CDNs.
     pub per_client: Option<usize>,
+    /// Requests of one connection; the last response says that it ends. 10,000: a client that stays for days is
+    /// spread over the workers anew now and then, and no browser gets there (nginx: 1000).
+    pub requests: u32,
+    /// 1xx responses before the final one (CASES R-10: endless 1xx). 10.
+    pub interim: u32,
+    /// Bytes of chunk framing in excess of what sane chunks need, over a whole body (CVE-2023-39326: a byte of
+    /// payload for kilobytes of extension). 16 KiB, and each chunk has its size line and some more for free.
+    pub framing_bytes: u64,
+    /// Idle upstreams kept per backend and worker. 256: with fewer than there are requests at once, the surplus would
+    /// be closed and opened again all the time; the short idle time is what keeps the number down.
+    pub pool: usize,
+    /// Idle upstreams kept per worker over all backends. `None`: 2048, or as many as a tenth of the file descriptors
+    /// allows, because a full pool must not keep clients out.
+    pub pool_all: Option<usize>,
+    /// How much is still read from a client that sends on after our last answer, so that it can read the answer
+    /// (RFC 9112 9.6). 1 MiB.
+    pub linger_bytes: u64,
+    /// And for how long. 2 s.
+    pub linger_time: Duration,
     /// How long open work may go on after SIGTERM. 30 s.
     pub drain_time: Duration,
 }
@@ -41,6 +64,7 @@ impl Default for Limits {
             opening_time: Duration::from_secs(10),
             head_time: Duration::from_secs(10),
             idle_time: Duration::from_secs(75),
+            idle_when_full: Duration::from_secs(1),
             line_bytes: 8 << 10,
             field_bytes: 16 << 10,
             fields: 100,
@@ -48,16 +72,44 @@ impl Default for Limits {
             hello_bytes: 16 << 10,
             connections: None,
             per_client: None,
+            requests: 10_000,
+            interim: 10,
+            framing_bytes: 16 << 10,
+            pool: 256,
+            pool_all: None,
+            linger_bytes: 1 << 20,
+            linger_time: Duration::from_secs(2),
             drain_time: Duration::from_secs(30),
         }
     }
 }
 
 /// `[limit]` of a site file.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SiteLimits {
     /// Bytes of a request body, 413 beyond. `None` (default): the app decides; nothing is buffered here.
     pub body_bytes: Option<u64>,
+    /// Bytes a second that a request body must bring on average, once [`SiteTimeouts::grace`] is over and as long as
+    /// no response byte has come; and that a client must take of a response over [`SiteTimeouts::idle`], as long as
+    /// something waits for it. 240, Kestrel's two: a slow client is not a stalled one. `None`: any.
+    pub min_rate: Option<NonZero<u64>>,
+    /// Client connections whose last request was for the site; 503 beyond. `None`: half of all that there may be, so
+    /// that one site cannot starve the others.
+    pub connections: Option<usize>,
+    /// Requests that wait for an upstream to be opened; 503 beyond. 4096: as many as a listening socket lets wait
+    /// (somaxconn); with a backend that does not accept, more would only hold descriptors and be refused later.
+    pub connecting: usize,
+}
+
+impl Default for SiteLimits {
+    fn default() -> SiteLimits {
+        SiteLimits {
+            body_bytes: None,
+            min_rate: NonZero::new(240),
+            connections: None,
+            connecting: 4096,
+        }
+    }
 }
 
 /// `[timeout]` of a site file.
@@ -68,8 +120,11 @@ pub struct SiteTimeouts {
     /// From the request sent to the first byte of the response. 120 s: slow apps are common, dead ones are found
     /// by connect and health.
     pub first_byte: Duration,
-    /// Between two bytes of a body, either way. 60 s.
+    /// Between two bytes of a body, either way. 60 s, which browsers that stop to read a film must come back within
+    /// (nginx: the same).
     pub idle: Duration,
+    /// How long a body may be slower than [`SiteLimits::min_rate`]. 5 s, Kestrel's.
+    pub grace: Duration,
     /// Between two bytes of an upgraded connection, either way. `None` (default): never.
     pub websocket_idle: Option<Duration>,
     /// Between two bytes of TLS that is passed through, either way. 1 h: the app has a time of its own for clients that are
@@ -87,6 +142,7 @@ impl Default for SiteTimeouts {
             connect: Duration::from_secs(5),
             first_byte: Duration::from_secs(120),
             idle: Duration::from_secs(60),
+            grace: Duration::from_secs(5),
             websocket_idle: None,
             passthrough_idle: Some(Duration::from_secs(3600)),
             total: None,
@@ -109,20 +165,3 @@ pub const SITE_FILE_BYTES: u64 = 1 << 20;
 pub const RESPOND_FILE_BYTES: u64 = 4 << 20;
 /// A secret or header value read from a file: a field that no backend would take is an error here already.
 pub const HEADER_FILE_BYTES: u64 = 8 << 10;
-/// 1xx responses before the final one (CASES R-10: endless 1xx).
-pub const INTERIM_RESPONSES: u32 = 10;
-/// Idle upstreams kept per endpoint and worker. With fewer than there are requests at once, the surplus would be
-/// closed and opened again all the time; the short idle time is what keeps the number down.
-pub const POOL_PER_ENDPOINT: usize = 256;
-/// Idle upstreams kept per worker over all endpoints.
-pub const POOL_PER_WORKER: usize = 2048;
-/// The least a request body may bring on average, in bytes a second, once [`BODY_GRACE`] is over and as long as no
-/// response byte has come: Kestrel's MinRequestBodyDataRate. A slow client is not a stalled one.
-pub const BODY_RATE: u64 = 240;
-/// How long a body may be slower than [`BODY_RATE`].
-pub const BODY_GRACE: Duration = Duration::from_secs(5);
-/// How much is still read from a client that sends on after our last answer, so that it can read the answer
-/// (RFC 9112 9.6).
-pub const LINGER_BYTES: usize = 1 << 20;
-/// And for how long.
-pub const LINGER_TIME: Duration = Duration::from_secs(2);

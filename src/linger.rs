@@ -4,16 +4,16 @@ use std::future::poll_fn;
 use std::task::{Poll, ready};
 
 use crate::block::Block;
-use crate::limits::{LINGER_BYTES, LINGER_TIME};
+use crate::limits::Limits;
 use crate::stream::Stream;
 use crate::wheel::{Expired, Timer};
 
 /// Says that we are done, and reads on for a moment. Closed with bytes unread, the kernel would reset the connection,
 /// and what was said last could be lost on the way (RFC 9112 9.6).
-pub async fn linger(stream: &mut Stream, timer: &Timer) {
-    let mut left = LINGER_BYTES;
+pub async fn linger(stream: &mut Stream, timer: &Timer, limits: &Limits) {
+    let mut left = limits.linger_bytes;
     let done = timer.within(
-        LINGER_TIME,
+        limits.linger_time,
         poll_fn(|cx| {
             if stream.poll_end(cx).is_pending() {
                 return Poll::Pending;
@@ -21,7 +21,7 @@ pub async fn linger(stream: &mut Stream, timer: &Timer) {
             loop {
                 let mut block = Block::lend();
                 match ready!(block.poll_fill(cx, stream)) {
-                    Ok(count) if count > 0 && count < left => left -= count,
+                    Ok(count) if count > 0 && (count as u64) < left => left -= count as u64,
                     _ => return Poll::Ready(()),
                 }
             }

@@ -18,12 +18,15 @@ use crate::stream::Stream;
 const WISHED_BYTES: usize = 256 << 10;
 /// With less than this, copying 64 KiB at a time is as good.
 const LEAST_BYTES: usize = 64 << 10;
-/// Pipes of one worker, lent and free: 8 MiB of pages.
-const MOST: usize = 32;
-
 thread_local! {
     static FREE: RefCell<Vec<Ends>> = const { RefCell::new(Vec::new()) };
     static OPEN: Cell<usize> = const { Cell::new(0) };
+    static MOST: Cell<usize> = const { Cell::new(0) };
+}
+
+/// How many pipes this worker may have, lent and free. None before that is said.
+pub fn allow(most: usize) {
+    MOST.set(most);
 }
 
 /// A lent pipe and how many bytes are inside. Goes back when it is dropped empty.
@@ -116,7 +119,7 @@ impl Drop for Pipe {
 }
 
 fn open() -> Option<Ends> {
-    if OPEN.get() >= MOST {
+    if OPEN.get() >= MOST.get() {
         return None;
     }
     let (read, write) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).ok()?;

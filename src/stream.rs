@@ -123,6 +123,15 @@ impl Stream {
         Pin::new(self).poll_shutdown(cx)
     }
 
+    /// How many bytes we have written that the other side has not acknowledged. `None`: nobody knows.
+    pub fn unacknowledged(&self) -> Option<u64> {
+        match self {
+            Stream::Tcp(stream) => send_queue(stream.as_fd()),
+            Stream::Unix(stream) => send_queue(stream.as_fd()),
+            Stream::Tls(stream) => send_queue(stream.tcp().as_fd()),
+        }
+    }
+
     /// When this is dropped, the other side notices that something is missing: a reset instead of an end.
     pub fn abort(&self) {
         let stream = match self {
@@ -133,6 +142,22 @@ impl Stream {
         // When it fails the connection is gone, which is what was wanted.
         drop(socket2::SockRef::from(stream).set_linger(Some(std::time::Duration::ZERO)));
     }
+}
+
+/// SIOCOUTQ of tcp(7) and unix(7): bytes in the send queue, sent or not, that have not been acknowledged.
+#[expect(
+    unsafe_code,
+    reason = "no crate at hand wraps this request; it writes one int, which is what is given to it"
+)]
+fn send_queue(socket: BorrowedFd<'_>) -> Option<u64> {
+    const SIOCOUTQ: rustix::ioctl::Opcode = 0x5411;
+    // SAFETY: for a socket this request stores an `int` at the address it is given and nothing else (tcp(7)); for
+    // any other descriptor it is an error and stores nothing.
+    let bytes = unsafe {
+        let ask = rustix::ioctl::Getter::<SIOCOUTQ, std::ffi::c_int>::new();
+        rustix::ioctl::ioctl(socket, ask)
+    };
+    u64::try_from(bytes.ok()?).ok()
 }
 
 impl AsyncRead for Stream {
@@ -175,6 +200,34 @@ impl AsyncWrite for Stream {
             Stream::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Stream::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
             Stream::Tls(stream) => Pin::new(&mut **stream).poll_shutdown(cx),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+
+    #[test]
+    fn what_the_other_side_has_not_taken_is_known() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let mut client = std::net::TcpStream::connect(listener.local_addr().expect("its address"))
+            .expect("a connection");
+        let (mut other, _) = listener.accept().expect("a connection");
+        assert_eq!(send_queue(client.as_fd()), Some(0));
+        client.set_nonblocking(true).expect("not blocking");
+        let mut written = 0;
+        while let Ok(count) = client.write(&[0; 64 << 10]) {
+            written += count as u64;
+        }
+        let left = send_queue(client.as_fd()).expect("a number");
+        assert!(left > 0 && left < written, "{left} of {written}");
+        let mut taken = vec![0; written as usize];
+        other.read_exact(&mut taken).expect("all of it");
+        // The last acknowledgement may be on its way.
+        while send_queue(client.as_fd()) != Some(0) {
+            std::thread::yield_now();
         }
     }
 }

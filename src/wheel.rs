@@ -28,6 +28,9 @@ pub struct Wheel {
     started: Instant,
     now: Cell<Tick>,
     draining: Cell<bool>,
+    /// When it last turned out that nobody could make room, at all and at some site.
+    no_room: Cell<Tick>,
+    no_room_at_site: Cell<Tick>,
     filing: RefCell<Filing>,
 }
 
@@ -51,6 +54,10 @@ struct Entry {
     /// Where in its slot the entry stands.
     position: u32,
     fired: bool,
+    /// Since when it waits for a request; [`NEVER`] when it does not.
+    resting: Tick,
+    /// `Site::number` of the one it takes a slot of; [`GONE`] for none.
+    site: u32,
     waker: Option<Waker>,
     serving: Option<Serving>,
 }
@@ -82,6 +89,8 @@ impl Wheel {
             started: Instant::now(),
             now: Cell::new(0),
             draining: Cell::new(false),
+            no_room: Cell::new(NEVER),
+            no_room_at_site: Cell::new(NEVER),
             filing: RefCell::new(Filing {
                 entries: Vec::new(),
                 free: Vec::new(),
@@ -132,6 +141,8 @@ impl Wheel {
             filed: NEVER,
             position: 0,
             fired: false,
+            resting: NEVER,
+            site: GONE,
             waker: None,
             serving: None,
         };
@@ -167,6 +178,55 @@ impl Wheel {
             filing.sweep(tick, now);
         }
         filing.swept = now;
+    }
+
+    /// Ends connections that have waited for a request for at least `rested`, those first that have waited longest: a
+    /// thirty-second of them, so that looking at all is not paid for each. Returns how many.
+    pub fn make_room(&self, rested: Duration) -> usize {
+        self.end_resting(rested, &self.no_room, |_| true)
+    }
+
+    /// The same among the connections of one site.
+    pub fn make_room_at_site(&self, site: u32, rested: Duration) -> usize {
+        self.end_resting(rested, &self.no_room_at_site, |entry| entry.site == site)
+    }
+
+    fn end_resting(
+        &self,
+        rested: Duration,
+        no_room: &Cell<Tick>,
+        is_meant: impl Fn(&Entry) -> bool,
+    ) -> usize {
+        const PART: usize = 32;
+        let now = self.now();
+        // Looking in vain is not paid for more than once a tick.
+        if no_room.get() == now {
+            return 0;
+        }
+        let ticks = rested.as_millis().div_ceil(TICK.as_millis());
+        let latest = u32::try_from(ticks)
+            .ok()
+            .and_then(|ticks| now.checked_sub(ticks));
+        let mut filing = self.filing.borrow_mut();
+        let mut resting: Vec<(Tick, usize)> = filing
+            .entries
+            .iter()
+            .enumerate()
+            .filter(|(_, entry)| latest.is_some_and(|latest| entry.resting <= latest))
+            .filter(|(_, entry)| is_meant(entry))
+            .map(|(index, entry)| (entry.resting, index))
+            .collect();
+        let count = resting.len().div_ceil(PART);
+        if count == 0 {
+            no_room.set(now);
+            return 0;
+        }
+        resting.select_nth_unstable(count - 1);
+        for &(_, index) in &resting[..count] {
+            filing.entries[index].resting = NEVER;
+            filing.entries[index].fire();
+        }
+        count
     }
 
     /// Gives every connection for which `choose` names a time at most that long to end what it is doing. `choose`
@@ -275,11 +335,39 @@ impl Timer {
         self.set_at(self.wheel.at(after));
     }
 
+    /// The connection is busy with nothing and waits for a request, at most for `after`. It may be told to make room.
+    pub fn rest(&self, after: Duration) {
+        let now = self.wheel.now();
+        let deadline = self.wheel.at(after);
+        let mut filing = self.wheel.filing.borrow_mut();
+        let entry = &mut filing.entries[self.index as usize];
+        entry.serving = None;
+        entry.cut = NEVER;
+        entry.deadline = deadline;
+        entry.resting = now;
+        entry.fired = false;
+        if deadline < entry.filed {
+            filing.file_by(self.index, deadline, now);
+        }
+    }
+
+    /// Says which site the connection takes a slot of; [`GONE`]: of none.
+    pub fn at_site(&self, site: u32) {
+        self.wheel.filing.borrow_mut().entries[self.index as usize].site = site;
+    }
+
+    /// Whether it fired before its time: somebody else needs the room.
+    pub fn fired_for_room(&self) -> bool {
+        let filing = self.wheel.filing.borrow();
+        filing.entries[self.index as usize].deadline > self.wheel.now.get()
+    }
+
     /// Fires at `deadline`, unless set anew before.
     pub fn set_at(&self, deadline: Tick) {
         let mut filing = self.wheel.filing.borrow_mut();
         let entry = &mut filing.entries[self.index as usize];
         entry.deadline = deadline;
+        entry.resting = NEVER;
         entry.fired = entry.cut <= self.wheel.now.get();
         if deadline < entry.filed {
             filing.file_by(self.index, deadline, self.wheel.now());
@@ -355,6 +443,7 @@ impl Drop for Timer {
         filing.take_out(self.index);
         let entry = &mut filing.entries[self.index as usize];
         entry.serving = None;
+        entry.resting = NEVER;
         let waker = entry.waker.take();
         filing.free.push(self.index);
         drop(filing);
@@ -440,6 +529,49 @@ mod tests {
         wheel.turn_to(7);
         assert!(fired(&b) && fired(&c));
         assert_eq!(wheel.filing.borrow().free.len(), 1);
+    }
+
+    #[test]
+    fn who_has_rested_longest_makes_room_and_who_is_busy_does_not() {
+        let wheel = Wheel::new();
+        let (busy, first, second) = (timer(&wheel), timer(&wheel), timer(&wheel));
+        busy.set(Duration::from_secs(60));
+        first.rest(Duration::from_secs(60));
+        wheel.turn_to(5);
+        second.rest(Duration::from_secs(60));
+        drop({
+            let gone = timer(&wheel);
+            gone.rest(Duration::from_secs(60));
+            gone
+        });
+        let rested = Duration::from_millis(300);
+        assert_eq!(wheel.make_room(rested), 1);
+        assert!(fired(&first) && first.fired_for_room());
+        assert_eq!(
+            wheel.make_room(rested),
+            0,
+            "the other has not rested so long"
+        );
+        wheel.turn_to(9);
+        assert_eq!(wheel.make_room(rested), 1);
+        assert!(fired(&second) && !fired(&busy));
+        wheel.turn_to(20);
+        second.set(Duration::from_secs(1));
+        assert!(!fired(&second), "a request came in time");
+        assert_eq!(wheel.make_room(rested), 0);
+    }
+
+    #[test]
+    fn room_at_a_site_is_made_by_its_own() {
+        let wheel = Wheel::new();
+        let (here, there) = (timer(&wheel), timer(&wheel));
+        for (timer, site) in [(&here, 7), (&there, 8)] {
+            timer.at_site(site);
+            timer.rest(Duration::from_secs(60));
+        }
+        wheel.turn_to(20);
+        assert_eq!(wheel.make_room_at_site(7, Duration::from_secs(1)), 1);
+        assert!(fired(&here) && !fired(&there));
     }
 
     #[test]

@@ -27,7 +27,7 @@ fn any_cut_decodes_alike(bytes: &[u8]) {
 
 /// Payload, bytes used, and whether the last chunk came, when the bytes arrive in pieces of `size`.
 fn decode(bytes: &[u8], size: usize) -> Result<(Vec<u8>, usize, bool), BadChunk> {
-    let mut decoder = ChunkDecoder::default();
+    let mut decoder = ChunkDecoder::new(16 << 10);
     let (mut payload, mut used) = (Vec::new(), 0);
     for piece in bytes.chunks(size) {
         let mut piece = piece.to_vec();

@@ -2,10 +2,11 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::About;
 use super::question::Refusal;
+use crate::observe::{Counters, Reason};
 use crate::reload::{FileStatus, Overview, Report, Waited};
 
 /// Status and JSON.
@@ -43,7 +44,7 @@ pub(super) fn refused(refusal: Refusal) -> Answer {
         Refusal::NoSuchPath(path) => (
             404,
             format!(
-                "no {path} here; there are GET /v1/status, GET /v1/sites, GET /v1/wait and POST /v1/reload"
+                "no {path} here; there are GET /v1/status, GET /v1/sites, GET /v1/counters, GET /v1/wait and POST /v1/reload"
             ),
         ),
         Refusal::WrongMethod(wanted) => (405, format!("ask with {wanted}")),
@@ -63,6 +64,30 @@ pub(super) fn status(about: &About) -> Answer {
         "listening": listening,
         "sites": about.sites.to_string_lossy(),
         "state": about.state.to_string_lossy(),
+    }))
+}
+
+/// The sums over all workers. Each of them goes on counting meanwhile.
+pub(super) fn counters(about: &About) -> Answer {
+    let sum = |of: fn(&Counters) -> u64| -> u64 { about.counters.iter().map(|one| of(one)).sum() };
+    let reasons: Map<String, Value> = Reason::ALL
+        .into_iter()
+        .map(|reason| {
+            let count: u64 = about.counters.iter().map(|one| one.count(reason)).sum();
+            (reason.code().to_string(), count.into())
+        })
+        .collect();
+    fine(json!({
+        "open": sum(|one| one.connections.read()).saturating_sub(sum(|one| one.closed.read())),
+        "connections": sum(|one| one.connections.read()),
+        "exchanges": sum(|one| one.exchanges.read()),
+        "aborted": sum(|one| one.aborted.read()),
+        "tunnels": sum(|one| one.tunnels.read()),
+        "refused": sum(|one| one.refused.read()),
+        "retries": sum(|one| one.retries.read()),
+        "bytes_from_clients": sum(|one| one.from_client.read()),
+        "bytes_to_clients": sum(|one| one.to_client.read()),
+        "reasons": reasons,
     }))
 }
 

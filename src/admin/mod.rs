@@ -6,6 +6,7 @@
 mod answer;
 pub mod client;
 mod question;
+mod reserve;
 
 use std::io;
 use std::net::SocketAddr;
@@ -19,9 +20,11 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
+use crate::observe::Counters;
 use crate::reload::Reload;
 use answer::Answer;
 use question::{Parsed, Question, Refusal};
+use reserve::Reserve;
 
 /// The file in the state directory.
 pub const SOCKET_NAME: &str = "admin.sock";
@@ -32,13 +35,17 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const HEAD_BYTES: usize = 4 << 10;
 /// Connections at once. Waiting deploy scripts are the many; a program that loops must not take the descriptors.
 const CONNECTIONS: usize = 256;
+/// How long accepting rests where there is nothing to accept with.
+const PAUSE: Duration = Duration::from_millis(50);
 
-/// What `GET /v1/status` tells about this process.
+/// What is told about this process.
 #[derive(Clone, Debug)]
 pub struct About {
     pub listening: Vec<SocketAddr>,
     pub sites: PathBuf,
     pub state: PathBuf,
+    /// One block per worker.
+    pub counters: Vec<Arc<Counters>>,
 }
 
 /// Opens the socket at `path` for its owner and group. A file left by a process that is gone is replaced.
@@ -81,33 +88,36 @@ pub async fn serve(
     let listener = UnixListener::from_std(listener)?;
     let about = Arc::new(about);
     let slots = Arc::new(Semaphore::new(CONNECTIONS));
+    let reserve = Reserve::keep(&listener);
     loop {
         let Ok(slot) = slots.clone().acquire_owned().await else {
             return Ok(());
         };
         match listener.accept().await {
-            Ok((stream, _)) => {
-                let (reload, about) = (reload.clone(), about.clone());
+            Ok((mut stream, _)) => {
+                let (reload, about, reserve) = (reload.clone(), about.clone(), reserve.clone());
                 tokio::spawn(async move {
                     // A client that went away early has nobody left to tell.
-                    drop(converse(stream, reload, &about).await);
+                    drop(converse(&mut stream, reload, &about).await);
+                    reserve.close(stream);
                     drop(slot);
                 });
             }
+            Err(_) if reserve.spend() => {}
             // Out of descriptors or memory passes; a full turn of the loop would burn the processor meanwhile.
-            Err(_) => sleep(Duration::from_millis(50)).await,
+            Err(_) => sleep(PAUSE).await,
         }
     }
 }
 
-async fn converse(mut stream: UnixStream, reload: Reload, about: &About) -> io::Result<()> {
-    let answer = match timeout(PATIENCE, read(&mut stream)).await {
+async fn converse(stream: &mut UnixStream, reload: Reload, about: &About) -> io::Result<()> {
+    let answer = match timeout(PATIENCE, read(stream)).await {
         Ok(Ok(Ok(question))) => {
             tokio::select! {
                 biased;
                 answer = reply(question, &reload, about) => answer,
                 // Somebody who waits and gives up is not kept until the end of the time.
-                () = gone(&mut stream) => return Ok(()),
+                () = gone(stream) => return Ok(()),
             }
         }
         Ok(Ok(Err(refusal))) => answer::refused(refusal),
@@ -137,6 +147,7 @@ async fn read(stream: &mut UnixStream) -> io::Result<Result<Question, Refusal>> 
 async fn reply(question: Question, reload: &Reload, about: &About) -> Answer {
     match question {
         Question::Status => answer::status(about),
+        Question::Counters => answer::counters(about),
         Question::Sites => answer::sites(&reload.list().await),
         Question::Reload { accept_removals } => {
             answer::reloaded(&reload.reload(accept_removals).await)

@@ -9,6 +9,7 @@ use crate::document::units;
 pub(super) enum Question {
     Status,
     Sites,
+    Counters,
     Reload {
         accept_removals: bool,
     },
@@ -57,7 +58,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Parsed, Refusal> {
     };
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let wanted = match path {
-        "/v1/status" | "/v1/sites" | "/v1/wait" => "GET",
+        "/v1/status" | "/v1/sites" | "/v1/counters" | "/v1/wait" => "GET",
         "/v1/reload" => "POST",
         _ => return Err(Refusal::NoSuchPath(path.to_string())),
     };
@@ -67,6 +68,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Parsed, Refusal> {
     let question = match path {
         "/v1/status" => Question::Status,
         "/v1/sites" => Question::Sites,
+        "/v1/counters" => Question::Counters,
         "/v1/reload" => Question::Reload {
             accept_removals: flag(query, "accept-removals"),
         },

@@ -8,6 +8,7 @@ pub mod problem;
 pub mod units;
 
 use std::collections::BTreeSet;
+use std::num::NonZero;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -405,6 +406,14 @@ impl<'t> Reader<'t> {
         }
     }
 
+    /// A rate, or `Some(None)` for "off".
+    pub fn rate_or_off(&mut self, table: &Table<'_>, name: &str) -> Option<Option<NonZero<u64>>> {
+        match self.text(table, name)? {
+            ("off", _) => Some(None),
+            (text, span) => self.unit(text, &span, units::rate).map(Some),
+        }
+    }
+
     /// A value with a unit, or its error at `span`.
     pub fn unit<T>(
         &mut self,
@@ -438,9 +447,12 @@ fn fits(kind: Kind, value: &DeValue<'_>) -> bool {
         None => fits(value),
     };
     match kind {
-        Kind::Text | Kind::Duration | Kind::DurationOrOff | Kind::Size | Kind::SizeOrOff => {
-            value.is_str()
-        }
+        Kind::Text
+        | Kind::Duration
+        | Kind::DurationOrOff
+        | Kind::Size
+        | Kind::SizeOrOff
+        | Kind::RateOrOff => value.is_str(),
         Kind::Texts => all(|value| value.is_str()),
         Kind::Flag => value.is_bool(),
         Kind::Count => value.is_integer(),
@@ -501,6 +513,7 @@ fn kind_help(key: &keys::Key, value: &DeValue<'_>) -> Option<String> {
         (Kind::Size | Kind::SizeOrOff, Some(number)) => {
             Some(format!("write {} = \"{number}b\"", key.name))
         }
+        (Kind::RateOrOff, Some(number)) => Some(format!("write {} = \"{number}b/s\"", key.name)),
         (Kind::Text | Kind::Texts, Some(number)) => {
             Some(format!("write {} = \"{number}\"", key.name))
         }

@@ -1,6 +1,7 @@
-//! Durations and sizes as people write them: `"30s"`, `"10mb"`.
+//! Durations, sizes and rates as people write them: `"30s"`, `"10mb"`, `"240b/s"`.
 
 use std::fmt;
+use std::num::NonZero;
 use std::time::Duration;
 
 /// Longer is a slip of the finger, and would overflow deadlines.
@@ -50,6 +51,16 @@ pub fn size(text: &str) -> Result<u64, UnitError> {
         .ok_or(UnitError::TooLarge)
 }
 
+/// Reads `"240b/s"`: a [`size`] for each second, and not nothing.
+///
+/// # Errors
+/// No `/s` behind a size, or 0.
+pub fn rate(text: &str) -> Result<NonZero<u64>, UnitError> {
+    let each = text.strip_suffix("/s").ok_or(UnitError::Rate)?;
+    let bytes = size(each.trim_end()).map_err(|_| UnitError::Rate)?;
+    NonZero::new(bytes).ok_or(UnitError::Rate)
+}
+
 /// Digits and a unit, with at most spaces between them.
 fn split(text: &str) -> Option<(u64, String)> {
     let unit_at = text.find(|c: char| !c.is_ascii_digit())?;
@@ -57,13 +68,14 @@ fn split(text: &str) -> Option<(u64, String)> {
     Some((number, text[unit_at..].trim_start().to_ascii_lowercase()))
 }
 
-/// Why a text is no duration or size.
+/// Why a text is no duration, size or rate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UnitError {
     Duration,
     TooLong,
     Size,
     TooLarge,
+    Rate,
 }
 
 impl fmt::Display for UnitError {
@@ -73,6 +85,7 @@ impl fmt::Display for UnitError {
             UnitError::TooLong => "longer than ten years",
             UnitError::Size => "a size is a whole number and a unit: \"512b\", \"8kb\", \"10mb\", \"1gb\"",
             UnitError::TooLarge => "larger than any size the system knows",
+            UnitError::Rate => "a rate is a size for each second: \"240b/s\", \"1kb/s\"",
         })
     }
 }
@@ -122,5 +135,14 @@ mod tests {
             assert_eq!(size(bad), Err(UnitError::Size), "{bad}");
         }
         assert_eq!(size("18446744073709551615tb"), Err(UnitError::TooLarge));
+    }
+
+    #[test]
+    fn rates_are_for_each_second() {
+        assert_eq!(rate("240b/s"), Ok(NonZero::new(240).expect("not 0")));
+        assert_eq!(rate("1 kb/s"), Ok(NonZero::new(1024).expect("not 0")));
+        for bad in ["", "240", "240b", "0b/s", "240/s", "1kb/m"] {
+            assert_eq!(rate(bad), Err(UnitError::Rate), "{bad}");
+        }
     }
 }

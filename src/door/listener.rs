@@ -4,26 +4,25 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use rustix::io::Errno;
 use tokio::net::{TcpListener, TcpStream};
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::slots::NoSlot;
 use super::worker::Worker;
 use crate::http::Client;
+use crate::observe::{Reason, Trouble};
 use crate::stream::Stream;
 
 /// Connections accepted before the others get their turn.
 const AT_ONCE: u32 = 8;
 /// How long accepting rests when there are no descriptors, memory or slots left.
 const REST: Duration = Duration::from_millis(20);
-/// How often that is said.
-const SAY_EVERY: Duration = Duration::from_secs(1);
-
 /// Accepts from `listener` until the worker drains, then what has queued up, and closes it.
 pub(super) async fn run(listener: TcpListener, worker: Rc<Worker>) {
-    let mut said: Option<Instant> = None;
+    let (full, failing) = (Trouble::default(), Trouble::default());
     let bound = listener
         .local_addr()
         .ok()
@@ -37,8 +36,13 @@ pub(super) async fn run(listener: TcpListener, worker: Rc<Worker>) {
             () = &mut drain => break,
         };
         match accepted {
-            Ok((stream, address)) => take_in(stream, address, bound, &worker, &mut said).await,
-            Err(error) => recover(&error, &mut said).await,
+            Ok((stream, address)) => {
+                if failing.is_over() {
+                    info!("connections are accepted again");
+                }
+                take_in(stream, address, bound, &worker, &full).await;
+            }
+            Err(error) => recover(&error, &worker, &failing).await,
         }
         count += 1;
         if count % AT_ONCE == 0 {
@@ -53,7 +57,7 @@ pub(super) async fn run(listener: TcpListener, worker: Rc<Worker>) {
         if stream.set_nonblocking(true).is_ok()
             && let Ok(stream) = TcpStream::from_std(stream)
         {
-            take_in(stream, address, bound, &worker, &mut said).await;
+            take_in(stream, address, bound, &worker, &full).await;
         }
     }
 }
@@ -64,7 +68,7 @@ async fn take_in(
     address: SocketAddr,
     bound: Option<SocketAddr>,
     worker: &Rc<Worker>,
-    said: &mut Option<Instant>,
+    full: &Trouble,
 ) {
     let ip = address.ip().to_canonical();
     let trusted = worker
@@ -74,13 +78,23 @@ async fn take_in(
         .iter()
         .any(|net| net.contains(&ip));
     let counted = (!trusted && !ip.is_loopback()).then_some(ip);
+    let mut waiting = None;
     let slot = loop {
         match worker.slots.take(counted) {
             Ok(slot) => break slot,
             // Not answered: what is spoken on it is not known, and a flood must stay cheap.
-            Err(NoSlot::ClientFull) => return,
+            Err(NoSlot::ClientFull) => {
+                worker.kit.counters.because(Reason::ClientFull);
+                return;
+            }
+            // Who only waits for a request makes room, here at once and on other workers at their next tick.
+            Err(NoSlot::Full) if waiting.is_none() && worker.make_room() > 0 => {
+                waiting = Some(worker.slots.wait());
+                tokio::task::yield_now().await;
+            }
             Err(NoSlot::Full) => {
-                if is_time_to_say(said) {
+                waiting.get_or_insert_with(|| worker.slots.wait());
+                if full.is_to_be_said() {
                     warn!(
                         "all connections that [limit] connections allows are open; new ones wait"
                     );
@@ -89,6 +103,7 @@ async fn take_in(
             }
         }
     };
+    drop(waiting);
     let local = match bound {
         // Bound to one address, that is the one: no system call for each connection.
         Some(bound) => bound,
@@ -107,29 +122,35 @@ async fn take_in(
 }
 
 /// accept(2): some errors are about the one connection, some about the machine, none about us.
-async fn recover(error: &io::Error, said: &mut Option<Instant>) {
-    let passing = [
-        io::ErrorKind::ConnectionAborted,
-        io::ErrorKind::ConnectionReset,
-        io::ErrorKind::Interrupted,
-        io::ErrorKind::NetworkDown,
-        io::ErrorKind::NetworkUnreachable,
-        io::ErrorKind::HostUnreachable,
-    ];
-    if passing.contains(&error.kind()) {
+async fn recover(error: &io::Error, worker: &Worker, failing: &Trouble) {
+    if is_of_one_connection(error) {
         return;
     }
-    if is_time_to_say(said) {
-        warn!(cause = %error, "cannot accept connections; trying again");
+    if failing.is_to_be_said() {
+        warn!(cause = %error, "cannot accept connections, those in the queue wait; trying again");
     }
+    // What idle upstreams hold is worth more to a client who waits. Not a turn of the loop without a rest, or it
+    // would take the whole processor while there is nothing to be had.
+    worker.kit.upstreams.close_idle();
     tokio::time::sleep(REST).await;
 }
 
-fn is_time_to_say(said: &mut Option<Instant>) -> bool {
-    let now = Instant::now();
-    let is_time = said.is_none_or(|last| now.duration_since(last) >= SAY_EVERY);
-    if is_time {
-        *said = Some(now);
-    }
-    is_time
+/// Errors that were waiting on the connection itself, which is gone: the next one may be taken at once.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    matches!(
+        Errno::from_io_error(error),
+        Some(
+            Errno::CONNABORTED
+                | Errno::CONNRESET
+                | Errno::INTR
+                | Errno::PROTO
+                | Errno::NOPROTOOPT
+                | Errno::OPNOTSUPP
+                | Errno::NETDOWN
+                | Errno::NETUNREACH
+                | Errno::HOSTDOWN
+                | Errno::HOSTUNREACH
+                | Errno::NONET
+        )
+    )
 }

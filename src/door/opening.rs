@@ -35,7 +35,11 @@ pub(super) struct Hello {
 pub(super) enum Refusal {
     /// It did not all come in time.
     Slow,
-    /// The client left, or said nothing anybody here speaks (CASES T-01).
+    /// Nothing has come, and others need the room.
+    MadeRoom,
+    /// The client left.
+    Gone,
+    /// What came is nothing anybody here speaks (CASES T-01).
     Unknown,
     /// It speaks TLS, and not as it should.
     Hello(Alert),
@@ -51,8 +55,10 @@ pub(super) async fn read(
     timer: &Timer,
     limits: &Limits,
 ) -> Result<Opening, Refusal> {
-    timer.set(limits.opening_time);
+    let deadline = timer.wheel().at(limits.opening_time);
+    timer.rest(limits.opening_time);
     let mut came = more(stream, timer, &[]).await?;
+    timer.set_at(deadline);
     match protocol(came.filled().first()) {
         Some(Protocol::Http) => return Ok(Opening::Http(came)),
         Some(Protocol::Tls) => {}
@@ -76,12 +82,15 @@ async fn more(stream: &mut Stream, timer: &Timer, held: &[u8]) -> Result<Block, 
             let fits = block.append(held);
             debug_assert!(fits, "what is waited for fits into a block");
             match block.poll_fill(cx, stream) {
-                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(Refusal::Unknown)),
+                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(Refusal::Gone)),
                 Poll::Ready(Ok(_)) => return Poll::Ready(Ok(block)),
                 Poll::Pending => {}
             }
         }
-        timer.poll_fired(cx).map(|()| Err(Refusal::Slow))
+        timer.poll_fired(cx).map(|()| match timer.fired_for_room() {
+            true => Err(Refusal::MadeRoom),
+            false => Err(Refusal::Slow),
+        })
     })
     .await
 }

@@ -4,12 +4,12 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::alert::Alert;
-use super::serve::refuse;
+use super::serve::refuse_with;
 use crate::http::{Arrival, Kit};
-use crate::observe::{Finished, Kind};
+use crate::observe::{Finished, Kind, Reason};
 use crate::relay::{self, Ending};
 use crate::site::{Action, Backends, Site};
-use crate::upstream::Upstream;
+use crate::upstream::{Upstream, UpstreamError};
 use crate::wheel::{Serving, Timer};
 
 /// Gives the client that has sent `hello` (and perhaps more) to a backend of `site`, every byte unchanged.
@@ -17,8 +17,11 @@ pub(super) async fn serve(mut arrival: Box<Arrival>, site: Arc<Site>, hello: Box
     let started = arrival.kit.wheel.now();
     let asker = arrival.client.address.ip().to_canonical();
     if !may_ask(&site, asker) {
-        return refuse(arrival, Some(Alert::AccessDenied)).await;
+        return refuse_with(Alert::AccessDenied, arrival, Reason::NotAllowed).await;
     }
+    let Some(_slot) = arrival.kit.slot(&site) else {
+        return refuse_with(Alert::InternalError, arrival, Reason::SiteFull).await;
+    };
     let Arrival {
         stream, timer, kit, ..
     } = &mut *arrival;
@@ -38,17 +41,23 @@ pub(super) async fn serve(mut arrival: Box<Arrival>, site: Arc<Site>, hello: Box
         retries: 0,
         took: std::time::Duration::ZERO,
     };
-    let Some(mut upstream) = connect(&site, &hello, timer, kit, &mut finished).await else {
-        return refuse(arrival, Some(Alert::InternalError)).await;
+    let mut upstream = match connect(&site, &hello, timer, kit, &mut finished).await {
+        Ok(upstream) => upstream,
+        Err(reason) => return refuse_with(Alert::InternalError, arrival, reason).await,
     };
     let first = hello.len() as u64;
     let idle = site.timeouts.passthrough_idle;
     // An edit may let go of this version: what is relayed does not need it.
     drop((site, hello));
     let outcome = relay::both(stream, None, &mut upstream.stream, None, idle, timer).await;
-    if outcome.ending == Ending::Broken {
-        stream.abort();
-        upstream.stream.abort();
+    match outcome.ending {
+        Ending::Finished => {}
+        Ending::Broken => {
+            stream.abort();
+            upstream.stream.abort();
+        }
+        Ending::Idle => finished.reason = Some(Reason::TunnelTimeout),
+        Ending::Cut => finished.reason = Some(Reason::SiteGone),
     }
     finished.from_client = first + outcome.from_client;
     finished.to_client = outcome.from_upstream;
@@ -60,31 +69,43 @@ fn may_ask(site: &Site, asker: IpAddr) -> bool {
     site.allow.as_ref().is_none_or(|allow| allow.admits(asker))
 }
 
-/// The first backend, in turn, that accepts and takes the first bytes. `None`: none does, or the site was cut.
+/// The first backend, in turn, that accepts and takes the first bytes.
 async fn connect(
     site: &Site,
     first: &[u8],
     timer: &Timer,
     kit: &Kit,
     finished: &mut Finished,
-) -> Option<Upstream> {
+) -> Result<Upstream, Reason> {
     let Some(Action::Proxy(Backends { list })) = &site.action else {
-        return None;
+        return Err(Reason::Internal);
     };
     let limit = site.timeouts.connect;
     let turn = kit.turn(site.number, list.len());
+    let mut last = Reason::Internal;
     for n in 0..list.len() {
         let address = &list[(turn + n) % list.len()];
-        if let Ok(mut upstream) = kit.upstreams.open(address, limit, timer).await {
-            let taken = timer.within(limit, upstream.stream.put_all(first)).await;
-            if matches!(taken, Ok(Ok(()))) {
-                return Some(upstream);
+        let Some(_connecting) = site.slots.connecting(site.limits.connecting) else {
+            return Err(Reason::SiteBusy);
+        };
+        last = match kit.upstreams.open(address, limit, timer).await {
+            Ok(mut upstream) => {
+                let taken = timer.within(limit, upstream.stream.put_all(first)).await;
+                if matches!(taken, Ok(Ok(()))) {
+                    return Ok(upstream);
+                }
+                Reason::BackendFailed
             }
-        }
+            Err(UpstreamError::Refused { .. }) => Reason::BackendRefused,
+            Err(UpstreamError::TimedOut { .. }) => Reason::BackendTimeout,
+            Err(UpstreamError::Unresolved { .. }) => Reason::BackendUnresolved,
+            // No other backend would find more.
+            Err(UpstreamError::Exhausted { .. }) => return Err(Reason::Exhausted),
+        };
         if timer.was_cut() {
-            return None;
+            return Err(Reason::SiteGone);
         }
         finished.retries += 1;
     }
-    None
+    Err(last)
 }

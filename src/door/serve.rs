@@ -1,20 +1,19 @@
 //! The whole way of one connection.
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
-
-use crate::http::{self, Arrival};
-use crate::limits::LINGER_TIME;
-use crate::linger::linger;
-use crate::observe::{Finished, Kind};
-use crate::site::Site;
-use crate::site::tls::Mode;
 
 use super::alert::Alert;
 use super::opening::{self, Hello, Opening, Refusal};
 use super::passthrough;
 use super::slots::Slot;
 use super::terminate::{self, NothingToShow};
+use crate::http::{self, Arrival, Kit};
+use crate::linger::linger;
+use crate::observe::{Finished, Kind, Reason};
+use crate::site::Site;
+use crate::site::tls::Mode;
 
 /// The whole way of one connection. `slot` is held for as long as it lives.
 pub(crate) async fn serve(mut arrival: Box<Arrival>, slot: Slot) {
@@ -22,8 +21,13 @@ pub(crate) async fn serve(mut arrival: Box<Arrival>, slot: Slot) {
     match opening::read(&mut arrival.stream, &arrival.timer, limits).await {
         Ok(Opening::Http(first)) => http::h1::serve(arrival, Some(first)).await,
         Ok(Opening::Tls(hello)) => Box::pin(serve_tls(arrival, hello)).await,
-        Err(Refusal::Hello(alert)) => Box::pin(refuse(arrival, Some(alert))).await,
-        Err(Refusal::Slow | Refusal::Unknown) => arrival.kit.counters.finished(&REFUSED),
+        Err(Refusal::Hello(alert)) => {
+            Box::pin(refuse_with(alert, arrival, Reason::MalformedHello)).await;
+        }
+        Err(Refusal::Unknown) => refused(&arrival.kit, Some(Reason::UnknownProtocol)),
+        Err(Refusal::Slow) => refused(&arrival.kit, Some(Reason::OpeningTimeout)),
+        Err(Refusal::MadeRoom) => refused(&arrival.kit, Some(Reason::MadeRoom)),
+        Err(Refusal::Gone) => refused(&arrival.kit, None),
     }
     drop(slot);
 }
@@ -36,61 +40,69 @@ async fn serve_tls(arrival: Box<Arrival>, hello: Hello) {
         local.to_string().into()
     });
     let Some(site) = arrival.kit.find(&host) else {
-        return refuse(arrival, Some(Alert::UnrecognizedName)).await;
+        let reason = Reason::UnrecognizedName;
+        return refuse_with(Alert::UnrecognizedName, arrival, reason).await;
     };
     match site.tls.mode {
-        Mode::Auto | Mode::Local | Mode::Files(_) => {
-            serve_terminated(arrival, site, &host, bytes).await
-        }
         Mode::Passthrough => passthrough::serve(arrival, site, bytes).await,
         // CASES T-27: it speaks no TLS, and nobody else's certificate will do.
-        Mode::Off => refuse(arrival, None).await,
+        Mode::Off => refused(&arrival.kit, Some(Reason::UnrecognizedName)),
+        Mode::Auto | Mode::Local | Mode::Files(_) => {
+            serve_terminated(arrival, site, &host, bytes).await;
+        }
     }
 }
 
 async fn serve_terminated(arrival: Box<Arrival>, site: Arc<Site>, host: &str, hello: Box<[u8]>) {
     let shown = match terminate::choose(&arrival, host, &site).await {
         Ok(shown) => shown,
-        Err(why) => {
-            let alert = match why {
-                NothingToShow::NoCertificate => Some(Alert::UnrecognizedName),
-                NothingToShow::Broken => Some(Alert::InternalError),
-                NothingToShow::Slow => None,
+        Err(nothing) => {
+            let reason = nothing.reason();
+            return match nothing {
+                NothingToShow::NoCertificate => {
+                    refuse_with(Alert::UnrecognizedName, arrival, reason).await;
+                }
+                NothingToShow::Broken => refuse_with(Alert::InternalError, arrival, reason).await,
+                NothingToShow::Slow => refused(&arrival.kit, Some(reason)),
             };
-            return refuse(arrival, alert).await;
         }
     };
     drop(site);
-    let kit = std::rc::Rc::clone(&arrival.kit);
-    let Some(arrival) = terminate::terminate(arrival, &hello, host, shown).await else {
-        return kit.counters.finished(&REFUSED);
-    };
-    drop((hello, kit));
-    http::h1::serve(arrival, None).await;
+    let kit = Rc::clone(&arrival.kit);
+    let shaken = terminate::terminate(arrival, &hello, host, shown).await;
+    drop(hello);
+    match shaken {
+        Ok(arrival) => http::h1::serve(arrival, None).await,
+        Err(reason) => refused(&kit, Some(reason)),
+    }
 }
 
-/// Closes a connection that leads nowhere, and says why where there is a word for it.
-pub(super) async fn refuse(mut arrival: Box<Arrival>, alert: Option<Alert>) {
+/// Closes a connection that leads nowhere, and tells the client why in its own language.
+pub(super) async fn refuse_with(alert: Alert, mut arrival: Box<Arrival>, reason: Reason) {
     let Arrival {
         stream, timer, kit, ..
     } = &mut *arrival;
-    kit.counters.finished(&REFUSED);
-    let Some(alert) = alert else { return };
+    refused(kit, Some(reason));
+    let limits = &kit.shared.limits;
     let record = alert.record();
-    let sent = timer.within(LINGER_TIME, stream.put_all(&record)).await;
+    let sent = timer
+        .within(limits.linger_time, stream.put_all(&record))
+        .await;
     if matches!(sent, Ok(Ok(()))) {
-        linger(stream, timer).await;
+        linger(stream, timer, limits).await;
     }
 }
 
 /// A connection closed before a request could be read. No event: anybody can cause a million of them.
-const REFUSED: Finished = Finished {
-    kind: Kind::Refused,
-    site: None,
-    status: 0,
-    reason: None,
-    from_client: 0,
-    to_client: 0,
-    retries: 0,
-    took: Duration::ZERO,
-};
+fn refused(kit: &Kit, reason: Option<Reason>) {
+    kit.counters.finished(&Finished {
+        kind: Kind::Refused,
+        site: None,
+        status: 0,
+        reason,
+        from_client: 0,
+        to_client: 0,
+        retries: 0,
+        took: Duration::ZERO,
+    });
+}

@@ -13,6 +13,8 @@ pub struct Slots(Arc<Counts>);
 #[derive(Debug)]
 struct Counts {
     taken: AtomicUsize,
+    /// Listeners that hold a connection without a slot.
+    waiting: AtomicUsize,
     most: usize,
     per_client: DashMap<IpAddr, usize>,
     most_per_client: usize,
@@ -38,6 +40,7 @@ impl Slots {
     pub fn new(most: usize, most_per_client: usize) -> Slots {
         Slots(Arc::new(Counts {
             taken: AtomicUsize::new(0),
+            waiting: AtomicUsize::new(0),
             most,
             per_client: DashMap::new(),
             most_per_client,
@@ -70,8 +73,28 @@ impl Slots {
         Ok(slot)
     }
 
+    /// Says that a slot is waited for, as long as the value lives: connections that rest make room, on any worker.
+    pub fn wait(&self) -> Waiting {
+        self.0.waiting.fetch_add(1, Ordering::Relaxed);
+        Waiting(Arc::clone(&self.0))
+    }
+
+    pub fn is_waited_for(&self) -> bool {
+        self.0.waiting.load(Ordering::Relaxed) > 0
+    }
+
     pub fn taken(&self) -> usize {
         self.0.taken.load(Ordering::Relaxed)
+    }
+}
+
+/// Somebody waits for a slot.
+#[derive(Debug)]
+pub struct Waiting(Arc<Counts>);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

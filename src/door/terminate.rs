@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::http::Arrival;
+use crate::observe::Reason;
 use crate::site::Site;
 use crate::stream::Stream;
 use crate::tls::{Certificate, Offer, Policy, shake_hands};
@@ -23,6 +24,16 @@ pub(super) enum NothingToShow {
     Broken,
     /// It was still being read at the end of the opening's time.
     Slow,
+}
+
+impl NothingToShow {
+    pub(super) fn reason(self) -> Reason {
+        match self {
+            NothingToShow::NoCertificate => Reason::UnrecognizedName,
+            NothingToShow::Broken => Reason::NoCertificate,
+            NothingToShow::Slow => Reason::HandshakeTimeout,
+        }
+    }
 }
 
 /// Chooses what is shown for `host` of `site`. Early in a start it may have to be read first; the deadline of the
@@ -58,36 +69,43 @@ pub(super) async fn choose(
     }
 }
 
-/// Shakes hands for `host` with a client that has sent `hello`, within what is left of the opening's time. `None`:
-/// it came to nothing, and the client knows as much as can be told.
+/// Shakes hands for `host` with a client that has sent `hello`, within what is left of the opening's time.
+///
+/// # Errors
+/// Why it came to nothing; the client knows as much as can be told.
 pub(super) async fn terminate(
     arrival: Box<Arrival>,
     hello: &[u8],
     host: &str,
     shown: Shown,
-) -> Option<Box<Arrival>> {
+) -> Result<Box<Arrival>, Reason> {
     let Arrival {
         stream,
         client,
         timer,
+        requests_left,
         kit,
         ..
     } = *arrival;
     let Stream::Tcp(stream) = stream else {
-        return None;
+        return Err(Reason::Internal);
     };
-    timer.until_fired(kit.turnstile.pass()).await.ok()?;
+    let too_slow = |_| Reason::HandshakeTimeout;
+    let turn = timer.until_fired(kit.turnstile.pass()).await;
+    turn.map_err(too_slow)?;
     let Shown {
         policy,
         certificates,
     } = shown;
     let shaken = shake_hands(hello, stream, host, policy, certificates);
-    let (stream, secure) = timer.until_fired(shaken).await.ok()?.ok()?;
-    Some(Box::new(Arrival {
+    let shaken = timer.until_fired(shaken).await.map_err(too_slow)?;
+    let (stream, secure) = shaken.map_err(|_| Reason::HandshakeFailed)?;
+    Ok(Box::new(Arrival {
         stream: Stream::Tls(stream),
         client,
         secure: Some(Box::new(secure)),
         timer,
+        requests_left,
         kit,
     }))
 }

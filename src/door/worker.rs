@@ -9,11 +9,14 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::runtime::LocalOptions;
 use tokio::sync::{Notify, mpsc};
+use tokio::task::{JoinError, JoinSet};
 
 use super::listener;
 use super::slots::{Slot, Slots};
-use crate::http::{Arrival, Client, Kit, Shared};
-use crate::observe::Counters;
+use crate::http::{Arrival, Client, FullSite, Kit, Shared};
+use crate::observe::panic::contain;
+use crate::observe::{Counters, Reason};
+use crate::pipe;
 use crate::route::{Current, Published, SiteChange};
 use crate::site::Site;
 use crate::stream::Stream;
@@ -29,6 +32,8 @@ pub struct Start {
     pub notes: mpsc::UnboundedReceiver<Note>,
     pub counters: Arc<Counters>,
     pub slots: Slots,
+    /// How many it may keep.
+    pub pipes: usize,
     pub seed: [u64; 2],
 }
 
@@ -55,7 +60,8 @@ pub(super) struct Worker {
 /// Runs one worker until it has drained. Blocks the thread.
 ///
 /// # Errors
-/// When the runtime or a listening socket cannot be set up.
+/// When the runtime or a listening socket cannot be set up, and when anything but a connection panics: without its
+/// clock or its listener a worker would only seem to serve.
 pub fn run(start: Start) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
@@ -73,8 +79,10 @@ async fn work(start: Start) -> io::Result<()> {
         notes,
         counters,
         slots,
+        pipes,
         seed,
     } = start;
+    pipe::allow(pipes);
     let wheel = Wheel::new();
     let kit = Rc::new(Kit::new(shared, current, wheel, counters, seed));
     let worker = Rc::new(Worker {
@@ -86,20 +94,34 @@ async fn work(start: Start) -> io::Result<()> {
         clock_stands: Cell::new(false),
         listening: Cell::new(0),
     });
+    let mut vital = JoinSet::new();
     for listener in listeners {
         let listener = TcpListener::from_std(listener)?;
         worker.listening.set(worker.listening.get() + 1);
         let worker = Rc::clone(&worker);
-        tokio::task::spawn_local(async move {
+        vital.spawn_local(async move {
             listener::run(listener, Rc::clone(&worker)).await;
             worker.listening.set(worker.listening.get() - 1);
             worker.stirred.notify_waiters();
         });
     }
-    tokio::task::spawn_local(keep_time(Rc::clone(&worker)));
-    tokio::task::spawn_local(read_inbox(Rc::clone(&worker), published, notes));
-    worker.until_drained().await;
-    Ok(())
+    vital.spawn_local(keep_time(Rc::clone(&worker)));
+    vital.spawn_local(read_inbox(Rc::clone(&worker), published, notes));
+    tokio::select! {
+        () = worker.until_drained() => Ok(()),
+        panicked = until_panic(&mut vital) => Err(panicked.into()),
+    }
+}
+
+/// Until one of the tasks panics. One that ends is done.
+async fn until_panic(vital: &mut JoinSet<()>) -> JoinError {
+    loop {
+        match vital.join_next().await {
+            Some(Ok(())) => {}
+            Some(Err(panicked)) => return panicked,
+            None => std::future::pending().await,
+        }
+    }
 }
 
 impl Worker {
@@ -118,12 +140,31 @@ impl Worker {
             client,
             secure: None,
             timer,
+            requests_left: self.kit.shared.limits.requests,
             kit: Rc::clone(&self.kit),
         });
         drop(tokio::task::spawn_local(async move {
-            let _open = open;
-            super::serve(arrival, slot).await;
+            let serving = super::serve(arrival, slot);
+            if contain("a connection", serving).await.is_err() {
+                open.0.kit.counters.because(Reason::Panic);
+            }
         }));
+    }
+
+    /// Ends connections of this worker that wait for a request, so that others get in. Returns how many.
+    pub(super) fn make_room(&self) -> usize {
+        let rested = self.kit.shared.limits.idle_when_full;
+        self.kit.wheel.make_room(rested)
+    }
+
+    /// The same at the site that was found full since `seen`.
+    fn make_room_at_site(&self, seen: &mut u64) {
+        let mark = self.kit.shared.full.read();
+        if std::mem::replace(seen, mark) != mark {
+            let rested = self.kit.shared.limits.idle_when_full;
+            let site = FullSite::site(mark);
+            self.kit.wheel.make_room_at_site(site, rested);
+        }
     }
 
     /// Until the worker is told to drain.
@@ -150,6 +191,7 @@ struct Open(Rc<Worker>);
 impl Drop for Open {
     fn drop(&mut self) {
         self.0.open.set(self.0.open.get() - 1);
+        self.0.kit.counters.closed.add(1);
         if self.0.open.get() == 0 {
             self.0.stirred.notify_waiters();
         }
@@ -161,6 +203,7 @@ async fn keep_time(worker: Rc<Worker>) {
     let mut every = tokio::time::interval(TICK);
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut turns = 0u32;
+    let mut full = 0;
     loop {
         if worker.open.get() == 0 && worker.kit.upstreams.idle() == 0 {
             worker.clock_stands.set(true);
@@ -170,6 +213,10 @@ async fn keep_time(worker: Rc<Worker>) {
         }
         every.tick().await;
         worker.kit.wheel.turn();
+        if worker.slots.is_waited_for() {
+            worker.make_room();
+        }
+        worker.make_room_at_site(&mut full);
         turns = turns.wrapping_add(1);
         if turns.is_multiple_of(10) {
             worker.kit.upstreams.sweep();

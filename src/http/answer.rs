@@ -2,6 +2,7 @@
 
 use crate::http::forward::{replaces, write_edits};
 use crate::http::h1::head::HeadRefusal;
+use crate::observe::Reason;
 use crate::site::{HeaderEdit, Redirect, Respond};
 use crate::upstream::UpstreamError;
 
@@ -33,6 +34,9 @@ pub(super) enum Answer {
     BackendFailed,
     BackendMalformed,
     SiteGone,
+    SiteFull,
+    SiteBusy,
+    Exhausted,
     BackendTimeout,
     VersionNotSupported,
     Loop,
@@ -40,112 +44,145 @@ pub(super) enum Answer {
 }
 
 impl Answer {
-    /// Status, the code in `Onedoor-Reason`, and a sentence for a person.
-    pub(super) fn parts(self) -> (u16, &'static str, &'static str) {
+    /// Status, reason, and a sentence for a person.
+    pub(super) fn parts(self) -> (u16, Reason, &'static str) {
         match self {
-            Answer::Malformed(what) => (400, "malformed-request", what),
+            Answer::Malformed(what) => (400, Reason::MalformedRequest, what),
             Answer::NoHost => (
                 400,
-                "no-host",
+                Reason::NoHost,
                 "the request does not say which host it is for",
             ),
-            Answer::BadHost => (400, "bad-host", "the Host of the request is not a hostname"),
+            Answer::BadHost => (
+                400,
+                Reason::BadHost,
+                "the Host of the request is not a hostname",
+            ),
             Answer::AmbiguousPath => (
                 400,
-                "ambiguous-path",
+                Reason::AmbiguousPath,
                 "the path has dot segments or a backslash",
             ),
-            Answer::TooManyConnectionOptions => {
-                (400, "malformed-request", "Connection names too many fields")
-            }
-            Answer::BadBody(what) => (400, "malformed-body", what),
-            Answer::NotAllowed => (403, "not-allowed", "this site does not serve your address"),
-            Answer::NoPath => (404, "no-path", "no part of this site answers for that path"),
+            Answer::TooManyConnectionOptions => (
+                400,
+                Reason::MalformedRequest,
+                "Connection names too many fields",
+            ),
+            Answer::BadBody(what) => (400, Reason::MalformedBody, what),
+            Answer::NotAllowed => (
+                403,
+                Reason::NotAllowed,
+                "this site does not serve your address",
+            ),
+            Answer::NoPath => (
+                404,
+                Reason::NoPath,
+                "no part of this site answers for that path",
+            ),
             Answer::MethodNotAllowed => (
                 405,
-                "method-not-allowed",
+                Reason::MethodNotAllowed,
                 "CONNECT and TRACE are not served",
             ),
-            Answer::HeadTimeout => (408, "head-timeout", "the head of the request took too long"),
+            Answer::HeadTimeout => (
+                408,
+                Reason::HeadTimeout,
+                "the head of the request took too long",
+            ),
             Answer::BodyTimeout => (
                 408,
-                "body-timeout",
+                Reason::BodyTimeout,
                 "the body of the request stopped coming",
             ),
             Answer::BodyTooLarge => (
                 413,
-                "body-too-large",
+                Reason::BodyTooLarge,
                 "the body is larger than this site takes",
             ),
-            Answer::TargetTooLong => (414, "target-too-long", "the request line is too long"),
-            Answer::Expectation => (417, "expectation", "only 100-continue can be expected"),
-            Answer::NoSite => (
-                421,
-                "no-site-for-host",
-                "no site here answers for that host",
+            Answer::TargetTooLong => (414, Reason::TargetTooLong, "the request line is too long"),
+            Answer::Expectation => (
+                417,
+                Reason::Expectation,
+                "only 100-continue can be expected",
             ),
-            Answer::TlsOnly => (421, "tls-only", "this site is served over TLS only"),
+            Answer::NoSite => (421, Reason::NoSite, "no site here answers for that host"),
+            Answer::TlsOnly => (421, Reason::TlsOnly, "this site is served over TLS only"),
             Answer::WrongTlsConnection => (
                 421,
-                "wrong-tls-connection",
+                Reason::WrongTlsConnection,
                 "this TLS connection was opened for another site, and may not be used for this one",
             ),
             Answer::NoCertificate => (
                 503,
-                "no-certificate",
+                Reason::NoCertificate,
                 "this site is served over TLS only, and its certificate is missing",
             ),
             Answer::HeadTooLarge => (
                 431,
-                "head-too-large",
+                Reason::HeadTooLarge,
                 "the head of the request is too large",
             ),
             Answer::CodingNotSupported => (
                 501,
-                "coding-not-supported",
+                Reason::CodingNotSupported,
                 "only the transfer coding chunked is taken",
             ),
             Answer::BackendRefused => (
                 502,
-                "backend-refused",
+                Reason::BackendRefused,
                 "the app behind this site does not accept connections",
             ),
             Answer::BackendUnresolved => (
                 502,
-                "backend-unresolved",
+                Reason::BackendUnresolved,
                 "the app behind this site has a name without an address",
             ),
             Answer::BackendFailed => (
                 502,
-                "backend-failed",
+                Reason::BackendFailed,
                 "the app behind this site closed the connection without an answer",
             ),
             Answer::BackendMalformed => (
                 502,
-                "backend-malformed",
+                Reason::BackendMalformed,
                 "the app behind this site answered something that is not HTTP",
             ),
             Answer::SiteGone => (
                 503,
-                "site-gone",
+                Reason::SiteGone,
                 "this site was changed or removed while the request was open",
+            ),
+            Answer::SiteFull => (
+                503,
+                Reason::SiteFull,
+                "as many connections as this site may have are open",
+            ),
+            Answer::SiteBusy => (
+                503,
+                Reason::SiteBusy,
+                "too many requests wait for the app behind this site to accept a connection",
+            ),
+            Answer::Exhausted => (
+                503,
+                Reason::Exhausted,
+                "the proxy has no descriptors, memory or ports left for another connection",
             ),
             Answer::BackendTimeout => (
                 504,
-                "backend-timeout",
+                Reason::BackendTimeout,
                 "the app behind this site took too long",
             ),
             Answer::VersionNotSupported => (
                 505,
-                "version-not-supported",
+                Reason::VersionNotSupported,
                 "only HTTP/1.0 and HTTP/1.1 are spoken here",
             ),
             Answer::Loop => (
                 508,
-                "loop-detected",
+                Reason::Loop,
                 "the request has come through here before",
             ),
-            Answer::Internal => (500, "internal-error", "something went wrong here"),
+            Answer::Internal => (500, Reason::Internal, "something went wrong here"),
         }
     }
 
@@ -159,6 +196,7 @@ impl Answer {
         detail: Option<&str>,
     ) {
         let (status, reason, sentence) = self.parts();
+        let reason = reason.code();
         let mut body = format!("{status} {}: {sentence}.\n", phrase(status));
         if let Some(detail) = detail {
             body.push_str(&format!("\n{detail}\n"));
@@ -170,7 +208,9 @@ impl Answer {
                 extra.push_str("Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n")
             }
             // A client that would ask again at once would find the same.
-            Answer::SiteGone => extra.push_str("Retry-After: 1\r\n"),
+            Answer::SiteGone | Answer::SiteFull | Answer::SiteBusy | Answer::Exhausted => {
+                extra.push_str("Retry-After: 1\r\n")
+            }
             _ => {}
         }
         write(
@@ -197,6 +237,7 @@ impl From<HeadRefusal> for Answer {
             HeadRefusal::CodingNotSupported => Answer::CodingNotSupported,
             HeadRefusal::MethodNotAllowed => Answer::MethodNotAllowed,
             HeadRefusal::NoHost => Answer::NoHost,
+            HeadRefusal::BadHost => Answer::BadHost,
             HeadRefusal::Expectation => Answer::Expectation,
         }
     }
@@ -208,6 +249,7 @@ impl From<&UpstreamError> for Answer {
             UpstreamError::Refused { .. } => Answer::BackendRefused,
             UpstreamError::TimedOut { .. } => Answer::BackendTimeout,
             UpstreamError::Unresolved { .. } => Answer::BackendUnresolved,
+            UpstreamError::Exhausted { .. } => Answer::Exhausted,
         }
     }
 }

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use super::answer::Answer;
 use super::field::{Kind, list_members, same};
+use super::forward::hops_left;
 use super::h1::head::{Framing, RequestHead};
 use super::kit::{Client, Kit};
 use super::known_host::{Gate, KnownHost};
@@ -74,9 +75,7 @@ pub(super) fn decide<'s>(
     }
     match place.action {
         Action::Proxy(_) => {
-            if head.method == "OPTIONS"
-                && head.fields.of(Kind::MaxForwards).any(|value| value == b"0")
-            {
+            if head.method == "OPTIONS" && hops_left(&head.fields) == Some(0) {
                 return Decision::LastStop;
             }
             Decision::Forward {
@@ -136,6 +135,21 @@ pub(super) fn asker(head: &RequestHead<'_>, client: &Client, kit: &Kit) -> IpAdd
 fn is_forwarded_from_tls(head: &RequestHead<'_>, client: &Client) -> bool {
     let said = || head.fields.of(Kind::ForwardedProto).last();
     client.trusted && said().is_some_and(|said| same(said, b"https"))
+}
+
+/// What the backend knows the request by: `ours`, or what a trusted proxy calls it, as far as that fits.
+pub(super) fn known_as(head: &RequestHead<'_>, client: &Client, ours: [u8; 32]) -> [u8; 32] {
+    if !client.trusted {
+        return ours;
+    }
+    let Some(given) = head.fields.of(Kind::RequestId).next() else {
+        return ours;
+    };
+    let mut id = [b' '; 32];
+    id.iter_mut()
+        .zip(given)
+        .for_each(|(byte, &given)| *byte = given);
+    id
 }
 
 /// Whether our own pseudonym is in Via already: the request has come through here (RFC 9110 7.6.3).

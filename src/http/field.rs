@@ -46,8 +46,8 @@ pub enum Kind {
     RequestId,
     /// Says where a request came from or how, and is believed from trusted proxies only.
     Identity,
-    /// Never passed on, whoever sends it: `Proxy` (CVE-2016-5385), and a protected name spelled with `_`, which
-    /// many backends cannot tell from the real one.
+    /// Never passed on, whoever sends it: `Proxy` (CVE-2016-5385), and a protected name spelled with `_` or another
+    /// odd character for `-`, which gateways to CGI, WSGI and the like cannot tell from the real one.
     Barred,
     Authorization,
     WwwAuthenticate,
@@ -59,19 +59,20 @@ pub enum Kind {
 impl Kind {
     /// What the field of this name is. Names are compared without case.
     pub fn of(name: &[u8]) -> Kind {
-        if name.contains(&b'_') {
-            return Kind::of_underscored(name);
+        // Every byte is looked at: without a branch for each, a short name costs less than one that stops early.
+        if name.iter().fold(false, |odd, &byte| odd | is_odd(byte)) {
+            return Kind::of_alias(name);
         }
         Kind::of_hyphened(name)
     }
 
-    fn of_underscored(name: &[u8]) -> Kind {
+    fn of_alias(name: &[u8]) -> Kind {
         let mut hyphened = [0; 40];
         let Some(hyphened) = hyphened.get_mut(..name.len()) else {
             return Kind::Other;
         };
         for (to, &from) in hyphened.iter_mut().zip(name) {
-            *to = if from == b'_' { b'-' } else { from };
+            *to = if is_odd(from) { b'-' } else { from };
         }
         match Kind::of_hyphened(hyphened) {
             Kind::Other
@@ -97,35 +98,31 @@ impl Kind {
             7 if is("upgrade") => Kind::Upgrade,
             9 if is("forwarded") => Kind::Identity,
             9 if is("x-real-ip") => Kind::RealIp,
+            9 if is("client-ip") => Kind::Identity,
             10 if is("connection") => Kind::Connection,
             10 if is("keep-alive") => Kind::KeepAlive,
             10 if is("early-data") => Kind::Identity,
+            11 if is("x-client-ip") || is("x-forwarded") => Kind::Identity,
             12 if is("x-request-id") => Kind::RequestId,
             12 if is("max-forwards") => Kind::MaxForwards,
             13 if is("authorization") => Kind::Authorization,
             14 if is("content-length") => Kind::ContentLength,
             14 if is("http2-settings") => Kind::Hop,
+            14 if is("true-client-ip") => Kind::Identity,
             14 if is("onedoor-reason") => Kind::OnedoorReason,
             15 if is("x-forwarded-for") => Kind::ForwardedFor,
             16 if is("x-forwarded-host") => Kind::ForwardedHost,
             16 if is("x-forwarded-port") => Kind::ForwardedPort,
             16 if is("www-authenticate") => Kind::WwwAuthenticate,
             16 if is("proxy-connection") => Kind::Hop,
+            16 if is("cf-connecting-ip") || is("fastly-client-ip") => Kind::Identity,
             17 if is("x-forwarded-proto") => Kind::ForwardedProto,
             17 if is("transfer-encoding") => Kind::TransferEncoding,
             19 if is("proxy-authorization") => Kind::Hop,
+            19 if is("x-cluster-client-ip") => Kind::Identity,
             5..=40 if is_identity(name) => Kind::Identity,
             _ => Kind::Other,
         }
-    }
-
-    /// Whether a request field of this kind never reaches the next hop as the client wrote it.
-    pub fn is_replaced_in_requests(self) -> bool {
-        use Kind::{Authorization, Date, Expect, Other, Via, WwwAuthenticate};
-        !matches!(
-            self,
-            Other | Via | Date | Authorization | WwwAuthenticate | Expect
-        )
     }
 }
 
@@ -160,6 +157,24 @@ pub fn list_members(value: &[u8]) -> impl Iterator<Item = &[u8]> {
         .filter(|member| !member.is_empty())
 }
 
+/// A character of a name that some gateways turn into `_`, as they do with `-` (lighttpd and old Apaches for CGI: all
+/// that is neither letter nor digit).
+fn is_odd(byte: u8) -> bool {
+    !(byte.is_ascii_alphanumeric() || byte == b'-')
+}
+
+/// Whether such a gateway may take two names for the same.
+pub fn alike(a: &[u8], b: &[u8]) -> bool {
+    let folded = |byte: u8| {
+        if is_odd(byte) {
+            b'-'
+        } else {
+            byte.to_ascii_lowercase()
+        }
+    };
+    a.len() == b.len() && a.iter().zip(b).all(|(&a, &b)| folded(a) == folded(b))
+}
+
 /// Whether two names are the same without case.
 pub fn same(a: &[u8], b: &[u8]) -> bool {
     a.eq_ignore_ascii_case(b)
@@ -170,11 +185,14 @@ mod tests {
     use super::Kind;
 
     #[test]
-    fn names_are_known_in_any_case_and_with_underscores() {
+    fn names_are_known_in_any_case_and_with_odd_characters() {
         assert_eq!(Kind::of(b"HOST"), Kind::Host);
         assert_eq!(Kind::of(b"X-Forwarded-For"), Kind::ForwardedFor);
         assert_eq!(Kind::of(b"X_Forwarded-For"), Kind::Barred);
         assert_eq!(Kind::of(b"Content_Length"), Kind::Barred);
+        assert_eq!(Kind::of(b"Content.Length"), Kind::Barred);
+        assert_eq!(Kind::of(b"my.own+field"), Kind::Other);
+        assert!(super::alike(b"X-Team", b"x_TEAM") && !super::alike(b"X-Team", b"X-Teams"));
         assert_eq!(Kind::of(b"my_own_field"), Kind::Other);
         assert_eq!(Kind::of(b"X-Forwarded-Client-Cert"), Kind::Identity);
         assert_eq!(Kind::of(b"X-Forwardedish"), Kind::Other);

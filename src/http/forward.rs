@@ -6,7 +6,7 @@
 use std::net::IpAddr;
 use std::ops::Range;
 
-use super::field::{Fields, Kind, list_members, same};
+use super::field::{Fields, Kind, alike, list_members, same};
 use super::h1::head::{Framing, RequestHead, ResponseHead};
 use crate::site::{HeaderEdit, Site, Wire};
 
@@ -110,7 +110,7 @@ pub(super) fn request_head(
     }
     if head.method == "OPTIONS"
         && !replaces(edits, b"max-forwards")
-        && let Some(hops) = head.fields.of(Kind::MaxForwards).next().and_then(number)
+        && let Some(hops) = hops_left(&head.fields)
     {
         put_number(out, b"Max-Forwards: ", hops.saturating_sub(1));
     }
@@ -154,17 +154,19 @@ pub(super) struct Back<'a> {
 }
 
 /// Writes the head a client gets.
+///
+/// # Errors
+/// [`TooManyNamed`]; `out` is then of no use.
 pub(super) fn response_head(
     out: &mut Vec<u8>,
     raw: &[u8],
     head: &ResponseHead<'_>,
     back: &Back<'_>,
-) {
+) -> Result<(), TooManyNamed> {
     put_number_inline(out, b"HTTP/1.1 ", u64::from(head.status));
     put(out, &[b" ", head.reason.as_bytes(), b"\r\n"]);
-    // The fields that Connection names are those of this hop (CASES R-17); a backend that names too many is
-    // taken at its word for none of the rest.
-    let named = named_in_connection(&head.fields).unwrap_or_default();
+    // The fields that Connection names are those of this hop (CASES R-17).
+    let named = named_in_connection(&head.fields)?;
     let edits = back.site.headers.of_response(back.wire);
     copy_fields(out, raw, &head.fields, |name, kind| {
         let stays = !matches!(
@@ -209,6 +211,7 @@ pub(super) fn response_head(
         write_edits(out, edits);
     }
     put(out, &[b"\r\n"]);
+    Ok(())
 }
 
 /// The operator's `set` and `add`, as field lines.
@@ -239,9 +242,18 @@ pub(super) fn may_trail(name: &[u8]) -> bool {
         .any(|barred| same(name, barred))
 }
 
-/// Whether the operator sets or removes fields of this name.
+/// Whether the operator sets or removes fields of this name, in any spelling: behind a CGI gateway a client's
+/// `X_Team` would stand beside the `X-Team` that is set here.
 pub(super) fn replaces(edits: &[HeaderEdit], name: &[u8]) -> bool {
-    edits.iter().any(|edit| edit.replaces(name))
+    edits
+        .iter()
+        .any(|edit| !matches!(edit, HeaderEdit::Add { .. }) && alike(edit.name().as_bytes(), name))
+}
+
+/// How often an OPTIONS may still be forwarded; the least of several numbers, and nothing of what is none (RFC 9110
+/// 7.6.2).
+pub(super) fn hops_left(fields: &Fields<'_>) -> Option<u64> {
+    fields.of(Kind::MaxForwards).filter_map(number).min()
 }
 
 /// The fields that Connection names, but for the options that are no fields.
@@ -345,6 +357,10 @@ fn add_forwarded(
 }
 
 fn number(value: &[u8]) -> Option<u64> {
+    // `parse` alone would take a sign.
+    if !value.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
     std::str::from_utf8(value).ok()?.parse().ok()
 }
 

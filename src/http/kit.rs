@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ipnet::IpNet;
@@ -12,7 +13,7 @@ use super::h1::head::HeadLimits;
 use crate::limits::Limits;
 use crate::observe::Counters;
 use crate::route::{Current, Snapshot};
-use crate::site::Site;
+use crate::site::{Site, SiteSlot};
 use crate::stream::Stream;
 use crate::tls::{Keyring, Secure, Turnstile};
 use crate::upstream::{Resolver, Upstreams};
@@ -37,19 +38,49 @@ pub struct Arrival {
     /// What is known of its TLS, where that ends here.
     pub secure: Option<Box<Secure>>,
     pub timer: Timer,
+    /// How many requests may still come on it.
+    pub requests_left: u32,
     pub kit: Rc<Kit>,
 }
 
-/// What all workers read and nobody changes while the process runs.
+/// What all workers read. Only one mark in it changes while the process runs, and rarely.
 #[derive(Debug)]
 pub struct Shared {
     pub limits: Limits,
     pub head_limits: HeadLimits,
+    /// What one site may have of the connections, when it does not say.
+    pub site_connections: usize,
+    /// Idle upstreams of a worker.
+    pub pool_all: usize,
     pub trusted_proxies: Vec<IpNet>,
     /// Our name in Via: a pseudonym of its own per state directory, so that loops are found.
     pub via: Box<str>,
     pub resolver: Arc<Resolver>,
     pub keyring: Arc<Keyring>,
+    pub full: FullSite,
+}
+
+/// Which site was found full last: its connections that wait for a request make room, on any worker.
+#[derive(Debug, Default)]
+pub struct FullSite(AtomicU64);
+
+impl FullSite {
+    /// Two at once leave one of the marks; the other site will be found full again.
+    fn mark(&self, site: u32) {
+        let times = (self.0.load(Ordering::Relaxed) >> 32).wrapping_add(1);
+        let mark = times << 32 | u64::from(site);
+        self.0.store(mark, Ordering::Relaxed);
+    }
+
+    /// The mark, which is another one each time.
+    pub fn read(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// The site that a mark means.
+    pub fn site(mark: u64) -> u32 {
+        mark as u32
+    }
 }
 
 /// See the module.
@@ -81,7 +112,12 @@ impl Kit {
     ) -> Kit {
         Kit {
             turnstile: Rc::default(),
-            upstreams: Upstreams::new(Arc::clone(&shared.resolver), Rc::clone(&wheel)),
+            upstreams: Upstreams::new(
+                shared.limits.pool,
+                shared.pool_all,
+                Arc::clone(&shared.resolver),
+                Rc::clone(&wheel),
+            ),
             snapshot: RefCell::new(current.snapshot()),
             retired: RefCell::default(),
             turns: RefCell::default(),
@@ -103,6 +139,25 @@ impl Kit {
     pub fn find(&self, host: &str) -> Option<Arc<Site>> {
         self.refresh();
         self.snapshot.borrow().find(host).cloned()
+    }
+
+    /// A slot of `site` for one more connection. When all are taken, those of its connections on this worker that wait
+    /// for a request make room; for those of other workers it is too late this time.
+    pub fn slot(&self, site: &Site) -> Option<SiteSlot> {
+        let most = site
+            .limits
+            .connections
+            .unwrap_or(self.shared.site_connections);
+        if let Some(slot) = site.slots.connection(most) {
+            return Some(slot);
+        }
+        let rested = self.shared.limits.idle_when_full;
+        if self.wheel.make_room_at_site(site.number, rested) > 0 {
+            // One too many until the one that was told has closed.
+            return site.slots.connection(usize::MAX);
+        }
+        self.shared.full.mark(site.number);
+        None
     }
 
     /// Lets go of an old table.

@@ -8,16 +8,19 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::answer::Answer;
-use super::kit::{Client, Kit};
+use super::kit::Arrival;
 use crate::block::Sheet;
 use crate::site::hostname::{HostBuffer, authority};
-use crate::site::{Site, Wire};
-use crate::tls::{self, InClear, Secure};
+use crate::site::{Site, SiteSlot, Wire};
+use crate::tls::{self, InClear};
+use crate::wheel::GONE;
 
 /// See the module.
 #[derive(Debug)]
 pub(super) struct KnownHost {
     site: Option<Arc<Site>>,
+    /// Of `site`, for as long as this is the one asked for.
+    slot: Option<SiteSlot>,
     generation: u64,
     gate: Gate,
     wire: Wire,
@@ -45,37 +48,32 @@ impl KnownHost {
     /// when a table was published since.
     ///
     /// # Errors
-    /// `NoHost` and `BadHost`.
+    /// `NoHost`, `BadHost` and `SiteFull`.
     pub(super) fn recall<'k>(
         known: &'k mut Option<Box<KnownHost>>,
         raw: &[u8],
-        client: &Client,
-        secure: Option<&Secure>,
-        kit: &Kit,
+        arrival: &Arrival,
     ) -> Result<&'k KnownHost, Answer> {
+        let kit = &arrival.kit;
         let is_same = known.as_ref().is_some_and(|known| known.raw() == raw);
         if !is_same {
-            *known = Some(Box::new(KnownHost::learn(raw, client, secure, kit)?));
+            let slot = known.take().and_then(|known| known.slot);
+            *known = Some(Box::new(KnownHost::learn(raw, slot, arrival)?));
+        } else if let Some(mut old) = known.take_if(|known| known.generation != kit.generation()) {
+            old.generation = kit.generation();
+            old.site = None; // the old version may be the last one that anybody holds
+            let name = old.name().unwrap_or_default();
+            old.site = kit.find(&name);
+            old.gate = gate(old.site.as_deref(), &name, arrival);
+            old.slot = slot(old.site.as_deref(), old.slot, arrival)?;
+            *known = Some(old);
         }
-        let Some(known) = known else {
-            return Err(Answer::NoHost);
-        };
-        if known.generation != kit.generation() {
-            known.generation = kit.generation();
-            known.site = None; // the old version may be the last one that anybody holds
-            let name = known.name().unwrap_or_default();
-            known.site = kit.find(&name);
-            known.gate = gate(known.site.as_deref(), &name, client, secure, kit);
-        }
-        Ok(known)
+        known.as_deref().ok_or(Answer::NoHost)
     }
 
-    fn learn(
-        raw: &[u8],
-        client: &Client,
-        secure: Option<&Secure>,
-        kit: &Kit,
-    ) -> Result<KnownHost, Answer> {
+    /// `held` is what the connection holds so far.
+    fn learn(raw: &[u8], held: Option<SiteSlot>, arrival: &Arrival) -> Result<KnownHost, Answer> {
+        let Arrival { client, kit, .. } = arrival;
         let mut buffer = HostBuffer::new();
         if raw.is_empty() {
             return Err(Answer::NoHost);
@@ -83,15 +81,13 @@ impl KnownHost {
         let asked = authority(raw, &mut buffer).map_err(|_| Answer::BadHost)?;
         let generation = kit.generation();
         let site = kit.find(asked.host);
-        let gate = gate(site.as_deref(), asked.host, client, secure, kit);
-        let wire = match secure {
-            None => Wire::ClearText,
-            Some(_) => Wire::Tls,
-        };
+        let gate = gate(site.as_deref(), asked.host, arrival);
+        let wire = arrival.stream.wire();
         let scheme = match wire {
             Wire::ClearText => "http",
             Wire::Tls => "https",
         };
+        let slot = slot(site.as_deref(), held, arrival)?;
 
         let ip = client.address.ip().to_canonical();
         // Written into one lent sheet and kept in one piece of just the size: a connection per request pays for it.
@@ -126,6 +122,7 @@ impl KnownHost {
                 .is_ok_and(|ip| ip.is_loopback());
         Ok(KnownHost {
             site,
+            slot,
             generation,
             gate,
             wire,
@@ -173,19 +170,13 @@ impl KnownHost {
 }
 
 /// Also asked again with every new table: what an edit tightens binds connections that are open (CASES T-43).
-fn gate(
-    site: Option<&Site>,
-    host: &str,
-    client: &Client,
-    secure: Option<&Secure>,
-    kit: &Kit,
-) -> Gate {
+fn gate(site: Option<&Site>, host: &str, arrival: &Arrival) -> Gate {
     let Some(site) = site else {
         return Gate::Open;
     };
-    let keyring = &kit.shared.keyring;
-    let Some(secure) = secure else {
-        return match keyring.in_clear(site, host, client.address.ip()) {
+    let keyring = &arrival.kit.shared.keyring;
+    let Some(secure) = &arrival.secure else {
+        return match keyring.in_clear(site, host, arrival.client.address.ip()) {
             InClear::Serve => Gate::Open,
             InClear::Redirect { only_reading } => Gate::ToTls { only_reading },
             InClear::Refuse => Gate::Closed(Answer::TlsOnly),
@@ -200,6 +191,25 @@ fn gate(
         Gate::Open
     } else {
         Gate::Closed(Answer::WrongTlsConnection)
+    }
+}
+
+/// A slot of `site`: the one that is held, if it is that site's.
+fn slot(
+    site: Option<&Site>,
+    held: Option<SiteSlot>,
+    arrival: &Arrival,
+) -> Result<Option<SiteSlot>, Answer> {
+    if let (Some(site), Some(slot)) = (site, &held)
+        && slot.is_of(&site.slots)
+    {
+        return Ok(held);
+    }
+    drop(held);
+    arrival.timer.at_site(site.map_or(GONE, |site| site.number));
+    match site {
+        None => Ok(None),
+        Some(site) => arrival.kit.slot(site).map(Some).ok_or(Answer::SiteFull),
     }
 }
 

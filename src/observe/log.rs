@@ -8,17 +8,40 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
+use std::time::Duration;
 
 use tracing_subscriber::fmt::MakeWriter;
 
 /// Lines that may wait for a slow reader.
 const WAITING_LINES: usize = 4096;
 
+/// How long the end of the process waits for a slow reader: its last lines tell why it ended.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 /// Hands lines over to the thread that writes them.
 #[derive(Clone, Debug)]
 pub struct Lines {
-    sender: SyncSender<Vec<u8>>,
+    sender: SyncSender<Note>,
     dropped: Arc<AtomicU64>,
+}
+
+/// What the thread is told.
+#[derive(Debug)]
+enum Note {
+    Line(Vec<u8>),
+    /// Say so when everything before this is written.
+    Mark(SyncSender<()>),
+}
+
+impl Lines {
+    /// Waits until what has been said so far is written, but at most a second.
+    pub fn flush(&self) {
+        let (mark, written) = sync_channel(1);
+        if self.sender.try_send(Note::Mark(mark)).is_ok() {
+            // In time or not, this is the end.
+            written.recv_timeout(LAST_WORDS).ok();
+        }
+    }
 }
 
 /// Starts the thread.
@@ -38,8 +61,16 @@ pub fn start() -> io::Result<Lines> {
     Ok(lines)
 }
 
-fn write(receiver: &Receiver<Vec<u8>>, dropped: &AtomicU64) {
-    while let Ok(line) = receiver.recv() {
+fn write(receiver: &Receiver<Note>, dropped: &AtomicU64) {
+    while let Ok(note) = receiver.recv() {
+        let line = match note {
+            Note::Line(line) => line,
+            Note::Mark(written) => {
+                // Nobody waits any more.
+                written.try_send(()).ok();
+                continue;
+            }
+        };
         let mut out = io::stderr().lock();
         let lost = dropped.swap(0, Ordering::Relaxed);
         if lost > 0 {
@@ -74,7 +105,7 @@ impl Write for Line<'_> {
 impl Drop for Line<'_> {
     fn drop(&mut self) {
         let text = std::mem::take(&mut self.text);
-        if !text.is_empty() && self.lines.sender.try_send(text).is_err() {
+        if !text.is_empty() && self.lines.sender.try_send(Note::Line(text)).is_err() {
             self.lines.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }

@@ -1,9 +1,15 @@
 //! What came of a connection or request: one value when it ends, counted in the worker's own block.
 
 pub mod log;
+pub mod panic;
+mod reason;
+mod trouble;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+
+pub use reason::Reason;
+pub use trouble::Trouble;
 
 /// How one exchange, tunnel or refused connection ended.
 #[derive(Clone, Debug)]
@@ -13,8 +19,8 @@ pub struct Finished {
     pub site: Option<u32>,
     /// Of the response the client was sent; 0 when none was.
     pub status: u16,
-    /// The code of an answer of our own.
-    pub reason: Option<&'static str>,
+    /// Of an answer of our own, or of an end that we made.
+    pub reason: Option<Reason>,
     /// Body or relayed bytes from the client.
     pub from_client: u64,
     /// Body or relayed bytes to the client.
@@ -43,14 +49,24 @@ pub enum Kind {
 #[repr(align(128))] // a cache line pair of its own: no two workers write to the same
 pub struct Counters {
     pub connections: Count,
+    pub closed: Count,
     pub exchanges: Count,
     pub aborted: Count,
     pub tunnels: Count,
     pub refused: Count,
-    pub answers: Count,
     pub retries: Count,
     pub from_client: Count,
     pub to_client: Count,
+    reasons: Reasons,
+}
+
+#[derive(Debug)]
+struct Reasons([Count; Reason::ALL.len()]);
+
+impl Default for Reasons {
+    fn default() -> Reasons {
+        Reasons(std::array::from_fn(|_| Count::default()))
+    }
 }
 
 /// One number with one writer.
@@ -69,6 +85,16 @@ impl Count {
 }
 
 impl Counters {
+    /// Counts a connection that was closed outside of any exchange.
+    pub fn because(&self, reason: Reason) {
+        self.reasons.0[reason as usize].add(1);
+    }
+
+    /// How often this was the reason.
+    pub fn count(&self, reason: Reason) -> u64 {
+        self.reasons.0[reason as usize].read()
+    }
+
     /// Counts what has ended.
     pub fn finished(&self, finished: &Finished) {
         match finished.kind {
@@ -77,8 +103,8 @@ impl Counters {
             Kind::Tunnel => self.tunnels.add(1),
             Kind::Refused => self.refused.add(1),
         }
-        if finished.reason.is_some() {
-            self.answers.add(1);
+        if let Some(reason) = finished.reason {
+            self.because(reason);
         }
         if finished.retries > 0 {
             self.retries.add(u64::from(finished.retries));

@@ -1,6 +1,7 @@
 //! The start: what is on disk, what served before, and the first table made of both.
 
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use tracing::warn;
@@ -54,7 +55,8 @@ pub(super) fn read_everything(sites: &Path, rules: &Rules, kept_in: &Path) -> Fi
         let site = if is_same {
             None
         } else {
-            revive(&record, rules)
+            // What panics cannot serve any more either; the hook has told.
+            catch_unwind(AssertUnwindSafe(|| revive(&record, rules))).unwrap_or_default()
         };
         (record, site)
     });

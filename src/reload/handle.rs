@@ -30,12 +30,20 @@ pub(super) enum Request {
     Flush {
         reply: oneshot::Sender<()>,
     },
+    /// A fault somewhere in the loop.
+    #[cfg(test)]
+    Panic,
 }
 
 impl Reload {
     pub(super) fn new() -> (Reload, mpsc::UnboundedReceiver<Request>) {
         let (requests, receiver) = mpsc::unbounded_channel();
         (Reload { requests }, receiver)
+    }
+
+    #[cfg(test)]
+    pub(super) fn panic(&self) {
+        self.requests.send(Request::Panic).expect("it follows");
     }
 
     /// Looks at everything on disk now and answers when what it found serves or is rejected, at the latest after

@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -162,9 +163,28 @@ pub(super) fn look_at_all(
 }
 
 fn look(question: Question, rules: &Rules, certificates: Certificates) -> Look {
-    let found = find(&question, rules, certificates);
+    let found = contained(&question, |question| find(question, rules, certificates));
     let Question { name, path, .. } = question;
     Look { name, path, found }
+}
+
+/// One file that we cannot read without a panic must not keep the others from being read. It is told as broken, until
+/// it is another one.
+fn contained(question: &Question, find: impl FnOnce(&Question) -> Found) -> Found {
+    let stamp = stamp_of(&question.path);
+    catch_unwind(AssertUnwindSafe(|| find(question))).unwrap_or_else(|_| {
+        let what = "onedoor has a fault that this file brings out; the log says where";
+        let problem = Problem::of_file(&question.path, what);
+        let print = print(
+            digest(what.as_bytes()),
+            stamp,
+            &question.path,
+            &question.path,
+            Vec::new(),
+        );
+        let complaints = complaints(&[problem], "");
+        Found::Broken(print, Broken { complaints })
+    })
 }
 
 fn find(question: &Question, rules: &Rules, certificates: Certificates) -> Found {
@@ -440,6 +460,26 @@ mod tests {
         )
         .expect("copy");
         assert!(matches!(desk.look(None), Found::Nothing { off: false }));
+    }
+
+    #[test]
+    fn a_file_that_brings_out_a_panic_is_broken_and_looks_the_same_until_it_is_another() {
+        let desk = Desk::new();
+        desk.site();
+        let question = |before| Question {
+            name: SiteName::new("shop"),
+            path: desk.path(),
+            before,
+        };
+        let Found::Broken(print, broken) = contained(&question(None), |_| panic!("a fault")) else {
+            panic!("not broken");
+        };
+        assert!(
+            broken.complaints[0].line.contains("shop.toml"),
+            "{broken:?}"
+        );
+        assert_eq!(print.stamp, stamp_of(&desk.path()));
+        assert!(matches!(desk.look(Some(print)), Found::Site(..)));
     }
 
     #[test]

@@ -27,14 +27,16 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::mpsc;
-use tokio::task::spawn_blocking;
-use tokio::time::{Instant, sleep_until};
+use tokio::task::{JoinError, spawn_blocking};
+use tokio::time::{Instant, sleep, sleep_until};
+use tracing::warn;
 
 pub use handle::Reload;
 pub use status::{FileStatus, Overview, Report, State, Summary, Waited};
 
+use crate::observe::panic::contain;
 use crate::route::{Current, RouteTable};
-use crate::settings::Settings;
+use crate::settings::{self, Settings};
 use crate::site::SiteName;
 use crate::site::file::Rules;
 use crate::tls::Keyring;
@@ -54,6 +56,8 @@ use watch::{Identity, Watch};
 const PACE: Duration = Duration::from_millis(20);
 /// Between two looks at everything, whatever the events say.
 const NET: Duration = Duration::from_secs(30);
+/// Before everything is begun anew: a panic that comes back must not keep a processor busy.
+const BEGIN_ANEW: Duration = Duration::from_secs(1);
 
 /// Loads all sites, publishes the first table and goes on following the directory, as a task of the current runtime
 /// (single-threaded: the control thread's). Nothing in the directory makes this fail.
@@ -98,6 +102,9 @@ pub async fn start(
         keyring,
         reads,
         read,
+        wish: settings.watch,
+        kept_in: kept_in.clone(),
+        base: None,
         watch,
         store: Store::open(kept_in),
         settle: Settle::default(),
@@ -116,9 +123,26 @@ pub async fn start(
     };
     follower.begin(first);
     let summary = follower.book.summary(follower.ignored.len());
-    tokio::spawn(follower.follow());
+    tokio::spawn(keep_following(follower));
     (reload, summary)
 }
+
+/// Follows the directory until nobody asks any more. After a panic half of a step may be in the books: the table in
+/// force stays, and everything else is begun anew from what is on disk.
+async fn keep_following(mut follower: Follower) {
+    let mut panicked = contain(FOLLOWING, follower.follow()).await.is_err();
+    while panicked {
+        sleep(BEGIN_ANEW).await;
+        let again = async {
+            follower.begin_anew().await?;
+            follower.follow().await;
+            Ok::<(), JoinError>(())
+        };
+        panicked = !matches!(contain(FOLLOWING, again).await, Ok(Ok(())));
+    }
+}
+
+const FOLLOWING: &str = "the following of the sites directory, which begins anew";
 
 /// The loop's state.
 struct Follower {
@@ -129,6 +153,10 @@ struct Follower {
     reads: mpsc::UnboundedSender<Read>,
     /// Certificates of sites that serve already.
     read: mpsc::UnboundedReceiver<Read>,
+    wish: settings::Watch,
+    kept_in: PathBuf,
+    /// What the next table is made from, where that is not the one in force.
+    base: Option<RouteTable>,
     watch: Watch,
     store: Store,
     settle: Settle,
@@ -159,7 +187,29 @@ struct Follower {
 }
 
 impl Follower {
-    async fn follow(mut self) {
+    /// Forgets everything but the numbers that are in use, and reads what is on disk as at the start. The table in
+    /// force is replaced by the new one in one step.
+    ///
+    /// # Errors
+    /// When reading panics; nothing has changed then.
+    async fn begin_anew(&mut self) -> Result<(), JoinError> {
+        self.store.flush().await;
+        self.watch = Watch::start(&self.sites, self.wish).await;
+        let (sites, rules, kept_in) =
+            (self.sites.clone(), self.rules.clone(), self.kept_in.clone());
+        let first = spawn_blocking(move || read_everything(&sites, &rules, &kept_in)).await?;
+        self.book = Book::after(&self.book);
+        self.settle = Settle::default();
+        self.ignored.clear();
+        self.waiters.clear();
+        self.access = Access::of(&self.sites);
+        self.base = Some(self.current.snapshot().emptied());
+        self.begin(first);
+        warn!("everything on disk has been read anew");
+        Ok(())
+    }
+
+    async fn follow(&mut self) {
         loop {
             let next = self.next();
             tokio::select! {
@@ -289,8 +339,12 @@ impl Follower {
         } = step;
         self.hold(held);
         self.report(&added, &changed, &removed);
-        if !edits.is_empty() || !changes.is_empty() || at.generation == 1 {
-            let table: RouteTable = self.current.snapshot().with(edits);
+        let base = self.base.take();
+        if !edits.is_empty() || !changes.is_empty() || at.generation == 1 || base.is_some() {
+            let table = match base {
+                Some(base) => base.with(edits),
+                None => self.current.snapshot().with(edits),
+            };
             let generation = table.generation();
             let published = self.current.publish(table, changes);
             self.outstanding.insert(generation, freed);

@@ -38,6 +38,12 @@ impl Follower {
                     reply.send(()).ok();
                 });
             }
+            #[cfg(test)]
+            Request::Panic => {
+                // In the middle of a step: half of it is in the books.
+                self.book.free(vec![0]);
+                panic!("a fault in the loop");
+            }
             Request::Wait {
                 name: Some(name),
                 gone,

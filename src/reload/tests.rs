@@ -533,3 +533,42 @@ async fn a_page_is_seen_at_once_also_where_the_sites_directory_is_a_link() {
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }
+
+#[tokio::test]
+async fn after_a_fault_in_the_loop_everything_is_read_anew_and_nobody_is_left_without_an_answer() {
+    let mut story = Story::new().await;
+    story.site("shop.toml", "shop.test", 5000);
+    story.site("gone.toml", "gone.test", 5001);
+    story.site("blog.toml", "blog.test", 5002);
+    story.until("shop.test", "shop 5000").await;
+    story.until("gone.test", "gone 5001").await;
+    story.until("blog.test", "blog 5002").await;
+    story.write("blog.toml", "broken");
+    assert!(matches!(
+        story.wait(Some("blog"), false).await,
+        Waited::Rejected { .. }
+    ));
+    let number = |story: &Story, host: &str| {
+        let table = story.current.snapshot();
+        table.find(host).map(|site| site.number)
+    };
+    let before = [number(&story, "shop.test"), number(&story, "gone.test")];
+
+    story.reload().panic();
+    story.remove("gone.toml");
+    story.site("new.toml", "new.test", 5003);
+    while story.answer("new.test") == "nobody" {
+        assert_eq!(story.answer("shop.test"), "shop 5000");
+        assert_eq!(story.answer("blog.test"), "blog 5002");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    story.until("gone.test", "nobody").await;
+    assert_eq!(story.state("shop").await, State::Live);
+    assert_eq!(story.state("blog").await, State::Stale);
+    let after = number(&story, "shop.test");
+    assert!(!before.contains(&after), "{after:?} may still mean another");
+
+    story.site("shop.toml", "shop.test", 5004);
+    story.until("shop.test", "shop 5004").await;
+    assert_eq!(story.wait(Some("shop"), false).await, Waited::Serving);
+}

@@ -109,6 +109,14 @@ impl RouteTable {
         self.len() == 0
     }
 
+    /// A table of the same number without sites: what follows it is made from nothing.
+    pub fn emptied(&self) -> RouteTable {
+        RouteTable {
+            generation: self.generation,
+            ..RouteTable::default()
+        }
+    }
+
     /// The next table, with `edits` applied in their order. Copies only the shards they touch, each once.
     pub fn with(&self, edits: impl IntoIterator<Item = TableEdit>) -> RouteTable {
         let mut next = self.clone();
@@ -257,6 +265,7 @@ mod tests {
             name: SiteName::new(name),
             number: 0,
             version: 0,
+            slots: Default::default(),
             claims: Box::default(),
             action: None,
             allow: None,

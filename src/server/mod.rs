@@ -1,18 +1,22 @@
 //! One run: bind, load sites, start workers, reload, drain.
 
+mod descriptors;
 mod home;
 mod sockets;
 
 use std::fmt;
+use std::future::{Future, poll_fn};
 use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::pin::Pin;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::task::Poll;
 use std::thread;
 use std::time::Duration;
 
-use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::runtime::LocalOptions;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
@@ -21,15 +25,16 @@ use tracing::{error, info, warn};
 use crate::admin;
 use crate::door::slots::Slots;
 use crate::door::worker::{self, Note, Start};
-use crate::http::Shared;
 use crate::http::h1::head::HeadLimits;
-use crate::observe::Counters;
-use crate::observe::log;
+use crate::http::{FullSite, Shared};
+use crate::observe::log::{self, Lines};
+use crate::observe::{self, Counters};
 use crate::reload::{self, Reload, Summary};
 use crate::route::Current;
 use crate::settings::{Color, LogFormat, Settings};
 use crate::tls::Keyring;
 
+use descriptors::Share;
 use home::Home;
 use sockets::Socket;
 
@@ -91,16 +96,31 @@ impl From<io::Error> for StartError {
 
 /// Serves until told to stop: 0 after a drain, 1 when it could not start.
 pub fn run(settings: Settings) -> ExitCode {
-    if let Err(source) = start_log(&settings) {
-        return failed(&StartError::System(source));
-    }
+    let lines = match start_log(&settings) {
+        Ok(lines) => lines,
+        Err(source) => return failed(&StartError::System(source)),
+    };
+    // The hook has told of a panic; what is left to say is that it was the end.
+    let code = catch_unwind(AssertUnwindSafe(|| run_to_the_end(settings))).unwrap_or_else(|_| {
+        error!("the control thread has panicked; ending, so that whoever supervises this starts it again");
+        ExitCode::FAILURE
+    });
+    lines.flush();
+    code
+}
+
+fn run_to_the_end(settings: Settings) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build_local(LocalOptions::default());
     match runtime {
         Ok(runtime) => match runtime.block_on(serve(settings)) {
             // Returning from main, and not waiting for threads: what is still open then is closed.
-            Ok(()) => ExitCode::SUCCESS,
+            Ok(Ending::Drained) => ExitCode::SUCCESS,
+            Ok(Ending::WorkerLost) => {
+                error!("a worker is lost; ending, so that whoever supervises this starts it again");
+                ExitCode::FAILURE
+            }
             Err(error) => failed(&error),
         },
         Err(source) => failed(&StartError::System(source)),
@@ -113,12 +133,20 @@ fn failed(error: &StartError) -> ExitCode {
     ExitCode::FAILURE
 }
 
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    Drained,
+    /// A worker could not start, or panicked outside of a connection. The others could go on, with less than was
+    /// asked for and nobody noticing.
+    WorkerLost,
+}
+
 /// The whole run, on the control thread.
-async fn serve(mut settings: Settings) -> Result<(), StartError> {
+async fn serve(mut settings: Settings) -> Result<Ending, StartError> {
     // First of all: a signal that comes while sites are loaded must drain, not kill.
     let signals = Signals::listen()?;
     let home = Home::open(&settings.state)?;
-    let descriptors = raise_descriptors();
     let sockets = sockets::bind(&settings.listen, settings.workers)?;
     settings.listen = sockets.iter().map(|socket| socket.address).collect();
     settings.listen.dedup();
@@ -141,25 +169,27 @@ async fn serve(mut settings: Settings) -> Result<(), StartError> {
             source,
         })?;
     }
-    let workers = Workers::start(&settings, sockets, &current, keyring, &home, descriptors)?;
+    let share = descriptors::share(&settings.limits, settings.workers);
+    let workers = Workers::start(&settings, sockets, &current, keyring, &home, share)?;
     let socket = settings
         .admin
         .clone()
         .unwrap_or_else(|| settings.state.join(admin::SOCKET_NAME));
-    start_admin(&socket, &settings, &reload);
+    start_admin(&socket, &settings, &reload, &workers);
     say_hello(&settings, &summary);
-    attend(signals, settings.limits.drain_time, &reload, workers).await;
+    let ending = attend(signals, settings.limits.drain_time, &reload, workers).await;
     // What was published last is kept for the next start.
     reload.flush().await;
     // Left behind it would be no harm: the next run replaces it.
     drop(std::fs::remove_file(&socket));
-    Ok(())
+    Ok(ending)
 }
 
 /// The worker threads.
 struct Workers {
     notes: Vec<mpsc::UnboundedSender<Note>>,
     ended: Vec<oneshot::Receiver<()>>,
+    counters: Vec<Arc<Counters>>,
 }
 
 impl Workers {
@@ -170,13 +200,16 @@ impl Workers {
         current: &Arc<Current>,
         keyring: Arc<Keyring>,
         home: &Home,
-        descriptors: u64,
+        share: Share,
     ) -> io::Result<Workers> {
-        let shared = Arc::new(shared(settings, home, keyring));
-        let slots = slots(settings, descriptors);
+        let shared = Arc::new(shared(settings, home, keyring, share));
+        let per_client = settings.limits.per_client;
+        let per_client = per_client.unwrap_or((share.connections / 4).max(1));
+        let slots = Slots::new(share.connections, per_client);
         let mut workers = Workers {
             notes: Vec::new(),
             ended: Vec::new(),
+            counters: Vec::new(),
         };
         let mut sockets: Vec<Option<Socket>> = sockets.into_iter().map(Some).collect();
         for number in 0..settings.workers {
@@ -185,6 +218,8 @@ impl Workers {
                 .filter(|socket| socket.as_ref().is_some_and(|s| s.worker == number));
             let (notes, inbox) = mpsc::unbounded_channel();
             let (end, ended) = oneshot::channel();
+            let counters = Arc::new(Counters::default());
+            workers.counters.push(Arc::clone(&counters));
             let start = Start {
                 listeners: mine
                     .filter_map(Option::take)
@@ -194,22 +229,36 @@ impl Workers {
                 current: Arc::clone(current),
                 published: current.subscribe(),
                 notes: inbox,
-                counters: Arc::new(Counters::default()),
+                counters,
                 slots: slots.clone(),
+                pipes: share.pipes,
                 seed: [home::random(), home::random()],
             };
             thread::Builder::new()
                 .name(format!("worker-{number}"))
                 .spawn(move || {
                     if let Err(source) = worker::run(start) {
-                        error!(worker = number, cause = %source, "a worker could not start");
+                        error!(worker = number, cause = %source, "a worker has ended");
                     }
+                    // Dropped by a panic, too.
                     drop(end);
                 })?;
             workers.notes.push(notes);
             workers.ended.push(ended);
         }
         Ok(workers)
+    }
+
+    /// Until a worker has ended without being told to drain.
+    async fn until_one_has_ended(&mut self) {
+        poll_fn(|cx| {
+            let mut ended = self.ended.iter_mut();
+            match ended.any(|ended| Pin::new(ended).poll(cx).is_ready()) {
+                true => Poll::Ready(()),
+                false => Poll::Pending,
+            }
+        })
+        .await;
     }
 
     /// Tells all workers to drain and waits until they have.
@@ -225,7 +274,7 @@ impl Workers {
 }
 
 /// What the workers read.
-fn shared(settings: &Settings, home: &Home, keyring: Arc<Keyring>) -> Shared {
+fn shared(settings: &Settings, home: &Home, keyring: Arc<Keyring>, share: Share) -> Shared {
     let limits = settings.limits.clone();
     Shared {
         head_limits: HeadLimits {
@@ -234,56 +283,24 @@ fn shared(settings: &Settings, home: &Home, keyring: Arc<Keyring>) -> Shared {
             fields: limits.fields,
             head_bytes: limits.head_bytes,
         },
+        site_connections: (share.connections / 2).max(1),
+        pool_all: share.pool_all,
         limits,
         trusted_proxies: settings.trust.proxies.clone(),
         via: format!("onedoor-{}", home.pseudonym).into(),
         resolver: Arc::default(),
         keyring,
-    }
-}
-
-/// `[limit] connections` and `per_client`, or their shares of the descriptors.
-fn slots(settings: &Settings, descriptors: u64) -> Slots {
-    let share = usize::try_from(descriptors * 2 / 5)
-        .unwrap_or(usize::MAX)
-        .max(1);
-    let most = match settings.limits.connections {
-        // Two descriptors each, and a few for everything else.
-        Some(wished) if wished as u64 * 2 + 16 > descriptors => {
-            warn!(
-                wished,
-                descriptors,
-                connections = share,
-                "[limit] connections is more than the file descriptors allow; taking fewer (raise LimitNOFILE or ulimit -n)"
-            );
-            share
-        }
-        Some(wished) => wished,
-        None => share,
-    };
-    let per_client = settings.limits.per_client.unwrap_or((most / 4).max(1));
-    Slots::new(most, per_client)
-}
-
-/// Raises the soft limit on descriptors to the hard one, and returns it: a proxied connection needs two.
-fn raise_descriptors() -> u64 {
-    let mut limit = getrlimit(Resource::Nofile);
-    // More than this no worker could serve, and some kernels size tables by it.
-    const ENOUGH: u64 = 1 << 20;
-    let before = limit.current;
-    limit.current = Some(limit.maximum.unwrap_or(ENOUGH).min(ENOUGH));
-    match setrlimit(Resource::Nofile, limit) {
-        Ok(()) => limit.current.unwrap_or(ENOUGH),
-        Err(_) => before.unwrap_or(ENOUGH),
+        full: FullSite::default(),
     }
 }
 
 /// Without its socket the daemon serves all the same; `ls` and `wait` do not find it then.
-fn start_admin(socket: &Path, settings: &Settings, reload: &Reload) {
+fn start_admin(socket: &Path, settings: &Settings, reload: &Reload, workers: &Workers) {
     let about = admin::About {
         listening: settings.listen.clone(),
         sites: settings.sites.clone(),
         state: settings.state.clone(),
+        counters: workers.counters.clone(),
     };
     match admin::listen(socket) {
         Ok(listener) => {
@@ -361,9 +378,15 @@ impl Signals {
 }
 
 /// Does what signals say, until the end.
-async fn attend(mut signals: Signals, limit: Duration, reload: &Reload, mut workers: Workers) {
+async fn attend(
+    mut signals: Signals,
+    limit: Duration,
+    reload: &Reload,
+    mut workers: Workers,
+) -> Ending {
     loop {
         tokio::select! {
+            () = workers.until_one_has_ended() => return Ending::WorkerLost,
             _ = signals.terminate.recv() => break,
             _ = signals.interrupt.recv() => break,
             _ = signals.hangup.recv() => {
@@ -382,10 +405,11 @@ async fn attend(mut signals: Signals, limit: Duration, reload: &Reload, mut work
         () = tokio::time::sleep(limit) => warn!("the drain limit is reached; what is still open is closed"),
         () = signals.stop() => warn!("a second signal; what is still open is closed"),
     }
+    Ending::Drained
 }
 
 /// Operator events to standard error, from here on; and a panic is one of them.
-fn start_log(settings: &Settings) -> io::Result<()> {
+fn start_log(settings: &Settings) -> io::Result<Lines> {
     let lines = log::start()?;
     let filter = tracing_subscriber::EnvFilter::try_new(&settings.log.level)
         .unwrap_or_else(|_| "info".into());
@@ -396,23 +420,12 @@ fn start_log(settings: &Settings) -> io::Result<()> {
     };
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(lines)
+        .with_writer(lines.clone())
         .with_target(false);
     match settings.log.format {
         LogFormat::Text => subscriber.with_ansi(colored).init(),
         LogFormat::Json => subscriber.json().init(),
     }
-    std::panic::set_hook(Box::new(|panic| {
-        // One connection ends by it; everybody else goes on.
-        error!(
-            place = panic.location().map(tracing::field::display),
-            "a panic: {}",
-            panic_message(panic)
-        );
-    }));
-    Ok(())
-}
-
-fn panic_message<'a>(panic: &'a std::panic::PanicHookInfo<'_>) -> &'a str {
-    panic.payload_as_str().unwrap_or("without a message")
+    observe::panic::set_hook();
+    Ok(lines)
 }

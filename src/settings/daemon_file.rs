@@ -140,6 +140,8 @@ impl DaemonFile<'_, '_> {
             limits.opening_time = time("opening", limits.opening_time);
             limits.head_time = time("head", limits.head_time);
             limits.idle_time = time("idle", limits.idle_time);
+            limits.idle_when_full = time("idle_when_full", limits.idle_when_full);
+            limits.linger_time = time("linger", limits.linger_time);
             limits.drain_time = self.drain_time(timeout).unwrap_or(limits.drain_time);
         }
         if let Some(limit) = inner(table, "limit") {
@@ -155,6 +157,19 @@ impl DaemonFile<'_, '_> {
             limits.fields = count("fields", MOST_FIELDS as u64).unwrap_or(limits.fields);
             limits.connections = count("connections", u64::MAX).or(limits.connections);
             limits.per_client = count("per_client", u64::MAX).or(limits.per_client);
+            limits.requests = count("requests", u64::from(u32::MAX))
+                .map_or(limits.requests, |requests| requests as u32);
+            limits.interim =
+                count("interim", 1000).map_or(limits.interim, |interim| interim as u32);
+            limits.pool = count("pool", u64::MAX).unwrap_or(limits.pool);
+            limits.pool_all = count("pool_all", u64::MAX).or(limits.pool_all);
+            let mut size = |name, usual| {
+                self.reader
+                    .size(limit, name)
+                    .map_or(usual, |(bytes, _)| bytes)
+            };
+            limits.framing_bytes = size("framing", limits.framing_bytes);
+            limits.linger_bytes = size("linger", limits.linger_bytes);
         }
         limits
     }

@@ -478,7 +478,14 @@ mod tests {
             head = "2s"
             idle = "3s"
             drain = "0s"
+            linger = "4s"
             [limit]
+            requests = 7
+            interim = 1
+            framing = "1kb"
+            pool = 8
+            pool_all = 9
+            linger = "64kb"
             line = "1kb"
             field = "2kb"
             fields = 128
@@ -518,6 +525,16 @@ mod tests {
         assert_eq!(
             (settings.limits.connections, settings.limits.per_client),
             (Some(1000), Some(10))
+        );
+        let limits = &settings.limits;
+        assert_eq!(
+            (limits.requests, limits.interim, limits.framing_bytes),
+            (7, 1, 1 << 10)
+        );
+        assert_eq!((limits.pool, limits.pool_all), (8, Some(9)));
+        assert_eq!(
+            (limits.linger_bytes, limits.linger_time),
+            (64 << 10, Duration::from_secs(4))
         );
         assert_eq!(settings.trust.proxies.len(), 2);
         assert_eq!(

@@ -593,12 +593,7 @@ mod tests {
     /// The corpus of the fuzz target `hostname`, and what the target asks of it.
     #[test]
     fn the_fuzz_corpus_reads_alike_on_both_ways() {
-        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus/hostname");
-        let Ok(files) = std::fs::read_dir(folder) else {
-            return;
-        };
-        for file in files {
-            let bytes = std::fs::read(file.expect("entry").path()).expect("corpus file");
+        for bytes in crate::corpus::inputs_of("hostname") {
             both_ways_agree(&bytes);
         }
     }

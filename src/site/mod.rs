@@ -10,6 +10,7 @@ pub mod file;
 pub(crate) mod headers;
 pub mod hostname;
 pub mod path;
+pub mod slots;
 pub mod tls;
 
 use std::fmt;
@@ -23,6 +24,7 @@ use ipnet::IpNet;
 pub use backend::Address;
 pub use hostname::{HostPattern, Hostname};
 pub use path::{PathPattern, PathRefusal, Place};
+pub use slots::{SiteSlot, SiteSlots};
 pub use tls::Tls;
 
 use crate::limits::{SiteLimits, SiteTimeouts};
@@ -63,6 +65,8 @@ pub struct Site {
     pub number: u32,
     /// Larger for every version published, so that a worker can tell which of its connections a change is about. Given by `reload` together with `number`.
     pub version: u64,
+    /// What is open of it. The same for all versions of a site; given on by `reload`.
+    pub slots: Arc<SiteSlots>,
     /// What the site claims, in the order of the file; the hosts first. Never empty.
     pub claims: Box<[Claim]>,
     /// What happens to a request that no path rule matches. `None`: 404.

@@ -377,6 +377,7 @@ mod tests {
             name: SiteName::new("a"),
             number: 0,
             version: 0,
+            slots: Default::default(),
             claims: Box::new([]),
             action: respond(299),
             allow: None,

@@ -4,6 +4,7 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
+use rustix::io::Errno;
 use tokio::net::{TcpStream, UnixStream};
 
 use super::{Resolver, UpstreamError};
@@ -13,14 +14,20 @@ use crate::stream::Stream;
 /// Dials `address`: each address of a name in turn, 127.0.0.1 and then [::1] for loopback. Has no limit of its own.
 ///
 /// # Errors
-/// `Refused` with the last address's reason, `Unresolved` when there is no address.
+/// `Refused` with the last address's reason, `Unresolved` when there is no address, `Exhausted` when it is not the
+/// backend's doing.
 pub(super) async fn dial(
     address: &Address,
     resolver: &Arc<Resolver>,
 ) -> Result<Stream, UpstreamError> {
-    let refused = |source| UpstreamError::Refused {
-        backend: address.clone(),
-        source,
+    let refused = |source| {
+        if is_ours(&source) {
+            return UpstreamError::Exhausted { source };
+        }
+        UpstreamError::Refused {
+            backend: address.clone(),
+            source,
+        }
     };
     match address {
         Address::Ip(at) => tcp(*at).await.map_err(refused),
@@ -38,14 +45,16 @@ pub(super) async fn dial(
             .map(Stream::Unix)
             .map_err(refused),
         Address::Name { name, port } => {
-            let addresses =
-                resolver
-                    .addresses(name)
-                    .await
-                    .map_err(|source| UpstreamError::Unresolved {
-                        backend: address.clone(),
-                        source,
-                    })?;
+            let unresolved = |source| {
+                if is_ours(&source) {
+                    return UpstreamError::Exhausted { source };
+                }
+                UpstreamError::Unresolved {
+                    backend: address.clone(),
+                    source,
+                }
+            };
+            let addresses = resolver.addresses(name).await.map_err(unresolved)?;
             let mut last = io::Error::other("the name has no address");
             for ip in addresses.iter() {
                 match tcp((*ip, *port).into()).await {
@@ -57,6 +66,14 @@ pub(super) async fn dial(
             Err(refused(last))
         }
     }
+}
+
+/// Whether it is this process or machine that has nothing left, and not the backend that says no.
+fn is_ours(error: &io::Error) -> bool {
+    matches!(
+        Errno::from_io_error(error),
+        Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::NOBUFS | Errno::ADDRNOTAVAIL)
+    )
 }
 
 async fn tcp(at: SocketAddr) -> io::Result<Stream> {

@@ -10,6 +10,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tracing::{info, warn};
+
+use crate::observe::Trouble;
 use crate::site::Address;
 use crate::stream::Stream;
 use crate::wheel::{Timer, Wheel};
@@ -52,6 +55,10 @@ pub enum UpstreamError {
         backend: Address,
         source: io::Error,
     },
+    /// It is ours: no descriptors, memory or ports are left for any upstream.
+    Exhausted {
+        source: io::Error,
+    },
 }
 
 /// The upstreams of one worker.
@@ -60,14 +67,22 @@ pub struct Upstreams {
     pool: RefCell<Pool>,
     resolver: Arc<Resolver>,
     wheel: Rc<Wheel>,
+    exhausted: Trouble,
 }
 
 impl Upstreams {
-    pub fn new(resolver: Arc<Resolver>, wheel: Rc<Wheel>) -> Upstreams {
+    /// Keeps at most `most` idle ones, and `most_per_backend` to the same address.
+    pub fn new(
+        most_per_backend: usize,
+        most: usize,
+        resolver: Arc<Resolver>,
+        wheel: Rc<Wheel>,
+    ) -> Upstreams {
         Upstreams {
-            pool: RefCell::default(),
+            pool: RefCell::new(Pool::new(most_per_backend, most)),
             resolver,
             wheel,
+            exhausted: Trouble::default(),
         }
     }
 
@@ -89,7 +104,8 @@ impl Upstreams {
         None
     }
 
-    /// Opens an upstream to `address`, waiting at most `limit`. Never retries; the caller chooses.
+    /// Opens an upstream to `address`, waiting at most `limit`. Never retries, the caller chooses; but where nothing
+    /// is left to open one with, idle upstreams are given up for it.
     ///
     /// # Errors
     /// See [`UpstreamError`].
@@ -99,10 +115,7 @@ impl Upstreams {
         limit: Duration,
         timer: &Timer,
     ) -> Result<Upstream, UpstreamError> {
-        match timer
-            .within(limit, connect::dial(address, &self.resolver))
-            .await
-        {
+        match timer.within(limit, self.dial(address)).await {
             Ok(Ok(stream)) => Ok(Upstream {
                 stream,
                 address: address.clone(),
@@ -115,6 +128,28 @@ impl Upstreams {
                 after: limit,
             }),
         }
+    }
+
+    async fn dial(&self, address: &Address) -> Result<Stream, UpstreamError> {
+        let mut dialled = connect::dial(address, &self.resolver).await;
+        if matches!(dialled, Err(UpstreamError::Exhausted { .. })) && self.close_idle() {
+            dialled = connect::dial(address, &self.resolver).await;
+        }
+        match &dialled {
+            Err(UpstreamError::Exhausted { source }) if self.exhausted.is_to_be_said() => {
+                warn!(cause = %source, "cannot open connections to backends; answering 503");
+            }
+            Ok(_) if self.exhausted.is_over() => {
+                info!("connections to backends can be opened again");
+            }
+            _ => {}
+        }
+        dialled
+    }
+
+    /// Closes all idle upstreams, because somebody needs what they hold. Whether there were any.
+    pub fn close_idle(&self) -> bool {
+        self.pool.borrow_mut().clear() > 0
     }
 
     /// Keeps `upstream` for at most `idle`. The caller knows that its last exchange has ended where it should.

@@ -3,16 +3,17 @@
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 
-use crate::limits::{POOL_PER_ENDPOINT, POOL_PER_WORKER};
 use crate::site::Address;
 use crate::stream::Stream;
 use crate::wheel::Tick;
 
 /// By address, so that sites with the same backend share them. No task, timer or channel per idle upstream.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Pool {
     idle: HashMap<Address, Vec<Idle>, RandomState>,
     count: usize,
+    most: usize,
+    most_per_backend: usize,
 }
 
 #[derive(Debug)]
@@ -22,6 +23,15 @@ struct Idle {
 }
 
 impl Pool {
+    pub(super) fn new(most_per_backend: usize, most: usize) -> Pool {
+        Pool {
+            idle: HashMap::default(),
+            count: 0,
+            most,
+            most_per_backend,
+        }
+    }
+
     /// The one used last, unless its time is over.
     pub(super) fn take(&mut self, address: &Address, now: Tick) -> Option<Stream> {
         let list = self.idle.get_mut(address)?;
@@ -38,11 +48,11 @@ impl Pool {
 
     /// Keeps `stream`, or closes it when there are enough.
     pub(super) fn give_back(&mut self, address: Address, stream: Stream, until: Tick) {
-        if self.count >= POOL_PER_WORKER {
+        if self.count >= self.most {
             return;
         }
         let list = self.idle.entry(address).or_default();
-        if list.len() < POOL_PER_ENDPOINT {
+        if list.len() < self.most_per_backend {
             list.push(Idle { stream, until });
             self.count += 1;
         }
@@ -55,6 +65,12 @@ impl Pool {
             !list.is_empty()
         });
         self.count = self.idle.values().map(Vec::len).sum();
+    }
+
+    /// Closes everything, and says how many that were.
+    pub(super) fn clear(&mut self) -> usize {
+        self.idle.clear();
+        std::mem::take(&mut self.count)
     }
 
     pub(super) fn len(&self) -> usize {

@@ -200,3 +200,20 @@ fn only_somebody_on_this_machine_is_told_what_is_wrong_with_a_backend() {
         through.text()
     );
 }
+
+#[test]
+fn a_server_as_a_whole_is_moved_to_the_root_of_its_new_name() {
+    let proxy = Proxy::plan()
+        .site(
+            "old.toml",
+            "host = 'old.test'\nredirect = 'http://new.test'\nredirect_from = 'older.test'\n",
+        )
+        .start();
+    for (host, target) in [
+        ("old.test", "http://new.test/"),
+        ("older.test", "http://old.test/"),
+    ] {
+        let answer = proxy.ask(format!("OPTIONS * HTTP/1.1\r\nHost: {host}\r\n\r\n"));
+        assert_eq!(answer.value("location"), target);
+    }
+}

@@ -519,3 +519,133 @@ fn one_site_s_dead_backend_does_not_slow_another_site() {
     silent.until_requests(50);
     assert_eq!(proxy.get("app.test", "/").text(), "ok");
 }
+
+#[test]
+fn an_upstream_that_is_not_clear_about_a_body_is_not_used_again() {
+    for (request, response) in [
+        // RFC 9110 8.6, RFC 9112 6.1: neither may stand in a 1xx or 204.
+        (
+            "GET",
+            "HTTP/1.1 103 Early Hints\r\nContent-Length: 2\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+        ),
+        (
+            "GET",
+            "HTTP/1.1 103 Early Hints\r\nTransfer-Encoding: chunked\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+        ),
+        (
+            "GET",
+            "HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n",
+        ),
+        // RFC 9112 6.3: both lengths at once, also where no body follows.
+        (
+            "HEAD",
+            "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n",
+        ),
+        (
+            "GET",
+            "HTTP/1.1 304 Not Modified\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n",
+        ),
+    ] {
+        let app = Backend::raw_and_open(response);
+        let proxy = in_front_of(&app).start();
+        let mut client = proxy.client();
+        for _ in 0..2 {
+            client.send(format!("{request} / HTTP/1.1\r\nHost: app.test\r\n\r\n"));
+            let answer = client.try_response(request).unwrap();
+            assert!(answer.status < 400, "{response:?}: {answer:?}");
+            assert!(
+                !(answer.has("content-length")
+                    && response.contains("chunked\r\n\r\n")
+                    && answer.text().is_empty()),
+                "{}",
+                answer.head
+            );
+            for interim in &answer.interim {
+                assert!(!interim.contains("Content-Length"), "{interim}");
+                assert!(!interim.contains("Transfer-Encoding"), "{interim}");
+            }
+        }
+        assert_eq!(app.accepted(), 2, "{response:?}");
+    }
+}
+
+#[test]
+fn a_body_behind_an_interim_response_is_502() {
+    assert_malformed(
+        "HTTP/1.1 103 Early Hints\r\nContent-Length: 5\r\n\r\nhelloHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+    );
+}
+
+#[test]
+fn fields_of_the_hop_that_cannot_be_told_from_others_are_502() {
+    let names: Vec<String> = (0..17).map(|number| format!("X-{number}")).collect();
+    assert_malformed(&format!(
+        "HTTP/1.1 200 OK\r\nConnection: {}\r\nContent-Length: 2\r\n\r\nok",
+        names.join(", ")
+    ));
+}
+
+#[test]
+fn a_coding_that_old_http_does_not_know_is_502() {
+    assert_malformed("HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n");
+}
+
+#[test]
+fn codings_of_a_response_that_nobody_asked_for_are_502() {
+    for coding in [
+        "gzip",
+        "gzip, chunked",
+        "chunked, gzip",
+        "chunked, chunked",
+        "chunked;q=1",
+        "\"chunked\"",
+        "identity",
+        "",
+        ",chunked",
+        "chunked\r\nTransfer-Encoding: chunked",
+        "chunked\r\nTransfer-Encoding: identity",
+    ] {
+        assert_malformed(&format!(
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: {coding}\r\n\r\n2\r\nok\r\n0\r\n\r\n"
+        ));
+    }
+}
+
+#[test]
+fn lines_of_a_response_that_others_would_end_elsewhere_are_502() {
+    for head in [
+        "HTTP/1.1 200 OK\nContent-Length: 2\n\n",
+        "HTTP/1.1 200 OK\r\nX-A: b\nContent-Length: 2\r\n\r\n",
+        "HTTP/1.1 200 O\rK\r\nContent-Length: 2\r\n\r\n",
+        "HTTP/1.1 200 OK\r\r\nContent-Length: 2\r\n\r\n",
+        "HTTP/1.1 200 O\0K\r\nContent-Length: 2\r\n\r\n",
+        "\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n",
+        " HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n",
+        "HTTP/1.1 200 OK\r\n Content-Length: 2\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nX A: b\r\nContent-Length: 2\r\n\r\n",
+        "HTTP/1.1 200 OK\r\n: b\r\nContent-Length: 2\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length : 2\r\n\r\n",
+        "HTTP/1.1 +200 OK\r\nContent-Length: 2\r\n\r\n",
+        "HTTP/1.1 200\tOK\r\nContent-Length: 2\r\n\r\n",
+        "http/1.1 200 OK\r\nContent-Length: 2\r\n\r\n",
+        "HTTP/1.2 200 OK\r\nContent-Length: 2\r\n\r\n",
+        "HTTP/0.9 200 OK\r\nContent-Length: 2\r\n\r\n",
+        "ICY 200 OK\r\nContent-Length: 2\r\n\r\n",
+    ] {
+        assert_malformed(&format!("{head}ok"));
+    }
+}
+
+#[test]
+fn two_answers_in_one_piece_are_one_and_the_rest_is_nobodys() {
+    let app = Backend::raw_and_open(
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil",
+    );
+    let proxy = in_front_of(&app).start();
+    for _ in 0..3 {
+        let mut client = proxy.client();
+        assert_eq!(client.get("app.test", "/").text(), "ok");
+        assert_eq!(client.get("app.test", "/").text(), "ok");
+    }
+    assert_eq!(app.accepted(), 6);
+}

@@ -345,3 +345,30 @@ fn an_upstream_that_was_authenticated_by_ntlm_belongs_to_its_client() {
     let third = proxy.get("shop.test", "/").value("x-upstream");
     assert!(third != upstream && third != other, "{third}");
 }
+
+#[test]
+fn what_the_operator_sets_or_removes_comes_in_no_other_spelling_and_in_no_trailer() {
+    let site = "[headers.request]\nset = { X-Team = 'red' }\nremove = ['X-Debug']\n\
+                [headers.response]\nremove = ['X-Trace']\n";
+    let app = Backend::doing(|conversation| {
+        conversation.request();
+        conversation.send(
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-Trace: 1\r\nX-Sum: 7\r\n\r\n",
+        );
+    });
+    let proxy = Proxy::plan()
+        .site(
+            "shop.toml",
+            format!("host = 'shop.test'\nto = {}\n{site}", app.port),
+        )
+        .start();
+    let answer = proxy.ask(
+        "POST / HTTP/1.1\r\nHost: shop.test\r\nX_Team: blue\r\nx.team: blue\r\nX_Debug: blue\r\n\
+         Transfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\nX-Team: blue\r\nx_team: blue\r\nX-Debug: blue\r\nX-Mine: 5\r\n\r\n",
+    );
+    let request = app.only_request();
+    assert!(!request.head.contains("blue"), "{}", request.head);
+    assert_eq!(request.value("x-team"), "red");
+    assert_eq!(request.trailers, "X-Mine: 5\r\n");
+    assert_eq!(answer.trailers, "X-Sum: 7\r\n");
+}

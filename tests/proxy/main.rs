@@ -7,15 +7,20 @@
 
 mod harness;
 
+mod abuse; // slow clients by the hundred; others do not notice
 mod answers; // what a site answers without a backend, and what the door refuses
 mod backend_failures; // refused, slow, closed half-way, malformed, gone and back
 mod broken_sites; // one bad file harms nobody else; the message shows the line
 mod command_line; // usage, exit codes, addresses in use, what the commands print
+mod descriptors; // none left, no memory: said, waited for without spinning, recovered from
+mod differential; // nginx and Node behind the door read the same requests, or none
 mod drain; // open work finishes; the deadline holds
 mod forwarding; // headers added, headers removed, an upstream's next use
-mod framing; // requests that are refused, and why: every case of h1_cases.jsonl
+mod framing; // requests that are refused, and why: every case of the two lists
 mod limits; // each limit crossed once
+mod one_meaning; // what is written, either way, reads alike to every reader
 mod ownership; // who owns a name; renames, vanished folders, restarts
+mod panics; // a panic ends one connection, is told and counted once, and leaves nothing behind
 mod passthrough; // bytes unchanged, half-close kept, the certificate is the app's
 mod permissions; // run by somebody with fewer rights
 mod precedence; // exact before wildcard before nothing; the longest path; ties
@@ -29,4 +34,5 @@ mod state_directory; // full, not to be written, taken away
 mod streaming; // bodies whole, at once, in bounded memory
 mod termination; // TLS that ends here: whose certificate, and what a connection may ask for
 mod upgrade; // a tunnel only after the app's 101, whole in both directions
+mod vanishing; // clients and backends that are suddenly gone, in every phase
 mod watching; // changes are noticed without events, behind mounts, under a wrong clock

@@ -1,53 +1,10 @@
 //! Real servers behind the door: Python's http.server, Node's http, nginx.
 
 use std::fs;
-use std::net::{TcpListener, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
-use crate::harness::{Authority, Proxy, found, put, until, words_of};
-
-/// A server of somebody else, ended when dropped.
-struct Server {
-    child: Child,
-    port: u16,
-}
-
-impl Server {
-    fn start(command: &mut Command, port: u16) -> Server {
-        let child = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut server = Server { child, port };
-        until(&format!("{command:?} listens"), || {
-            assert!(
-                server.child.try_wait().unwrap().is_none(),
-                "{command:?} ended"
-            );
-            TcpStream::connect(("127.0.0.1", port)).is_ok()
-        });
-        server
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.child.kill().ok();
-        self.child.wait().ok();
-    }
-}
-
-/// Free a moment ago: these servers cannot be asked which port they took.
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
-}
+use crate::harness::{Authority, Proxy, Server, found, free_port, put, words_of};
 
 fn in_front_of(server: &Server) -> Proxy {
     Proxy::plan()

@@ -419,6 +419,7 @@ const MANY: usize = 10_000;
 fn ten_thousand_files_at_once_are_all_live_and_nobody_else_notices() {
     let app = Backend::saying("app");
     let proxy = Proxy::plan()
+        .daemon_file("[limit]\nrequests = 1000000000\n")
         .site("app.toml", format!("host = 'app.test'\nto = {}", app.port))
         .start();
     let done = AtomicBool::new(false);

@@ -100,7 +100,10 @@ fn a_sync_that_fails_is_a_warning_and_no_outage() {
 fn a_state_directory_taken_away_is_a_warning_and_is_not_made_anew() {
     let proxy = Proxy::start();
     proxy.site("shop.toml", says("shop.test", "x"));
-    fs::remove_dir_all(proxy.state().join("sites")).unwrap();
+    // Written after it serves, beside its name at first.
+    let kept = proxy.state().join("sites");
+    until("it is kept", || kept.join("shop.json").exists());
+    fs::remove_dir_all(kept).unwrap();
     fs::rename(proxy.state(), proxy.folder().join("away")).unwrap();
     proxy.sites().write("shop.toml", says("shop.test", "y"));
     proxy.until_answer("shop.test", "the edit", |answer| answer.text() == "y");

@@ -112,6 +112,7 @@ pub enum Kind {
     DurationOrOff,
     Size,
     SizeOrOff,
+    RateOrOff,
     /// A table with keys of this place.
     Table(Place),
     /// `[[...]]`
@@ -139,6 +140,7 @@ impl Kind {
             Kind::DurationOrOff => "a duration such as \"30s\", or \"off\"",
             Kind::Size => "a size such as \"8kb\"",
             Kind::SizeOrOff => "a size such as \"10mb\", or \"off\"",
+            Kind::RateOrOff => "a rate such as \"240b/s\", or \"off\"",
             Kind::Table(_) => "a table",
             Kind::Tables(_) => "a list of tables, written [[...]]",
             Kind::TextOrTable(_) => "a text or a table",

@@ -87,7 +87,7 @@ pub const KEYS: &[Key] = &[
         "limit",
         Kind::Table(Place::Limit),
         "",
-        "bounds on size",
+        "bounds on size and number",
     ),
     key(
         Place::Site,
@@ -289,6 +289,30 @@ pub const KEYS: &[Key] = &[
         "bytes of a request body; 413 beyond",
     )
     .because("the app decides; nothing is buffered here"),
+    key(
+        Place::Limit,
+        "min_rate",
+        Kind::RateOrOff,
+        "\"240b/s\"",
+        "the least a request body may bring on average until the response begins, 408 below; and the least a client may take of a response over `[timeout] idle` while more waits for it",
+    )
+    .because("a client that drips is stalling; Kestrel's rate"),
+    key(
+        Place::Limit,
+        "connections",
+        Kind::Count,
+        "half of the daemon's `[limit] connections`",
+        "client connections that are with this site; 503 beyond",
+    )
+    .because("one site cannot starve the others"),
+    key(
+        Place::Limit,
+        "connecting",
+        Kind::Count,
+        "4096",
+        "requests that wait for an upstream to be opened; 503 beyond",
+    )
+    .because("more than a listening socket lets wait"),
     planned(Place::Limit, "rate"),
     planned(Place::Limit, "max"),
     planned(Place::Limit, "queue"),
@@ -314,6 +338,13 @@ pub const KEYS: &[Key] = &[
         Kind::Duration,
         "\"60s\"",
         "between two bytes of a body, either way",
+    ),
+    key(
+        Place::Timeout,
+        "grace",
+        Kind::Duration,
+        "\"5s\"",
+        "how long a body may be slower than `[limit] min_rate`",
     ),
     key(
         Place::Timeout,
@@ -527,6 +558,22 @@ pub const KEYS: &[Key] = &[
     .because("as nginx"),
     key(
         Place::DoorTimeout,
+        "idle_when_full",
+        Kind::Duration,
+        "\"1s\"",
+        "the same, and for the first byte, while all connections are taken and others wait",
+    )
+    .because("who does nothing keeps nobody out"),
+    key(
+        Place::DoorTimeout,
+        "linger",
+        Kind::Duration,
+        "\"2s\"",
+        "how long a client is read from after the last answer",
+    )
+    .because("so that it finds the answer and not a reset"),
+    key(
+        Place::DoorTimeout,
         "drain",
         Kind::Duration,
         "\"30s\"",
@@ -573,7 +620,7 @@ pub const KEYS: &[Key] = &[
         Place::DoorLimit,
         "connections",
         Kind::Count,
-        "40 % of the file descriptors",
+        "40 % of the free file descriptors",
         "client connections open at once",
     )
     .because("a proxied connection needs two descriptors"),
@@ -585,6 +632,52 @@ pub const KEYS: &[Key] = &[
         "the same from one address; loopback and `[trust]` are exempt",
     )
     .because("NAT and CDNs"),
+    key(
+        Place::DoorLimit,
+        "requests",
+        Kind::Count,
+        "10000",
+        "requests of one connection; the last response says that it ends",
+    )
+    .because("who stays for days is spread over the workers anew"),
+    key(
+        Place::DoorLimit,
+        "interim",
+        Kind::Count,
+        "10",
+        "1xx responses of an app before its final one; 502 beyond",
+    ),
+    key(
+        Place::DoorLimit,
+        "framing",
+        Kind::Size,
+        "\"16kb\"",
+        "chunk framing of a body beyond what its chunks need; 400 beyond",
+    )
+    .because("kilobytes of extension for a byte"),
+    key(
+        Place::DoorLimit,
+        "pool",
+        Kind::Count,
+        "256",
+        "idle upstreams kept for each backend and worker",
+    )
+    .because("fewer than there are requests at once means opening them again all the time"),
+    key(
+        Place::DoorLimit,
+        "pool_all",
+        Kind::Count,
+        "2048, at most a tenth of the file descriptors",
+        "the same for all backends of a worker",
+    )
+    .because("a full pool must not keep clients out"),
+    key(
+        Place::DoorLimit,
+        "linger",
+        Kind::Size,
+        "\"1mb\"",
+        "how much is read from a client after the last answer",
+    ),
     key(
         Place::Trust,
         "proxies",

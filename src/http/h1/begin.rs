@@ -19,6 +19,10 @@ use crate::wheel::Serving;
 const SMALL_BODY_BYTES: usize = 2 << 10;
 
 /// What is to be done about the bytes that came.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "the largest is the usual one, and a box would be an allocation for each request"
+)]
 pub(super) enum Begun {
     NeedMore(Block),
     Said(Said),
@@ -56,17 +60,13 @@ pub(super) fn begin(
     let Some(asked_for) = head.authority else {
         return Begun::refused(Answer::NoHost, kit);
     };
-    let known = match KnownHost::recall(
-        known,
-        asked_for,
-        &arrival.client,
-        arrival.secure.as_deref(),
-        kit,
-    ) {
+    let known = match KnownHost::recall(known, asked_for, arrival) {
         Ok(known) => known,
         Err(answer) => return Begun::refused(answer, kit),
     };
-    let ends = !head.keep_alive || head.framing != Framing::None || kit.wheel.is_draining();
+    arrival.requests_left -= 1;
+    let keep_alive = head.keep_alive && arrival.requests_left > 0;
+    let ends = !keep_alive || head.framing != Framing::None || kit.wheel.is_draining();
     let mut said = Said {
         out: Sheet::lend(),
         status: 0,
@@ -88,6 +88,7 @@ pub(super) fn begin(
     match exchange::decide(&head, known, site, &arrival.client, kit) {
         Decision::Forward { strip, rule } => {
             let asker = exchange::asker(&head, &arrival.client, kit);
+            let request_id = kit.request_id();
             let onward = Onward {
                 site,
                 host: match &site.send_host {
@@ -109,7 +110,7 @@ pub(super) fn begin(
                     Forwarded::Set(known.forwarded())
                 },
                 certificate: certificate_lines(site, arrival.secure.as_deref()),
-                request_id: kit.request_id(),
+                request_id,
                 via: site.headers.via.then_some(&*kit.shared.via),
             };
             let out = &mut said.out;
@@ -119,15 +120,21 @@ pub(super) fn begin(
             let asked = Asked {
                 method: Method::of(head.method),
                 version: head.version,
-                keep_alive: head.keep_alive,
+                keep_alive,
                 expects_continue: head.expects_continue,
                 authenticates_connection: head.authenticates_connection,
                 upgrade: head.upgrade.map(Box::from),
                 may_be_told_why: exchange::may_be_told_why(&head, known),
+                request_id: exchange::known_as(&head, &arrival.client, request_id),
             };
-            let limits = kit.shared.head_limits;
-            let chunked = head.framing == Framing::Chunked;
-            let mut upload = Body::new(head.framing, chunked, site.limits.body_bytes, limits);
+            let mut upload = Body::new(
+                head.framing,
+                head.framing == Framing::Chunked,
+                site.limits.body_bytes,
+                kit.shared.head_limits,
+                kit.shared.limits.framing_bytes,
+            )
+            .without_trailers_of(&site.headers.request);
             arrival.timer.serving(Some(Serving {
                 site: site.number,
                 version: site.version,
@@ -151,7 +158,8 @@ pub(super) fn begin(
         }
         Decision::Refuse(answer) => said.answer(answer, kit, ends, with_body, head.bytes, inbound),
         Decision::Redirect(redirect) => {
-            let location = answer::location(redirect, head.target.path(), head.target.query);
+            let location =
+                answer::location(redirect, head.target.path_of_link(), head.target.query);
             said.redirect(
                 redirect.status,
                 &location,
@@ -278,7 +286,7 @@ fn first_host(site: &Site, asked: &[u8], wire: Wire, head: &RequestHead<'_>) -> 
     let port = port.map(|port| format!(":{port}")).unwrap_or_default();
     format!(
         "{scheme}://{name}{port}{}{}",
-        head.target.path(),
+        head.target.path_of_link(),
         head.target.query
     )
 }
@@ -298,7 +306,7 @@ fn over_tls(site: &Site, host: &[u8], head: &RequestHead<'_>) -> String {
     };
     format!(
         "https://{name}{port}{}{}",
-        head.target.path(),
+        head.target.path_of_link(),
         head.target.query
     )
 }

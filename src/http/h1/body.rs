@@ -8,9 +8,11 @@ use std::task::{Context, Poll, ready};
 use super::chunk::ChunkDecoder;
 use super::head::{Framing, HeadLimits, HeadRefusal, Parsed, trailers};
 use crate::block::Block;
+use crate::http::field::alike;
 use crate::http::forward::may_trail;
 use crate::limits::MOST_FIELDS;
 use crate::pipe::Pipe;
+use crate::site::HeaderEdit;
 use crate::stream::Stream;
 
 /// Bytes a body may move before the other tasks of the worker get their turn: long polls make tails.
@@ -39,12 +41,16 @@ pub(super) struct Body {
     is_long: bool,
     /// What came behind the end of the body.
     surplus: Option<Block>,
+    /// The other side had taken all there was when the source had no more.
+    is_drained: bool,
     /// Bytes taken by the other side, with framing.
     pub(super) moved: u64,
     /// Payload bytes read.
     pub(super) read: u64,
     limit: u64,
     limits: HeadLimits,
+    /// Names whose trailers are not passed on.
+    barred: Box<[Box<str>]>,
 }
 
 /// Where the body stands.
@@ -71,17 +77,19 @@ pub(super) enum BodyError {
 }
 
 impl Body {
-    /// A body framed as `framing` says, to be written in chunks if `chunked`. At most `limit` bytes of payload.
+    /// A body framed as `framing` says, to be written in chunks if `chunked`. At most `limit` bytes of payload, and
+    /// `framing_bytes` of chunk framing beyond what that needs.
     pub(super) fn new(
         framing: Framing,
         chunked: bool,
         limit: Option<u64>,
         limits: HeadLimits,
+        framing_bytes: u64,
     ) -> Body {
         let source = match framing {
             Framing::None | Framing::Length(0) => Source::Ended,
             Framing::Length(length) => Source::Length(length),
-            Framing::Chunked => Source::Chunked(ChunkDecoder::default()),
+            Framing::Chunked => Source::Chunked(ChunkDecoder::new(framing_bytes)),
             Framing::Close => Source::Close,
         };
         Body {
@@ -93,11 +101,26 @@ impl Body {
             is_long: !chunked
                 && matches!(framing, Framing::Length(length) if length >= SPLICE_FROM),
             surplus: None,
+            is_drained: false,
             moved: 0,
             read: 0,
             limit: limit.unwrap_or(u64::MAX),
             limits,
+            barred: Box::default(),
         }
+    }
+
+    /// The same without trailers of names that the operator sets or removes: whoever merges trailers into the head
+    /// must not find there what was taken out of it.
+    pub(super) fn without_trailers_of(mut self, edits: &[HeaderEdit]) -> Body {
+        if matches!(self.source, Source::Chunked(_)) {
+            self.barred = edits
+                .iter()
+                .filter(|edit| !matches!(edit, HeaderEdit::Add { .. }))
+                .map(|edit| edit.name().into())
+                .collect();
+        }
+        self
     }
 
     /// Whether all of it has been taken by the other side.
@@ -111,6 +134,11 @@ impl Body {
     /// Whether the other side has what there is, so that waiting means waiting for the source.
     pub(super) fn waits_for_source(&self) -> bool {
         self.pending.is_none() && self.pipe.is_none() && !self.is_done()
+    }
+
+    /// Whether the last [`Body::poll`] ended because the source had no more. Not when it only gave way to others.
+    pub(super) fn is_drained(&self) -> bool {
+        self.is_drained
     }
 
     /// What came behind the end of the body.
@@ -129,6 +157,7 @@ impl Body {
         to: &mut Stream,
     ) -> Poll<Result<(), BodyError>> {
         let mut turn = 0;
+        self.is_drained = false;
         loop {
             if let Some(block) = &mut self.pending {
                 while !block.is_empty() {
@@ -183,15 +212,24 @@ impl Body {
                 && to.is_plain()
                 && let Some(mut pipe) = Pipe::lend()
             {
-                match ready!(pipe.poll_fill(cx, from, most)) {
-                    Ok(0) | Err(_) => return Poll::Ready(Err(BodyError::SourceGone)),
-                    Ok(count) => self.spliced(pipe, count),
+                match pipe.poll_fill(cx, from, most) {
+                    Poll::Ready(Ok(0) | Err(_)) => {
+                        return Poll::Ready(Err(BodyError::SourceGone));
+                    }
+                    Poll::Ready(Ok(count)) => self.spliced(pipe, count),
+                    Poll::Pending => {
+                        self.is_drained = true;
+                        return Poll::Pending;
+                    }
                 }
                 continue;
             }
             let mut block = self.pending.take().unwrap_or_else(Block::lend);
             match block.poll_fill(cx, from) {
-                Poll::Pending => return Poll::Pending,
+                Poll::Pending => {
+                    self.is_drained = true;
+                    return Poll::Pending;
+                }
                 Poll::Ready(Ok(0)) => self.source_ended()?,
                 Poll::Ready(Ok(_)) => self.take(block)?,
                 Poll::Ready(Err(_)) => return Poll::Ready(Err(BodyError::SourceGone)),
@@ -314,10 +352,14 @@ impl Body {
         match trailers(&collected, &self.limits, &mut room) {
             Ok(Parsed::Complete((fields, end))) => {
                 let mut kept = Vec::new();
-                for field in fields
-                    .iter()
-                    .filter(|field| may_trail(field.name.as_bytes()))
-                {
+                let barred = |name: &[u8]| {
+                    self.barred
+                        .iter()
+                        .any(|other| alike(other.as_bytes(), name))
+                };
+                for field in fields.iter().filter(|field| {
+                    may_trail(field.name.as_bytes()) && !barred(field.name.as_bytes())
+                }) {
                     for part in [field.name.as_bytes(), b": ", field.value, b"\r\n"] {
                         kept.extend_from_slice(part);
                     }

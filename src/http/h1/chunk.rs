@@ -7,11 +7,11 @@ use std::ops::Range;
 
 /// Digits of a size: 16 hold every 64-bit number, more are only zeros in front of one (CASES ch-zeros).
 const MOST_SIZE_DIGITS: u8 = 16;
-/// Framing bytes in excess of what sane chunks need, over a whole body (CVE-2023-39326: a byte of payload for
-/// kilobytes of extension).
-const MOST_EXCESS: u64 = 16 << 10;
-/// Framing a chunk may cost for free: a size, and a short extension.
+/// Framing a chunk may cost for free: a size, and a short extension. A stream of one-byte events is no offence.
 const FREE_FRAMING: u64 = 16;
+/// And so much for each byte of payload, up to this many.
+const FREE_PER_BYTE: u64 = 2;
+const PAYLOAD_BYTES: u64 = 16 << 10;
 
 /// Where in the framing the next byte stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +42,8 @@ pub struct ChunkDecoder {
     /// Bytes of the current size line.
     line: u64,
     excess: u64,
+    /// See `Limits::framing_bytes`.
+    most_excess: u64,
 }
 
 /// What one call found.
@@ -59,19 +61,19 @@ pub struct Decoded {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BadChunk(pub &'static str);
 
-impl Default for ChunkDecoder {
-    fn default() -> ChunkDecoder {
+impl ChunkDecoder {
+    /// Framing beyond what chunks need may be `most_excess` bytes over the whole body.
+    pub fn new(most_excess: u64) -> ChunkDecoder {
         ChunkDecoder {
             state: State::SizeStart,
             digits: 0,
             remaining: 0,
             line: 0,
             excess: 0,
+            most_excess,
         }
     }
-}
 
-impl ChunkDecoder {
     /// Decodes all of `bytes`, or up to the end of the last chunk. The payload is moved together within `bytes`.
     ///
     /// # Errors
@@ -108,7 +110,7 @@ impl ChunkDecoder {
 
     fn framing_byte(&mut self, byte: u8) -> Result<(), BadChunk> {
         self.line += 1;
-        if self.line > MOST_EXCESS + FREE_FRAMING {
+        if self.line > self.most_excess + FREE_FRAMING {
             return Err(BadChunk("more chunk framing than a body needs"));
         }
         self.state = match (self.state, byte) {
@@ -159,9 +161,9 @@ impl ChunkDecoder {
     }
 
     fn size_line_ended(&mut self) -> Result<(), BadChunk> {
-        let free = FREE_FRAMING + 2 * self.remaining.min(MOST_EXCESS);
+        let free = FREE_FRAMING + FREE_PER_BYTE * self.remaining.min(PAYLOAD_BYTES);
         self.excess = (self.excess + self.line).saturating_sub(free);
-        if self.excess > MOST_EXCESS {
+        if self.excess > self.most_excess {
             return Err(BadChunk("more chunk framing than a body needs"));
         }
         self.state = if self.remaining == 0 {
@@ -182,7 +184,7 @@ mod tests {
 
     /// Decodes `bytes` cut at `cuts`; the payload, and whether the end came.
     fn decode(bytes: &[u8], cuts: &[usize]) -> Result<(Vec<u8>, bool, usize), BadChunk> {
-        let mut decoder = ChunkDecoder::default();
+        let mut decoder = ChunkDecoder::new(16 << 10);
         let (mut payload, mut used, mut start) = (Vec::new(), 0, 0);
         for &end in cuts.iter().chain([&bytes.len()]) {
             let mut piece = bytes[start..end].to_vec();
@@ -264,12 +266,7 @@ mod tests {
     /// The corpus of the fuzz target `chunk`, and what the target asks of it.
     #[test]
     fn the_fuzz_corpus_decodes_alike_however_it_is_cut() {
-        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus/chunk");
-        let Ok(files) = std::fs::read_dir(folder) else {
-            return;
-        };
-        for file in files {
-            let bytes = std::fs::read(file.expect("entry").path()).expect("corpus file");
+        for bytes in crate::corpus::inputs_of("chunk") {
             any_cut_decodes_alike(&bytes);
         }
     }
@@ -303,7 +300,7 @@ mod tests {
 
     /// Payload, bytes used, and whether the last chunk came, when the bytes arrive in pieces of `size`.
     fn decode_pieces(bytes: &[u8], size: usize) -> Result<(Vec<u8>, usize, bool), BadChunk> {
-        let mut decoder = ChunkDecoder::default();
+        let mut decoder = ChunkDecoder::new(16 << 10);
         let (mut payload, mut used) = (Vec::new(), 0);
         for piece in bytes.chunks(size) {
             let mut piece = piece.to_vec();

@@ -5,17 +5,21 @@
 
 use std::future::poll_fn;
 use std::task::Poll;
+use std::thread;
 
 use super::begin::{Begun, Said, begin};
 use super::departure::{After, Departure};
 use super::flight::{Flight, Landed};
 use super::head;
+use super::reader::{self, Pace, Unsent};
 use crate::block::Block;
 use crate::http::answer::Answer;
 use crate::http::kit::Arrival;
 use crate::http::known_host::KnownHost;
+use crate::limits::{SiteLimits, SiteTimeouts};
 use crate::linger::linger;
-use crate::observe::{Finished, Kind};
+use crate::observe::panic::{self, InWork};
+use crate::observe::{Finished, Kind, Reason};
 use crate::upstream::Upstream;
 use crate::wheel::Tick;
 
@@ -52,19 +56,11 @@ pub(crate) async fn serve(arrival: Box<Arrival>, mut early: Option<Block>) {
             After::Next(rest) => early = rest,
             // Closed with bytes unread, the kernel resets, and the client may lose what it has not read yet.
             After::Close if !connection.arrival.stream.is_quiet() => {
-                return Box::pin(linger(
-                    &mut connection.arrival.stream,
-                    &connection.arrival.timer,
-                ))
-                .await;
+                return connection.linger().await;
             }
             After::Close => return,
             After::Linger => {
-                return Box::pin(linger(
-                    &mut connection.arrival.stream,
-                    &connection.arrival.timer,
-                ))
-                .await;
+                return connection.linger().await;
             }
             After::Abort => return connection.arrival.stream.abort(),
         }
@@ -72,19 +68,26 @@ pub(crate) async fn serve(arrival: Box<Arrival>, mut early: Option<Block>) {
 }
 
 impl Connection {
-    /// Waits for the next request without holding a buffer. `None`: the client left, time is up, or we drain.
+    /// Waits for the next request without holding a buffer. `None`: the client left, time is up, others need the room,
+    /// or we drain.
     async fn next_bytes(&mut self) -> Option<Block> {
-        self.arrival.timer.serving(None);
         self.arrival
             .timer
-            .set(self.arrival.kit.shared.limits.idle_time);
+            .rest(self.arrival.kit.shared.limits.idle_time);
         poll_fn(|cx| {
             let mut block = Block::lend();
             match block.poll_fill(cx, &mut self.arrival.stream) {
                 Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(None),
                 Poll::Ready(Ok(_)) => Poll::Ready(Some(block)),
                 Poll::Pending if self.arrival.kit.wheel.is_draining() => Poll::Ready(None),
-                Poll::Pending => self.arrival.timer.poll_fired(cx).map(|()| None),
+                Poll::Pending => self.arrival.timer.poll_fired(cx).map(|()| {
+                    let reason = match self.arrival.timer.fired_for_room() {
+                        true => Reason::MadeRoom,
+                        false => Reason::IdleTimeout,
+                    };
+                    self.arrival.kit.counters.because(reason);
+                    None
+                }),
             }
         })
         .await
@@ -159,6 +162,10 @@ impl Connection {
             site,
             pinned,
         };
+        let _work = InWork {
+            site: site.name.as_str(),
+            request_id: departure.asked.request_id,
+        };
         let Landed { after, finished } = flight.fly(departure, started).await;
         kit.counters.finished(&finished);
         after
@@ -181,27 +188,46 @@ impl Connection {
             site,
             after,
         } = said;
-        let sent = self
-            .arrival
-            .timer
-            .within(
-                self.arrival.kit.shared.limits.head_time,
-                self.arrival.stream.put_all(&out),
-            )
-            .await;
+        // A body of `respond` may be long, and a client slow.
+        let known = self.known.as_ref().and_then(|known| known.site());
+        let pace = match known {
+            Some(site) => Pace::of(&site.limits, &site.timeouts),
+            None => Pace::of(&SiteLimits::default(), &SiteTimeouts::default()),
+        };
+        let arrival = &mut *self.arrival;
+        let sent = reader::send(&mut arrival.stream, &out, pace, &arrival.timer).await;
+        let cut = (sent == Err(Unsent::TooSlow)).then_some(Reason::SlowReader);
         self.arrival.kit.counters.finished(&Finished {
             kind: Kind::Exchange,
             site,
             status,
-            reason: answer.map(|answer| answer.parts().1),
+            reason: cut.or(answer.map(|answer| answer.parts().1)),
             from_client: 0,
             to_client: out.len() as u64,
             retries: 0,
             took: self.arrival.kit.since(started),
         });
         match sent {
-            Ok(Ok(())) => after,
-            Ok(Err(_)) | Err(_) => After::Close,
+            Ok(()) => after,
+            Err(Unsent::Gone | Unsent::TooSlow) => After::Close,
+        }
+    }
+
+    /// Lets the client read what we said last.
+    async fn linger(&mut self) {
+        let Arrival {
+            stream, timer, kit, ..
+        } = &mut *self.arrival;
+        Box::pin(linger(stream, timer, &kit.shared.limits)).await;
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            panic::note_client(self.arrival.client.address);
+            // Half a response may be out, and a plain end would look like its end.
+            self.arrival.stream.abort();
         }
     }
 }

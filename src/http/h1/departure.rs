@@ -30,6 +30,8 @@ pub(super) struct Asked {
     pub(super) authenticates_connection: bool,
     pub(super) upgrade: Option<Box<[u8]>>,
     pub(super) may_be_told_why: bool,
+    /// What the backend knows it by; of a trusted proxy's longer one the beginning.
+    pub(super) request_id: [u8; 32],
 }
 
 /// What comes after a request.

@@ -3,6 +3,9 @@
 pub mod chunk;
 pub mod head;
 
+#[cfg(test)]
+mod cases;
+
 #[cfg(feature = "serve")]
 mod begin;
 #[cfg(feature = "serve")]
@@ -13,6 +16,8 @@ mod connection;
 mod departure;
 #[cfg(feature = "serve")]
 mod flight;
+#[cfg(feature = "serve")]
+mod reader;
 
 #[cfg(feature = "serve")]
 pub(crate) use connection::serve;

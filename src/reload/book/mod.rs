@@ -117,6 +117,18 @@ pub(super) struct Moment {
 }
 
 impl Book {
+    /// An empty one that gives no number which `before` may have given: somebody may still go by it.
+    pub(super) fn after(before: &Book) -> Book {
+        Book {
+            numbers: Numbers {
+                next: before.numbers.next,
+                free: Vec::new(),
+            },
+            versions: before.versions,
+            ..Book::default()
+        }
+    }
+
     /// Takes over what served before a restart: its claims, and the site itself where its file is no longer fit.
     pub(super) fn restore(
         &mut self,
@@ -168,11 +180,13 @@ impl Book {
         self.numbers.free.extend(numbers);
     }
 
-    fn numbered(&mut self, site: Site, number: Option<u32>) -> Site {
+    /// `old` is the version whose place it takes.
+    fn numbered(&mut self, site: Site, old: Option<&Site>) -> Site {
         self.versions += 1;
         Site {
-            number: number.unwrap_or_else(|| self.numbers.next()),
+            number: old.map_or_else(|| self.numbers.next(), |old| old.number),
             version: self.versions,
+            slots: old.map_or_else(Arc::default, |old| Arc::clone(&old.slots)),
             ..site
         }
     }

@@ -243,9 +243,9 @@ impl Book {
             }
             (None, Some(_)) => None,
             (Some(wanted), old) => {
-                let number = old.map(|old| old.site.number);
+                let before = old.map(|old| &*old.site);
                 let Wanted { good, made_of } = wanted;
-                let site = Arc::new(self.numbered(good.site, number));
+                let site = Arc::new(self.numbered(good.site, before));
                 step.held.push(Held {
                     site: site.clone(),
                     tls: good.tls,

@@ -180,6 +180,7 @@ impl<'t> SiteFile<'_, 't> {
             name: self.name.clone(),
             number: 0,
             version: 0,
+            slots: Default::default(),
             action,
             allow: self.allow(table),
             paths: paths.into(),

@@ -19,7 +19,17 @@ pub(crate) fn read_limits(
     };
     SiteLimits {
         body_bytes: reader.size_or_off(limit, "body").unwrap_or(base.body_bytes),
+        min_rate: reader
+            .rate_or_off(limit, "min_rate")
+            .unwrap_or(base.min_rate),
+        connections: count(reader, limit, "connections").or(base.connections),
+        connecting: count(reader, limit, "connecting").unwrap_or(base.connecting),
     }
+}
+
+fn count(reader: &mut Reader<'_>, limit: &Table<'_>, name: &str) -> Option<usize> {
+    let count = reader.count(limit, name, 1..=u64::MAX)?;
+    usize::try_from(count).ok()
 }
 
 pub(crate) fn read_timeouts(
@@ -36,6 +46,7 @@ pub(crate) fn read_timeouts(
             .duration(timeout, "first_byte")
             .unwrap_or(base.first_byte),
         idle: reader.duration(timeout, "idle").unwrap_or(base.idle),
+        grace: reader.duration(timeout, "grace").unwrap_or(base.grace),
         websocket_idle: reader
             .duration_or_off(timeout, "websocket_idle")
             .unwrap_or(base.websocket_idle),

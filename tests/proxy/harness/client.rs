@@ -1,7 +1,7 @@
 //! A client that sends what it is told to, and reads responses one by one.
 
 use std::io::{self, BufReader, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 
 use super::message::{fields, latin1, read_chunked, read_exactly, read_head, values};
 use super::tls::{Line, TlsLine};
@@ -65,18 +65,47 @@ impl Client {
     pub(crate) fn connect(address: SocketAddr) -> Client {
         let stream = TcpStream::connect(address)
             .unwrap_or_else(|error| panic!("connect {address}: {error}"));
-        stream.set_nodelay(true).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.set_write_timeout(Some(PATIENCE)).unwrap();
-        Client {
-            stream: BufReader::new(Line::Clear(stream)),
-        }
+        Client::on(stream)
     }
 
     /// Speaks over TLS.
     pub(crate) fn over(line: TlsLine) -> Client {
         Client {
             stream: BufReader::new(Line::Tls(Box::new(line))),
+        }
+    }
+
+    /// One for which the kernel holds little, so that what is not read soon waits at the other side.
+    pub(crate) fn connect_with_small_buffer(address: SocketAddr) -> Client {
+        Client::connect_by(address, |socket| socket.set_recv_buffer_size(64 << 10))
+    }
+
+    /// One that has this address of ours.
+    pub(crate) fn connect_from(source: IpAddr, address: SocketAddr) -> Client {
+        Client::connect_by(address, |socket| {
+            socket.bind(&SocketAddr::from((source, 0)).into())
+        })
+    }
+
+    fn connect_by(
+        address: SocketAddr,
+        prepare: impl FnOnce(&socket2::Socket) -> io::Result<()>,
+    ) -> Client {
+        let domain = socket2::Domain::for_address(address);
+        let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None).unwrap();
+        prepare(&socket).unwrap();
+        socket
+            .connect(&address.into())
+            .unwrap_or_else(|error| panic!("connect {address}: {error}"));
+        Client::on(socket.into())
+    }
+
+    fn on(stream: TcpStream) -> Client {
+        stream.set_nodelay(true).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        Client {
+            stream: BufReader::new(Line::Clear(stream)),
         }
     }
 
@@ -186,6 +215,12 @@ impl Client {
         read_exactly(&mut self.stream, count as u64, &mut bytes)
             .unwrap_or_else(|error| panic!("{error}; had {:?}", latin1(&bytes)));
         bytes
+    }
+
+    /// The same, or why not.
+    pub(crate) fn bytes_if_open(&mut self, count: usize) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        read_exactly(&mut self.stream, count as u64, &mut bytes).map(|()| bytes)
     }
 
     /// Everything until the other side closes; a reset counts as a close.

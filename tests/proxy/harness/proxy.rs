@@ -2,8 +2,9 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -50,10 +51,13 @@ impl Plan {
         self
     }
 
-    /// The text of `onedoor.toml`, given by `--config`.
+    /// The text of `onedoor.toml`, given by `--config`. Said again, it takes the place of the one before.
     pub(crate) fn daemon_file(self, text: &str) -> Plan {
         let path = self.folder.join("onedoor.toml");
         fs::write(&path, text).unwrap();
+        if self.flags.contains(&"--config".into()) {
+            return self;
+        }
         self.flag("--config").flag(path)
     }
 
@@ -237,6 +241,35 @@ impl Proxy {
         self.run.child.id()
     }
 
+    /// The same behind a wrapper such as strace, by what it wrote into its lock.
+    #[track_caller]
+    pub(crate) fn own_id(&self) -> u32 {
+        let lock = self.state().join("lock");
+        until_some("the lock names a process", || {
+            fs::read_to_string(&lock).ok()?.trim().parse().ok()
+        })
+    }
+
+    /// What its descriptors stand for, one each: `socket:[123]`, `anon_inode:[eventpoll]`.
+    pub(crate) fn descriptors(&self) -> Vec<String> {
+        let folder = fs::read_dir(format!("/proc/{}/fd", self.own_id())).unwrap();
+        let paths = folder.flatten().map(|entry| fs::read_link(entry.path()));
+        paths
+            .flatten()
+            .map(|path| path.to_string_lossy().into_owned())
+            .collect()
+    }
+
+    /// How many sockets it holds: the listening ones, those of clients, and those of backends.
+    pub(crate) fn sockets(&self) -> usize {
+        let mut sockets = self.descriptors();
+        sockets.retain(|what| what.starts_with("socket:"));
+        // Each thread has a copy of the runtime's own.
+        sockets.sort();
+        sockets.dedup();
+        sockets.len()
+    }
+
     /// Where it listens; the first place if there are more.
     #[track_caller]
     pub(crate) fn address(&self) -> SocketAddr {
@@ -316,6 +349,34 @@ impl Proxy {
         self.status(name)
             .and_then(|file| file["state"].as_str().map(str::to_string))
             .unwrap_or_default()
+    }
+
+    /// What `GET /v1/counters` says.
+    pub(crate) fn counters(&self) -> serde_json::Value {
+        let mut socket = UnixStream::connect(self.state().join("admin.sock")).unwrap();
+        socket
+            .write_all(b"GET /v1/counters HTTP/1.1\r\nHost: onedoor\r\n\r\n")
+            .unwrap();
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).unwrap();
+        let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+        serde_json::from_str(body).unwrap()
+    }
+
+    /// How often something ended for this reason.
+    #[track_caller]
+    pub(crate) fn counted(&self, reason: &str) -> u64 {
+        let counters = self.counters();
+        let count = counters["reasons"][reason].as_u64();
+        count.unwrap_or_else(|| panic!("no {reason} in {counters}"))
+    }
+
+    /// Waits until the count is this: an answer may be read a moment before it is counted.
+    #[track_caller]
+    pub(crate) fn until_counted(&self, reason: &str, count: u64) {
+        until(&format!("{count} times {reason}"), || {
+            self.counted(reason) == count
+        });
     }
 
     pub(crate) fn list(&self) -> Vec<serde_json::Value> {

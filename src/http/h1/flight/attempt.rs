@@ -12,7 +12,6 @@ use crate::http::forward::{self, Back};
 use crate::http::h1::body::{Body, BodyError};
 use crate::http::h1::departure::Asked;
 use crate::http::h1::head::{self, Framing, Method, Parsed, Room, Version};
-use crate::limits::{BODY_GRACE, BODY_RATE, INTERIM_RESPONSES};
 use crate::stream::Stream;
 use crate::upstream::Upstream;
 use crate::wheel::Tick;
@@ -57,6 +56,8 @@ pub(super) struct Attempt {
     pub(super) began: Tick,
     /// Responses before the final one.
     pub(super) interim: u32,
+    /// Whether every head so far leaves the upstream fit for another exchange.
+    pub(super) reusable: bool,
 }
 
 /// Whether another attempt may be made.
@@ -120,6 +121,7 @@ impl Flight<'_> {
                     Err(what) => return Err(self.malformed(attempt, what)),
                 };
                 block.consume(returning.head_bytes);
+                attempt.reusable &= returning.reusable;
                 if returning.status >= 200 || returning.becomes_tunnel {
                     // Answered before it has the whole head: it gets no more, and nobody else gets it.
                     attempt.upstream_deaf |= attempt.sent < out.len();
@@ -127,7 +129,7 @@ impl Flight<'_> {
                 }
                 attempt.interim += 1;
                 attempt.began = self.timer.wheel().now();
-                if attempt.interim > INTERIM_RESPONSES {
+                if attempt.interim > self.kit.shared.limits.interim {
                     return Err(self.malformed(attempt, "one interim response after the other"));
                 }
                 // RFC 9110 15.2: a 1.0 client knows none of them.
@@ -264,7 +266,8 @@ impl Flight<'_> {
             date: &self.kit.date(),
             to_head: asked.method == Method::Head,
         };
-        forward::response_head(head_out, raw, &head, &back);
+        forward::response_head(head_out, raw, &head, &back)
+            .map_err(|_| "more connection options than a response has")?;
         Ok(Some(Returning {
             status: head.status,
             framing: head.framing,
@@ -341,8 +344,10 @@ impl Flight<'_> {
         }
         let wheel = self.timer.wheel();
         let mut at = wheel.at(self.site.timeouts.idle);
-        if upload.waits_for_source() {
-            let slowest = BODY_GRACE + Duration::from_secs(upload.read / BODY_RATE);
+        if upload.waits_for_source()
+            && let Some(rate) = self.site.limits.min_rate
+        {
+            let slowest = self.site.timeouts.grace + Duration::from_secs(upload.read / rate);
             at = at.min(wheel.after(attempt.began, slowest));
         }
         self.timer.set_at(attempt.end.map_or(at, |end| at.min(end)));

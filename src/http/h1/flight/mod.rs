@@ -102,6 +102,7 @@ impl Flight<'_> {
                 end,
                 began: self.timer.wheel().now(),
                 interim: 0,
+                reusable: true,
             };
             match self.response(&out, &asked, &mut upload, &mut attempt).await {
                 Ok((returning, head, block)) => break Ok((returning, head, block, attempt)),
@@ -175,6 +176,12 @@ impl Flight<'_> {
             if !fresh_only && let Some(idle) = self.kit.upstreams.take_idle(address) {
                 return Ok(idle);
             }
+            // Held until the backend has accepted, or has not.
+            let most = self.site.limits.connecting;
+            let Some(_connecting) = self.site.slots.connecting(most) else {
+                let why = format!("{most} requests wait for a connection already");
+                return Err(Failed::Answer(Answer::SiteBusy, Some(self.of_site(&why))));
+            };
             match self
                 .kit
                 .upstreams
@@ -186,8 +193,13 @@ impl Flight<'_> {
                     if self.timer.was_cut() {
                         return Err(Failed::Answer(Answer::SiteGone, None));
                     }
+                    let is_ours = matches!(error, UpstreamError::Exhausted { .. });
                     if last.replace(error).is_some() {
                         finished.retries += 1;
+                    }
+                    if is_ours {
+                        // No other backend would find more.
+                        break;
                     }
                 }
             }
@@ -221,6 +233,9 @@ impl Flight<'_> {
             }
             UpstreamError::Unresolved { backend, source } => {
                 format!("{backend} has no address: {source}")
+            }
+            UpstreamError::Exhausted { source } => {
+                format!("onedoor cannot open another connection: {source}")
             }
         })
     }

@@ -11,8 +11,10 @@ use crate::http::answer::Answer;
 use crate::http::h1::body::{Body, BodyError};
 use crate::http::h1::departure::{After, Asked};
 use crate::http::h1::head::Framing;
-use crate::observe::{Finished, Kind};
+use crate::http::h1::reader::{self, Pace, Reader};
+use crate::observe::{Finished, Kind, Reason};
 use crate::relay;
+use crate::wheel::Tick;
 
 impl Flight<'_> {
     /// Passes the response back while the rest of the request goes out.
@@ -36,7 +38,9 @@ impl Flight<'_> {
             chunked,
             None,
             self.kit.shared.head_limits,
-        );
+            self.kit.shared.limits.framing_bytes,
+        )
+        .without_trailers_of(&self.site.headers.response);
         if download.take(block).is_err() {
             // Nothing of it has been passed on, so it can still be said.
             let why = format!("{} sent a body that is not one", attempt.upstream.address);
@@ -53,23 +57,29 @@ impl Flight<'_> {
         }
         finished.status = returning.status;
         finished.kind = Kind::Aborted;
-        let idle = self.site.timeouts.idle;
-        self.set(attempt.end, idle);
+        let pace = Pace::of(&self.site.limits, &self.site.timeouts);
+        self.set(attempt.end, self.site.timeouts.idle);
         if let Err(body) = download.put_in_front(&head) {
             download.put_back(body);
-            let sent = self.timer.within(idle, self.client.put_all(&head)).await;
-            if !matches!(sent, Ok(Ok(()))) {
+            if reader::send(self.client, &head, pace, self.timer)
+                .await
+                .is_err()
+            {
                 return After::Abort;
             }
-            self.set(attempt.end, idle);
+            self.set(attempt.end, self.site.timeouts.idle);
         }
         drop(head);
+        let mut reader = Reader::new(pace);
         let client_stopped = returning.close && !upload.is_done();
-        let passed =
-            poll_fn(|cx| self.poll_both_ways(cx, &mut upload, &mut download, &mut attempt)).await;
+        let passed = poll_fn(|cx| {
+            self.poll_both_ways(cx, &mut upload, &mut download, &mut attempt, &mut reader)
+        })
+        .await;
         finished.from_client = upload.moved;
         finished.to_client = download.moved;
-        if passed.is_err() {
+        if let Err(broken) = passed {
+            finished.reason = broken.reason();
             return After::Abort;
         }
         finished.kind = Kind::Exchange;
@@ -77,11 +87,12 @@ impl Flight<'_> {
             upstream,
             upstream_deaf,
             behind,
+            reusable,
             ..
         } = attempt;
         // CASES R-07: whatever came behind the response was not asked for.
         let is_clean = download.take_surplus().is_none() && upload.is_done() && !upstream_deaf;
-        if returning.reusable && is_clean {
+        if reusable && is_clean {
             let kept_for = returning.keep_alive.unwrap_or(self.site.timeouts.pool_idle);
             let authenticates =
                 returning.authenticates_connection || asked.authenticates_connection;
@@ -102,7 +113,8 @@ impl Flight<'_> {
         upload: &mut Body,
         download: &mut Body,
         attempt: &mut Attempt,
-    ) -> Poll<Result<(), ()>> {
+        reader: &mut Reader,
+    ) -> Poll<Result<(), Broken>> {
         let before = upload.moved + download.moved;
         if !upload.is_done() && !attempt.upstream_deaf {
             match upload.poll(cx, self.client, &mut attempt.upstream.stream) {
@@ -113,20 +125,47 @@ impl Flight<'_> {
                 }
                 Poll::Ready(Err(BodyError::TargetGone)) => attempt.upstream_deaf = true,
                 // The answer has begun: nothing can be said any more (CASES reject-body-error).
-                Poll::Ready(Err(_)) => return Poll::Ready(Err(())),
+                Poll::Ready(Err(_)) => return Poll::Ready(Err(Broken::ByOthers)),
                 Poll::Pending => {}
             }
         }
         if let Poll::Ready(done) = download.poll(cx, &mut attempt.upstream.stream, self.client) {
-            return Poll::Ready(done.map_err(drop));
+            return Poll::Ready(done.map_err(|_| Broken::ByOthers));
         }
         if upload.is_done() && poll_client_gone(cx, self.client, &mut attempt.behind).is_ready() {
-            return Poll::Ready(Err(()));
+            return Poll::Ready(Err(Broken::ByOthers));
         }
-        if upload.moved + download.moved != before {
-            self.set(attempt.end, self.site.timeouts.idle);
+        let end = attempt.end.unwrap_or(Tick::MAX);
+        if download.is_drained() {
+            reader.is_served();
+            if upload.moved + download.moved != before {
+                self.set(attempt.end, self.site.timeouts.idle);
+            }
+        } else if !reader.is_awaited() {
+            self.timer.set_at(reader.await_it(self.timer).min(end));
         }
-        self.timer.poll_fired(cx).map(|()| Err(()))
+        while self.timer.poll_fired(cx).is_ready() {
+            if let Some(reason) = self.is_over(end) {
+                return Poll::Ready(Err(Broken::ByUs(reason)));
+            }
+            if !reader.is_awaited() {
+                return Poll::Ready(Err(Broken::ByUs(Reason::ResponseTimeout)));
+            }
+            match reader.look(self.client, download.moved, self.timer) {
+                Some(look) => self.timer.set_at(look.min(end)),
+                None => return Poll::Ready(Err(Broken::ByUs(Reason::SlowReader))),
+            }
+        }
+        Poll::Pending
+    }
+
+    /// Whether the timer has fired for the whole exchange, whatever moves.
+    fn is_over(&self, end: Tick) -> Option<Reason> {
+        if self.timer.was_cut() {
+            Some(Reason::SiteGone)
+        } else {
+            (end <= self.kit.wheel.now()).then_some(Reason::TotalTimeout)
+        }
     }
 
     /// Hands both sides to the relay: the backend has agreed to speak something else from here on.
@@ -164,7 +203,31 @@ impl Flight<'_> {
                 attempt.upstream.stream.abort();
                 After::Abort
             }
-            relay::Ending::Finished | relay::Ending::Idle | relay::Ending::Cut => After::Close,
+            relay::Ending::Idle => {
+                finished.reason = Some(Reason::TunnelTimeout);
+                After::Close
+            }
+            relay::Ending::Cut => {
+                finished.reason = Some(Reason::SiteGone);
+                After::Close
+            }
+            relay::Ending::Finished => After::Close,
+        }
+    }
+}
+
+/// Why a response does not reach its end.
+enum Broken {
+    /// The client or the backend left, or sent what is no body.
+    ByOthers,
+    ByUs(Reason),
+}
+
+impl Broken {
+    fn reason(self) -> Option<Reason> {
+        match self {
+            Broken::ByOthers => None,
+            Broken::ByUs(reason) => Some(reason),
         }
     }
 }

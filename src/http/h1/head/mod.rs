@@ -115,6 +115,14 @@ impl<'a> Target<'a> {
     pub fn path(&self) -> &'a str {
         if self.path.is_empty() { "/" } else { self.path }
     }
+
+    /// The path of a link to it: what is asked of a server as a whole is asked at its root.
+    pub fn path_of_link(&self) -> &'a str {
+        match self.path() {
+            "*" => "/",
+            path => path,
+        }
+    }
 }
 
 /// A response head with one answer to every question.
@@ -155,6 +163,8 @@ pub enum HeadRefusal {
     MethodNotAllowed,
     /// HTTP/1.1 without Host: 400 (section 3.2).
     NoHost,
+    /// A Host that is no hostname beside an absolute target: 400 (section 3.2).
+    BadHost,
     /// An expectation other than 100-continue: 417 (RFC 9110 10.1.1).
     Expectation,
 }
@@ -490,12 +500,7 @@ mod tests {
     /// The corpus of the fuzz target `head`, and what the target asks of it.
     #[test]
     fn the_fuzz_corpus_is_read_alike_however_it_arrives() {
-        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus/head");
-        let Ok(files) = std::fs::read_dir(folder) else {
-            return;
-        };
-        for file in files {
-            let bytes = std::fs::read(file.expect("entry").path()).expect("corpus file");
+        for bytes in crate::corpus::inputs_of("head") {
             all_heads_are_steady(&bytes);
         }
     }

@@ -9,6 +9,7 @@ use super::{
 use crate::http::field::{Fields, Kind, list_members, same};
 use crate::limits::MOST_FIELDS;
 use crate::site::Wire;
+use crate::site::hostname::{HostBuffer, HostnameError, authority};
 
 /// Reads a request head from the start of `bytes`. Empty lines before it are skipped (section 2.2).
 ///
@@ -50,10 +51,7 @@ pub fn request<'a>(
     } else {
         Version::Http11
     };
-    match method {
-        "CONNECT" | "TRACE" => return Err(HeadRefusal::MethodNotAllowed),
-        _ => {}
-    }
+    refuse_method(method)?;
 
     let mut seen = RequestFields::default();
     for (header, kind) in headers.iter().zip(&mut room.kinds) {
@@ -74,8 +72,11 @@ pub fn request<'a>(
     let (absolute, target) = split_target(method, target)?;
     let (scheme, authority_in_target) = absolute.unzip();
     let authority = match (authority_in_target, seen.host) {
-        // Section 3.2.2: the target's authority replaces Host, which must be there all the same.
-        (Some(authority), Some(_)) => Some(authority),
+        // Section 3.2.2: the target's authority replaces Host, which must be there, and be one, all the same.
+        (Some(authority), Some(host)) => {
+            refuse_host(host)?;
+            Some(authority)
+        }
         (Some(authority), None) if version == Version::Http10 => Some(authority),
         (None, Some(host)) => Some(host),
         (None, None) if version == Version::Http10 => None,
@@ -182,6 +183,27 @@ impl<'a> RequestFields<'a> {
     }
 }
 
+/// RFC 9110 9.1: `head` is not HEAD. Some frameworks think it is, and then the response has no body there that is
+/// waited for here; so three methods are meant in all letters.
+fn refuse_method(method: &str) -> Result<(), HeadRefusal> {
+    let is = |other: &str| method.eq_ignore_ascii_case(other);
+    if is("CONNECT") || is("TRACE") {
+        return Err(HeadRefusal::MethodNotAllowed);
+    }
+    if is("HEAD") && method != "HEAD" {
+        return Err(HeadRefusal::Malformed("HEAD is written in capitals"));
+    }
+    Ok(())
+}
+
+/// Section 3.2: a Host that is none is refused, whether or not it decides.
+fn refuse_host(host: &[u8]) -> Result<(), HeadRefusal> {
+    match authority(host, &mut HostBuffer::new()) {
+        Ok(_) => Ok(()),
+        Err(HostnameError::Empty) => Err(HeadRefusal::NoHost),
+        Err(_) => Err(HeadRefusal::BadHost),
+    }
+}
 /// Scheme and authority of a target in absolute form.
 type Origin<'a> = (Wire, &'a [u8]);
 
@@ -219,6 +241,12 @@ fn split_target<'a>(
         }
         let end = rest.find(['/', '?']).unwrap_or(rest.len());
         let (authority, rest) = rest.split_at(end);
+        // Section 3.2.4: so a client of a proxy asks for the server as a whole.
+        let rest = if rest.is_empty() && method == "OPTIONS" {
+            "*"
+        } else {
+            rest
+        };
         let (path, query) = split_query(rest);
         return Ok((Some((wire, authority.as_bytes())), Target { path, query }));
     }

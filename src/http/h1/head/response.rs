@@ -70,10 +70,7 @@ pub fn response<'a>(
             ));
         }
         // CASES R-01: the coding decides, and the upstream is not trusted with another exchange.
-        (Some(Coding::Chunked), length) => {
-            reusable &= length.is_none();
-            Framing::Chunked
-        }
+        (Some(Coding::Chunked), _) => Framing::Chunked,
         // Taking `chunked` off would leave a coding the client was not told of.
         (Some(Coding::ChunkedLast), _) => return Err(HeadRefusal::CodingNotSupported),
         // CASES R-03 would read to the end; what is then passed on would still be coded. Refuse.
@@ -85,11 +82,13 @@ pub fn response<'a>(
     // Section 6.3: neither has a body; who says one follows may well send it.
     let promises_body = seen.coding.is_some() || seen.length.is_some_and(|length| length > 0);
     reusable &= !(promises_body && (status < 200 || status == 204));
+    // CASES R-01, also where no body follows.
+    reusable &= !(seen.coding.is_some() && seen.length.is_some());
     Ok(Parsed::Complete(ResponseHead {
         status,
         reason,
         framing,
-        length: seen.length,
+        length: seen.length.filter(|_| seen.coding.is_none()),
         reusable,
         upgrade: seen.upgrade,
         keep_alive_seconds: seen.keep_alive_seconds,

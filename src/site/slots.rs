@@ -1,0 +1,88 @@
+//! How much of one site may be open at once: over all workers, and over all versions of the site.
+//!
+//! Touched when a connection comes to a site or leaves it, and when an upstream has to be opened; never on the way
+//! of a request that finds both.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// What one site has taken.
+#[derive(Debug, Default)]
+pub struct SiteSlots {
+    connections: AtomicUsize,
+    connecting: AtomicUsize,
+}
+
+/// The right to one of them; free again when dropped.
+#[derive(Debug)]
+pub struct SiteSlot {
+    slots: Arc<SiteSlots>,
+    of: Of,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Of {
+    Connections,
+    Connecting,
+}
+
+impl SiteSlots {
+    /// A slot for a client connection, when fewer than `most` are taken.
+    pub fn connection(self: &Arc<Self>, most: usize) -> Option<SiteSlot> {
+        self.take(Of::Connections, most)
+    }
+
+    /// A slot for a request that waits for an upstream to be opened, when fewer than `most` do.
+    pub fn connecting(self: &Arc<Self>, most: usize) -> Option<SiteSlot> {
+        self.take(Of::Connecting, most)
+    }
+
+    fn take(self: &Arc<Self>, of: Of, most: usize) -> Option<SiteSlot> {
+        let taken = self.count(of).fetch_add(1, Ordering::Relaxed);
+        // Given back by its drop when it is one too many.
+        let slot = SiteSlot {
+            slots: Arc::clone(self),
+            of,
+        };
+        (taken < most).then_some(slot)
+    }
+
+    fn count(&self, of: Of) -> &AtomicUsize {
+        match of {
+            Of::Connections => &self.connections,
+            Of::Connecting => &self.connecting,
+        }
+    }
+}
+
+impl SiteSlot {
+    /// Whether it is one of these.
+    pub fn is_of(&self, slots: &Arc<SiteSlots>) -> bool {
+        Arc::ptr_eq(&self.slots, slots)
+    }
+}
+
+impl Drop for SiteSlot {
+    fn drop(&mut self) {
+        self.slots.count(self.of).fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_is_free_again_when_dropped_and_each_kind_counts_by_itself() {
+        let slots = Arc::new(SiteSlots::default());
+        let first = slots.connection(2).expect("free");
+        let second = slots.connection(2).expect("free");
+        assert!(slots.connection(2).is_none());
+        assert!(slots.connecting(1).is_some());
+        drop(second);
+        assert!(slots.connection(2).is_some());
+        assert!(slots.connection(1).is_none());
+        drop(first);
+        assert!(slots.connection(1).is_some());
+    }
+}

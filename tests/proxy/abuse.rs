@@ -1,0 +1,127 @@
+//! slowhttptest in its four modes, against limits that their keys have shortened: others are served during it, and
+//! nothing of it is left.
+
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::harness::{Backend, Proxy, found, until};
+
+/// How many connections it opens, and how many a second.
+const CONNECTIONS: u64 = 300;
+const RATE: &str = "150";
+/// How long it goes on, in seconds.
+const LENGTH: &str = "8";
+/// Each limit that it runs into. Far shorter than its own waits, which are 10 s where nothing else is said.
+const LIMITS: &str = "[timeout]\nopening = '1s'\nhead = '1s'\nidle = '1s'\n";
+const SITE_LIMITS: &str = "[timeout]\nidle = '1s'\n";
+/// What one of its connections may cost: a block of 68 KiB for who does not read, and what the allocator keeps.
+const MEMORY_EACH: u64 = 100 << 10;
+
+struct Attack(Child);
+
+impl Attack {
+    fn start(proxy: &Proxy, words: &[&str]) -> Attack {
+        let url = format!("http://127.0.0.1:{}/", proxy.address().port());
+        let child = Command::new("slowhttptest")
+            .args(words)
+            .args(["-c", &CONNECTIONS.to_string(), "-r", RATE, "-l", LENGTH])
+            .args(["-u", &url, "-p", "3", "-v", "0"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        Attack(child)
+    }
+
+    fn is_over(&mut self) -> bool {
+        self.0.try_wait().unwrap().is_some()
+    }
+}
+
+impl Drop for Attack {
+    fn drop(&mut self) {
+        // Over already, as a rule.
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+/// A good client is served all the time while this goes on; connections end before it lets go of them, and all of them
+/// are gone soon after.
+fn others_are_served_during(words: &[&str], body: usize) {
+    if !found("slowhttptest") {
+        return;
+    }
+    let body = vec![b'x'; body];
+    let app = Backend::doing(move |conversation| {
+        while let Some(request) = conversation.request() {
+            match request.target() {
+                "/good" => conversation.answer("hello"),
+                _ => conversation.answer(&body),
+            }
+        }
+    });
+    let site = format!("host = '127.0.0.1'\nto = {}\n{SITE_LIMITS}", app.port);
+    let proxy = Proxy::plan()
+        .daemon_file(LIMITS)
+        .site("app.toml", site)
+        .start();
+    let good = || {
+        let begun = Instant::now();
+        assert_eq!(proxy.get("127.0.0.1", "/good").text(), "hello");
+        begun.elapsed()
+    };
+    good();
+    let memory = proxy.peak_memory();
+
+    let mut attack = Attack::start(&proxy, words);
+    let (mut most, mut slowest, mut asked) = (0, Duration::ZERO, 1);
+    until("the attack is over", || {
+        slowest = slowest.max(good());
+        asked += 1;
+        most = most.max(proxy.counters()["open"].as_u64().unwrap_or_default());
+        attack.is_over()
+    });
+    let came = proxy.counters()["connections"].as_u64().unwrap() - asked;
+    assert!(came >= CONNECTIONS, "only {came} of it came");
+    // A machine that is busy with other tests is slow.
+    assert!(
+        slowest < Duration::from_secs(10),
+        "the slowest took {slowest:?}"
+    );
+    until("nothing of it is left", || proxy.counters()["open"] == 0);
+    let grown = proxy.peak_memory() - memory;
+    assert!(
+        grown < most * MEMORY_EACH + (8 << 20),
+        "{grown} bytes for {most} connections"
+    );
+    good();
+    assert!(!proxy.log().contains("panic"), "{}", proxy.log());
+}
+
+#[test]
+fn slow_heads_do_not_keep_others_out() {
+    others_are_served_during(&["-H", "-i", "1", "-t", "GET", "-x", "24"], 5);
+}
+
+#[test]
+fn slow_bodies_do_not_keep_others_out() {
+    others_are_served_during(
+        &["-B", "-i", "2", "-s", "8192", "-t", "POST", "-x", "10"],
+        5,
+    );
+}
+
+#[test]
+fn requests_for_many_ranges_do_not_keep_others_out() {
+    others_are_served_during(&["-R", "-t", "HEAD", "-a", "10", "-b", "3000"], 5);
+}
+
+#[test]
+fn slow_readers_do_not_keep_others_out() {
+    let words = [
+        "-X", "-w", "10", "-y", "20", "-n", "5", "-z", "32", "-k", "3",
+    ];
+    others_are_served_during(&words, 4 << 20);
+}

@@ -1,0 +1,102 @@
+//! The descriptors of the process: raised, shared out, and never all of them gone.
+
+use std::fs;
+use std::time::Duration;
+
+use crate::harness::{Backend, Client, Plan, Proxy, found, until};
+
+/// A proxy that may have this many descriptors, `soft:hard`. `None`: the test is left out.
+fn with_descriptors(count: &str, app: &Backend) -> Option<Plan> {
+    if !found("prlimit") {
+        return None;
+    }
+    let flag = format!("--nofile={count}");
+    let plan = Proxy::plan()
+        .under(["prlimit", &flag])
+        .flag("--workers")
+        .flag("2")
+        .daemon_file("[limit]\nconnections = 1000\n[defaults]\nlimit.connections = 1000\n")
+        .site("app.toml", format!("host = 'app.test'\nto = {}", app.port));
+    Some(plan)
+}
+
+fn ask(proxy: &Proxy) -> Client {
+    let mut client = proxy.client();
+    client.send("GET / HTTP/1.1\r\nHost: app.test\r\n\r\n");
+    client
+}
+
+/// The limit the process has set itself.
+fn soft_limit(proxy: &Proxy) -> String {
+    let limits = fs::read_to_string(format!("/proc/{}/limits", proxy.id())).unwrap();
+    let line = limits
+        .lines()
+        .find(|line| line.starts_with("Max open files"));
+    line.unwrap().split_whitespace().nth(3).unwrap().to_string()
+}
+
+#[test]
+fn the_soft_limit_is_raised_to_the_hard_one_and_enough_is_not_lowered() {
+    let app = Backend::saying("x");
+    let Some(plan) = with_descriptors("64:4096", &app) else {
+        return;
+    };
+    let proxy = plan.start();
+    assert_eq!(soft_limit(&proxy), "4096");
+    assert_eq!(proxy.get("app.test", "/").text(), "x");
+    assert!(!proxy.log().contains("descriptors"), "{}", proxy.log());
+}
+
+#[test]
+fn more_connections_than_descriptors_allow_are_lowered_and_it_says_so() {
+    let app = Backend::saying("x");
+    let Some(plan) = with_descriptors("64:64", &app) else {
+        return;
+    };
+    let proxy = plan.start();
+    proxy.until_logged("[limit] connections is more than the file descriptors allow");
+    // More than fit: the door must neither stop nor spin, and serve again when there is room.
+    let open: Vec<_> = (0..100).map(|_| proxy.client()).collect();
+    drop(open);
+    until("it serves again", || {
+        let mut client = proxy.client();
+        client
+            .stream()
+            .set_read_timeout(Some(Duration::from_secs(1)))
+            .unwrap();
+        client
+            .try_send("GET / HTTP/1.1\r\nHost: app.test\r\n\r\n")
+            .is_ok()
+            && client
+                .try_response("GET")
+                .is_ok_and(|response| response.status == 200)
+    });
+}
+
+#[test]
+fn with_all_connections_in_use_there_are_descriptors_for_everything_else() {
+    let app = Backend::silent();
+    let Some(plan) = with_descriptors("256:256", &app) else {
+        return;
+    };
+    let proxy = plan.start();
+    proxy.until_logged("connections=");
+    let log = proxy.log();
+    let (_, said) = log.split_once(" connections=").unwrap();
+    let most: usize = said.split_whitespace().next().unwrap().parse().unwrap();
+    assert!(most > 50, "{log}");
+    // Each needs two; those beyond the limit wait in vain.
+    let open: Vec<Client> = (0..most + 20).map(|_| ask(&proxy)).collect();
+    app.until_requests(most);
+    proxy.until_logged("new ones wait");
+    let descriptors = fs::read_dir(format!("/proc/{}/fd", proxy.id()))
+        .unwrap()
+        .count();
+    assert!(descriptors < 256 - 16, "{descriptors} of 256");
+    proxy.site("red/new.toml", "host = 'new.test'\nrespond = 'new'");
+    assert_eq!(proxy.state_of("red/new"), "live");
+    assert_eq!(app.requests().len(), most);
+    assert!(!proxy.log().contains("cannot accept"), "{}", proxy.log());
+    drop(open);
+    assert_eq!(proxy.get("new.test", "/").text(), "new");
+}

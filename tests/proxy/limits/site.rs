@@ -1,0 +1,165 @@
+//! What one site may take, so that the others have theirs.
+
+use std::thread;
+
+use super::time::full_listener;
+use crate::harness::{Backend, Client, Plan, Proxy, until, until_some};
+
+/// Nobody who is idle makes room.
+const STAYS: &str = "[timeout]\nidle_when_full = '1h'\n";
+
+fn two_sites(app: &Backend, more: &str) -> Plan {
+    let shop = format!(
+        "host = ['shop.test', 'www.shop.test']\nto = {}\n{more}",
+        app.port
+    );
+    Proxy::plan().site("shop.toml", shop).site(
+        "blog.toml",
+        format!("host = 'blog.test'\nto = {}", app.port),
+    )
+}
+
+fn asked(proxy: &Proxy, host: &str) -> Client {
+    let mut client = proxy.client();
+    assert_eq!(client.get(host, "/").text(), "x");
+    client
+}
+
+#[test]
+fn more_connections_than_a_site_may_have_are_503_and_other_sites_do_not_notice() {
+    let app = Backend::saying("x");
+    let proxy = two_sites(&app, "limit.connections = 2\n").start();
+    let mut first = asked(&proxy, "shop.test");
+    let second = asked(&proxy, "www.shop.test");
+    let mut third = proxy.client();
+    let refused = third.get("shop.test", "/");
+    assert_eq!(refused.said(), "503 site-full");
+    assert_eq!(refused.value("retry-after"), "1");
+    assert_eq!(refused.value("connection"), "close");
+    third.expect_close();
+    proxy.until_counted("site-full", 1);
+    // Who is in stays in, by any of the site's names.
+    assert_eq!(first.get("www.shop.test", "/").text(), "x");
+    asked(&proxy, "blog.test");
+    drop(second);
+    proxy.until_answer("shop.test", "one has left", |response| {
+        response.status == 200
+    });
+}
+
+#[test]
+fn a_connection_that_goes_to_another_site_leaves_its_place() {
+    let app = Backend::saying("x");
+    let proxy = two_sites(&app, "limit.connections = 1\n").start();
+    let mut client = asked(&proxy, "shop.test");
+    assert_eq!(proxy.get("shop.test", "/").said(), "503 site-full");
+    assert_eq!(client.get("blog.test", "/").text(), "x");
+    let other = asked(&proxy, "shop.test");
+    assert_eq!(client.get("shop.test", "/").said(), "503 site-full");
+    drop(other);
+}
+
+#[test]
+fn connections_from_before_an_edit_count_after_it() {
+    let app = Backend::saying("x");
+    let proxy = two_sites(&app, "limit.connections = 2\n").start();
+    let mut first = asked(&proxy, "shop.test");
+    let second = asked(&proxy, "shop.test");
+    let edited = format!(
+        "host = 'shop.test'\nto = {}\nlimit.connections = 1\n",
+        app.port
+    );
+    proxy.site("shop.toml", edited);
+    assert_eq!(proxy.get("shop.test", "/").said(), "503 site-full");
+    assert_eq!(
+        first.get("shop.test", "/").text(),
+        "x",
+        "who is in stays in"
+    );
+    drop(second);
+    assert_eq!(proxy.get("shop.test", "/").said(), "503 site-full");
+    drop(first);
+    proxy.until_answer("shop.test", "both have left", |response| {
+        response.status == 200
+    });
+}
+
+#[test]
+fn a_site_has_half_of_all_connections_when_it_does_not_say() {
+    let app = Backend::saying("x");
+    let proxy = two_sites(&app, "")
+        .daemon_file(&format!("{STAYS}[limit]\nconnections = 6\n"))
+        .start();
+    let open: Vec<Client> = (0..3).map(|_| asked(&proxy, "shop.test")).collect();
+    assert_eq!(proxy.get("shop.test", "/").said(), "503 site-full");
+    asked(&proxy, "blog.test");
+    drop(open);
+}
+
+#[test]
+fn what_every_site_may_have_stands_in_the_defaults() {
+    let app = Backend::saying("x");
+    let proxy = two_sites(&app, "")
+        .daemon_file(&format!("{STAYS}[defaults]\nlimit.connections = 1\n"))
+        .start();
+    let open = asked(&proxy, "shop.test");
+    assert_eq!(proxy.get("shop.test", "/").said(), "503 site-full");
+    drop(open);
+}
+
+#[test]
+fn more_requests_than_may_wait_for_an_app_to_accept_are_503_at_once() {
+    let app = Backend::saying("x");
+    let deaf = full_listener();
+    let port = deaf.0.local_addr().unwrap().port();
+    let proxy = two_sites(&app, "")
+        .site(
+            "deaf.toml",
+            format!(
+                "host = 'deaf.test'\nto = {port}\ntimeout.connect = '3s'\nlimit.connecting = 2\n"
+            ),
+        )
+        .start();
+    let at_once: Vec<_> = (0..3)
+        .map(|_| {
+            let mut client = proxy.client();
+            thread::spawn(move || client.get("deaf.test", "/").said())
+        })
+        .collect();
+    until("one is refused", || proxy.counted("site-busy") == 1);
+    assert_eq!(proxy.counted("backend-timeout"), 0, "the others wait still");
+    assert_eq!(proxy.get("blog.test", "/").text(), "x");
+    let mut said: Vec<String> = at_once.into_iter().map(|one| one.join().unwrap()).collect();
+    said.sort();
+    assert_eq!(
+        said,
+        [
+            "503 site-busy",
+            "504 backend-timeout",
+            "504 backend-timeout"
+        ]
+    );
+    // They wait no more.
+    assert_eq!(proxy.get("deaf.test", "/").said(), "504 backend-timeout");
+}
+
+#[test]
+fn idle_connections_of_a_full_site_make_room_for_its_new_ones_and_only_they() {
+    let app = Backend::saying("x");
+    let proxy = two_sites(&app, "limit.connections = 2\n")
+        .daemon_file("[timeout]\nidle_when_full = '100ms'\n")
+        .start();
+    let mut blog = asked(&proxy, "blog.test");
+    // The idle ones may be with another worker, which makes room a moment after the first was refused.
+    let open: Vec<Client> = (0..10)
+        .map(|_| {
+            until_some("somebody makes room", || {
+                let mut client = proxy.client();
+                (client.get("shop.test", "/").status == 200).then_some(client)
+            })
+        })
+        .collect();
+    assert!(proxy.counted("made-room") >= 8);
+    assert_eq!(blog.get("blog.test", "/").text(), "x");
+    drop(open);
+}
