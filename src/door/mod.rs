@@ -2,6 +2,7 @@
 
 pub mod alert;
 pub mod client_hello;
+pub mod proxy_header;
 
 #[cfg(feature = "serve")]
 pub mod listener;

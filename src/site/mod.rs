@@ -162,6 +162,13 @@ impl Allow {
     }
 }
 
+/// The version of the PROXY protocol in which backends are told who the client is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SendProxy {
+    V1,
+    V2,
+}
+
 /// Which Host a backend is sent.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub enum SendHost {

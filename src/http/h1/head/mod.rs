@@ -19,7 +19,7 @@ pub use request::request;
 pub use response::response;
 
 /// What a parser says when it has not refused.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Parsed<T> {
     Complete(T),
     NeedMore,
