@@ -83,6 +83,15 @@ pub(super) enum Command {
         #[arg(long)]
         accept_removals: bool,
     },
+    /// Make this machine trust the certificates that onedoor makes for local names
+    Trust {
+        /// Take it back
+        #[arg(long, conflicts_with = "print")]
+        remove: bool,
+        /// Write the certificate of the local authority in PEM, and do nothing else
+        #[arg(long)]
+        print: bool,
+    },
 }
 
 /// Where the daemon's things are; for every command.

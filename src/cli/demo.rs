@@ -45,6 +45,7 @@ pub(super) fn demo(places: &Places, serving: Serving) -> ExitCode {
             settings.limits.drain_time = settings.limits.drain_time.min(DRAIN);
             print(&welcome(
                 &sites,
+                &settings.state,
                 settings
                     .listen
                     .first()
@@ -92,7 +93,10 @@ fn port(text: &str) -> Option<u16> {
     u16::try_from(table.get("to")?.as_integer()?).ok()
 }
 
-fn welcome(sites: &Path, port: u16) -> String {
+fn welcome(sites: &Path, state: &Path, port: u16) -> String {
+    // With sudo it would look for the state of another user, and perhaps for another program.
+    let program = std::env::current_exe().unwrap_or_else(|_| "onedoor".into());
+    let (program, state) = (program.display(), state.display());
     let look = if sites == Path::new("sites.d") {
         "onedoor ls".to_string()
     } else {
@@ -110,7 +114,9 @@ fn welcome(sites: &Path, port: u16) -> String {
          Then, while this runs, add a third site from another terminal:\n\n    \
          echo 'respond = \"hello from a file\"' > {sites}/red.localhost.toml\n\n\
          It is live at http://red.localhost{port}/ a moment later. Break the file, mend it,\n\
-         remove it; `{look}` shows what becomes of it. Ctrl-C ends.\n\n"
+         remove it; `{look}` shows what becomes of it. Ctrl-C ends.\n\n\
+         The same port speaks TLS. https://blue.localhost{port}/ opens without a warning after\n\n    \
+         sudo {program} trust --state {state}\n\n"
     )
 }
 

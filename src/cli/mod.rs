@@ -8,6 +8,7 @@ mod demo_apps;
 mod ls;
 mod reload;
 mod run;
+mod trust;
 mod wait;
 
 use std::io::{self, Write};
@@ -16,6 +17,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use args::{Args, Command};
+use trust::Wish;
 
 /// The configuration or the operation failed.
 const FAILED: u8 = 1;
@@ -40,6 +42,14 @@ pub fn main() -> ExitCode {
             gone,
         }) => wait::wait(&args.places, name.as_deref(), timeout, gone),
         Some(Command::Reload { accept_removals }) => reload::reload(&args.places, accept_removals),
+        Some(Command::Trust { remove, print }) => {
+            let wish = match (remove, print) {
+                (true, _) => Wish::Remove,
+                (_, true) => Wish::Print,
+                _ => Wish::Install,
+            };
+            trust::trust(&args.places, wish)
+        }
     }
 }
 
