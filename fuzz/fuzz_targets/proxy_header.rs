@@ -2,8 +2,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use onedoor::door::proxy_header::{Asked, read, write};
-use onedoor::http::h1::head::Parsed;
+use onedoor::proxy_header::{Beside, read, write};
+use onedoor::parsed::Parsed;
 use onedoor::site::SendProxy;
 
 fuzz_target!(|bytes: &[u8]| {
@@ -25,7 +25,7 @@ fuzz_target!(|bytes: &[u8]| {
     let Some(ends) = header.ends else { return };
     for version in [SendProxy::V1, SendProxy::V2] {
         let mut out = Vec::new();
-        write(&mut out, version, ends, Asked { sni: Some("a.test"), alpn: bytes });
+        write(&mut out, version, ends, Beside { sni: Some("a.test"), alpn: bytes });
         assert!(matches!(read(&out), Ok(Parsed::Complete(again)) if again.bytes == out.len()));
     }
 });

@@ -2,8 +2,9 @@
 
 pub mod alert;
 pub mod client_hello;
-pub mod proxy_header;
 
+#[cfg(feature = "serve")]
+mod introduction;
 #[cfg(feature = "serve")]
 pub mod listener;
 #[cfg(feature = "serve")]

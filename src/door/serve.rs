@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::alert::Alert;
+use super::introduction;
 use super::opening::{self, Hello, Opening, Refusal};
 use super::passthrough;
 use super::slots::Slot;
@@ -16,14 +17,15 @@ use crate::site::Site;
 use crate::site::tls::Mode;
 
 /// The whole way of one connection. `slot` is held for as long as it lives.
-pub(crate) async fn serve(mut arrival: Box<Arrival>, slot: Slot) {
-    let limits = &arrival.kit.shared.limits;
-    match opening::read(&mut arrival.stream, &arrival.timer, limits).await {
+pub(crate) async fn serve(mut arrival: Box<Arrival>, mut slot: Slot) {
+    match open(&mut arrival, &mut slot).await {
         Ok(Opening::Http(first)) => http::h1::serve(arrival, Some(first)).await,
         Ok(Opening::Tls(hello)) => Box::pin(serve_tls(arrival, hello)).await,
         Err(Refusal::Hello(alert)) => {
             Box::pin(refuse_with(alert, arrival, Reason::MalformedHello)).await;
         }
+        Err(Refusal::ProxyHeader) => refused(&arrival.kit, Some(Reason::ProxyHeader)),
+        Err(Refusal::ClientFull) => refused(&arrival.kit, Some(Reason::ClientFull)),
         Err(Refusal::Unknown) => refused(&arrival.kit, Some(Reason::UnknownProtocol)),
         Err(Refusal::Slow) => refused(&arrival.kit, Some(Reason::OpeningTimeout)),
         Err(Refusal::MadeRoom) => refused(&arrival.kit, Some(Reason::MadeRoom)),
@@ -32,23 +34,29 @@ pub(crate) async fn serve(mut arrival: Box<Arrival>, slot: Slot) {
     drop(slot);
 }
 
+/// All that comes before the site is known, within one deadline.
+async fn open(arrival: &mut Arrival, slot: &mut Slot) -> Result<Opening, Refusal> {
+    let came = opening::first_bytes(arrival).await?;
+    let came = introduction::take_off(came, arrival, slot).await?;
+    opening::read(came, arrival).await
+}
+
 async fn serve_tls(arrival: Box<Arrival>, hello: Hello) {
-    let Hello { sni, bytes } = hello;
     // CASES T-17: without a name, whoever claims the address that was asked for, or every name; never just anybody.
-    let host = sni.unwrap_or_else(|| {
-        let local = arrival.client.local.ip().to_canonical();
-        local.to_string().into()
-    });
+    let host = match &hello.sni {
+        Some(name) => name.to_string(),
+        None => arrival.client.local.ip().to_canonical().to_string(),
+    };
     let Some(site) = arrival.kit.find(&host) else {
         let reason = Reason::UnrecognizedName;
         return refuse_with(Alert::UnrecognizedName, arrival, reason).await;
     };
     match site.tls.mode {
-        Mode::Passthrough => passthrough::serve(arrival, site, bytes).await,
+        Mode::Passthrough => passthrough::serve(arrival, site, hello).await,
         // CASES T-27: it speaks no TLS, and nobody else's certificate will do.
         Mode::Off => refused(&arrival.kit, Some(Reason::UnrecognizedName)),
         Mode::Auto | Mode::Local | Mode::Files(_) => {
-            serve_terminated(arrival, site, &host, bytes).await;
+            serve_terminated(arrival, site, &host, hello.bytes).await;
         }
     }
 }

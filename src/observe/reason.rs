@@ -39,6 +39,7 @@ pub enum Reason {
     // Connections closed without a word: none has been read yet, or one is half sent.
     ClientFull,
     OpeningTimeout,
+    ProxyHeader,
     UnknownProtocol,
     MalformedHello,
     UnrecognizedName,
@@ -55,7 +56,7 @@ pub enum Reason {
 
 impl Reason {
     /// All of them, each at its own number.
-    pub const ALL: [Reason; 45] = [
+    pub const ALL: [Reason; 46] = [
         Reason::MalformedRequest,
         Reason::NoHost,
         Reason::BadHost,
@@ -89,6 +90,7 @@ impl Reason {
         Reason::Loop,
         Reason::ClientFull,
         Reason::OpeningTimeout,
+        Reason::ProxyHeader,
         Reason::UnknownProtocol,
         Reason::MalformedHello,
         Reason::UnrecognizedName,
@@ -140,6 +142,7 @@ impl Reason {
             Reason::ClientFull => "client-full",
             Reason::OpeningTimeout => "opening-timeout",
             Reason::UnknownProtocol => "unknown-protocol",
+            Reason::ProxyHeader => "proxy-header",
             Reason::MalformedHello => "malformed-hello",
             Reason::UnrecognizedName => "unrecognized-name",
             Reason::HandshakeFailed => "handshake-failed",

@@ -76,6 +76,8 @@ pub struct Site {
     /// In matching order: exact paths first, then prefixes, longest first (see [`path`]).
     pub paths: Box<[PathRule]>,
     pub send_host: SendHost,
+    /// `None`: backends are not told by a PROXY header.
+    pub send_proxy: Option<SendProxy>,
     pub headers: HeaderEdits,
     pub limits: SiteLimits,
     pub timeouts: SiteTimeouts,

@@ -231,34 +231,34 @@ fn a_checksum_must_be_right_and_stand_there_once() {
     );
 }
 
-fn written(version: SendProxy, ends: Ends, asked: Asked<'_>) -> Vec<u8> {
+fn written(version: SendProxy, ends: Ends, beside: Beside<'_>) -> Vec<u8> {
     let mut out = b"before".to_vec();
-    write(&mut out, version, ends, asked);
+    write(&mut out, version, ends, beside);
     out.split_off(6)
 }
 
 #[test]
 fn a_backend_is_told_in_the_one_spelling() {
     assert_eq!(
-        written(SendProxy::V1, four(), Asked::default()),
+        written(SendProxy::V1, four(), Beside::default()),
         b"PROXY TCP4 192.0.2.7 198.51.100.1 50000 443\r\n"
     );
-    let asked = Asked {
+    let beside = Beside {
         sni: Some("a.test"),
         alpn: b"http/1.1",
     };
     assert_eq!(
-        written(SendProxy::V2, four(), asked),
+        written(SendProxy::V2, four(), beside),
         v2(0x21, 0x11, &FOUR, &[(2, b"a.test"), (1, b"http/1.1")])
     );
     let mapped = ends("[::ffff:192.0.2.7]:50000", "198.51.100.1:443");
     assert_eq!(
-        written(SendProxy::V2, mapped, Asked::default()),
+        written(SendProxy::V2, mapped, Beside::default()),
         v2(0x21, 0x11, &FOUR, &[])
     );
     let mixed = ends("192.0.2.7:50000", "[2001:db8::1]:443");
     assert_eq!(
-        written(SendProxy::V1, mixed, Asked::default()),
+        written(SendProxy::V1, mixed, Beside::default()),
         b"PROXY TCP6 ::ffff:192.0.2.7 2001:db8::1 50000 443\r\n"
     );
 }
@@ -270,7 +270,7 @@ fn what_a_client_chose_cannot_make_a_header_too_long() {
     let bytes = written(
         SendProxy::V2,
         four(),
-        Asked {
+        Beside {
             sni: Some(&sni),
             alpn: &alpn,
         },
@@ -307,7 +307,7 @@ proptest! {
     ) {
         let meant = of_one_family(Ends { client, local });
         for version in [SendProxy::V1, SendProxy::V2] {
-            let bytes = written(version, Ends { client, local }, Asked { sni: sni.as_deref(), alpn: &alpn });
+            let bytes = written(version, Ends { client, local }, Beside { sni: sni.as_deref(), alpn: &alpn });
             prop_assert!(bytes.len() <= PROXY_HEADER_BYTES);
             let header = ProxyHeader { ends: Some(meant), bytes: bytes.len() };
             prop_assert_eq!(read(&bytes), Ok(Parsed::Complete(header)));

@@ -5,8 +5,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use crate::http::h1::head::Parsed;
 use crate::limits::PROXY_HEADER_BYTES;
+use crate::parsed::Parsed;
 use crate::site::SendProxy;
 
 /// A header that was read.
@@ -227,7 +227,7 @@ fn crc32c<'a>(bytes: impl Iterator<Item = &'a u8>) -> u32 {
 
 /// What a backend is told beside the addresses, in version 2.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Asked<'a> {
+pub struct Beside<'a> {
     /// The name in the client hello.
     pub sni: Option<&'a str>,
     /// What was agreed on, or as the client offered it where nothing was.
@@ -236,11 +236,11 @@ pub struct Asked<'a> {
 
 /// Writes the header that tells a backend whose connection it gets. At most [`PROXY_HEADER_BYTES`]: what a client has
 /// chosen, and does not fit, is left out.
-pub fn write(out: &mut Vec<u8>, version: SendProxy, ends: Ends, asked: Asked<'_>) {
+pub fn write(out: &mut Vec<u8>, version: SendProxy, ends: Ends, beside: Beside<'_>) {
     let ends = of_one_family(ends);
     match version {
         SendProxy::V1 => write_v1(out, ends),
-        SendProxy::V2 => write_v2(out, ends, asked),
+        SendProxy::V2 => write_v2(out, ends, beside),
     }
 }
 
@@ -256,7 +256,7 @@ fn write_v1(out: &mut Vec<u8>, Ends { client, local }: Ends) {
     out.extend_from_slice(line.as_bytes());
 }
 
-fn write_v2(out: &mut Vec<u8>, Ends { client, local }: Ends, asked: Asked<'_>) {
+fn write_v2(out: &mut Vec<u8>, Ends { client, local }: Ends, beside: Beside<'_>) {
     let start = out.len();
     out.extend_from_slice(V2);
     out.extend_from_slice(&[0x21, if client.is_ipv4() { 0x11 } else { 0x21 }, 0, 0]);
@@ -271,8 +271,8 @@ fn write_v2(out: &mut Vec<u8>, Ends { client, local }: Ends, asked: Asked<'_>) {
         out.extend_from_slice(&port.to_be_bytes());
     }
     for (kind, value) in [
-        (AUTHORITY, asked.sni.unwrap_or_default().as_bytes()),
-        (ALPN, asked.alpn),
+        (AUTHORITY, beside.sni.unwrap_or_default().as_bytes()),
+        (ALPN, beside.alpn),
     ] {
         if value.is_empty() || out.len() - start + 3 + value.len() > PROXY_HEADER_BYTES {
             continue;
