@@ -12,7 +12,8 @@
 //! - below both: [`stream`], [`block`] (lent buffers), [`wheel`] (timers), [`linger`] (the last words)
 //!
 //! Without the feature `serve` only the parsers are built: [`document`], [`site`], of [`http`] the head and the chunk,
-//! and of [`door`] the client hello.
+//! of [`door`] the client hello, and
+//! [`proxy_header`].
 
 pub mod document;
 pub mod limits;
@@ -33,8 +34,10 @@ pub mod door;
 pub mod http;
 #[cfg(feature = "serve")]
 pub mod observe;
+pub mod parsed;
 #[cfg(feature = "serve")]
 pub mod pipe;
+pub mod proxy_header;
 #[cfg(feature = "serve")]
 pub mod relay;
 #[cfg(feature = "serve")]

@@ -163,6 +163,8 @@ pub const MOST_HEAD_BYTES: usize = 60 << 10;
 pub const HELLO_RECORDS: usize = 64;
 /// Extensions of one client hello. Browsers send 20.
 pub const HELLO_EXTENSIONS: usize = 100;
+/// A PROXY header, either way. Load balancers send 0.1 KiB, with a client certificate in it a few KiB.
+pub const PROXY_HEADER_BYTES: usize = 4 << 10;
 /// A site file: a thousand times what a plain site needs, and no `/dev/zero`.
 pub const SITE_FILE_BYTES: u64 = 1 << 20;
 /// A body file of `respond` and a `{ file = "..." }` value: answers from memory, so small ones only.

@@ -3,7 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use onedoor::door::client_hello::{HelloRefusal, Room, read};
-use onedoor::http::h1::head::Parsed;
+use onedoor::parsed::Parsed;
 
 fuzz_target!(|bytes: &[u8]| is_steady(bytes));
 

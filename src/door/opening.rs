@@ -8,10 +8,8 @@ use std::task::Poll;
 use super::alert::Alert;
 use super::client_hello::{self, ClientHello, Room};
 use crate::block::Block;
-use crate::http::h1::head::Parsed;
-use crate::limits::Limits;
-use crate::stream::Stream;
-use crate::wheel::Timer;
+use crate::http::Arrival;
+use crate::parsed::Parsed;
 
 /// What a connection begins with.
 #[derive(Debug)]
@@ -26,6 +24,8 @@ pub(super) enum Opening {
 pub(super) struct Hello {
     /// The name asked for, normalised.
     pub(super) sni: Option<Box<str>>,
+    /// The protocols offered, as the client wrote them.
+    pub(super) alpn: Box<[u8]>,
     /// As it came, with what came behind it.
     pub(super) bytes: Box<[u8]>,
 }
@@ -37,43 +37,59 @@ pub(super) enum Refusal {
     Slow,
     /// Nothing has come, and others need the room.
     MadeRoom,
-    /// The client left without a word.
+    /// The client left.
     Gone,
     /// What came is nothing anybody here speaks (CASES T-01).
     Unknown,
+    /// A load balancer that must say whose connection it is, and does not, or not so that it can be read.
+    ProxyHeader,
+    /// The client that a load balancer speaks for has its share of connections.
+    ClientFull,
     /// It speaks TLS, and not as it should.
     Hello(Alert),
 }
 
-/// Reads until it is known what is spoken, and with TLS for whom. One deadline for all of it, which stays set. While it
-/// waits, the connection holds the bytes that came and no more.
+/// Waits for the first bytes. The deadline for all of the opening is set, and stays; as long as nothing has come, the
+/// connection may be told to make room.
+///
+/// # Errors
+/// `Slow`, `MadeRoom`, `Gone`.
+pub(super) async fn first_bytes(arrival: &mut Arrival) -> Result<Block, Refusal> {
+    let limit = arrival.kit.shared.limits.opening_time;
+    let deadline = arrival.timer.wheel().at(limit);
+    arrival.timer.rest(limit);
+    let came = wait(arrival, &[]).await?;
+    arrival.timer.set_at(deadline);
+    Ok(came)
+}
+
+/// Reads on until it is known what is spoken, and with TLS for whom.
 ///
 /// # Errors
 /// See [`Refusal`].
-pub(super) async fn read(
-    stream: &mut Stream,
-    timer: &Timer,
-    limits: &Limits,
-) -> Result<Opening, Refusal> {
-    timer.rest(limits.opening_time);
-    let mut came = more(stream, timer, &[]).await?;
+pub(super) async fn read(mut came: Block, arrival: &mut Arrival) -> Result<Opening, Refusal> {
     match protocol(came.filled().first()) {
         Some(Protocol::Http) => return Ok(Opening::Http(came)),
         Some(Protocol::Tls) => {}
         None => return Err(Refusal::Unknown),
     }
     loop {
-        if let Some(hello) = whole(&came, limits.hello_bytes)? {
+        if let Some(hello) = whole(&came, arrival.kit.shared.limits.hello_bytes)? {
             return Ok(Opening::Tls(hello));
         }
-        let held = came.filled().to_vec();
-        drop(came);
-        came = more(stream, timer, &held).await?;
+        came = more(arrival, came).await?;
     }
 }
 
-/// Waits until there is more than `held`.
-async fn more(stream: &mut Stream, timer: &Timer, held: &[u8]) -> Result<Block, Refusal> {
+/// Waits until more has come. Meanwhile the connection holds the bytes that are there, not a block.
+pub(super) async fn more(arrival: &mut Arrival, came: Block) -> Result<Block, Refusal> {
+    let held = came.filled().to_vec();
+    drop(came);
+    wait(arrival, &held).await
+}
+
+async fn wait(arrival: &mut Arrival, held: &[u8]) -> Result<Block, Refusal> {
+    let Arrival { stream, timer, .. } = arrival;
     poll_fn(|cx| {
         if stream.poll_readable(cx).is_ready() {
             let mut block = Block::lend();
@@ -96,8 +112,9 @@ async fn more(stream: &mut Stream, timer: &Timer, held: &[u8]) -> Result<Block, 
 fn whole(came: &Block, most: usize) -> Result<Option<Hello>, Refusal> {
     let mut room = Room::default();
     match client_hello::read(came.filled(), most, &mut room) {
-        Ok(Parsed::Complete(ClientHello { sni, .. })) => Ok(Some(Hello {
+        Ok(Parsed::Complete(ClientHello { sni, alpn, .. })) => Ok(Some(Hello {
             sni: sni.map(Box::from),
+            alpn: alpn.list().into(),
             bytes: came.filled().into(),
         })),
         Ok(Parsed::NeedMore) => Ok(None),

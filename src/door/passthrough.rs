@@ -4,25 +4,29 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::alert::Alert;
-use super::serve::refuse;
-use crate::http::{Arrival, Kit};
+use super::opening::Hello;
+use super::serve::refuse_with;
+use crate::http::{Arrival, Client, Kit};
 use crate::observe::{Finished, Kind, Reason};
+use crate::proxy_header::{self, Beside, Ends};
 use crate::relay::{self, Ending};
 use crate::site::{Action, Backends, Site};
-use crate::upstream::Upstream;
+use crate::upstream::{Upstream, UpstreamError};
 use crate::wheel::{Serving, Timer};
 
 /// Gives the client that has sent `hello` (and perhaps more) to a backend of `site`, every byte unchanged.
-pub(super) async fn serve(mut arrival: Box<Arrival>, site: Arc<Site>, hello: Box<[u8]>) {
+pub(super) async fn serve(mut arrival: Box<Arrival>, site: Arc<Site>, hello: Hello) {
     let started = arrival.kit.wheel.now();
     let asker = arrival.client.address.ip().to_canonical();
     if !may_ask(&site, asker) {
-        return refuse(arrival, Reason::NotAllowed, Alert::AccessDenied).await;
+        return refuse_with(Alert::AccessDenied, arrival, Reason::NotAllowed).await;
     }
-    // Held until the end.
     let Some(_slot) = arrival.kit.slot(&site) else {
-        return refuse(arrival, Reason::SiteFull, Alert::InternalError).await;
+        return refuse_with(Alert::InternalError, arrival, Reason::SiteFull).await;
     };
+    let first = first_bytes(&site, &arrival.client, &hello);
+    let hello_bytes = hello.bytes.len() as u64;
+    drop(hello);
     let Arrival {
         stream, timer, kit, ..
     } = &mut *arrival;
@@ -42,19 +46,24 @@ pub(super) async fn serve(mut arrival: Box<Arrival>, site: Arc<Site>, hello: Box
         retries: 0,
         took: std::time::Duration::ZERO,
     };
-    let Some(mut upstream) = connect(&site, &hello, timer, kit, &mut finished).await else {
-        return refuse(arrival, Reason::BackendRefused, Alert::InternalError).await;
+    let mut upstream = match connect(&site, &first, timer, kit, &mut finished).await {
+        Ok(upstream) => upstream,
+        Err(reason) => return refuse_with(Alert::InternalError, arrival, reason).await,
     };
-    let first = hello.len() as u64;
     let idle = site.timeouts.passthrough_idle;
     // An edit may let go of this version: what is relayed does not need it.
-    drop((site, hello));
+    drop((site, first));
     let outcome = relay::both(stream, None, &mut upstream.stream, None, idle, timer).await;
-    if outcome.ending == Ending::Broken {
-        stream.abort();
-        upstream.stream.abort();
+    match outcome.ending {
+        Ending::Finished => {}
+        Ending::Broken => {
+            stream.abort();
+            upstream.stream.abort();
+        }
+        Ending::Idle => finished.reason = Some(Reason::TunnelTimeout),
+        Ending::Cut => finished.reason = Some(Reason::SiteGone),
     }
-    finished.from_client = first + outcome.from_client;
+    finished.from_client = hello_bytes + outcome.from_client;
     finished.to_client = outcome.from_upstream;
     finished.took = kit.since(started);
     kit.counters.finished(&finished);
@@ -64,33 +73,55 @@ fn may_ask(site: &Site, asker: IpAddr) -> bool {
     site.allow.as_ref().is_none_or(|allow| allow.admits(asker))
 }
 
-/// The first backend, in turn, that accepts and takes the first bytes. `None`: none does, or the site was cut.
+/// What a backend is told first: whose connection it is, where the site says so, and the hello as it came.
+fn first_bytes(site: &Site, client: &Client, hello: &Hello) -> Vec<u8> {
+    let mut first = Vec::new();
+    if let Some(version) = site.send_proxy {
+        let ends = Ends {
+            client: client.address,
+            local: client.local,
+        };
+        let beside = Beside {
+            sni: hello.sni.as_deref(),
+            alpn: &hello.alpn,
+        };
+        proxy_header::write(&mut first, version, ends, beside);
+    }
+    first.extend_from_slice(&hello.bytes);
+    first
+}
+
+/// The first backend, in turn, that accepts and takes the first bytes.
 async fn connect(
     site: &Site,
     first: &[u8],
     timer: &Timer,
     kit: &Kit,
     finished: &mut Finished,
-) -> Option<Upstream> {
+) -> Result<Upstream, Reason> {
     let Some(Action::Proxy(Backends { list })) = &site.action else {
-        return None;
+        return Err(Reason::Internal);
     };
     let limit = site.timeouts.connect;
     let turn = kit.turn(site.number, list.len());
+    let mut last = Reason::Internal;
     for n in 0..list.len() {
-        // Held until the backend has accepted, or has not.
-        let _connecting = site.slots.connecting(site.limits.connecting)?;
         let address = &list[(turn + n) % list.len()];
-        if let Ok(mut upstream) = kit.upstreams.open(address, limit, timer).await {
-            let taken = timer.within(limit, upstream.stream.put_all(first)).await;
-            if matches!(taken, Ok(Ok(()))) {
-                return Some(upstream);
-            }
-        }
+        let Some(_connecting) = site.slots.connecting(site.limits.connecting) else {
+            return Err(Reason::SiteBusy);
+        };
+        last = match kit.upstreams.open(address, first, limit, timer).await {
+            Ok(upstream) => return Ok(upstream),
+            Err(UpstreamError::Refused { .. }) => Reason::BackendRefused,
+            Err(UpstreamError::TimedOut { .. }) => Reason::BackendTimeout,
+            Err(UpstreamError::Unresolved { .. }) => Reason::BackendUnresolved,
+            // No other backend would find more.
+            Err(UpstreamError::Exhausted { .. }) => return Err(Reason::Exhausted),
+        };
         if timer.was_cut() {
-            return None;
+            return Err(Reason::SiteGone);
         }
         finished.retries += 1;
     }
-    None
+    Err(last)
 }

@@ -39,8 +39,9 @@ pub enum Reason {
     // Connections closed without a word: none has been read yet, or one is half sent.
     ClientFull,
     OpeningTimeout,
+    ProxyHeader,
     UnknownProtocol,
-    BadHello,
+    MalformedHello,
     UnrecognizedName,
     TlsOff,
     HandshakeFailed,
@@ -56,7 +57,7 @@ pub enum Reason {
 
 impl Reason {
     /// All of them, each at its own number.
-    pub const ALL: [Reason; 46] = [
+    pub const ALL: [Reason; 47] = [
         Reason::MalformedRequest,
         Reason::NoHost,
         Reason::BadHost,
@@ -90,8 +91,9 @@ impl Reason {
         Reason::Loop,
         Reason::ClientFull,
         Reason::OpeningTimeout,
+        Reason::ProxyHeader,
         Reason::UnknownProtocol,
-        Reason::BadHello,
+        Reason::MalformedHello,
         Reason::UnrecognizedName,
         Reason::TlsOff,
         Reason::HandshakeFailed,
@@ -142,7 +144,8 @@ impl Reason {
             Reason::ClientFull => "client-full",
             Reason::OpeningTimeout => "opening-timeout",
             Reason::UnknownProtocol => "unknown-protocol",
-            Reason::BadHello => "bad-hello",
+            Reason::ProxyHeader => "proxy-header",
+            Reason::MalformedHello => "malformed-hello",
             Reason::UnrecognizedName => "unrecognized-name",
             Reason::TlsOff => "tls-off",
             Reason::HandshakeFailed => "handshake-failed",

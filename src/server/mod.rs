@@ -289,6 +289,7 @@ fn shared(settings: &Settings, home: &Home, keyring: Arc<Keyring>, share: Share)
         pool_all: share.pool_all,
         limits,
         trusted_proxies: settings.trust.proxies.clone(),
+        proxy_protocol: settings.trust.proxy_protocol.clone(),
         via: format!("onedoor-{}", home.pseudonym).into(),
         resolver: Arc::new(Resolver::new(if settings.allow_link_local {
             LinkLocal::Allowed

@@ -13,7 +13,7 @@ use std::time::Duration;
 use tracing::{info, warn};
 
 use crate::observe::Trouble;
-use crate::site::Address;
+use crate::site::{Address, SendProxy};
 use crate::stream::Stream;
 use crate::wheel::{Timer, Wheel};
 
@@ -29,6 +29,8 @@ pub struct Upstream {
     pub reused: bool,
     /// Whether a backend has authenticated one client by this connection: it belongs to that client for good.
     pub is_pinned: bool,
+    /// The PROXY header it began with: then it is the connection of one client, and of no other (CASES T-32).
+    pub introduced: Option<SendProxy>,
 }
 
 impl Upstream {
@@ -96,6 +98,7 @@ impl Upstreams {
                 address: address.clone(),
                 reused: true,
                 is_pinned: false,
+                introduced: None,
             };
             if upstream.is_quiet() {
                 return Some(upstream);
@@ -104,7 +107,7 @@ impl Upstreams {
         None
     }
 
-    /// Opens an upstream to `address`, waiting at most `limit`. Never retries, the caller chooses; but where nothing
+    /// Opens an upstream to `address` and says `first` on it, waiting at most `limit`. Never retries, the caller chooses; but where nothing
     /// is left to open one with, idle upstreams are given up for it.
     ///
     /// # Errors
@@ -112,15 +115,27 @@ impl Upstreams {
     pub async fn open(
         &self,
         address: &Address,
+        first: &[u8],
         limit: Duration,
         timer: &Timer,
     ) -> Result<Upstream, UpstreamError> {
-        match timer.within(limit, self.dial(address)).await {
+        let opened = async {
+            let mut stream = self.dial(address).await?;
+            match stream.put_all(first).await {
+                Ok(()) => Ok(stream),
+                Err(source) => Err(UpstreamError::Refused {
+                    backend: address.clone(),
+                    source,
+                }),
+            }
+        };
+        match timer.within(limit, opened).await {
             Ok(Ok(stream)) => Ok(Upstream {
                 stream,
                 address: address.clone(),
                 reused: false,
                 is_pinned: false,
+                introduced: None,
             }),
             Ok(Err(error)) => Err(error),
             Err(_) => Err(UpstreamError::TimedOut {

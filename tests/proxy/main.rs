@@ -24,6 +24,7 @@ mod panics; // a panic ends one connection, is told and counted once, and leaves
 mod passthrough; // bytes unchanged, half-close kept, the certificate is the app's
 mod permissions; // run by somebody with fewer rights
 mod precedence; // exact before wildcard before nothing; the longest path; ties
+mod proxy_protocol; // who the client is, in the words of a load balancer, and told to the app
 mod readme; // what the README shows is so
 mod real_apps; // Python, Node and nginx behind the door
 mod regressions; // one test for each bug that was found, named after what is right instead

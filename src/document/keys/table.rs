@@ -56,6 +56,13 @@ pub const KEYS: &[Key] = &[
     .because("apps build links and cookies from the name the client asked for"),
     key(
         Place::Site,
+        "send_proxy",
+        Kind::Text,
+        "none is sent",
+        "the PROXY header that tells backends who the client is, `\"v1\"` or `\"v2\"`",
+    ),
+    key(
+        Place::Site,
         "drain",
         Kind::TextOrTable(Place::Drain),
         "\"30s\"",
@@ -106,7 +113,6 @@ pub const KEYS: &[Key] = &[
     planned(Place::Site, "balance"),
     planned(Place::Site, "sticky"),
     planned(Place::Site, "hold"),
-    planned(Place::Site, "send_proxy"),
     planned(Place::Site, "health"),
     planned(Place::Site, "retry"),
     planned(Place::Site, "buffer"),
@@ -693,7 +699,28 @@ pub const KEYS: &[Key] = &[
         "nobody",
         "networks whose X-Forwarded-* are believed",
     ),
-    planned(Place::Trust, "proxy_protocol"),
+    key(
+        Place::Trust,
+        "proxy_protocol",
+        Kind::TextsOrTable(Place::ProxyProtocol),
+        "nobody",
+        "networks of load balancers whose connections begin with a PROXY header (v1 or v2), which is believed; a table says more",
+    ),
+    key(
+        Place::ProxyProtocol,
+        "from",
+        Kind::Texts,
+        "",
+        "the networks",
+    ),
+    key(
+        Place::ProxyProtocol,
+        "optional",
+        Kind::Flag,
+        "false",
+        "whether they may leave the header out",
+    )
+    .because("a header that is missing would make everybody look like the load balancer"),
     key(
         Place::Log,
         "level",

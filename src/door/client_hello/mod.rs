@@ -10,8 +10,8 @@ mod records;
 mod tests;
 
 use crate::door::alert::Alert;
-use crate::http::h1::head::Parsed;
 use crate::limits::HELLO_EXTENSIONS;
+use crate::parsed::Parsed;
 use crate::site::hostname::{HostBuffer, authority};
 
 use fields::Fields;

@@ -1,8 +1,8 @@
 //! The records that a client hello came in -> the message, whole (RFC 8446 5.1).
 
 use super::HelloRefusal;
-use crate::http::h1::head::Parsed;
 use crate::limits::HELLO_RECORDS;
+use crate::parsed::Parsed;
 
 const RECORD_HEADER: usize = 5;
 const RECORD_BYTES: usize = 1 << 14;

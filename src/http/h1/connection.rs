@@ -28,7 +28,7 @@ use crate::wheel::Tick;
 struct Connection {
     arrival: Box<Arrival>,
     known: Option<Box<KnownHost>>,
-    /// An upstream that authenticated this connection's client, and so belongs to it for good.
+    /// An upstream that authenticated this connection's client, or was told of it, and so belongs to it for good.
     pinned: Option<Box<Upstream>>,
 }
 
@@ -148,13 +148,20 @@ impl Connection {
             pinned,
         } = self;
         let Arrival {
-            stream, timer, kit, ..
+            stream,
+            client,
+            secure,
+            timer,
+            kit,
+            ..
         } = &mut **arrival;
         let Some(site) = known.as_ref().and_then(|known| known.site()) else {
             return After::Abort;
         };
         let flight = Flight {
             client: stream,
+            who: client,
+            secure: secure.as_deref(),
             timer,
             kit,
             site,
@@ -211,11 +218,12 @@ impl Connection {
         }
     }
 
+    /// Lets the client read what we said last.
     async fn linger(&mut self) {
         let Arrival {
             stream, timer, kit, ..
         } = &mut *self.arrival;
-        linger(stream, timer, &kit.shared.limits).await;
+        Box::pin(linger(stream, timer, &kit.shared.limits)).await;
     }
 }
 

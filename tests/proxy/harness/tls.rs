@@ -109,7 +109,13 @@ impl Tls {
     /// # Errors
     /// What either side has against it.
     pub(crate) fn shake(&self, address: SocketAddr) -> io::Result<TlsLine> {
-        let stream = TcpStream::connect(address)?;
+        self.shake_after(b"", address)
+    }
+
+    /// The same, after something else has been said in clear.
+    pub(crate) fn shake_after(&self, first: &[u8], address: SocketAddr) -> io::Result<TlsLine> {
+        let mut stream = TcpStream::connect(address)?;
+        stream.write_all(first)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
