@@ -21,14 +21,12 @@ pub(crate) async fn serve(mut arrival: Box<Arrival>, mut slot: Slot) {
     match open(&mut arrival, &mut slot).await {
         Ok(Opening::Http(first)) => http::h1::serve(arrival, Some(first)).await,
         Ok(Opening::Tls(hello)) => Box::pin(serve_tls(arrival, hello)).await,
-        Err(Refusal::Hello(alert)) => {
-            Box::pin(refuse_with(alert, arrival, Reason::MalformedHello)).await;
-        }
+        Err(Refusal::Hello(alert)) => Box::pin(refuse(arrival, Reason::BadHello, alert)).await,
         Err(Refusal::ProxyHeader) => refused(&arrival.kit, Some(Reason::ProxyHeader)),
         Err(Refusal::ClientFull) => refused(&arrival.kit, Some(Reason::ClientFull)),
-        Err(Refusal::Unknown) => refused(&arrival.kit, Some(Reason::UnknownProtocol)),
         Err(Refusal::Slow) => refused(&arrival.kit, Some(Reason::OpeningTimeout)),
         Err(Refusal::MadeRoom) => refused(&arrival.kit, Some(Reason::MadeRoom)),
+        Err(Refusal::Unknown) => refused(&arrival.kit, Some(Reason::UnknownProtocol)),
         Err(Refusal::Gone) => refused(&arrival.kit, None),
     }
     drop(slot);
@@ -48,13 +46,12 @@ async fn serve_tls(arrival: Box<Arrival>, hello: Hello) {
         None => arrival.client.local.ip().to_canonical().to_string(),
     };
     let Some(site) = arrival.kit.find(&host) else {
-        let reason = Reason::UnrecognizedName;
-        return refuse_with(Alert::UnrecognizedName, arrival, reason).await;
+        return refuse(arrival, Reason::UnrecognizedName, Alert::UnrecognizedName).await;
     };
     match site.tls.mode {
         Mode::Passthrough => passthrough::serve(arrival, site, hello).await,
         // CASES T-27: it speaks no TLS, and nobody else's certificate will do.
-        Mode::Off => refused(&arrival.kit, Some(Reason::UnrecognizedName)),
+        Mode::Off => refused(&arrival.kit, Some(Reason::TlsOff)),
         Mode::Auto | Mode::Local | Mode::Files(_) => {
             serve_terminated(arrival, site, &host, hello.bytes).await;
         }
@@ -62,31 +59,29 @@ async fn serve_tls(arrival: Box<Arrival>, hello: Hello) {
 }
 
 async fn serve_terminated(arrival: Box<Arrival>, site: Arc<Site>, host: &str, hello: Box<[u8]>) {
+    let kit = Rc::clone(&arrival.kit);
     let shown = match terminate::choose(&arrival, host, &site).await {
         Ok(shown) => shown,
-        Err(nothing) => {
-            let reason = nothing.reason();
-            return match nothing {
-                NothingToShow::NoCertificate => {
-                    refuse_with(Alert::UnrecognizedName, arrival, reason).await;
-                }
-                NothingToShow::Broken => refuse_with(Alert::InternalError, arrival, reason).await,
-                NothingToShow::Slow => refused(&arrival.kit, Some(reason)),
-            };
+        Err(NothingToShow::NoCertificate) => {
+            return refuse(arrival, Reason::UnrecognizedName, Alert::UnrecognizedName).await;
         }
+        Err(NothingToShow::Broken) => {
+            return refuse(arrival, Reason::NoCertificate, Alert::InternalError).await;
+        }
+        Err(NothingToShow::Slow) => return refused(&kit, Some(Reason::HandshakeTimeout)),
     };
     drop(site);
-    let kit = Rc::clone(&arrival.kit);
-    let shaken = terminate::terminate(arrival, &hello, host, shown).await;
-    drop(hello);
-    match shaken {
-        Ok(arrival) => http::h1::serve(arrival, None).await,
+    match terminate::terminate(arrival, &hello, host, shown).await {
+        Ok(arrival) => {
+            drop((hello, kit));
+            http::h1::serve(arrival, None).await;
+        }
         Err(reason) => refused(&kit, Some(reason)),
     }
 }
 
-/// Closes a connection that leads nowhere, and tells the client why in its own language.
-pub(super) async fn refuse_with(alert: Alert, mut arrival: Box<Arrival>, reason: Reason) {
+/// Closes a connection that leads nowhere, and says why in the word that TLS has for it.
+pub(super) async fn refuse(mut arrival: Box<Arrival>, reason: Reason, alert: Alert) {
     let Arrival {
         stream, timer, kit, ..
     } = &mut *arrival;

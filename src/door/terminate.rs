@@ -26,16 +26,6 @@ pub(super) enum NothingToShow {
     Slow,
 }
 
-impl NothingToShow {
-    pub(super) fn reason(self) -> Reason {
-        match self {
-            NothingToShow::NoCertificate => Reason::UnrecognizedName,
-            NothingToShow::Broken => Reason::NoCertificate,
-            NothingToShow::Slow => Reason::HandshakeTimeout,
-        }
-    }
-}
-
 /// Chooses what is shown for `host` of `site`. Early in a start it may have to be read first; the deadline of the
 /// opening goes on meanwhile.
 ///

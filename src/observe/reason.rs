@@ -41,8 +41,9 @@ pub enum Reason {
     OpeningTimeout,
     ProxyHeader,
     UnknownProtocol,
-    MalformedHello,
+    BadHello,
     UnrecognizedName,
+    TlsOff,
     HandshakeFailed,
     HandshakeTimeout,
     IdleTimeout,
@@ -56,7 +57,7 @@ pub enum Reason {
 
 impl Reason {
     /// All of them, each at its own number.
-    pub const ALL: [Reason; 46] = [
+    pub const ALL: [Reason; 47] = [
         Reason::MalformedRequest,
         Reason::NoHost,
         Reason::BadHost,
@@ -92,8 +93,9 @@ impl Reason {
         Reason::OpeningTimeout,
         Reason::ProxyHeader,
         Reason::UnknownProtocol,
-        Reason::MalformedHello,
+        Reason::BadHello,
         Reason::UnrecognizedName,
+        Reason::TlsOff,
         Reason::HandshakeFailed,
         Reason::HandshakeTimeout,
         Reason::IdleTimeout,
@@ -143,8 +145,9 @@ impl Reason {
             Reason::OpeningTimeout => "opening-timeout",
             Reason::UnknownProtocol => "unknown-protocol",
             Reason::ProxyHeader => "proxy-header",
-            Reason::MalformedHello => "malformed-hello",
+            Reason::BadHello => "bad-hello",
             Reason::UnrecognizedName => "unrecognized-name",
+            Reason::TlsOff => "tls-off",
             Reason::HandshakeFailed => "handshake-failed",
             Reason::HandshakeTimeout => "handshake-timeout",
             Reason::IdleTimeout => "idle-timeout",

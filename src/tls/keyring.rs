@@ -19,7 +19,7 @@ use super::load::{LoadError, Loaded};
 use super::policy::{Policies, Policy};
 use super::remembered::Remembered;
 use crate::site::tls::{ClearText, Mode, Need};
-use crate::site::{Claim, Site};
+use crate::site::{Claim, HostPattern, Site};
 
 /// See the module.
 #[derive(Debug)]
@@ -289,9 +289,34 @@ impl Keyring {
 
     /// What an operator of `site` should know about its certificate, one line each.
     pub fn advice(&self, site: &Site) -> Vec<String> {
-        if site.tls.mode != Mode::Auto {
-            return Vec::new();
+        match site.tls.mode {
+            Mode::Auto => self.advice_on_auto(site),
+            Mode::Passthrough => self.advice_on_passthrough(site),
+            Mode::Local | Mode::Files(_) | Mode::Off => Vec::new(),
         }
+    }
+
+    /// CASES T-22: a browser that is shown the certificate of another site for such a name uses that connection for it
+    /// (RFC 9113 9.1.1), and is sent away with 421.
+    fn advice_on_passthrough(&self, site: &Site) -> Vec<String> {
+        let found = self.found.load();
+        let is_shown = |claim: &&Claim| {
+            found.covering(&claim.pattern).is_some()
+                || self.sites.iter().any(|held| match held.value() {
+                    Held::Ready(ready) => ready
+                        .certificates
+                        .iter()
+                        .any(|certificate| certificate.covers_pattern(&claim.pattern)),
+                    Held::Unread | Held::Unusable => false,
+                })
+        };
+        let shown = site.claims.iter().filter(is_shown);
+        shown
+            .map(|claim| passed_and_shown(&claim.pattern))
+            .collect()
+    }
+
+    fn advice_on_auto(&self, site: &Site) -> Vec<String> {
         let found = self.found.load();
         let lacks = |claim: &&Claim| {
             let name = claim.pattern.to_string();
@@ -312,6 +337,14 @@ impl Keyring {
             without.join(", ")
         )]
     }
+}
+
+/// What is to be said of a passthrough name that a certificate here is good for.
+pub fn passed_and_shown(name: &HostPattern) -> String {
+    format!(
+        "a certificate that onedoor shows for other names is also for {name}, whose TLS is passed through: browsers may \
+         ask for it on such a connection, get 421, and have to open another"
+    )
 }
 
 /// Whether a site has TLS that only files can give it.

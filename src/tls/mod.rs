@@ -18,7 +18,7 @@ mod turnstile;
 pub use authority::{Authority, root_path};
 pub use certificate::Certificate;
 pub use handshake::{HandshakeError, Secure, shake_hands};
-pub use keyring::{InClear, Keyring, Offer, admits, needs_files};
+pub use keyring::{InClear, Keyring, Offer, admits, needs_files, passed_and_shown};
 pub use load::{LoadError, Loaded, load};
 pub use policy::Policy;
 pub use stream::TlsStream;

@@ -103,6 +103,24 @@ fn a_name_that_does_not_resolve_is_a_failure_of_its_site_alone() {
     assert_eq!(proxy.get("app.test", "/").text(), "x");
 }
 
+/// CASES D-29. So does inet_aton read it, and with it getaddrinfo: 169.254.169.254.
+#[test]
+fn a_name_that_leads_to_a_link_local_address_is_fenced_like_the_address() {
+    let proxy = Proxy::plan()
+        .site(
+            "meta.toml",
+            "host = 'meta.localhost'\nto = '0xa9fea9fe:80'\n",
+        )
+        .start();
+    let answer = proxy.get("meta.localhost", "/");
+    assert_eq!(answer.said(), "502 backend-unresolved");
+    assert!(
+        answer.text().contains("allow_link_local"),
+        "{}",
+        answer.text()
+    );
+}
+
 #[test]
 fn a_socket_file_without_anybody_behind_is_502() {
     let plan = Proxy::plan();

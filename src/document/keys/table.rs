@@ -479,7 +479,7 @@ pub const KEYS: &[Key] = &[
         "files_under",
         Kind::Texts,
         "the sites directory",
-        "folders, besides the sites directory, whose files a site file may point at",
+        "folders, besides the sites directory, whose files a site file may point at; certificates may be anywhere until it is set",
     ),
     key(
         Place::Daemon,

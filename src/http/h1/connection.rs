@@ -56,12 +56,10 @@ pub(crate) async fn serve(arrival: Box<Arrival>, mut early: Option<Block>) {
             After::Next(rest) => early = rest,
             // Closed with bytes unread, the kernel resets, and the client may lose what it has not read yet.
             After::Close if !connection.arrival.stream.is_quiet() => {
-                return connection.linger().await;
+                return Box::pin(connection.linger()).await;
             }
             After::Close => return,
-            After::Linger => {
-                return connection.linger().await;
-            }
+            After::Linger => return Box::pin(connection.linger()).await,
             After::Abort => return connection.arrival.stream.abort(),
         }
     }
@@ -225,7 +223,7 @@ impl Connection {
         let Arrival {
             stream, timer, kit, ..
         } = &mut *self.arrival;
-        Box::pin(linger(stream, timer, &kit.shared.limits)).await;
+        linger(stream, timer, &kit.shared.limits).await;
     }
 }
 

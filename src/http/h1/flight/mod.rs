@@ -9,7 +9,7 @@ use self::attempt::{Attempt, Retry};
 use super::body::BodyError;
 use super::departure::{After, Asked, Departure};
 use super::head::Method;
-use crate::block::Sheet;
+use crate::block::{Block, Kept, Sheet};
 use crate::http::answer::Answer;
 use crate::http::exchange;
 use crate::http::kit::{Client, Kit};
@@ -80,7 +80,7 @@ impl Flight<'_> {
             retries: 0,
             took: Duration::ZERO,
         };
-        let mut behind = upload.take_surplus();
+        let mut behind = upload.take_surplus().map(Block::keep);
         let end = self
             .site
             .timeouts
@@ -145,7 +145,7 @@ impl Flight<'_> {
             Err(Failed::Answer(answer, why)) => {
                 let next = upload.is_done() && asked.keep_alive && !self.kit.wheel.is_draining();
                 let after = if next {
-                    After::Next(behind)
+                    After::Next(behind.map(Kept::lend))
                 } else {
                     After::Linger
                 };
