@@ -29,6 +29,9 @@ pub struct Limits {
     /// A TLS client hello, without the headers of its records: 16 KiB. Real ones have 0.3 to 2 KiB, a large ticket a few
     /// more; never more than [`MOST_HEAD_BYTES`].
     pub hello_bytes: usize,
+    /// TLS handshakes at once on a worker; more wait within the time of the opening. 256: each holds some 20 KiB, and a
+    /// worker gets through more than that in a second.
+    pub handshakes: usize,
     /// Client connections open at once. `None`: 40 % of the free file descriptors, because a proxied connection
     /// needs two; a tenth is for idle upstreams, and the rest is a reserve.
     pub connections: Option<usize>,
@@ -70,6 +73,7 @@ impl Default for Limits {
             fields: 100,
             head_bytes: 32 << 10,
             hello_bytes: 16 << 10,
+            handshakes: 256,
             connections: None,
             per_client: None,
             requests: 10_000,

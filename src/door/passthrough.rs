@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::alert::Alert;
 use super::opening::Hello;
-use super::serve::refuse;
+use super::serve::refuse_with;
 use crate::http::{Arrival, Client, Kit};
 use crate::observe::{Finished, Kind, Reason};
 use crate::proxy_header::{self, Beside, Ends};
@@ -19,11 +19,10 @@ pub(super) async fn serve(mut arrival: Box<Arrival>, site: Arc<Site>, hello: Hel
     let started = arrival.kit.wheel.now();
     let asker = arrival.client.address.ip().to_canonical();
     if !may_ask(&site, asker) {
-        return refuse(arrival, Reason::NotAllowed, Alert::AccessDenied).await;
+        return refuse_with(Alert::AccessDenied, arrival, Reason::NotAllowed).await;
     }
-    // Held until the end.
     let Some(_slot) = arrival.kit.slot(&site) else {
-        return refuse(arrival, Reason::SiteFull, Alert::InternalError).await;
+        return refuse_with(Alert::InternalError, arrival, Reason::SiteFull).await;
     };
     let first = first_bytes(&site, &arrival.client, &hello);
     let hello_bytes = hello.bytes.len() as u64;
@@ -49,7 +48,7 @@ pub(super) async fn serve(mut arrival: Box<Arrival>, site: Arc<Site>, hello: Hel
     };
     let mut upstream = match connect(&site, &first, timer, kit, &mut finished).await {
         Ok(upstream) => upstream,
-        Err(reason) => return refuse(arrival, reason, Alert::InternalError).await,
+        Err(reason) => return refuse_with(Alert::InternalError, arrival, reason).await,
     };
     let idle = site.timeouts.passthrough_idle;
     // An edit may let go of this version: what is relayed does not need it.
@@ -108,7 +107,6 @@ async fn connect(
     let mut last = Reason::Internal;
     for n in 0..list.len() {
         let address = &list[(turn + n) % list.len()];
-        // Held until the backend has accepted, or has not.
         let Some(_connecting) = site.slots.connecting(site.limits.connecting) else {
             return Err(Reason::SiteBusy);
         };

@@ -20,13 +20,20 @@ use crate::site::tls::Mode;
 pub(crate) async fn serve(mut arrival: Box<Arrival>, mut slot: Slot) {
     match open(&mut arrival, &mut slot).await {
         Ok(Opening::Http(first)) => http::h1::serve(arrival, Some(first)).await,
-        Ok(Opening::Tls(hello)) => Box::pin(serve_tls(arrival, hello)).await,
-        Err(Refusal::Hello(alert)) => Box::pin(refuse(arrival, Reason::BadHello, alert)).await,
+        // Boxed, and over before the requests begin: a connection that waits must not be as large as a handshake.
+        Ok(Opening::Tls(hello)) => {
+            if let Some(arrival) = Box::pin(serve_tls(arrival, hello)).await {
+                http::h1::serve(arrival, None).await;
+            }
+        }
+        Err(Refusal::Hello(alert)) => {
+            Box::pin(refuse_with(alert, arrival, Reason::MalformedHello)).await;
+        }
         Err(Refusal::ProxyHeader) => refused(&arrival.kit, Some(Reason::ProxyHeader)),
         Err(Refusal::ClientFull) => refused(&arrival.kit, Some(Reason::ClientFull)),
+        Err(Refusal::Unknown) => refused(&arrival.kit, Some(Reason::UnknownProtocol)),
         Err(Refusal::Slow) => refused(&arrival.kit, Some(Reason::OpeningTimeout)),
         Err(Refusal::MadeRoom) => refused(&arrival.kit, Some(Reason::MadeRoom)),
-        Err(Refusal::Unknown) => refused(&arrival.kit, Some(Reason::UnknownProtocol)),
         Err(Refusal::Gone) => refused(&arrival.kit, None),
     }
     drop(slot);
@@ -39,49 +46,60 @@ async fn open(arrival: &mut Arrival, slot: &mut Slot) -> Result<Opening, Refusal
     opening::read(came, arrival).await
 }
 
-async fn serve_tls(arrival: Box<Arrival>, hello: Hello) {
+/// Serves a connection that begins with a client hello, up to its end, or up to the requests inside of TLS.
+async fn serve_tls(arrival: Box<Arrival>, hello: Hello) -> Option<Box<Arrival>> {
     // CASES T-17: without a name, whoever claims the address that was asked for, or every name; never just anybody.
     let host = match &hello.sni {
         Some(name) => name.to_string(),
         None => arrival.client.local.ip().to_canonical().to_string(),
     };
     let Some(site) = arrival.kit.find(&host) else {
-        return refuse(arrival, Reason::UnrecognizedName, Alert::UnrecognizedName).await;
+        refuse_with(Alert::UnrecognizedName, arrival, Reason::UnrecognizedName).await;
+        return None;
     };
     match site.tls.mode {
         Mode::Passthrough => passthrough::serve(arrival, site, hello).await,
         // CASES T-27: it speaks no TLS, and nobody else's certificate will do.
         Mode::Off => refused(&arrival.kit, Some(Reason::TlsOff)),
         Mode::Auto | Mode::Local | Mode::Files(_) => {
-            serve_terminated(arrival, site, &host, hello.bytes).await;
+            return end_tls(arrival, site, &host, hello.bytes).await;
         }
     }
+    None
 }
 
-async fn serve_terminated(arrival: Box<Arrival>, site: Arc<Site>, host: &str, hello: Box<[u8]>) {
-    let kit = Rc::clone(&arrival.kit);
+async fn end_tls(
+    arrival: Box<Arrival>,
+    site: Arc<Site>,
+    host: &str,
+    hello: Box<[u8]>,
+) -> Option<Box<Arrival>> {
     let shown = match terminate::choose(&arrival, host, &site).await {
         Ok(shown) => shown,
-        Err(NothingToShow::NoCertificate) => {
-            return refuse(arrival, Reason::UnrecognizedName, Alert::UnrecognizedName).await;
+        Err(nothing) => {
+            let reason = nothing.reason();
+            match nothing {
+                NothingToShow::NoCertificate => {
+                    refuse_with(Alert::UnrecognizedName, arrival, reason).await;
+                }
+                NothingToShow::Broken => refuse_with(Alert::InternalError, arrival, reason).await,
+                NothingToShow::Slow => refused(&arrival.kit, Some(reason)),
+            }
+            return None;
         }
-        Err(NothingToShow::Broken) => {
-            return refuse(arrival, Reason::NoCertificate, Alert::InternalError).await;
-        }
-        Err(NothingToShow::Slow) => return refused(&kit, Some(Reason::HandshakeTimeout)),
     };
-    drop(site);
+    let kit = Rc::clone(&arrival.kit);
     match terminate::terminate(arrival, &hello, host, shown).await {
-        Ok(arrival) => {
-            drop((hello, kit));
-            http::h1::serve(arrival, None).await;
+        Ok(arrival) => Some(arrival),
+        Err(reason) => {
+            refused(&kit, Some(reason));
+            None
         }
-        Err(reason) => refused(&kit, Some(reason)),
     }
 }
 
-/// Closes a connection that leads nowhere, and says why in the word that TLS has for it.
-pub(super) async fn refuse(mut arrival: Box<Arrival>, reason: Reason, alert: Alert) {
+/// Closes a connection that leads nowhere, and tells the client why in its own language.
+pub(super) async fn refuse_with(alert: Alert, mut arrival: Box<Arrival>, reason: Reason) {
     let Arrival {
         stream, timer, kit, ..
     } = &mut *arrival;

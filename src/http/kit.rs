@@ -120,7 +120,7 @@ impl Kit {
         seed: [u64; 2],
     ) -> Kit {
         Kit {
-            turnstile: Rc::default(),
+            turnstile: Rc::new(Turnstile::new(shared.limits.handshakes)),
             upstreams: Upstreams::new(
                 shared.limits.pool,
                 shared.pool_all,

@@ -176,6 +176,7 @@ impl DaemonFile<'_, '_> {
                     .map(|count| count as usize)
             };
             limits.fields = count("fields", MOST_FIELDS as u64).unwrap_or(limits.fields);
+            limits.handshakes = count("handshakes", u64::MAX).unwrap_or(limits.handshakes);
             limits.connections = count("connections", u64::MAX).or(limits.connections);
             limits.per_client = count("per_client", u64::MAX).or(limits.per_client);
             limits.requests = count("requests", u64::from(u32::MAX))

@@ -18,7 +18,7 @@ use super::found::Found;
 use super::load::{LoadError, Loaded};
 use super::policy::{Policies, Policy};
 use super::remembered::Remembered;
-use crate::site::tls::{ClearText, Mode, Need};
+use crate::site::tls::{ClearText, MinVersion, Mode, Need};
 use crate::site::{Claim, HostPattern, Site};
 
 /// See the module.
@@ -120,7 +120,9 @@ impl Keyring {
                 };
             }
             Some(Held::Ready(ready)) => Arc::clone(&ready.policy),
-            None => Arc::clone(&self.usual),
+            None if is_usual(site) => Arc::clone(&self.usual),
+            // It is put here before it is published; without it nobody knows who may come.
+            None => return Offer::Broken,
         };
         let certificate = match site.tls.mode {
             Mode::Auto => match self.found.load().find(host) {
@@ -132,7 +134,6 @@ impl Keyring {
                 None => self.local(host, client),
             },
             Mode::Local => self.local(host, client),
-            // A file mode without an entry cannot be: it is put here before it is published.
             Mode::Files(_) => return Offer::Broken,
             Mode::Passthrough | Mode::Off => None,
         };
@@ -210,7 +211,7 @@ impl Keyring {
         match self.sites.get(&site.number).as_deref() {
             Some(Held::Ready(ready)) => Some(Arc::clone(&ready.policy)),
             Some(Held::Unread | Held::Unusable) => None,
-            None => Some(Arc::clone(&self.usual)),
+            None => is_usual(site).then(|| Arc::clone(&self.usual)),
         }
     }
 
@@ -220,13 +221,7 @@ impl Keyring {
             Ok(loaded) => self.ready(site, loaded),
             Err(_) => Held::Unusable,
         };
-        let is_usual = match &held {
-            Held::Ready(ready) => {
-                Arc::ptr_eq(&ready.policy, &self.usual) && ready.certificates.is_empty()
-            }
-            Held::Unread | Held::Unusable => false,
-        };
-        if is_usual || !site.tls.is_terminated() {
+        if is_usual(site) || !site.tls.is_terminated() {
             self.sites.remove(&site.number);
         } else {
             self.sites.insert(site.number, held);
@@ -345,6 +340,11 @@ pub fn passed_and_shown(name: &HostPattern) -> String {
         "a certificate that onedoor shows for other names is also for {name}, whose TLS is passed through: browsers may \
          ask for it on such a connection, get 421, and have to open another"
     )
+}
+
+/// Whether a site has the policy of those that say nothing, and finds its certificate by the name that is asked for.
+fn is_usual(site: &Site) -> bool {
+    !needs_files(site) && site.tls.min == MinVersion::default()
 }
 
 /// Whether a site has TLS that only files can give it.

@@ -284,17 +284,24 @@ fn a_body_where_none_may_be_does_not_become_the_next_answer() {
 
 #[test]
 fn an_upstream_that_speaks_before_it_is_asked_is_dropped() {
-    let app = Backend::doing(|conversation| {
-        conversation.request();
-        conversation.answer("first");
-        conversation.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil");
-        while conversation.request().is_some() {
-            conversation.answer("again");
+    let said = Arc::new(AtomicUsize::new(0));
+    let app = Backend::doing({
+        let said = Arc::clone(&said);
+        move |conversation| {
+            conversation.request();
+            conversation.answer("first");
+            conversation.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil");
+            said.fetch_add(1, Ordering::SeqCst);
+            while conversation.request().is_some() {
+                conversation.answer("again");
+            }
         }
     });
     let proxy = in_front_of(&app).start();
-    for _ in 0..3 {
+    for count in 1..=3 {
         assert_eq!(proxy.get("app.test", "/").text(), "first");
+        // What comes behind the next request would be its answer, for all that anybody can tell.
+        until("it has spoken", || said.load(Ordering::SeqCst) == count);
     }
 }
 

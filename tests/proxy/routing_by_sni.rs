@@ -227,7 +227,7 @@ fn what_is_no_hello_gets_the_alert_for_it() {
     ] {
         assert_eq!(told(&proxy, bytes), alert(description), "{what}");
     }
-    proxy.until_counted("bad-hello", 10);
+    proxy.until_counted("malformed-hello", 10);
     for (what, first) in [
         ("an alert", 21u8),
         ("a change of cipher", 20),

@@ -624,6 +624,14 @@ pub const KEYS: &[Key] = &[
     .because("real ones have 0.3 to 2 KiB, a large ticket a few more"),
     key(
         Place::DoorLimit,
+        "handshakes",
+        Kind::Count,
+        "256",
+        "TLS handshakes at once on a worker; more wait within `[timeout] opening`",
+    )
+    .because("each holds some 20 KiB"),
+    key(
+        Place::DoorLimit,
         "connections",
         Kind::Count,
         "40 % of the free file descriptors",

@@ -223,7 +223,7 @@ impl Connection {
         let Arrival {
             stream, timer, kit, ..
         } = &mut *self.arrival;
-        linger(stream, timer, &kit.shared.limits).await;
+        Box::pin(linger(stream, timer, &kit.shared.limits)).await;
     }
 }
 

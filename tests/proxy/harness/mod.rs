@@ -26,4 +26,4 @@ pub(crate) use reading::{Kind as ReadingKind, Read as Reading, read_alike};
 pub(crate) use server::{Server, free_port};
 pub(crate) use sites::Sites;
 pub(crate) use tls::{Agreed, Tls, in_records, is_same, tls_app};
-pub(crate) use wait::{until, until_some};
+pub(crate) use wait::{PATIENCE, until, until_some};
