@@ -18,6 +18,7 @@ use crate::document::{Excerpt, Problem, Reader, Span, Table};
 use crate::limits::{SiteLimits, SiteTimeouts};
 
 mod action;
+mod backends;
 mod names;
 mod paths;
 mod shared_keys;
