@@ -138,6 +138,11 @@ impl Direction {
             match block.poll_fill(cx, from) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(0)) => self.ended = true,
+                // A backend's TLS without its last word. What is tunnelled says its end itself, as a WebSocket does,
+                // and a reset would take from the client what is still on its way.
+                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                    self.ended = true;
+                }
                 Poll::Ready(Ok(_)) => self.pending = Some(block),
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
             }

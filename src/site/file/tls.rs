@@ -145,7 +145,7 @@ impl<'t> SiteFile<'_, 't> {
     }
 
     /// A file that the site is made from, and changes with.
-    fn tls_file(&mut self, text: &str) -> PathBuf {
+    pub(super) fn tls_file(&mut self, text: &str) -> PathBuf {
         let path = self.fence.locate(text);
         self.files.push(path.clone());
         path
