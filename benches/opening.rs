@@ -1,6 +1,8 @@
-//! How long do the bytes of a request take until they are a head that is believed, and a chunked body until it is bare?
+//! How long do the bytes of a request take until they are a head that is believed, a chunked body until it is bare, and a
+//! client hello until the site can be looked up?
 //!
-//! The base of a head is httparse alone, which finds the lines and believes them; the base of a body is a copy of it.
+//! The base of a head is httparse alone, which finds the lines and believes them; the base of a body is a copy of it; the
+//! base of a client hello is rustls, which reads all of it.
 
 #![allow(
     clippy::unwrap_used,
@@ -11,6 +13,7 @@ use std::hint::black_box;
 use std::mem::MaybeUninit;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use onedoor::door::client_hello;
 use onedoor::http::h1::chunk::ChunkDecoder;
 use onedoor::http::h1::head::{self, HeadLimits, Parsed, Room};
 
@@ -91,5 +94,42 @@ fn chunks(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, heads, chunks);
+/// As Chrome sends it, post-quantum key, GREASE and encrypted hello included.
+const CHROME: &[u8] = include_bytes!("../fuzz/corpus/client_hello/chrome");
+
+fn hellos(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("client hello of Chrome");
+    let in_ten: Vec<u8> = CHROME[5..]
+        .chunks(CHROME.len().div_ceil(10))
+        .flat_map(|piece| [&[22, 3, 1][..], &(piece.len() as u16).to_be_bytes(), piece].concat())
+        .collect();
+    for (what, bytes) in [("in one record", CHROME), ("in ten", &in_ten)] {
+        group.throughput(Throughput::Bytes(bytes.len() as u64));
+        group.bench_function(format!("{what}, onedoor"), |bencher| {
+            bencher.iter(|| {
+                let mut room = client_hello::Room::default();
+                let read = client_hello::read(black_box(bytes), 16 << 10, &mut room).unwrap();
+                let Parsed::Complete(hello) = read else {
+                    panic!("a whole hello")
+                };
+                black_box(hello.sni).is_some()
+            });
+        });
+        group.bench_function(format!("{what}, rustls"), |bencher| {
+            bencher.iter(|| {
+                let mut acceptor = rustls::server::Acceptor::default();
+                acceptor.read_tls(&mut black_box(bytes)).unwrap();
+                let accepted = acceptor
+                    .accept()
+                    .map_err(|(error, _)| error)
+                    .unwrap()
+                    .unwrap();
+                accepted.client_hello().server_name().is_some()
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, heads, chunks, hellos);
 criterion_main!(benches);

@@ -148,6 +148,42 @@ impl Block {
     }
 }
 
+/// Bytes that wait for longer than a turn: in as much room as they need, as long as they are few. What a client sends
+/// ahead in one segment would otherwise make us hold a whole block for it.
+#[derive(Debug)]
+pub enum Kept {
+    Few(Box<[u8]>),
+    Many(Block),
+}
+
+/// Up to here a copy is cheaper than a block that is gone for a while.
+const FEW: usize = 4 << 10;
+
+impl Block {
+    pub fn keep(self) -> Kept {
+        if self.len() <= FEW {
+            Kept::Few(self.filled().into())
+        } else {
+            Kept::Many(self)
+        }
+    }
+}
+
+impl Kept {
+    /// As a block again, to go on with.
+    pub fn lend(self) -> Block {
+        match self {
+            Kept::Many(block) => block,
+            Kept::Few(bytes) => {
+                let mut block = Block::lend();
+                let fits = block.append(&bytes);
+                debug_assert!(fits, "few bytes fit into an empty block");
+                block
+            }
+        }
+    }
+}
+
 /// A growing text of a few kilobytes, lent like a [`Block`]: the one thing an exchange may own while it waits.
 #[derive(Debug)]
 pub struct Sheet(Vec<u8>);
@@ -211,7 +247,7 @@ impl Drop for Block {
 
 #[cfg(test)]
 mod tests {
-    use super::Block;
+    use super::{Block, FEW, Kept};
 
     #[test]
     fn a_head_goes_in_front_and_a_tail_behind() {
@@ -228,6 +264,18 @@ mod tests {
         assert!(!block.prepend(&vec![b'x'; 5 << 10]));
         assert!(!block.append(&vec![b'x'; 70 << 10]));
         assert!(block.is_empty());
+    }
+
+    #[test]
+    fn what_is_kept_comes_back_as_it_was() {
+        for count in [1, FEW, FEW + 1] {
+            let mut block = Block::lend();
+            assert!(block.append(&vec![b'x'; count]));
+            block.consume(1);
+            let kept = block.keep();
+            assert_eq!(matches!(kept, Kept::Few(_)), count <= FEW + 1, "{count}");
+            assert_eq!(kept.lend().filled(), vec![b'x'; count - 1]);
+        }
     }
 
     #[test]

@@ -9,13 +9,16 @@
 //! - a connection: [`door`] -> [`route`] -> [`tls`] -> [`http`] -> [`upstream`], and [`relay`] once it is only bytes
 //! - around both: [`cli`] (what a person types), [`settings`], [`server`] (one run), [`admin`] (the socket that
 //!   answers), [`observe`], [`limits`]
-//! - below both: [`stream`], [`block`] (lent buffers), [`wheel`] (timers)
+//! - below both: [`stream`], [`block`] (lent buffers), [`wheel`] (timers), [`linger`] (the last words)
 //!
-//! Without the feature `serve` only the parsers are built: [`document`], [`site`], and of [`http`] the head and the
-//! chunk.
+//! Without the feature `serve` only the parsers are built: [`document`], [`site`], of [`http`] the head and the chunk,
+//! of [`door`] the client hello, and
+//! [`proxy_header`].
 
 pub mod document;
 pub mod limits;
+#[cfg(feature = "serve")]
+pub mod linger;
 pub mod site;
 
 #[cfg(test)]
@@ -27,13 +30,14 @@ pub mod admin;
 pub mod block;
 #[cfg(feature = "serve")]
 pub mod cli;
-#[cfg(feature = "serve")]
 pub mod door;
 pub mod http;
 #[cfg(feature = "serve")]
 pub mod observe;
+pub mod parsed;
 #[cfg(feature = "serve")]
 pub mod pipe;
+pub mod proxy_header;
 #[cfg(feature = "serve")]
 pub mod relay;
 #[cfg(feature = "serve")]

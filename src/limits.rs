@@ -26,6 +26,12 @@ pub struct Limits {
     pub fields: usize,
     /// A whole head: 32 KiB, and never more than [`MOST_HEAD_BYTES`].
     pub head_bytes: usize,
+    /// A TLS client hello, without the headers of its records: 16 KiB. Real ones have 0.3 to 2 KiB, a large ticket a few
+    /// more; never more than [`MOST_HEAD_BYTES`].
+    pub hello_bytes: usize,
+    /// TLS handshakes at once on a worker; more wait within the time of the opening. 256: each holds some 20 KiB, and a
+    /// worker gets through more than that in a second.
+    pub handshakes: usize,
     /// Client connections open at once. `None`: 40 % of the free file descriptors, because a proxied connection
     /// needs two; a tenth is for idle upstreams, and the rest is a reserve.
     pub connections: Option<usize>,
@@ -66,6 +72,8 @@ impl Default for Limits {
             field_bytes: 16 << 10,
             fields: 100,
             head_bytes: 32 << 10,
+            hello_bytes: 16 << 10,
+            handshakes: 256,
             connections: None,
             per_client: None,
             requests: 10_000,
@@ -123,6 +131,9 @@ pub struct SiteTimeouts {
     pub grace: Duration,
     /// Between two bytes of an upgraded connection, either way. `None` (default): never.
     pub websocket_idle: Option<Duration>,
+    /// Between two bytes of TLS that is passed through, either way. 1 h: the app has a time of its own for clients that are
+    /// there; this is for those that left without a word. `None`: never.
+    pub passthrough_idle: Option<Duration>,
     /// A whole request. `None` (default): the app decides.
     pub total: Option<Duration>,
     /// How long an idle upstream is kept for the next request. 4 s: Node closes after 5 s, gunicorn after 2.
@@ -137,6 +148,7 @@ impl Default for SiteTimeouts {
             idle: Duration::from_secs(60),
             grace: Duration::from_secs(5),
             websocket_idle: None,
+            passthrough_idle: Some(Duration::from_secs(3600)),
             total: None,
             pool_idle: Duration::from_secs(4),
         }
@@ -145,8 +157,14 @@ impl Default for SiteTimeouts {
 
 /// The most header fields any setting allows: the size of the array a head is parsed into.
 pub const MOST_FIELDS: usize = 128;
-/// The largest head any setting allows: a head must fit into one read buffer.
+/// The largest head, and client hello, any setting allows: either must fit into one read buffer.
 pub const MOST_HEAD_BYTES: usize = 60 << 10;
+/// Records that one client hello may come in. Clients use one; those that hide the name from somebody in between, a few.
+pub const HELLO_RECORDS: usize = 64;
+/// Extensions of one client hello. Browsers send 20.
+pub const HELLO_EXTENSIONS: usize = 100;
+/// A PROXY header, either way. Load balancers send 0.1 KiB, with a client certificate in it a few KiB.
+pub const PROXY_HEADER_BYTES: usize = 4 << 10;
 /// A site file: a thousand times what a plain site needs, and no `/dev/zero`.
 pub const SITE_FILE_BYTES: u64 = 1 << 20;
 /// A body file of `respond` and a `{ file = "..." }` value: answers from memory, so small ones only.

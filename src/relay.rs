@@ -1,16 +1,21 @@
-//! Bytes both ways until both sides are done, without reading them.
+//! Bytes both ways until both sides are done, without reading them. A direction that runs fast is spliced.
 
 use std::future::poll_fn;
 use std::io;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use crate::block::Block;
+use crate::block::{Block, READ_BYTES};
+use crate::pipe::Pipe;
 use crate::stream::Stream;
 use crate::wheel::Timer;
 
 /// Bytes one direction may move before the other tasks of the worker get their turn.
 const TURN_BYTES: u64 = 256 << 10;
+/// Full blocks in a row after which a direction is spliced: a message or a small file is copied as cheaply.
+const FULL_BLOCKS: u32 = 4;
+/// A splice that brings less than this is no cheaper than a copy.
+const SPLICE_LEAST: usize = 16 << 10;
 
 /// How a relay ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,6 +99,10 @@ pub async fn both(
 struct Direction {
     /// Read and not yet taken by the other side.
     pending: Option<Block>,
+    /// Read and not yet taken by the other side, without having been here.
+    pipe: Option<Pipe>,
+    /// How many reads in a row have filled a block.
+    full_blocks: u32,
     moved: u64,
     ended: bool,
     done: bool,
@@ -106,46 +115,78 @@ impl Direction {
         from: &mut Stream,
         to: &mut Stream,
     ) -> Poll<io::Result<()>> {
-        let mut turn = 0;
+        let turn_ends = self.moved + TURN_BYTES;
         loop {
-            if let Some(block) = &mut self.pending {
-                while !block.is_empty() {
-                    let Poll::Ready(count) = to.poll_put(cx, block.filled())? else {
-                        return Poll::Pending;
-                    };
-                    block.consume(count);
-                    self.moved += count as u64;
-                    turn += count as u64;
-                }
-            }
+            ready!(self.poll_put(cx, to))?;
             if self.ended {
-                self.pending = None;
-                if !self.done {
-                    match to.poll_end(cx) {
-                        Poll::Pending => return Poll::Pending,
-                        // Gone already: then it has no need to be told.
-                        Poll::Ready(_) => self.done = true,
-                    }
-                }
-                return Poll::Ready(Ok(()));
+                return self.poll_end(cx, to);
             }
-            if turn >= TURN_BYTES {
+            if self.moved >= turn_ends {
                 cx.waker().wake_by_ref();
                 self.pending = None;
                 return Poll::Pending;
             }
+            if self.full_blocks >= FULL_BLOCKS
+                && from.is_plain()
+                && to.is_plain()
+                && let Some(mut pipe) = Pipe::lend()
+            {
+                self.pending = None;
+                let count = ready!(pipe.poll_fill(cx, from, TURN_BYTES as usize))?;
+                self.ended = count == 0;
+                if count < SPLICE_LEAST {
+                    self.full_blocks = 0;
+                }
+                self.pipe = Some(pipe);
+                continue;
+            }
             let mut block = self.pending.take().unwrap_or_else(Block::lend);
-            match block.poll_fill(cx, from) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Ok(0)) => self.ended = true,
+            let count = match ready!(block.poll_fill(cx, from)) {
                 // A backend's TLS without its last word. What is tunnelled says its end itself, as a WebSocket does,
                 // and a reset would take from the client what is still on its way.
-                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                    self.ended = true;
-                }
-                Poll::Ready(Ok(_)) => self.pending = Some(block),
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => 0,
+                read => read?,
+            };
+            self.ended = count == 0;
+            self.full_blocks = if count == READ_BYTES {
+                self.full_blocks + 1
+            } else {
+                0
+            };
+            self.pending = Some(block);
+        }
+    }
+
+    /// Gives the other side all that was read.
+    fn poll_put(&mut self, cx: &mut Context<'_>, to: &mut Stream) -> Poll<io::Result<()>> {
+        if let Some(block) = &mut self.pending {
+            while !block.is_empty() {
+                let count = ready!(to.poll_put(cx, block.filled()))?;
+                block.consume(count);
+                self.moved += count as u64;
             }
         }
+        if let Some(pipe) = &mut self.pipe {
+            while !pipe.is_empty() {
+                let count = ready!(pipe.poll_drain(cx, to))?;
+                if count == 0 {
+                    return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+                }
+                self.moved += count as u64;
+            }
+            self.pipe = None;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Tells the other side that nothing more comes.
+    fn poll_end(&mut self, cx: &mut Context<'_>, to: &mut Stream) -> Poll<io::Result<()>> {
+        self.pending = None;
+        if !self.done {
+            // Gone already: then it has no need to be told.
+            drop(ready!(to.poll_end(cx)));
+            self.done = true;
+        }
+        Poll::Ready(Ok(()))
     }
 }

@@ -43,6 +43,14 @@ impl Stream {
         }
     }
 
+    /// The protocol that was agreed on inside of TLS.
+    pub fn alpn(&self) -> Option<&[u8]> {
+        match self {
+            Stream::Tcp(_) | Stream::Unix(_) => None,
+            Stream::Tls(stream) => stream.alpn(),
+        }
+    }
+
     /// Whether a read would find something: bytes, the end, or an error. No system call. With TLS what is there may
     /// turn out to be less than a record.
     pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {

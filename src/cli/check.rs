@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::fmt::Write;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::document::problem::printable;
 use crate::document::{Problem, Severity};
@@ -14,8 +15,9 @@ use crate::limits::SITE_FILE_BYTES;
 use crate::settings::Settings;
 use crate::site::directory::{self, Ignored, Listing};
 use crate::site::file::{self, Excerpts, Rules};
+use crate::site::tls::Mode;
 use crate::site::{Claim, HostPattern, Site, SiteDocument, SiteName};
-use crate::tls::{self, LoadError};
+use crate::tls::{self, Certificate, LoadError};
 
 /// What to check, and how to say it.
 #[derive(Clone, Copy, Debug, Default)]
@@ -88,6 +90,12 @@ impl Report<'_> {
             };
             let exposed = directory::exposed(&found.path);
             self.file(&text, problems.into_iter().chain(exposed));
+        }
+        let shared = claims.passed_and_shown();
+        self.warnings += usize::from(!shared.is_empty());
+        for problem in shared {
+            let drawn = problem.render("", self.question.color);
+            self.line(&drawn);
         }
         self.rest(&listing);
     }
@@ -249,6 +257,10 @@ fn site_name(rules: &Rules, path: &Path, as_name: Option<&str>) -> Result<SiteNa
 #[derive(Default)]
 struct Claims {
     owners: HashMap<HostPattern, Owner>,
+    /// Names whose TLS is passed through, and whose file says so.
+    passed: Vec<(PathBuf, HostPattern)>,
+    /// What sites show.
+    shown: Vec<Arc<Certificate>>,
 }
 
 struct Owner {
@@ -281,8 +293,48 @@ impl Claims {
             }
         }
         problems.extend(accepted.warnings);
-        problems.extend(certificate_problems(document, &accepted.site, rules));
+        problems.extend(self.certificates(document, &accepted.site, rules));
         problems
+    }
+
+    /// Reads the files that the TLS of a site needs, and says what is wrong with them. One that is not there may be made
+    /// later.
+    fn certificates(
+        &mut self,
+        document: &SiteDocument,
+        site: &Site,
+        rules: &Rules,
+    ) -> Vec<Problem> {
+        let origin = &document.origin;
+        if site.tls.mode == Mode::Passthrough {
+            let names = site.claims.iter().map(|claim| claim.pattern.clone());
+            self.passed.extend(names.map(|name| (origin.clone(), name)));
+        }
+        match tls::load(site, rules) {
+            Ok(loaded) => {
+                self.shown.extend(loaded.certificates.iter().cloned());
+                let warnings = loaded.warnings.into_iter();
+                warnings
+                    .map(|warning| Problem::warning_of_file(origin, warning))
+                    .collect()
+            }
+            Err(error @ LoadError::Missing(_)) => {
+                let message = format!("{error}; the site waits for it");
+                vec![Problem::warning_of_file(origin, message)]
+            }
+            Err(error) => vec![Problem::of_file(origin, error.to_string())],
+        }
+    }
+
+    /// CASES T-22.
+    fn passed_and_shown(&self) -> Vec<Problem> {
+        let is_shown =
+            |name: &HostPattern| self.shown.iter().any(|shown| shown.covers_pattern(name));
+        self.passed
+            .iter()
+            .filter(|(_, name)| is_shown(name))
+            .map(|(origin, name)| Problem::warning_of_file(origin, tls::passed_and_shown(name)))
+            .collect()
     }
 
     fn conflict(&self, document: &SiteDocument, claim: &Claim, rules: &Rules) -> Option<Problem> {
@@ -303,23 +355,6 @@ impl Claims {
                 .at(&document.text, claim.line, claim.column)
                 .with_help("a name has one owner; take it out of one of the files")
         })
-    }
-}
-
-/// What is wrong with the files that the TLS of a site needs. One that is not there may be made later.
-fn certificate_problems(document: &SiteDocument, site: &Site, rules: &Rules) -> Vec<Problem> {
-    let origin = &document.origin;
-    match tls::load(site, rules) {
-        Ok(loaded) => loaded
-            .warnings
-            .into_iter()
-            .map(|warning| Problem::warning_of_file(origin, warning))
-            .collect(),
-        Err(error @ LoadError::Missing(_)) => {
-            let message = format!("{error}; the site waits for it");
-            vec![Problem::warning_of_file(origin, message)]
-        }
-        Err(error) => vec![Problem::of_file(origin, error.to_string())],
     }
 }
 

@@ -461,6 +461,7 @@ fn fits(kind: Kind, value: &DeValue<'_>) -> bool {
             .as_array()
             .is_some_and(|list| list.iter().all(|value| value.get_ref().is_table())),
         Kind::TextOrTable(_) => value.is_str() || value.is_table(),
+        Kind::TextsOrTable(_) => value.is_table() || all(|value| value.is_str()),
         Kind::TextNumberOrTable(_) => value.is_str() || value.is_integer() || value.is_table(),
         Kind::Backends => all(|value| value.is_integer() || value.is_str() || value.is_table()),
         Kind::Listeners => all(|value| value.is_integer() || value.is_str()),
@@ -474,6 +475,7 @@ fn tables_in<'a, 't>(kind: Kind, value: &'a DeValue<'t>) -> Vec<(&'a Table<'t>, 
         Kind::Table(place)
         | Kind::Tables(place)
         | Kind::TextOrTable(place)
+        | Kind::TextsOrTable(place)
         | Kind::TextNumberOrTable(place) => place,
         Kind::Backends => Place::Backend,
         _ => return Vec::new(),

@@ -14,6 +14,7 @@ use super::slots::NoSlot;
 use super::worker::Worker;
 use crate::http::Client;
 use crate::observe::{Reason, Trouble};
+use crate::settings::HeaderFirst;
 use crate::stream::Stream;
 
 /// Connections accepted before the others get their turn.
@@ -71,13 +72,11 @@ async fn take_in(
     full: &Trouble,
 ) {
     let ip = address.ip().to_canonical();
-    let trusted = worker
-        .kit
-        .shared
-        .trusted_proxies
-        .iter()
-        .any(|net| net.contains(&ip));
-    let counted = (!trusted && !ip.is_loopback()).then_some(ip);
+    let shared = &worker.kit.shared;
+    let trusted = shared.trusts(ip);
+    // Whose connections a load balancer brings is counted when it has said so.
+    let speaks_for_others = shared.proxy_protocol.of(ip) != HeaderFirst::Never;
+    let counted = (!trusted && !speaks_for_others && !ip.is_loopback()).then_some(ip);
     let mut waiting = None;
     let slot = loop {
         match worker.slots.take(counted) {

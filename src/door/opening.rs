@@ -1,65 +1,131 @@
-//! Tells by the first bytes of a connection what is spoken on it.
+//! The first bytes of a connection: what is spoken on it, and with TLS for which name.
 //!
 //! Every byte read here is handed on. Knows nothing of sites.
 
 use std::future::poll_fn;
 use std::task::Poll;
-use std::time::Duration;
 
+use super::alert::Alert;
+use super::client_hello::{self, ClientHello, Room};
 use crate::block::Block;
-use crate::stream::Stream;
-use crate::wheel::Timer;
+use crate::http::Arrival;
+use crate::parsed::Parsed;
 
-/// The first bytes, and what they are the beginning of.
+/// What a connection begins with.
 #[derive(Debug)]
-pub(super) struct Opening {
-    pub(super) protocol: Protocol,
-    pub(super) first: Block,
+pub(super) enum Opening {
+    /// The first bytes of a request, perhaps not all of its head.
+    Http(Block),
+    Tls(Hello),
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Protocol {
-    Http,
-    Tls,
+/// A client hello, whole.
+#[derive(Debug)]
+pub(super) struct Hello {
+    /// The name asked for, normalised.
+    pub(super) sni: Option<Box<str>>,
+    /// The protocols offered, as the client wrote them.
+    pub(super) alpn: Box<[u8]>,
+    /// As it came, with what came behind it.
+    pub(super) bytes: Box<[u8]>,
 }
 
 /// Why the connection is not gone on with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
-    /// Nothing came in time.
+    /// It did not all come in time.
     Slow,
     /// Nothing has come, and others need the room.
     MadeRoom,
-    /// The client left without a word.
+    /// The client left.
     Gone,
     /// What came is nothing anybody here speaks (CASES T-01).
     Unknown,
+    /// A load balancer that must say whose connection it is, and does not, or not so that it can be read.
+    ProxyHeader,
+    /// The client that a load balancer speaks for has its share of connections.
+    ClientFull,
+    /// It speaks TLS, and not as it should.
+    Hello(Alert),
 }
 
-/// Waits for the first bytes, at most `limit`, holding no buffer meanwhile.
+/// Waits for the first bytes. The deadline for all of the opening is set, and stays; as long as nothing has come, the
+/// connection may be told to make room.
+///
+/// # Errors
+/// `Slow`, `MadeRoom`, `Gone`.
+pub(super) async fn first_bytes(arrival: &mut Arrival) -> Result<Block, Refusal> {
+    let limit = arrival.kit.shared.limits.opening_time;
+    let deadline = arrival.timer.wheel().at(limit);
+    arrival.timer.rest(limit);
+    let came = wait(arrival, &[]).await?;
+    arrival.timer.set_at(deadline);
+    Ok(came)
+}
+
+/// Reads on until it is known what is spoken, and with TLS for whom.
 ///
 /// # Errors
 /// See [`Refusal`].
-pub(super) async fn read(
-    stream: &mut Stream,
-    timer: &Timer,
-    limit: Duration,
-) -> Result<Opening, Refusal> {
-    timer.rest(limit);
-    let first = poll_fn(|cx| {
-        let mut block = Block::lend();
-        match block.poll_fill(cx, stream) {
-            Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(Err(Refusal::Gone)),
-            Poll::Ready(Ok(_)) => Poll::Ready(Ok(block)),
-            Poll::Pending => timer.poll_fired(cx).map(|()| match timer.fired_for_room() {
-                true => Err(Refusal::MadeRoom),
-                false => Err(Refusal::Slow),
-            }),
+pub(super) async fn read(mut came: Block, arrival: &mut Arrival) -> Result<Opening, Refusal> {
+    match protocol(came.filled().first()) {
+        Some(Protocol::Http) => return Ok(Opening::Http(came)),
+        Some(Protocol::Tls) => {}
+        None => return Err(Refusal::Unknown),
+    }
+    loop {
+        if let Some(hello) = whole(&came, arrival.kit.shared.limits.hello_bytes)? {
+            return Ok(Opening::Tls(hello));
         }
+        came = more(arrival, came).await?;
+    }
+}
+
+/// Waits until more has come. Meanwhile the connection holds the bytes that are there, not a block.
+pub(super) async fn more(arrival: &mut Arrival, came: Block) -> Result<Block, Refusal> {
+    let held = came.filled().to_vec();
+    drop(came);
+    wait(arrival, &held).await
+}
+
+async fn wait(arrival: &mut Arrival, held: &[u8]) -> Result<Block, Refusal> {
+    let Arrival { stream, timer, .. } = arrival;
+    poll_fn(|cx| {
+        if stream.poll_readable(cx).is_ready() {
+            let mut block = Block::lend();
+            let fits = block.append(held);
+            debug_assert!(fits, "what is waited for fits into a block");
+            match block.poll_fill(cx, stream) {
+                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(Refusal::Gone)),
+                Poll::Ready(Ok(_)) => return Poll::Ready(Ok(block)),
+                Poll::Pending => {}
+            }
+        }
+        timer.poll_fired(cx).map(|()| match timer.fired_for_room() {
+            true => Err(Refusal::MadeRoom),
+            false => Err(Refusal::Slow),
+        })
     })
-    .await?;
-    let protocol = protocol(first.filled().first()).ok_or(Refusal::Unknown)?;
-    Ok(Opening { protocol, first })
+    .await
+}
+
+fn whole(came: &Block, most: usize) -> Result<Option<Hello>, Refusal> {
+    let mut room = Room::default();
+    match client_hello::read(came.filled(), most, &mut room) {
+        Ok(Parsed::Complete(ClientHello { sni, alpn, .. })) => Ok(Some(Hello {
+            sni: sni.map(Box::from),
+            alpn: alpn.list().into(),
+            bytes: came.filled().into(),
+        })),
+        Ok(Parsed::NeedMore) => Ok(None),
+        Err(refusal) => Err(Refusal::Hello(refusal.alert())),
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Protocol {
+    Http,
+    Tls,
 }
 
 /// One byte tells: a TLS record of type handshake, or text, which HTTP answers even when it refuses it. What is

@@ -61,14 +61,8 @@ impl Slots {
             counts: Arc::clone(counts),
             client: None,
         };
-        if let Some(client) = client.map(counted_as) {
-            let mut open = counts.per_client.entry(client).or_insert(0);
-            if *open >= counts.most_per_client {
-                return Err(NoSlot::ClientFull);
-            }
-            *open += 1;
-            drop(open);
-            slot.client = Some(client);
+        if let Some(client) = client {
+            slot.count(client)?;
         }
         Ok(slot)
     }
@@ -95,6 +89,25 @@ pub struct Waiting(Arc<Counts>);
 impl Drop for Waiting {
     fn drop(&mut self) {
         self.0.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Slot {
+    /// Counts the connection as one of `client`; of nobody before.
+    ///
+    /// # Errors
+    /// `ClientFull`.
+    pub fn count(&mut self, client: IpAddr) -> Result<(), NoSlot> {
+        debug_assert!(self.client.is_none(), "a connection has one client");
+        let client = counted_as(client);
+        let mut open = self.counts.per_client.entry(client).or_insert(0);
+        if *open >= self.counts.most_per_client {
+            return Err(NoSlot::ClientFull);
+        }
+        *open += 1;
+        drop(open);
+        self.client = Some(client);
+        Ok(())
     }
 }
 

@@ -91,8 +91,8 @@ pub(super) async fn terminate(
         return Err(Reason::Internal);
     };
     let too_slow = |_| Reason::HandshakeTimeout;
-    let turn = timer.until_fired(kit.turnstile.pass()).await;
-    turn.map_err(too_slow)?;
+    let place = timer.until_fired(kit.turnstile.pass()).await;
+    let place = place.map_err(too_slow)?;
     let Shown {
         policy,
         certificates,
@@ -100,6 +100,7 @@ pub(super) async fn terminate(
     let shaken = shake_hands(hello, stream, host, policy, certificates);
     let shaken = timer.until_fired(shaken).await.map_err(too_slow)?;
     let (stream, secure) = shaken.map_err(|_| Reason::HandshakeFailed)?;
+    drop(place);
     Ok(Box::new(Arrival {
         stream: Stream::Tls(stream),
         client,

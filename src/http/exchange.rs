@@ -119,12 +119,7 @@ pub(super) fn asker(head: &RequestHead<'_>, client: &Client, kit: &Kit) -> IpAdd
             return asker;
         };
         asker = ip.to_canonical();
-        if !kit
-            .shared
-            .trusted_proxies
-            .iter()
-            .any(|net| net.contains(&asker))
-        {
+        if !kit.shared.trusts(asker) {
             return asker;
         }
     }

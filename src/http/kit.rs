@@ -1,7 +1,7 @@
 //! What a worker lends to the exchanges on it: routes, upstreams, clock, counters. Owned by one thread.
 
 use std::cell::{Cell, RefCell};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,6 +13,7 @@ use super::h1::head::HeadLimits;
 use crate::limits::Limits;
 use crate::observe::Counters;
 use crate::route::{Current, Snapshot};
+use crate::settings::ProxyProtocol;
 use crate::site::{Site, SiteSlot};
 use crate::stream::Stream;
 use crate::tls::{Keyring, Secure, Turnstile};
@@ -53,11 +54,19 @@ pub struct Shared {
     /// Idle upstreams of a worker.
     pub pool_all: usize,
     pub trusted_proxies: Vec<IpNet>,
+    pub proxy_protocol: ProxyProtocol,
     /// Our name in Via: a pseudonym of its own per state directory, so that loops are found.
     pub via: Box<str>,
     pub resolver: Arc<Resolver>,
     pub keyring: Arc<Keyring>,
     pub full: FullSite,
+}
+
+impl Shared {
+    /// Whether the X-Forwarded-* of `ip` are believed.
+    pub fn trusts(&self, ip: IpAddr) -> bool {
+        self.trusted_proxies.iter().any(|net| net.contains(&ip))
+    }
 }
 
 /// Which site was found full last: its connections that wait for a request make room, on any worker.
@@ -110,7 +119,7 @@ impl Kit {
         counters: Arc<Counters>,
         seed: [u64; 2],
     ) -> Kit {
-        let turnstile = Rc::default();
+        let turnstile = Rc::new(Turnstile::new(shared.limits.handshakes));
         Kit {
             upstreams: Upstreams::new(
                 shared.limits.pool,

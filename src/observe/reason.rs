@@ -40,8 +40,11 @@ pub enum Reason {
     // Connections closed without a word: none has been read yet, or one is half sent.
     ClientFull,
     OpeningTimeout,
+    ProxyHeader,
     UnknownProtocol,
+    MalformedHello,
     UnrecognizedName,
+    TlsOff,
     HandshakeFailed,
     HandshakeTimeout,
     IdleTimeout,
@@ -55,7 +58,7 @@ pub enum Reason {
 
 impl Reason {
     /// All of them, each at its own number.
-    pub const ALL: [Reason; 45] = [
+    pub const ALL: [Reason; 48] = [
         Reason::MalformedRequest,
         Reason::NoHost,
         Reason::BadHost,
@@ -90,8 +93,11 @@ impl Reason {
         Reason::Loop,
         Reason::ClientFull,
         Reason::OpeningTimeout,
+        Reason::ProxyHeader,
         Reason::UnknownProtocol,
+        Reason::MalformedHello,
         Reason::UnrecognizedName,
+        Reason::TlsOff,
         Reason::HandshakeFailed,
         Reason::HandshakeTimeout,
         Reason::IdleTimeout,
@@ -141,7 +147,10 @@ impl Reason {
             Reason::ClientFull => "client-full",
             Reason::OpeningTimeout => "opening-timeout",
             Reason::UnknownProtocol => "unknown-protocol",
+            Reason::ProxyHeader => "proxy-header",
+            Reason::MalformedHello => "malformed-hello",
             Reason::UnrecognizedName => "unrecognized-name",
+            Reason::TlsOff => "tls-off",
             Reason::HandshakeFailed => "handshake-failed",
             Reason::HandshakeTimeout => "handshake-timeout",
             Reason::IdleTimeout => "idle-timeout",

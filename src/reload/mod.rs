@@ -105,6 +105,7 @@ pub async fn start(
         wish: settings.watch,
         kept_in: kept_in.clone(),
         base: None,
+        abandoned: Vec::new(),
         watch,
         store: Store::open(kept_in),
         settle: Settle::default(),
@@ -157,6 +158,8 @@ struct Follower {
     kept_in: PathBuf,
     /// What the next table is made from, where that is not the one in force.
     base: Option<RouteTable>,
+    /// Numbers of sites that nobody remembers once that table is in force.
+    abandoned: Vec<u32>,
     watch: Watch,
     store: Store,
     settle: Settle,
@@ -198,6 +201,14 @@ impl Follower {
         let (sites, rules, kept_in) =
             (self.sites.clone(), self.rules.clone(), self.kept_in.clone());
         let first = spawn_blocking(move || read_everything(&sites, &rules, &kept_in)).await?;
+        // Freed with the old table, but for those that will be anyway.
+        let is_outstanding = |number: &u32| {
+            self.outstanding
+                .values()
+                .any(|freed| freed.contains(number))
+        };
+        self.abandoned = self.book.numbers();
+        self.abandoned.retain(|number| !is_outstanding(number));
         self.book = Book::after(&self.book);
         self.settle = Settle::default();
         self.ignored.clear();
@@ -331,7 +342,7 @@ impl Follower {
             changes,
             keep,
             forget,
-            freed,
+            mut freed,
             added,
             changed,
             removed,
@@ -340,6 +351,7 @@ impl Follower {
         self.hold(held);
         self.report(&added, &changed, &removed);
         let base = self.base.take();
+        freed.append(&mut self.abandoned);
         if !edits.is_empty() || !changes.is_empty() || at.generation == 1 || base.is_some() {
             let table = match base {
                 Some(base) => base.with(edits),

@@ -271,6 +271,7 @@ mod tests {
             allow: None,
             paths: Box::default(),
             send_host: Default::default(),
+            send_proxy: None,
             headers: HeaderEdits::default(),
             limits: Default::default(),
             timeouts: Default::default(),

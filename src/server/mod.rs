@@ -32,7 +32,9 @@ use crate::observe::{self, Counters};
 use crate::reload::{self, Reload, Summary};
 use crate::route::Current;
 use crate::settings::{Color, LogFormat, Settings};
+use crate::site::backend::LinkLocal;
 use crate::tls::Keyring;
+use crate::upstream::Resolver;
 
 use descriptors::Share;
 use home::Home;
@@ -287,8 +289,13 @@ fn shared(settings: &Settings, home: &Home, keyring: Arc<Keyring>, share: Share)
         pool_all: share.pool_all,
         limits,
         trusted_proxies: settings.trust.proxies.clone(),
+        proxy_protocol: settings.trust.proxy_protocol.clone(),
         via: format!("onedoor-{}", home.pseudonym).into(),
-        resolver: Arc::default(),
+        resolver: Arc::new(Resolver::new(if settings.allow_link_local {
+            LinkLocal::Allowed
+        } else {
+            LinkLocal::Refused
+        })),
         keyring,
         full: FullSite::default(),
     }

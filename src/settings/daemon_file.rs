@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use super::{Color, Log, LogFormat, Settings, Trust, Watch, read_listen};
+use ipnet::IpNet;
+
+use super::{Color, Log, LogFormat, ProxyProtocol, Settings, Trust, Watch, read_listen};
 use crate::document::{Reader, Span, Table, integer, one_or_more, units};
 use crate::limits::{Limits, MOST_FIELDS, MOST_HEAD_BYTES};
 use crate::site::fence::Fence;
@@ -124,13 +126,32 @@ impl DaemonFile<'_, '_> {
         let Some(trust) = inner(table, "trust") else {
             return Trust::default();
         };
-        let networks = self.reader.texts(trust, "proxies").unwrap_or_default();
+        Trust {
+            proxies: self.networks(trust, "proxies"),
+            proxy_protocol: self.proxy_protocol(trust),
+        }
+    }
+
+    /// A list of networks, or a table that has one and says more.
+    fn proxy_protocol(&mut self, trust: &Table<'_>) -> ProxyProtocol {
+        match inner(trust, "proxy_protocol") {
+            None => ProxyProtocol {
+                from: self.networks(trust, "proxy_protocol"),
+                optional: false,
+            },
+            Some(table) => ProxyProtocol {
+                from: self.networks(table, "from"),
+                optional: self.reader.flag(table, "optional").unwrap_or(false),
+            },
+        }
+    }
+
+    fn networks(&mut self, table: &Table<'_>, name: &str) -> Vec<IpNet> {
+        let networks = self.reader.texts(table, name).unwrap_or_default();
         let read = networks
             .into_iter()
             .filter_map(|(text, span)| read_network(&mut self.reader, text, span));
-        Trust {
-            proxies: read.collect(),
-        }
+        read.collect()
     }
 
     fn limits(&mut self, table: &Table<'_>) -> Limits {
@@ -148,12 +169,14 @@ impl DaemonFile<'_, '_> {
             limits.line_bytes = self.head_part(limit, "line").unwrap_or(limits.line_bytes);
             limits.field_bytes = self.head_part(limit, "field").unwrap_or(limits.field_bytes);
             limits.head_bytes = self.head_part(limit, "head").unwrap_or(limits.head_bytes);
+            limits.hello_bytes = self.head_part(limit, "hello").unwrap_or(limits.hello_bytes);
             let mut count = |name, most| {
                 self.reader
                     .count(limit, name, 1..=most)
                     .map(|count| count as usize)
             };
             limits.fields = count("fields", MOST_FIELDS as u64).unwrap_or(limits.fields);
+            limits.handshakes = count("handshakes", u64::MAX).unwrap_or(limits.handshakes);
             limits.connections = count("connections", u64::MAX).or(limits.connections);
             limits.per_client = count("per_client", u64::MAX).or(limits.per_client);
             limits.requests = count("requests", u64::from(u32::MAX))
@@ -192,9 +215,7 @@ impl DaemonFile<'_, '_> {
                 let most = MOST_HEAD_BYTES >> 10;
                 self.reader.error(
                     span,
-                    format!(
-                        "{name:?} is {LEAST_BYTES}b to {most}kb, a head is read into one buffer"
-                    ),
+                    format!("{name:?} is {LEAST_BYTES}b to {most}kb, it is read into one buffer"),
                 );
                 None
             }

@@ -6,7 +6,7 @@
 use std::env;
 use std::ffi::OsString;
 use std::fmt;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -100,6 +100,35 @@ impl Watch {
 pub struct Trust {
     /// Networks whose X-Forwarded-* are believed.
     pub proxies: Vec<IpNet>,
+    pub proxy_protocol: ProxyProtocol,
+}
+
+/// `[trust] proxy_protocol`: whose connections begin with a PROXY header, which then says who the client is.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct ProxyProtocol {
+    pub from: Vec<IpNet>,
+    /// Whether they may leave it out.
+    pub optional: bool,
+}
+
+/// Whether a connection begins with a PROXY header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeaderFirst {
+    Never,
+    Perhaps,
+    Always,
+}
+
+impl ProxyProtocol {
+    /// What connections of `peer` begin with.
+    pub fn of(&self, peer: IpAddr) -> HeaderFirst {
+        let peer = peer.to_canonical();
+        match self.from.iter().any(|net| net.contains(&peer)) {
+            false => HeaderFirst::Never,
+            true if self.optional => HeaderFirst::Perhaps,
+            true => HeaderFirst::Always,
+        }
+    }
 }
 
 /// What is told to the operator, and how.

@@ -77,6 +77,8 @@ pub struct Site {
     /// In matching order: exact paths first, then prefixes, longest first (see [`path`]).
     pub paths: Box<[PathRule]>,
     pub send_host: SendHost,
+    /// `None`: backends are not told by a PROXY header.
+    pub send_proxy: Option<SendProxy>,
     pub headers: HeaderEdits,
     pub limits: SiteLimits,
     pub timeouts: SiteTimeouts,
@@ -177,6 +179,13 @@ impl Allow {
         let client = client.to_canonical();
         self.0.iter().any(|net| net.contains(&client))
     }
+}
+
+/// The version of the PROXY protocol in which backends are told who the client is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SendProxy {
+    V1,
+    V2,
 }
 
 /// Which Host a backend is sent.

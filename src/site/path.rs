@@ -383,6 +383,7 @@ mod tests {
             allow: None,
             paths: paths.into(),
             send_host: Default::default(),
+            send_proxy: None,
             headers: Default::default(),
             limits: Default::default(),
             timeouts: Default::default(),

@@ -2,10 +2,12 @@
 
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use dashmap::DashSet;
 use rustls::SignatureScheme;
+use rustls::pki_types::CertificateDer;
 use rustls::sign::CertifiedKey;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
@@ -27,7 +29,10 @@ impl Certificate {
     ///
     /// # Errors
     /// When the first certificate is not one.
-    pub(super) fn new(certified: CertifiedKey) -> Result<Certificate, &'static str> {
+    pub(super) fn new(mut certified: CertifiedKey) -> Result<Certificate, &'static str> {
+        for intermediate in certified.cert.iter_mut().skip(1) {
+            share(intermediate);
+        }
         let leaf = certified.end_entity_cert().map_err(|_| "it is empty")?;
         let (_, parsed) =
             X509Certificate::from_der(leaf).map_err(|_| "its first certificate is not one")?;
@@ -128,6 +133,24 @@ fn names(certificate: &X509Certificate<'_>) -> Box<[HostPattern]> {
             _ => None,
         })
         .collect()
+}
+
+/// A hundred thousand certificates are signed by a few dozen others: each of these is kept once, for good.
+fn share(intermediate: &mut CertificateDer<'static>) {
+    // More than there are in the world's public hierarchies; what goes beyond is kept with its chain.
+    const MOST: usize = 4096;
+    static SHARED: LazyLock<DashSet<&'static [u8]>> = LazyLock::new(DashSet::new);
+    let known = SHARED.get(intermediate.as_ref()).map(|known| *known);
+    let kept = match known {
+        Some(known) => known,
+        None if SHARED.len() >= MOST => return,
+        None => {
+            let kept: &'static [u8] = Box::leak(intermediate.as_ref().into());
+            SHARED.insert(kept);
+            kept
+        }
+    };
+    *intermediate = CertificateDer::from_slice(kept);
 }
 
 fn time(seconds: i64) -> SystemTime {

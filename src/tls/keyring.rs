@@ -20,8 +20,8 @@ use super::load::{LoadError, Loaded};
 use super::policy::{Policies, Policy};
 use super::remembered::Remembered;
 use crate::site::backend_tls::TlsIdentity;
-use crate::site::tls::{ClearText, Mode, Need};
-use crate::site::{Claim, Site};
+use crate::site::tls::{ClearText, MinVersion, Mode, Need};
+use crate::site::{Claim, HostPattern, Site};
 
 /// See the module.
 #[derive(Debug)]
@@ -125,7 +125,9 @@ impl Keyring {
                 };
             }
             Some(Held::Ready(ready)) => Arc::clone(&ready.policy),
-            None => Arc::clone(&self.usual),
+            None if is_usual(site) => Arc::clone(&self.usual),
+            // It is put here before it is published; without it nobody knows who may come.
+            None => return Offer::Broken,
         };
         let certificate = match site.tls.mode {
             Mode::Auto => match self.found.load().find(host) {
@@ -137,7 +139,6 @@ impl Keyring {
                 None => self.local(host, client),
             },
             Mode::Local => self.local(host, client),
-            // A file mode without an entry cannot be: it is put here before it is published.
             Mode::Files(_) => return Offer::Broken,
             Mode::Passthrough | Mode::Off => None,
         };
@@ -215,7 +216,7 @@ impl Keyring {
         match self.sites.get(&site.number).as_deref() {
             Some(Held::Ready(ready)) => Some(Arc::clone(&ready.policy)),
             Some(Held::Unread | Held::Unusable) => None,
-            None => Some(Arc::clone(&self.usual)),
+            None => is_usual(site).then(|| Arc::clone(&self.usual)),
         }
     }
 
@@ -225,13 +226,7 @@ impl Keyring {
             Ok(loaded) => self.ready(site, loaded),
             Err(_) => Held::Unusable,
         };
-        let is_usual = match &held {
-            Held::Ready(ready) => {
-                Arc::ptr_eq(&ready.policy, &self.usual) && ready.certificates.is_empty()
-            }
-            Held::Unread | Held::Unusable => false,
-        };
-        if is_usual || !site.tls.is_terminated() {
+        if is_usual(site) || !site.tls.is_terminated() {
             self.sites.remove(&site.number);
         } else {
             self.sites.insert(site.number, held);
@@ -319,9 +314,34 @@ impl Keyring {
 
     /// What an operator of `site` should know about its certificate, one line each.
     pub fn advice(&self, site: &Site) -> Vec<String> {
-        if site.tls.mode != Mode::Auto {
-            return Vec::new();
+        match site.tls.mode {
+            Mode::Auto => self.advice_on_auto(site),
+            Mode::Passthrough => self.advice_on_passthrough(site),
+            Mode::Local | Mode::Files(_) | Mode::Off => Vec::new(),
         }
+    }
+
+    /// CASES T-22: a browser that is shown the certificate of another site for such a name uses that connection for it
+    /// (RFC 9113 9.1.1), and is sent away with 421.
+    fn advice_on_passthrough(&self, site: &Site) -> Vec<String> {
+        let found = self.found.load();
+        let is_shown = |claim: &&Claim| {
+            found.covering(&claim.pattern).is_some()
+                || self.sites.iter().any(|held| match held.value() {
+                    Held::Ready(ready) => ready
+                        .certificates
+                        .iter()
+                        .any(|certificate| certificate.covers_pattern(&claim.pattern)),
+                    Held::Unread | Held::Unusable => false,
+                })
+        };
+        let shown = site.claims.iter().filter(is_shown);
+        shown
+            .map(|claim| passed_and_shown(&claim.pattern))
+            .collect()
+    }
+
+    fn advice_on_auto(&self, site: &Site) -> Vec<String> {
         let found = self.found.load();
         let lacks = |claim: &&Claim| {
             let name = claim.pattern.to_string();
@@ -342,6 +362,19 @@ impl Keyring {
             without.join(", ")
         )]
     }
+}
+
+/// What is to be said of a passthrough name that a certificate here is good for.
+pub fn passed_and_shown(name: &HostPattern) -> String {
+    format!(
+        "a certificate that onedoor shows for other names is also for {name}, whose TLS is passed through: browsers may \
+         ask for it on such a connection, get 421, and have to open another"
+    )
+}
+
+/// Whether a site has the policy of those that say nothing, and finds its certificate by the name that is asked for.
+fn is_usual(site: &Site) -> bool {
+    !needs_files(site) && site.tls.min == MinVersion::default()
 }
 
 /// Whether a site has TLS that only files can give it.

@@ -19,7 +19,7 @@ use super::certificate::Certificate;
 use super::identity::Terms;
 use super::{sha256, system};
 use crate::site::backend_tls::{BackendTls, Verify};
-use crate::site::fence::{Fence, FileError};
+use crate::site::fence::{Fence, FileError, read_regular};
 use crate::site::file::Rules;
 use crate::site::tls::{Mode, PairFiles};
 use crate::site::{Claim, Hostname, Site};
@@ -282,8 +282,15 @@ fn read_authorities(path: &Path, fence: &Fence<'_>) -> Result<Authorities, LoadE
     Ok(Authorities::new(roots, &made_of))
 }
 
+/// Nothing of these files is ever shown or sent, and the usual places are /etc/letsencrypt and /etc/ssl: so they may be
+/// anywhere, unless the daemon file says what files may be pointed at.
 fn read(path: &Path, fence: &Fence<'_>) -> Result<Vec<u8>, LoadError> {
-    fence.read(path, PEM_BYTES).map_err(|error| match error {
+    let read = if fence.files_under.is_empty() {
+        read_regular(path, PEM_BYTES)
+    } else {
+        fence.read(path, PEM_BYTES)
+    };
+    read.map_err(|error| match error {
         FileError::Io(error) if error.kind() == io::ErrorKind::NotFound => {
             LoadError::Missing(path.to_owned())
         }

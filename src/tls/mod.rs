@@ -26,7 +26,9 @@ pub use certificate::Certificate;
 pub use connect::{complaint, connect};
 pub use handshake::{HandshakeError, Secure, shake_hands};
 pub use identity::{Identity, Terms};
-pub use keyring::{InClear, Keyring, Offer, admits, has_tls_backends, needs_files};
+pub use keyring::{
+    InClear, Keyring, Offer, admits, has_tls_backends, needs_files, passed_and_shown,
+};
 pub use load::{LoadError, Loaded, load, load_backends, load_shown};
 pub use policy::Policy;
 pub use stream::TlsStream;

@@ -32,6 +32,11 @@ impl TlsStream {
         self.inner.get_ref().0
     }
 
+    /// The protocol that was agreed on.
+    pub fn alpn(&self) -> Option<&[u8]> {
+        self.session().alpn_protocol()
+    }
+
     pub(super) fn session(&self) -> &CommonState {
         self.inner.get_ref().1
     }

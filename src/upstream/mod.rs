@@ -15,7 +15,7 @@ use tracing::{info, warn};
 
 use crate::observe::Trouble;
 use crate::site::backend_tls::BackendTls;
-use crate::site::{Address, Backend};
+use crate::site::{Address, Backend, SendProxy};
 use crate::stream::Stream;
 use crate::tls::{Identity, Keyring, Turnstile};
 use crate::wheel::{Timer, Wheel};
@@ -33,6 +33,8 @@ pub struct Upstream {
     pub reused: bool,
     /// Whether a backend has authenticated one client by this connection: it belongs to that client for good.
     pub is_pinned: bool,
+    /// The PROXY header it began with: then it is the connection of one client, and of no other (CASES T-32).
+    pub introduced: Option<SendProxy>,
 }
 
 impl Upstream {
@@ -115,6 +117,7 @@ impl Upstreams {
                 endpoint: endpoint.clone(),
                 reused: true,
                 is_pinned: false,
+                introduced: None,
             };
             if upstream.is_quiet() {
                 return Some(upstream);
@@ -123,14 +126,16 @@ impl Upstreams {
         None
     }
 
-    /// Opens an upstream to `backend`, its TLS included, waiting at most `limit`. Never retries, the caller chooses; but where nothing
-    /// is left to open one with, idle upstreams are given up for it.
+    /// Opens an upstream to `backend`, says `first` on it, and then shakes hands where TLS is spoken, waiting at most
+    /// `limit` for all of it. Never retries, the caller chooses; but where nothing is left to open one with, idle
+    /// upstreams are given up for it.
     ///
     /// # Errors
     /// See [`UpstreamError`].
     pub async fn open(
         &self,
         backend: &Backend,
+        first: &[u8],
         limit: Duration,
         timer: &Timer,
     ) -> Result<Upstream, UpstreamError> {
@@ -138,9 +143,9 @@ impl Upstreams {
         let phase = Cell::new(Phase::Connect);
         let opening = async {
             match tls {
-                None => self.dial(address).await,
+                None => self.dial_and_say(address, first).await,
                 // Boxed, so that a clear text exchange is no larger for it.
-                Some(tls) => Box::pin(self.dial_tls(address, tls, &phase)).await,
+                Some(tls) => Box::pin(self.dial_tls(address, first, tls, &phase)).await,
             }
         };
         let stream = match timer.within(limit, opening).await {
@@ -158,22 +163,35 @@ impl Upstreams {
             endpoint: Endpoint::of(backend).ok_or_else(|| no_identity(address))?,
             reused: false,
             is_pinned: false,
+            introduced: None,
         })
     }
 
     async fn dial_tls(
         &self,
         address: &Address,
+        first: &[u8],
         tls: &BackendTls,
         phase: &Cell<Phase>,
     ) -> Result<Stream, UpstreamError> {
         phase.set(Phase::Files);
         let identity = self.identity(address, tls).await?;
         phase.set(Phase::Connect);
-        let stream = self.dial(address).await?;
+        let stream = self.dial_and_say(address, first).await?;
         phase.set(Phase::Handshake);
-        self.turnstile.pass().await;
+        self.turnstile.turn_up().await;
         connect::secure(stream, &identity, address).await
+    }
+
+    async fn dial_and_say(&self, address: &Address, first: &[u8]) -> Result<Stream, UpstreamError> {
+        let mut stream = self.dial(address).await?;
+        match stream.put_all(first).await {
+            Ok(()) => Ok(stream),
+            Err(source) => Err(UpstreamError::Refused {
+                backend: address.clone(),
+                source,
+            }),
+        }
     }
 
     /// How TLS is spoken to it. Early in a start its files are still being read.

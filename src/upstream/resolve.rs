@@ -7,15 +7,18 @@ use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
 
+use crate::site::backend::{LinkLocal, is_link_local};
+
 /// How long an answer is used without asking again. getaddrinfo does not show a TTL; 30 s is what most zones of
 /// moving services use.
 const FRESH: Duration = Duration::from_secs(30);
 
 /// The addresses last found for each name. An old answer is better than none: it is used while a new one is
 /// looked for, and kept when that fails.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Resolver {
     known: DashMap<Arc<str>, Known>,
+    link_local: LinkLocal,
 }
 
 #[derive(Clone, Debug)]
@@ -26,6 +29,14 @@ struct Known {
 }
 
 impl Resolver {
+    /// What may not be a backend by its address may not be one by a name that leads there, such as `0xa9fea9fe`.
+    pub fn new(link_local: LinkLocal) -> Resolver {
+        Resolver {
+            known: DashMap::default(),
+            link_local,
+        }
+    }
+
     /// The addresses of `name`: at once when they have been found before.
     ///
     /// # Errors
@@ -69,11 +80,16 @@ impl Resolver {
             .map(|at| at.ip())
             .collect();
         addresses.dedup();
+        let found = addresses.len();
+        addresses.retain(|&ip| self.link_local == LinkLocal::Allowed || !is_link_local(ip));
         if addresses.is_empty() {
-            return Err(io::Error::new(
-                io::ErrorKind::NotFound,
-                "the name has no address",
-            ));
+            let why = match found {
+                0 => "the name has no address",
+                _ => {
+                    "the name leads to a link-local address, which needs allow_link_local in onedoor.toml"
+                }
+            };
+            return Err(io::Error::new(io::ErrorKind::NotFound, why));
         }
         let addresses: Arc<[IpAddr]> = addresses.into();
         let known = Known {
@@ -96,7 +112,7 @@ mod tests {
     #[test]
     fn an_old_answer_is_used_at_once_while_a_new_one_is_looked_for() {
         let name: Arc<str> = "app.invalid".into();
-        let resolver = Arc::new(Resolver::default());
+        let resolver = Arc::new(Resolver::new(LinkLocal::Refused));
         let Some(long_ago) = Instant::now().checked_sub(2 * FRESH) else {
             return; // the machine has just started
         };

@@ -125,3 +125,34 @@ fn slow_readers_do_not_keep_others_out() {
     ];
     others_are_served_during(&words, 4 << 20);
 }
+
+#[test]
+fn clients_that_ask_ahead_cost_little_more_than_those_who_wait() {
+    let app = Backend::silent();
+    let site = format!("host = 'app.test'\nto = {}", app.port);
+    let proxy = Proxy::plan().site("app.toml", site).start();
+    let ask = "GET / HTTP/1.1\r\nHost: app.test\r\n\r\n";
+    let asking = |text: String| {
+        let mut client = proxy.client();
+        client.send(text);
+        client
+    };
+    let first = asking(ask.to_string());
+    app.until_requests(1);
+    let mut requests = 1;
+    let mut cost_of_300 = |text: &str| {
+        let before = proxy.peak_memory();
+        let clients: Vec<_> = (0..300).map(|_| asking(text.to_string())).collect();
+        requests += 300;
+        app.until_requests(requests);
+        (proxy.peak_memory() - before, clients)
+    };
+    let (waiting, one_each) = cost_of_300(ask);
+    let (ahead, three_each) = cost_of_300(&ask.repeat(3));
+    // A block for each would be 20 MB.
+    assert!(
+        ahead < waiting + (6 << 20),
+        "{ahead} bytes, and {waiting} for who waits"
+    );
+    drop((first, one_each, three_each));
+}

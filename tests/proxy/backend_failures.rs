@@ -103,6 +103,24 @@ fn a_name_that_does_not_resolve_is_a_failure_of_its_site_alone() {
     assert_eq!(proxy.get("app.test", "/").text(), "x");
 }
 
+/// CASES D-29. So does inet_aton read it, and with it getaddrinfo: 169.254.169.254.
+#[test]
+fn a_name_that_leads_to_a_link_local_address_is_fenced_like_the_address() {
+    let proxy = Proxy::plan()
+        .site(
+            "meta.toml",
+            "host = 'meta.localhost'\nto = '0xa9fea9fe:80'\n",
+        )
+        .start();
+    let answer = proxy.get("meta.localhost", "/");
+    assert_eq!(answer.said(), "502 backend-unresolved");
+    assert!(
+        answer.text().contains("allow_link_local"),
+        "{}",
+        answer.text()
+    );
+}
+
 #[test]
 fn a_socket_file_without_anybody_behind_is_502() {
     let plan = Proxy::plan();
@@ -266,17 +284,24 @@ fn a_body_where_none_may_be_does_not_become_the_next_answer() {
 
 #[test]
 fn an_upstream_that_speaks_before_it_is_asked_is_dropped() {
-    let app = Backend::doing(|conversation| {
-        conversation.request();
-        conversation.answer("first");
-        conversation.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil");
-        while conversation.request().is_some() {
-            conversation.answer("again");
+    let said = Arc::new(AtomicUsize::new(0));
+    let app = Backend::doing({
+        let said = Arc::clone(&said);
+        move |conversation| {
+            conversation.request();
+            conversation.answer("first");
+            conversation.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil");
+            said.fetch_add(1, Ordering::SeqCst);
+            while conversation.request().is_some() {
+                conversation.answer("again");
+            }
         }
     });
     let proxy = in_front_of(&app).start();
-    for _ in 0..3 {
+    for count in 1..=3 {
         assert_eq!(proxy.get("app.test", "/").text(), "first");
+        // What comes behind the next request would be its answer, for all that anybody can tell.
+        until("it has spoken", || said.load(Ordering::SeqCst) == count);
     }
 }
 

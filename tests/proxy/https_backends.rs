@@ -295,7 +295,7 @@ fn keys_that_nothing_would_come_of_are_errors() {
         ),
         (
             "at = 'https://a.test', ca = '/etc/passwd'",
-            "lies outside the sites directory",
+            "there is no certificate in it",
         ),
     ] {
         plan.sites()
@@ -305,6 +305,37 @@ fn keys_that_nothing_would_come_of_are_errors() {
         assert_eq!(check.status.code(), Some(1), "{entry}: {words}");
         assert!(words.contains(message), "{entry}: {words}");
     }
+}
+
+#[test]
+fn files_lie_where_the_daemon_file_says() {
+    let plan = Proxy::plan().daemon_file("files_under = 'certificates'\n");
+    plan.sites().write(
+        "app.toml",
+        "host = 'a.test'\nto = { at = 'https://a.test', ca = '/etc/passwd' }\n",
+    );
+    let check = onedoor(plan.folder(), ["check", "--config", "onedoor.toml"]);
+    let words = words_of(&check);
+    assert!(
+        check.status.code() == Some(1) && words.contains("/etc/passwd: it lies outside"),
+        "{words}"
+    );
+}
+
+#[test]
+fn what_the_app_ends_itself_is_not_wrapped_once_more() {
+    let plan = Proxy::plan();
+    plan.sites().write(
+        "app.toml",
+        "host = 'a.test'\nto = 'https://10.0.0.9'\ntls = 'passthrough'\n",
+    );
+    let check = onedoor(plan.folder(), ["check", "sites.d"]);
+    let words = words_of(&check);
+    assert_eq!(check.status.code(), Some(1), "{words}");
+    assert!(
+        words.contains("it would be TLS within the client's TLS"),
+        "{words}"
+    );
 }
 
 #[test]
@@ -681,10 +712,15 @@ fn nginx_with_tls_behind_the_door() {
     let folder = plan.folder().path();
     pair.write(folder, "nginx");
     fs::write(folder.join("big.bin"), vec![b'x'; 5 << 20]).unwrap();
-    let port = free_port();
-    let server = Server::start(&mut nginx(folder, port), port);
+    let (port, behind_proxy) = (free_port(), free_port());
+    let server = Server::start(&mut nginx(folder, port, behind_proxy), port);
+    let introduced = named_site("introduced.test", behind_proxy, ", ca = 'ca.pem'");
     let proxy = plan
         .site("app.toml", site(server.port, ", ca = 'ca.pem'"))
+        .site(
+            "introduced.toml",
+            format!("send_proxy = 'v2'\n{introduced}"),
+        )
         .start();
     let mut client = proxy.client();
     for _ in 0..10 {
@@ -697,16 +733,24 @@ fn nginx_with_tls_behind_the_door() {
     let last = client.get("app.localhost", "/seen").text();
     assert!(last.starts_with("11 "), "{last}");
     assert_eq!(client.get("app.localhost", "/big.bin").body.len(), 5 << 20);
+    // The PROXY header goes in front of the handshake.
+    let own = client.stream().local_addr().unwrap();
+    assert_eq!(
+        client.get("introduced.test", "/").text(),
+        format!("{} {}", own.ip(), own.port())
+    );
 }
 
-fn nginx(folder: &Path, port: u16) -> Command {
+fn nginx(folder: &Path, port: u16, behind_proxy: u16) -> Command {
     let text = format!(
         "daemon off; master_process off; pid {0}/nginx.pid; error_log {0}/error.log;\n\
          events {{}}\n\
          http {{ access_log off; default_type text/plain; client_body_temp_path {0}/body; proxy_temp_path {0}/p;\n\
          fastcgi_temp_path {0}/f; uwsgi_temp_path {0}/u; scgi_temp_path {0}/s;\n\
          server {{ listen 127.0.0.1:{port} ssl; root {0}; ssl_certificate {0}/nginx.pem; ssl_certificate_key {0}/nginx.key; ssl_protocols TLSv1.2 TLSv1.3;\n\
-         location = /seen {{ return 200 \"$connection_requests $ssl_protocol $ssl_server_name $scheme\"; }} }} }}\n",
+         location = /seen {{ return 200 \"$connection_requests $ssl_protocol $ssl_server_name $scheme\"; }} }}\n\
+         server {{ listen 127.0.0.1:{behind_proxy} ssl proxy_protocol; ssl_certificate {0}/nginx.pem; ssl_certificate_key {0}/nginx.key;\n\
+         return 200 \"$proxy_protocol_addr $proxy_protocol_port\"; }} }}\n",
         folder.display()
     );
     fs::write(folder.join("nginx.conf"), text).unwrap();

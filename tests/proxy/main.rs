@@ -22,13 +22,16 @@ mod limits; // each limit crossed once
 mod one_meaning; // what is written, either way, reads alike to every reader
 mod ownership; // who owns a name; renames, vanished folders, restarts
 mod panics; // a panic ends one connection, is told and counted once, and leaves nothing behind
+mod passthrough; // bytes unchanged, half-close kept, the certificate is the app's
 mod permissions; // run by somebody with fewer rights
 mod precedence; // exact before wildcard before nothing; the longest path; ties
+mod proxy_protocol; // who the client is, in the words of a load balancer, and told to the app
 mod readme; // what the README shows is so
 mod real_apps; // Python, Node and nginx behind the door
 mod regressions; // one test for each bug that was found, named after what is right instead
 mod reload; // added, changed, removed, many at once, during traffic
 mod routing_by_host; // which site gets a request; several on one connection
+mod routing_by_sni; // which site gets a TLS connection, however its hello arrives; who gets an alert
 mod soak; // mixed work during edits; afterwards everything is as before
 mod state_directory; // full, not to be written, taken away
 mod streaming; // bodies whole, at once, in bounded memory

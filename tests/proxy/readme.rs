@@ -1,4 +1,5 @@
-//! What the README shows is so: its site files are good, its reference is the table of keys.
+//! What the README and SECURITY.md show is so: site files are good, the reference is the table of keys, decisions are
+//! those of the cases.
 
 use std::fs;
 
@@ -72,6 +73,53 @@ fn every_reason_that_is_answered_or_counted_is_explained() {
             readme.contains(&format!("`{}`", reason.code())),
             "{}",
             reason.code()
+        );
+    }
+}
+
+/// SECURITY.md says what is decided where the standards leave a choice: of every such case, and of none that is gone.
+#[test]
+fn every_decision_of_the_lists_of_cases_is_written_down() {
+    let text = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/SECURITY.md")).unwrap();
+    let (_, table) = text.split_once("| case | decision |").unwrap();
+    let cases: Vec<serde_json::Value> = [
+        include_str!("../h1_cases.jsonl"),
+        include_str!("../h1_cases_ours.jsonl"),
+    ]
+    .into_iter()
+    .flat_map(str::lines)
+    .map(|line| serde_json::from_str(line).unwrap())
+    .collect();
+    assert!(
+        text.contains(&format!("{} requests byte by byte", cases.len())),
+        "there are {} cases",
+        cases.len()
+    );
+    let ids: Vec<&str> = cases
+        .iter()
+        .map(|case| case["id"].as_str().unwrap())
+        .collect();
+    let named: Vec<&str> = table
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split(" | ").next())
+        .flat_map(|names| names.split(['`', ' ']))
+        .filter(|name| !name.is_empty())
+        .collect();
+    let fits = |name: &str, id: &str| match name.strip_suffix('*') {
+        Some(start) => id.starts_with(start),
+        None => id == name,
+    };
+    for name in &named {
+        assert!(
+            ids.iter().any(|id| fits(name, id)),
+            "no case is called {name}"
+        );
+    }
+    for case in cases.iter().filter(|case| case["level"] == "policy") {
+        let id = case["id"].as_str().unwrap();
+        assert!(
+            named.iter().any(|name| fits(name, id)),
+            "{id} is not in SECURITY.md"
         );
     }
 }

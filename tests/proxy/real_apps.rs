@@ -2,9 +2,9 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
-use crate::harness::{Proxy, Server, found, free_port};
+use crate::harness::{Authority, Proxy, Server, found, free_port, put, words_of};
 
 fn in_front_of(server: &Server) -> Proxy {
     Proxy::plan()
@@ -161,4 +161,74 @@ fn nginx_behind_the_door() {
     ));
     assert_eq!(client.response_to_head().status, 304);
     assert_eq!(client.get("app.test", "/nothing").status, 404);
+}
+
+#[test]
+fn curl_speaks_tls_with_an_openssl_behind_the_door() {
+    if !found("openssl") || !found("curl") {
+        return;
+    }
+    let port = free_port();
+    let plan = Proxy::plan();
+    let authority = Authority::new("test");
+    authority
+        .pair(&["app.test"])
+        .write(plan.folder().path(), "app");
+    put(plan.folder().path(), "ca.pem", &authority.pem);
+    let mut openssl = Command::new("openssl");
+    openssl
+        .args([
+            "s_server",
+            "-quiet",
+            "-www",
+            "-naccept",
+            "20",
+            "-accept",
+            &format!("127.0.0.1:{port}"),
+        ])
+        .args(["-cert", "app.pem", "-key", "app.key"])
+        .current_dir(plan.folder().path());
+    let server = Server::start(&mut openssl, port);
+    let text = format!(
+        "host = 'app.test'\nto = {}\ntls = 'passthrough'\n",
+        server.port
+    );
+    let proxy = plan.site("app.toml", text).start();
+    let here = proxy.address().port();
+    for version in ["--tlsv1.3", "--tls-max=1.2"] {
+        let curl = Command::new("curl")
+            .args([
+                "--silent",
+                "--show-error",
+                "--cacert",
+                "ca.pem",
+                version.split('=').next().unwrap(),
+            ])
+            .args(version.split('=').nth(1))
+            .args(["--resolve", &format!("app.test:{here}:127.0.0.1")])
+            .arg(format!("https://app.test:{here}/"))
+            .current_dir(proxy.folder().path())
+            .output()
+            .unwrap();
+        assert!(curl.status.success(), "{version}: {}", words_of(&curl));
+        let page = String::from_utf8_lossy(&curl.stdout).into_owned();
+        assert!(page.contains("s_server"), "{version}: {page}");
+    }
+    // Its hello asks for nobody here, and it understands what it is told.
+    let stranger = Command::new("openssl")
+        .args([
+            "s_client",
+            "-servername",
+            "stranger.test",
+            "-connect",
+            &proxy.address().to_string(),
+        ])
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    assert!(
+        words_of(&stranger).contains("unrecognized name"),
+        "{}",
+        words_of(&stranger)
+    );
 }

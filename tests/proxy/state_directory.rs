@@ -110,3 +110,31 @@ fn a_state_directory_taken_away_is_a_warning_and_is_not_made_anew() {
     proxy.until_logged(WARNING);
     assert!(!proxy.state().exists(), "its lock would not be ours");
 }
+
+#[test]
+fn a_state_directory_that_cannot_be_made_is_a_warning_at_the_start() {
+    let plan = Proxy::plan().site("shop.toml", says("shop.test", "x"));
+    // A file stands in its place.
+    fs::write(plan.folder().join("state"), "").unwrap();
+    let mut proxy = plan.start();
+    proxy.until_logged("the state directory cannot be used");
+    proxy.until_logged("no admin socket");
+    assert_eq!(proxy.get("shop.test", "/").text(), "x");
+    proxy.sites().write("shop.toml", says("shop.test", "y"));
+    proxy.until_answer("shop.test", "the edit", |answer| answer.text() == "y");
+    proxy.stop();
+}
+
+#[test]
+fn a_full_disk_under_the_log_stops_nothing() {
+    let wrapper = ["sh", "-c", "exec \"$@\" 2> /dev/full", "sh"];
+    let mut proxy = Proxy::plan().under(wrapper).start();
+    for text in ["1", "2", "3"] {
+        proxy.site("shop.toml", says("shop.test", text));
+        assert_eq!(proxy.get("shop.test", "/").text(), text);
+    }
+    proxy.sites().write("shop.toml", "broken");
+    proxy.until_state("shop", "stale");
+    assert_eq!(proxy.get("shop.test", "/").text(), "3");
+    proxy.stop();
+}

@@ -265,3 +265,34 @@ fn a_tunnel_without_traffic_ends_after_its_own_time_and_not_after_the_body_s() {
         begun.elapsed()
     );
 }
+
+/// CASES W-10.
+#[test]
+fn a_slow_reader_of_a_tunnel_holds_a_buffer_and_not_the_stream() {
+    const HUGE: usize = 256 << 20;
+    let app = Backend::doing(|conversation| {
+        conversation.request();
+        conversation.send(
+            "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+        );
+        let piece = vec![b'x'; 1 << 20];
+        for _ in 0..HUGE >> 20 {
+            if conversation.try_send(&piece).is_err() {
+                return;
+            }
+        }
+    });
+    let proxy = in_front_of(&app).start();
+    let before = proxy.peak_memory();
+    let mut clients: Vec<_> = (0..4).map(|_| proxy.client()).collect();
+    for client in &mut clients {
+        client.send(ASK);
+        assert_eq!(client.response_head().status, 101);
+    }
+    // Each reads some, so that everything between is full, and then no more.
+    for client in &mut clients {
+        client.bytes(32 << 20);
+    }
+    let grown = proxy.peak_memory() - before;
+    assert!(grown < 24 << 20, "four slow readers cost {grown} bytes");
+}

@@ -34,6 +34,7 @@ pub enum Place {
     /// onedoor.toml, above its first table.
     Daemon,
     Trust,
+    ProxyProtocol,
     DoorLimit,
     DoorTimeout,
     Log,
@@ -55,11 +56,12 @@ impl Place {
         Place::Headers,
         Place::Edits,
     ];
-    const DAEMON: [Place; 6] = [
+    const DAEMON: [Place; 7] = [
         Place::Daemon,
         Place::DoorTimeout,
         Place::DoorLimit,
         Place::Trust,
+        Place::ProxyProtocol,
         Place::Log,
         Place::Defaults,
     ];
@@ -80,6 +82,7 @@ impl Place {
             Place::Headers => "[headers]",
             Place::Edits => "[headers.request] or [headers.response]",
             Place::Trust => "[trust]",
+            Place::ProxyProtocol => "proxy_protocol",
             Place::Log => "[log]",
             Place::Defaults => "[defaults]",
         }
@@ -118,6 +121,8 @@ pub enum Kind {
     /// `[[...]]`
     Tables(Place),
     TextOrTable(Place),
+    /// A text, a list of texts, or a table with keys of this place.
+    TextsOrTable(Place),
     TextNumberOrTable(Place),
     /// A number, a text, a table, or a list of these.
     Backends,
@@ -144,6 +149,7 @@ impl Kind {
             Kind::Table(_) => "a table",
             Kind::Tables(_) => "a list of tables, written [[...]]",
             Kind::TextOrTable(_) => "a text or a table",
+            Kind::TextsOrTable(_) => "a text, a list of texts or a table",
             Kind::TextNumberOrTable(_) => "a text, a number or a table",
             Kind::Backends => "a port, an address, or a list of these",
             Kind::Listeners => "a port, an address, or a list of these",

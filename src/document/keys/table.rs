@@ -56,6 +56,13 @@ pub const KEYS: &[Key] = &[
     .because("apps build links and cookies from the name the client asked for"),
     key(
         Place::Site,
+        "send_proxy",
+        Kind::Text,
+        "none is sent",
+        "the PROXY header that tells backends who the client is, `\"v1\"` or `\"v2\"`",
+    ),
+    key(
+        Place::Site,
         "drain",
         Kind::TextOrTable(Place::Drain),
         "\"30s\"",
@@ -106,7 +113,6 @@ pub const KEYS: &[Key] = &[
     planned(Place::Site, "balance"),
     planned(Place::Site, "sticky"),
     planned(Place::Site, "hold"),
-    planned(Place::Site, "send_proxy"),
     planned(Place::Site, "health"),
     planned(Place::Site, "retry"),
     planned(Place::Site, "buffer"),
@@ -390,6 +396,14 @@ pub const KEYS: &[Key] = &[
     ),
     key(
         Place::Timeout,
+        "passthrough_idle",
+        Kind::DurationOrOff,
+        "\"1h\"",
+        "between two bytes of TLS that is passed through",
+    )
+    .because("the app has a time of its own; this is for clients that left without a word"),
+    key(
+        Place::Timeout,
         "total",
         Kind::DurationOrOff,
         "\"off\"",
@@ -500,7 +514,7 @@ pub const KEYS: &[Key] = &[
         "files_under",
         Kind::Texts,
         "the sites directory",
-        "folders, besides the sites directory, whose files a site file may point at",
+        "folders, besides the sites directory, whose files a site file may point at; certificates may be anywhere until it is set",
     ),
     key(
         Place::Daemon,
@@ -564,7 +578,7 @@ pub const KEYS: &[Key] = &[
         "opening",
         Kind::Duration,
         "\"10s\"",
-        "from accept to the first bytes",
+        "from accept to the first bytes, and with TLS to the end of the handshake",
     )
     .because("no site is known yet, so no app needs more"),
     key(
@@ -637,6 +651,22 @@ pub const KEYS: &[Key] = &[
     ),
     key(
         Place::DoorLimit,
+        "hello",
+        Kind::Size,
+        "\"16kb\"",
+        "a TLS client hello, at most 60kb",
+    )
+    .because("real ones have 0.3 to 2 KiB, a large ticket a few more"),
+    key(
+        Place::DoorLimit,
+        "handshakes",
+        Kind::Count,
+        "256",
+        "TLS handshakes at once on a worker; more wait within `[timeout] opening`",
+    )
+    .because("each holds some 20 KiB"),
+    key(
+        Place::DoorLimit,
         "connections",
         Kind::Count,
         "40 % of the free file descriptors",
@@ -704,7 +734,28 @@ pub const KEYS: &[Key] = &[
         "nobody",
         "networks whose X-Forwarded-* are believed",
     ),
-    planned(Place::Trust, "proxy_protocol"),
+    key(
+        Place::Trust,
+        "proxy_protocol",
+        Kind::TextsOrTable(Place::ProxyProtocol),
+        "nobody",
+        "networks of load balancers whose connections begin with a PROXY header (v1 or v2), which is believed; a table says more",
+    ),
+    key(
+        Place::ProxyProtocol,
+        "from",
+        Kind::Texts,
+        "",
+        "the networks",
+    ),
+    key(
+        Place::ProxyProtocol,
+        "optional",
+        Kind::Flag,
+        "false",
+        "whether they may leave the header out",
+    )
+    .because("a header that is missing would make everybody look like the load balancer"),
     key(
         Place::Log,
         "level",

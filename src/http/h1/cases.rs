@@ -10,7 +10,8 @@ use crate::site::Wire;
 use crate::site::hostname::{HostBuffer, authority};
 
 /// Refused behind the parsers: by what a request asks for, or while it is written for the next hop.
-const DECIDED_LATER: [&str; 5] = [
+const DECIDED_LATER: [&str; 6] = [
+    "our-abs-https",
     "our-options-mf0",
     "our-options-mf00",
     "our-options-mf-two",

@@ -17,17 +17,18 @@ use crate::http::answer::Answer;
 use crate::http::kit::Arrival;
 use crate::http::known_host::KnownHost;
 use crate::limits::{SiteLimits, SiteTimeouts};
+use crate::linger::linger;
 use crate::observe::panic::{self, InWork};
 use crate::observe::{Finished, Kind, Reason};
 use crate::upstream::Upstream;
-use crate::wheel::{Expired, Tick};
+use crate::wheel::Tick;
 
 /// One client connection.
 #[derive(Debug)]
 struct Connection {
     arrival: Box<Arrival>,
     known: Option<Box<KnownHost>>,
-    /// An upstream that authenticated this connection's client, and so belongs to it for good.
+    /// An upstream that authenticated this connection's client, or was told of it, and so belongs to it for good.
     pinned: Option<Box<Upstream>>,
 }
 
@@ -147,13 +148,20 @@ impl Connection {
             pinned,
         } = self;
         let Arrival {
-            stream, timer, kit, ..
+            stream,
+            client,
+            secure,
+            timer,
+            kit,
+            ..
         } = &mut **arrival;
         let Some(site) = known.as_ref().and_then(|known| known.site()) else {
             return After::Abort;
         };
         let flight = Flight {
             client: stream,
+            who: client,
+            secure: secure.as_deref(),
             timer,
             kit,
             site,
@@ -210,28 +218,12 @@ impl Connection {
         }
     }
 
-    /// Says that we are done, and reads on for a moment, so that the client finds our answer and not a reset.
+    /// Lets the client read what we said last.
     async fn linger(&mut self) {
-        let limits = &self.arrival.kit.shared.limits;
-        let mut left = limits.linger_bytes;
-        let done = self.arrival.timer.within(
-            limits.linger_time,
-            poll_fn(|cx| {
-                if self.arrival.stream.poll_end(cx).is_pending() {
-                    return Poll::Pending;
-                }
-                loop {
-                    let mut block = Block::lend();
-                    match std::task::ready!(block.poll_fill(cx, &mut self.arrival.stream)) {
-                        Ok(count) if count > 0 && (count as u64) < left => left -= count as u64,
-                        _ => return Poll::Ready(()),
-                    }
-                }
-            }),
-        );
-        match done.await {
-            Ok(()) | Err(Expired) => {}
-        }
+        let Arrival {
+            stream, timer, kit, ..
+        } = &mut *self.arrival;
+        Box::pin(linger(stream, timer, &kit.shared.limits)).await;
     }
 }
 

@@ -8,7 +8,7 @@ mod leave;
 mod take;
 mod tell;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -122,11 +122,18 @@ impl Book {
         Book {
             numbers: Numbers {
                 next: before.numbers.next,
-                free: Vec::new(),
+                free: before.numbers.free.clone(),
             },
             versions: before.versions,
             ..Book::default()
         }
+    }
+
+    /// The numbers of everything that serves, or is on its way out.
+    pub(super) fn numbers(&self) -> Vec<u32> {
+        let free: HashSet<u32> = self.numbers.free.iter().copied().collect();
+        let all = 0..self.numbers.next;
+        all.filter(|number| !free.contains(number)).collect()
     }
 
     /// Takes over what served before a restart: its claims, and the site itself where its file is no longer fit.

@@ -12,7 +12,7 @@ use self::tls::with_hsts;
 use super::fence::Fence;
 use super::headers;
 use super::tls::Mode;
-use super::{Allow, DrainPolicy, HeaderEdits, SendHost, Site, SiteDocument, SiteName};
+use super::{Allow, DrainPolicy, HeaderEdits, SendHost, SendProxy, Site, SiteDocument, SiteName};
 use crate::document::keys::Place;
 use crate::document::{Excerpt, Problem, Reader, Span, Table};
 use crate::limits::{SiteLimits, SiteTimeouts};
@@ -163,7 +163,7 @@ impl<'t> SiteFile<'_, 't> {
         }
         let tls = self.tls(table);
         if tls.mode == Mode::Passthrough {
-            self.passes_through(table);
+            self.passes_through(table, action.as_ref());
         }
         let defaults = &self.rules.defaults;
         let mut headers = match inner(table, "headers") {
@@ -186,6 +186,7 @@ impl<'t> SiteFile<'_, 't> {
             allow: self.allow(table),
             paths: paths.into(),
             send_host: read_send_host(&mut self.reader, table, &defaults.send_host),
+            send_proxy: self.send_proxy(table),
             headers,
             limits: read_limits(&mut self.reader, table, &defaults.limits),
             timeouts: read_timeouts(&mut self.reader, table, &defaults.timeouts),
@@ -211,6 +212,18 @@ impl<'t> SiteFile<'_, 't> {
             .into_iter()
             .filter_map(|(text, span)| read_network(&mut self.reader, text, span));
         Some(Allow(read.collect()))
+    }
+
+    fn send_proxy(&mut self, table: &Table<'t>) -> Option<SendProxy> {
+        match self.reader.text(table, "send_proxy")? {
+            ("v1", _) => Some(SendProxy::V1),
+            ("v2", _) => Some(SendProxy::V2),
+            (text, span) => {
+                let message = format!("{text:?} is neither \"v1\" nor \"v2\"");
+                self.reader.error(span, message);
+                None
+            }
+        }
     }
 
     fn note(&mut self, table: &Table<'t>) -> Option<Box<str>> {

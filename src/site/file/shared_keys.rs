@@ -50,6 +50,9 @@ pub(crate) fn read_timeouts(
         websocket_idle: reader
             .duration_or_off(timeout, "websocket_idle")
             .unwrap_or(base.websocket_idle),
+        passthrough_idle: reader
+            .duration_or_off(timeout, "passthrough_idle")
+            .unwrap_or(base.passthrough_idle),
         total: reader
             .duration_or_off(timeout, "total")
             .unwrap_or(base.total),

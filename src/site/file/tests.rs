@@ -263,7 +263,10 @@ fn what_a_value_cannot_be_is_said() {
             "\"a b\" is neither \"keep\" nor \"backend\" nor a name",
         ),
         ("drain = '5'", "a duration is a whole number and a unit"),
-        ("tls = 'passthrough'", "this way of TLS is not there yet"),
+        (
+            "tls = 'passthrough'\nsend_host = 'backend'",
+            "\"send_host\" cannot be done with tls = \"passthrough\"",
+        ),
         ("tls = 'on'", "is no way of TLS"),
         ("[tls]\nmode = 'files'", "has no \"cert\" and no \"key\""),
         (

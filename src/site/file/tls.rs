@@ -5,15 +5,14 @@ use std::time::Duration;
 
 use super::{SiteFile, inner};
 use crate::document::{Span, Table};
-use crate::site::HeaderEdit;
 use crate::site::tls::{ClearText, ClientAuth, MinVersion, Mode, Need, PairFiles, Tls};
+use crate::site::{Action, HeaderEdit};
 
 impl<'t> SiteFile<'_, 't> {
     pub(super) fn tls(&mut self, table: &Table<'t>) -> Tls {
         let Some(tls) = inner(table, "tls") else {
             let mode = self.reader.text(table, "tls");
             let mode = self.tls_mode(mode, Vec::new());
-            self.is_there_yet(table, &mode);
             return Tls {
                 mode,
                 ..Tls::default()
@@ -34,7 +33,6 @@ impl<'t> SiteFile<'_, 't> {
             client,
             mode,
         };
-        self.is_there_yet(table, &read.mode);
         if read.client.is_some() && read.clear_text == Some(ClearText::Serve) {
             let place = tls.get("http").map_or(0..0, |value| value.span());
             self.reader.error(
@@ -51,16 +49,18 @@ impl<'t> SiteFile<'_, 't> {
         read
     }
 
-    /// Refuses what is not served yet, so that nobody believes it is in force.
-    fn is_there_yet(&mut self, table: &Table<'t>, mode: &Mode) {
-        if let (Mode::Passthrough, Some(value)) = (mode, table.get("tls")) {
-            self.reader
-                .error(value.span(), "this way of TLS is not there yet");
-        }
-    }
-
     /// What only somebody who reads the requests could do.
-    pub(super) fn passes_through(&mut self, table: &Table<'t>) {
+    pub(super) fn passes_through(&mut self, table: &Table<'t>, action: Option<&Action>) {
+        if let Some(Action::Proxy(backends)) = action
+            && backends.list.iter().any(|backend| backend.tls.is_some())
+            && let Some(to) = table.get("to")
+        {
+            self.reader.error_with_help(
+                to.span(),
+                "https:// beside tls = \"passthrough\": it would be TLS within the client's TLS",
+                Some("leave https:// out; the app ends the TLS of the client".into()),
+            );
+        }
         for name in [
             "path",
             "redirect",

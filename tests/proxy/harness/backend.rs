@@ -477,6 +477,23 @@ impl Conversation {
     }
 }
 
+/// For what speaks over a stream of its own, such as TLS.
+impl Read for Conversation {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.stream.read(buffer)
+    }
+}
+
+impl Write for Conversation {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.stream.get_mut().stream.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// Keeps a copy of every byte that is read.
 #[derive(Debug)]
 struct Tap {

@@ -14,10 +14,11 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{
     ClientConfig, ClientConnection, DigitallySignedStruct, HandshakeKind, NamedGroup,
-    ProtocolVersion, RootCertStore, SignatureScheme, StreamOwned, SupportedProtocolVersion,
-    version,
+    ProtocolVersion, RootCertStore, ServerConfig, ServerConnection, SignatureScheme, StreamOwned,
+    SupportedProtocolVersion, version,
 };
 
+use super::backend::Backend;
 use super::certificates::Pair;
 use super::wait::PATIENCE;
 
@@ -108,7 +109,13 @@ impl Tls {
     /// # Errors
     /// What either side has against it.
     pub(crate) fn shake(&self, address: SocketAddr) -> io::Result<TlsLine> {
-        let stream = TcpStream::connect(address)?;
+        self.shake_after(b"", address)
+    }
+
+    /// The same, after something else has been said in clear.
+    pub(crate) fn shake_after(&self, first: &[u8], address: SocketAddr) -> io::Result<TlsLine> {
+        let mut stream = TcpStream::connect(address)?;
+        stream.write_all(first)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
@@ -119,6 +126,15 @@ impl Tls {
             line.conn.complete_io(&mut line.sock)?;
         }
         Ok(line)
+    }
+
+    /// The first bytes it would send.
+    pub(crate) fn hello(&self) -> Vec<u8> {
+        let name = ServerName::try_from(self.name.clone()).unwrap();
+        let mut connection = ClientConnection::new(self.config(), name).unwrap();
+        let mut bytes = Vec::new();
+        connection.write_tls(&mut bytes).unwrap();
+        bytes
     }
 
     fn config(&self) -> Arc<ClientConfig> {
@@ -157,6 +173,49 @@ impl Tls {
         config.resumption = self.sessions.clone().unwrap_or_else(Resumption::disabled);
         config
     }
+}
+
+/// An app that ends TLS itself: says `text` to whoever has shaken hands, then sends back what it gets.
+pub(crate) fn tls_app(pair: &Pair, text: &str) -> Backend {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let chain = CertificateDer::pem_slice_iter(pair.cert.as_bytes());
+    let key = PrivateKeyDer::from_pem_slice(pair.key.as_bytes()).unwrap();
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(chain.map(Result::unwrap).collect(), key)
+        .unwrap();
+    let (config, text) = (Arc::new(config), text.to_owned());
+    Backend::doing(move |conversation| {
+        let mut session = ServerConnection::new(config.clone()).unwrap();
+        let mut line = rustls::Stream::new(&mut session, conversation);
+        if line.write_all(text.as_bytes()).is_err() {
+            return;
+        }
+        let mut piece = [0; 16 << 10];
+        while let Ok(count) = line.read(&mut piece) {
+            if count == 0 || line.write_all(&piece[..count]).is_err() {
+                return;
+            }
+        }
+    })
+}
+
+/// A recorded hello in other records: of these sizes, and one for the rest.
+pub(crate) fn in_records(hello: &[u8], sizes: impl IntoIterator<Item = usize>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut rest = &hello[5..];
+    for size in sizes.into_iter().chain([rest.len()]) {
+        let (fragment, behind) = rest.split_at(size.min(rest.len()));
+        rest = behind;
+        if !fragment.is_empty() {
+            bytes.extend_from_slice(&[22, 3, 1]);
+            bytes.extend_from_slice(&u16::try_from(fragment.len()).unwrap().to_be_bytes());
+            bytes.extend_from_slice(fragment);
+        }
+    }
+    bytes
 }
 
 /// What a handshake came to.

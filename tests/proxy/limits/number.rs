@@ -4,7 +4,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::with_limits;
-use crate::harness::{Backend, Proxy, until};
+use crate::harness::{Backend, PATIENCE, Proxy, Tls, until};
 
 #[test]
 fn no_more_requests_are_served_at_once_than_there_may_be_connections() {
@@ -225,4 +225,28 @@ fn ten_thousand_requests_at_once_are_worked_on_one_by_one_in_little_memory() {
     assert_eq!(app.accepted(), 1, "one upstream, so one at a time");
     let grown = proxy.peak_memory() - before;
     assert!(grown < 1 << 20, "{grown} bytes more at the peak");
+}
+
+#[test]
+fn a_handshake_that_is_one_too_many_waits_until_another_is_over() {
+    let proxy = Proxy::plan()
+        .daemon_file("workers = 1\n[limit]\nhandshakes = 1\n")
+        .site("blue.localhost.toml", "respond = 'blue'")
+        .start();
+    let tls = Tls::to("blue.localhost");
+    // Says hello, gets the answer, and says no more.
+    let mut silent = proxy.client();
+    silent.send(tls.hello());
+    silent.bytes(1);
+    let mut second = proxy.client();
+    second.send(tls.hello());
+    let patience = Some(Duration::from_millis(500));
+    second.stream().set_read_timeout(patience).unwrap();
+    let (answer, was_closed) = second.rest_if_closed();
+    assert!(answer.is_empty() && !was_closed, "it waits");
+    drop(silent);
+    second.stream().set_read_timeout(Some(PATIENCE)).unwrap();
+    second.bytes(1);
+    drop(second);
+    tls.shake(proxy.address()).unwrap();
 }

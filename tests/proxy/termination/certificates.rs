@@ -7,7 +7,8 @@ use std::thread;
 
 use super::{tls_to, two_and_one, with_files, with_folder};
 use crate::harness::{
-    Agreed, Authority, Client, Proxy, Tls, found, is_same, may_mount, onedoor, put, until, words_of,
+    Agreed, Authority, Client, Folder, Proxy, Tls, found, is_same, may_mount, onedoor, put, until,
+    words_of,
 };
 
 #[test]
@@ -395,4 +396,34 @@ fn the_local_authority_is_printed_installed_and_taken_back() {
         said.contains("trusts the local authority no more"),
         "{said}"
     );
+}
+
+#[test]
+fn certificates_may_be_anywhere_unless_the_daemon_file_says_where() {
+    let authority = Authority::new("test");
+    let elsewhere = Folder::new();
+    authority
+        .pair(&["shop.example.com"])
+        .write(elsewhere.path(), "shop");
+    let at = |name: &str| elsewhere.join(name).display().to_string();
+    let file = format!(
+        "host = 'shop.example.com'\nrespond = 'shop'\n[tls]\ncert = '{}'\nkey = '{}'\n",
+        at("shop.pem"),
+        at("shop.key")
+    );
+    let proxy = Proxy::plan().site("shop.toml", &file).start();
+    let tls = Tls::to("shop.example.com").trusting(&authority.pem);
+    assert_eq!(
+        tls_to(&proxy, &tls).get("shop.example.com", "/").text(),
+        "shop"
+    );
+
+    let plan = Proxy::plan();
+    let allowed = plan.folder().path().display().to_string();
+    let proxy = plan
+        .daemon_file(&format!("files_under = '{allowed}'\n"))
+        .start();
+    proxy.sites().write("shop.toml", &file);
+    proxy.until_state("shop", "down");
+    proxy.until_logged("shop.pem: it lies outside the sites directory and of files_under");
 }

@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use super::{Failed, Flight, answer_to};
-use crate::block::{Block, READ_BYTES, Sheet};
+use crate::block::{Block, Kept, READ_BYTES, Sheet};
 use crate::http::answer::Answer;
 use crate::http::field::same;
 use crate::http::forward::{self, Back};
@@ -55,7 +55,7 @@ pub(super) struct Attempt {
     /// Part of a response head.
     pub(super) partial: Option<Block>,
     /// What the client sent behind this request.
-    pub(super) behind: Option<Block>,
+    pub(super) behind: Option<Kept>,
     /// When the whole exchange must have ended.
     pub(super) end: Option<Tick>,
     /// Since when the client owes the body: the time of its head, of our connect, and of the app's 100 is not its own.
@@ -195,7 +195,7 @@ impl Flight<'_> {
                 Poll::Ready(Ok(())) => {
                     *is_sent = true;
                     if behind.is_none() {
-                        *behind = upload.take_surplus();
+                        *behind = upload.take_surplus().map(Block::keep);
                     }
                     self.set(*end, self.site.timeouts.first_byte);
                 }
@@ -383,7 +383,7 @@ impl Flight<'_> {
 pub(super) fn poll_client_gone(
     cx: &mut Context<'_>,
     client: &mut Stream,
-    behind: &mut Option<Block>,
+    behind: &mut Option<Kept>,
 ) -> Poll<()> {
     if behind.is_some() || client.poll_readable(cx).is_pending() {
         return Poll::Pending;
@@ -393,7 +393,7 @@ pub(super) fn poll_client_gone(
         Poll::Pending => Poll::Pending,
         Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(()),
         Poll::Ready(Ok(_)) => {
-            *behind = Some(block);
+            *behind = Some(block.keep());
             Poll::Pending
         }
     }

@@ -1,5 +1,6 @@
 //! One exchange with a backend: the request goes out, the response comes back, both at once where they overlap.
 
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,13 +9,15 @@ use self::attempt::{Attempt, Retry};
 use super::body::BodyError;
 use super::departure::{After, Asked, Departure};
 use super::head::Method;
-use crate::block::Sheet;
+use crate::block::{Block, Kept, Sheet};
 use crate::http::answer::Answer;
 use crate::http::exchange;
-use crate::http::kit::Kit;
+use crate::http::kit::{Client, Kit};
 use crate::observe::{Finished, Kind};
-use crate::site::{Address, Backends, SendHost, Site};
+use crate::proxy_header::{self, Beside, Ends};
+use crate::site::{Address, Backends, SendHost, SendProxy, Site};
 use crate::stream::Stream;
+use crate::tls::Secure;
 use crate::upstream::{Endpoint, Phase, Upstream, UpstreamError};
 use crate::wheel::{Tick, Timer};
 
@@ -24,9 +27,13 @@ mod way_back;
 /// What an exchange works with.
 pub(super) struct Flight<'a> {
     pub(super) client: &'a mut Stream,
+    pub(super) who: &'a Client,
+    /// What is known of its TLS, where that ends here.
+    pub(super) secure: Option<&'a Secure>,
     pub(super) timer: &'a Timer,
     pub(super) kit: &'a Rc<Kit>,
     pub(super) site: &'a Arc<Site>,
+    /// An upstream that is this client connection's alone.
     pub(super) pinned: &'a mut Option<Box<Upstream>>,
 }
 
@@ -73,7 +80,7 @@ impl Flight<'_> {
             retries: 0,
             took: Duration::ZERO,
         };
-        let mut behind = upload.take_surplus();
+        let mut behind = upload.take_surplus().map(Block::keep);
         let end = self
             .site
             .timeouts
@@ -138,7 +145,7 @@ impl Flight<'_> {
             Err(Failed::Answer(answer, why)) => {
                 let next = upload.is_done() && asked.keep_alive && !self.kit.wheel.is_draining();
                 let after = if next {
-                    After::Next(behind)
+                    After::Next(behind.map(Kept::lend))
                 } else {
                     After::Linger
                 };
@@ -163,17 +170,23 @@ impl Flight<'_> {
         let Some(Backends { list }) = exchange::backends(self.site, rule) else {
             return Err(Failed::Answer(Answer::Internal, None));
         };
+        let send_proxy = self.site.send_proxy;
         if let Some(pinned) = self.pinned.take()
             && list.iter().any(|backend| pinned.endpoint.is_of(backend))
+            && pinned.introduced == send_proxy
             && pinned.is_quiet()
         {
             return Ok(*pinned);
         }
         let first = self.kit.turn(self.site.number, list.len());
+        let introduction = send_proxy.map(|version| self.introduction(version));
         let mut last = None;
         for n in 0..list.len() {
             let backend = &list[(first + n) % list.len()];
-            if !fresh_only && let Some(idle) = self.kit.upstreams.take_idle(backend) {
+            if !fresh_only
+                && introduction.is_none()
+                && let Some(idle) = self.kit.upstreams.take_idle(backend)
+            {
                 return Ok(idle);
             }
             // Held until the backend has accepted, or has not.
@@ -185,10 +198,20 @@ impl Flight<'_> {
             match self
                 .kit
                 .upstreams
-                .open(backend, self.site.timeouts.connect, self.timer)
+                .open(
+                    backend,
+                    introduction.as_deref().unwrap_or_default(),
+                    self.site.timeouts.connect,
+                    self.timer,
+                )
                 .await
             {
-                Ok(upstream) => return Ok(upstream),
+                Ok(upstream) => {
+                    return Ok(Upstream {
+                        introduced: send_proxy,
+                        ..upstream
+                    });
+                }
                 Err(error) => {
                     if self.timer.was_cut() {
                         return Err(Failed::Answer(Answer::SiteGone, None));
@@ -210,6 +233,25 @@ impl Flight<'_> {
         })
     }
 
+    /// What an upstream begins with, so that the backend knows whose connection it is.
+    fn introduction(&self, version: SendProxy) -> Vec<u8> {
+        let mut header = Vec::new();
+        let ends = Ends {
+            client: self.who.address,
+            local: self.who.local,
+        };
+        let is_address = |name: &&str| name.parse::<IpAddr>().is_ok();
+        let beside = Beside {
+            sni: self
+                .secure
+                .map(|secure| &*secure.name)
+                .filter(|name| !is_address(name)),
+            alpn: self.client.alpn().unwrap_or_default(),
+        };
+        proxy_header::write(&mut header, version, ends, beside);
+        header
+    }
+
     /// Keeps an upstream whose exchange ended where it should.
     fn keep(&mut self, upstream: Upstream, kept_for: Duration, authenticates_connection: bool) {
         // NTLM and Negotiate authenticate the connection: nobody else may ever use it.
@@ -218,6 +260,14 @@ impl Flight<'_> {
                 is_pinned: true,
                 ..upstream
             }));
+        } else if upstream.introduced.is_some() {
+            // Kept as long as its client stays, or the backend likes: what it closes is opened anew.
+            *self.pinned = (!kept_for.is_zero()).then(|| {
+                Box::new(Upstream {
+                    reused: true,
+                    ..upstream
+                })
+            });
         } else if !kept_for.is_zero() {
             self.kit.upstreams.give_back(upstream, kept_for);
         }

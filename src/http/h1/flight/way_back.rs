@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 
 use super::Flight;
 use super::attempt::{Attempt, Returning, poll_client_gone};
-use crate::block::{Block, Sheet};
+use crate::block::{Block, Kept, Sheet};
 use crate::http::answer::Answer;
 use crate::http::h1::body::{Body, BodyError};
 use crate::http::h1::departure::{After, Asked};
@@ -107,7 +107,7 @@ impl Flight<'_> {
         if returning.close || !asked.keep_alive {
             return After::Close;
         }
-        After::Next(behind)
+        After::Next(behind.map(Kept::lend))
     }
 
     fn poll_both_ways(
@@ -123,7 +123,7 @@ impl Flight<'_> {
             match upload.poll(cx, self.client, &mut attempt.upstream.stream) {
                 Poll::Ready(Ok(())) => {
                     if attempt.behind.is_none() {
-                        attempt.behind = upload.take_surplus();
+                        attempt.behind = upload.take_surplus().map(Block::keep);
                     }
                 }
                 Poll::Ready(Err(BodyError::TargetGone)) => attempt.upstream_deaf = true,
@@ -192,7 +192,7 @@ impl Flight<'_> {
         let early = (!block.is_empty()).then_some(block);
         let outcome = relay::both(
             self.client,
-            attempt.behind.take(),
+            attempt.behind.take().map(Kept::lend),
             &mut attempt.upstream.stream,
             early,
             self.site.timeouts.websocket_idle,

@@ -15,15 +15,9 @@ use crate::site::Wire;
 mod request;
 mod response;
 
+pub use crate::parsed::Parsed;
 pub use request::request;
 pub use response::response;
-
-/// What a parser says when it has not refused.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Parsed<T> {
-    Complete(T),
-    NeedMore,
-}
 
 /// Bounds for one head.
 #[derive(Clone, Copy, Debug)]

@@ -1,0 +1,129 @@
+//! The whole way of one connection.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::alert::Alert;
+use super::introduction;
+use super::opening::{self, Hello, Opening, Refusal};
+use super::passthrough;
+use super::slots::Slot;
+use super::terminate::{self, NothingToShow};
+use crate::http::{self, Arrival, Kit};
+use crate::linger::linger;
+use crate::observe::{Finished, Kind, Reason};
+use crate::site::Site;
+use crate::site::tls::Mode;
+
+/// The whole way of one connection. `slot` is held for as long as it lives.
+pub(crate) async fn serve(mut arrival: Box<Arrival>, mut slot: Slot) {
+    match open(&mut arrival, &mut slot).await {
+        Ok(Opening::Http(first)) => http::h1::serve(arrival, Some(first)).await,
+        // Boxed, and over before the requests begin: a connection that waits must not be as large as a handshake.
+        Ok(Opening::Tls(hello)) => {
+            if let Some(arrival) = Box::pin(serve_tls(arrival, hello)).await {
+                http::h1::serve(arrival, None).await;
+            }
+        }
+        Err(Refusal::Hello(alert)) => {
+            Box::pin(refuse_with(alert, arrival, Reason::MalformedHello)).await;
+        }
+        Err(Refusal::ProxyHeader) => refused(&arrival.kit, Some(Reason::ProxyHeader)),
+        Err(Refusal::ClientFull) => refused(&arrival.kit, Some(Reason::ClientFull)),
+        Err(Refusal::Unknown) => refused(&arrival.kit, Some(Reason::UnknownProtocol)),
+        Err(Refusal::Slow) => refused(&arrival.kit, Some(Reason::OpeningTimeout)),
+        Err(Refusal::MadeRoom) => refused(&arrival.kit, Some(Reason::MadeRoom)),
+        Err(Refusal::Gone) => refused(&arrival.kit, None),
+    }
+    drop(slot);
+}
+
+/// All that comes before the site is known, within one deadline.
+async fn open(arrival: &mut Arrival, slot: &mut Slot) -> Result<Opening, Refusal> {
+    let came = opening::first_bytes(arrival).await?;
+    let came = introduction::take_off(came, arrival, slot).await?;
+    opening::read(came, arrival).await
+}
+
+/// Serves a connection that begins with a client hello, up to its end, or up to the requests inside of TLS.
+async fn serve_tls(arrival: Box<Arrival>, hello: Hello) -> Option<Box<Arrival>> {
+    // CASES T-17: without a name, whoever claims the address that was asked for, or every name; never just anybody.
+    let host = match &hello.sni {
+        Some(name) => name.to_string(),
+        None => arrival.client.local.ip().to_canonical().to_string(),
+    };
+    let Some(site) = arrival.kit.find(&host) else {
+        refuse_with(Alert::UnrecognizedName, arrival, Reason::UnrecognizedName).await;
+        return None;
+    };
+    match site.tls.mode {
+        Mode::Passthrough => passthrough::serve(arrival, site, hello).await,
+        // CASES T-27: it speaks no TLS, and nobody else's certificate will do.
+        Mode::Off => refused(&arrival.kit, Some(Reason::TlsOff)),
+        Mode::Auto | Mode::Local | Mode::Files(_) => {
+            return end_tls(arrival, site, &host, hello.bytes).await;
+        }
+    }
+    None
+}
+
+async fn end_tls(
+    arrival: Box<Arrival>,
+    site: Arc<Site>,
+    host: &str,
+    hello: Box<[u8]>,
+) -> Option<Box<Arrival>> {
+    let shown = match terminate::choose(&arrival, host, &site).await {
+        Ok(shown) => shown,
+        Err(nothing) => {
+            let reason = nothing.reason();
+            match nothing {
+                NothingToShow::NoCertificate => {
+                    refuse_with(Alert::UnrecognizedName, arrival, reason).await;
+                }
+                NothingToShow::Broken => refuse_with(Alert::InternalError, arrival, reason).await,
+                NothingToShow::Slow => refused(&arrival.kit, Some(reason)),
+            }
+            return None;
+        }
+    };
+    let kit = Rc::clone(&arrival.kit);
+    match terminate::terminate(arrival, &hello, host, shown).await {
+        Ok(arrival) => Some(arrival),
+        Err(reason) => {
+            refused(&kit, Some(reason));
+            None
+        }
+    }
+}
+
+/// Closes a connection that leads nowhere, and tells the client why in its own language.
+pub(super) async fn refuse_with(alert: Alert, mut arrival: Box<Arrival>, reason: Reason) {
+    let Arrival {
+        stream, timer, kit, ..
+    } = &mut *arrival;
+    refused(kit, Some(reason));
+    let limits = &kit.shared.limits;
+    let record = alert.record();
+    let sent = timer
+        .within(limits.linger_time, stream.put_all(&record))
+        .await;
+    if matches!(sent, Ok(Ok(()))) {
+        linger(stream, timer, limits).await;
+    }
+}
+
+/// A connection closed before a request could be read. No event: anybody can cause a million of them.
+fn refused(kit: &Kit, reason: Option<Reason>) {
+    kit.counters.finished(&Finished {
+        kind: Kind::Refused,
+        site: None,
+        status: 0,
+        reason,
+        from_client: 0,
+        to_client: 0,
+        retries: 0,
+        took: Duration::ZERO,
+    });
+}

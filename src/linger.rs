@@ -1,0 +1,33 @@
+//! The polite end of a connection: the other side gets to read our last words.
+
+use std::future::poll_fn;
+use std::task::{Poll, ready};
+
+use crate::block::Block;
+use crate::limits::Limits;
+use crate::stream::Stream;
+use crate::wheel::{Expired, Timer};
+
+/// Says that we are done, and reads on for a moment. Closed with bytes unread, the kernel would reset the connection,
+/// and what was said last could be lost on the way (RFC 9112 9.6).
+pub async fn linger(stream: &mut Stream, timer: &Timer, limits: &Limits) {
+    let mut left = limits.linger_bytes;
+    let done = timer.within(
+        limits.linger_time,
+        poll_fn(|cx| {
+            if stream.poll_end(cx).is_pending() {
+                return Poll::Pending;
+            }
+            loop {
+                let mut block = Block::lend();
+                match ready!(block.poll_fill(cx, stream)) {
+                    Ok(count) if count > 0 && (count as u64) < left => left -= count as u64,
+                    _ => return Poll::Ready(()),
+                }
+            }
+        }),
+    );
+    match done.await {
+        Ok(()) | Err(Expired) => {}
+    }
+}
