@@ -66,8 +66,8 @@ pub async fn both(
     set();
     let ending = poll_fn(|cx| {
         let before = up.moved + down.moved;
-        let there = up.poll(cx, client, upstream);
-        let back = down.poll(cx, upstream, client);
+        let there = up.poll(cx, client, upstream, down.ended);
+        let back = down.poll(cx, upstream, client, up.ended);
         match (there, back) {
             (Poll::Ready(Err(_)), _) | (_, Poll::Ready(Err(_))) => {
                 return Poll::Ready(Ending::Broken);
@@ -114,10 +114,15 @@ impl Direction {
         cx: &mut Context<'_>,
         from: &mut Stream,
         to: &mut Stream,
+        other_ended: bool,
     ) -> Poll<io::Result<()>> {
         let turn_ends = self.moved + TURN_BYTES;
         loop {
             ready!(self.poll_put(cx, to))?;
+            if self.ended && other_ended {
+                // Both will be closed at once, which says it too.
+                return Poll::Ready(Ok(()));
+            }
             if self.ended {
                 return self.poll_end(cx, to);
             }

@@ -88,6 +88,7 @@ async fn end_tls(
             return None;
         }
     };
+    drop(site); // an edit may let go of this version meanwhile
     let kit = Rc::clone(&arrival.kit);
     match terminate::terminate(arrival, &hello, host, shown).await {
         Ok(arrival) => Some(arrival),

@@ -184,6 +184,7 @@ fn a_site_without_tls_closes_and_shows_nobodys_certificate() {
         )
         .start();
     assert_eq!(told(&proxy, Tls::to("plain.test").hello()), b"");
+    proxy.until_counted("tls-off", 1);
     assert_eq!(proxy.get("plain.test", "/").text(), "plain");
 }
 
@@ -226,6 +227,7 @@ fn what_is_no_hello_gets_the_alert_for_it() {
     ] {
         assert_eq!(told(&proxy, bytes), alert(description), "{what}");
     }
+    proxy.until_counted("malformed-hello", 10);
     for (what, first) in [
         ("an alert", 21u8),
         ("a change of cipher", 20),
