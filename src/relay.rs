@@ -146,7 +146,12 @@ impl Direction {
                 continue;
             }
             let mut block = self.pending.take().unwrap_or_else(Block::lend);
-            let count = ready!(block.poll_fill(cx, from))?;
+            let count = match ready!(block.poll_fill(cx, from)) {
+                // A backend's TLS without its last word. What is tunnelled says its end itself, as a WebSocket does,
+                // and a reset would take from the client what is still on its way.
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => 0,
+                read => read?,
+            };
             self.ended = count == 0;
             self.full_blocks = if count == READ_BYTES {
                 self.full_blocks + 1

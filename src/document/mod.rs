@@ -516,6 +516,10 @@ fn kind_help(key: &keys::Key, value: &DeValue<'_>) -> Option<String> {
             Some(format!("write {} = \"{number}b\"", key.name))
         }
         (Kind::RateOrOff, Some(number)) => Some(format!("write {} = \"{number}b/s\"", key.name)),
+        // Whoever writes a flag there knows another program.
+        (Kind::Text, _) if key.name == "verify" => {
+            Some("write verify = \"off\", or leave it out".to_owned())
+        }
         (Kind::Text | Kind::Texts, Some(number)) => {
             Some(format!("write {} = \"{number}\"", key.name))
         }

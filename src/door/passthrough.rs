@@ -106,15 +106,17 @@ async fn connect(
     let turn = kit.turn(site.number, list.len());
     let mut last = Reason::Internal;
     for n in 0..list.len() {
-        let address = &list[(turn + n) % list.len()];
+        let backend = &list[(turn + n) % list.len()];
         let Some(_connecting) = site.slots.connecting(site.limits.connecting) else {
             return Err(Reason::SiteBusy);
         };
-        last = match kit.upstreams.open(address, first, limit, timer).await {
+        last = match kit.upstreams.open(backend, first, limit, timer).await {
             Ok(upstream) => return Ok(upstream),
             Err(UpstreamError::Refused { .. }) => Reason::BackendRefused,
             Err(UpstreamError::TimedOut { .. }) => Reason::BackendTimeout,
             Err(UpstreamError::Unresolved { .. }) => Reason::BackendUnresolved,
+            // A file with https:// backends is no passthrough site.
+            Err(UpstreamError::Tls { .. }) => Reason::BackendTls,
             // No other backend would find more.
             Err(UpstreamError::Exhausted { .. }) => return Err(Reason::Exhausted),
         };

@@ -33,6 +33,7 @@ pub(super) enum Answer {
     BackendUnresolved,
     BackendFailed,
     BackendMalformed,
+    BackendTls,
     SiteGone,
     SiteFull,
     SiteBusy,
@@ -147,6 +148,11 @@ impl Answer {
                 Reason::BackendMalformed,
                 "the app behind this site answered something that is not HTTP",
             ),
+            Answer::BackendTls => (
+                502,
+                Reason::BackendTls,
+                "TLS with the app behind this site failed",
+            ),
             Answer::SiteGone => (
                 503,
                 Reason::SiteGone,
@@ -249,6 +255,7 @@ impl From<&UpstreamError> for Answer {
             UpstreamError::Refused { .. } => Answer::BackendRefused,
             UpstreamError::TimedOut { .. } => Answer::BackendTimeout,
             UpstreamError::Unresolved { .. } => Answer::BackendUnresolved,
+            UpstreamError::Tls { .. } => Answer::BackendTls,
             UpstreamError::Exhausted { .. } => Answer::Exhausted,
         }
     }

@@ -119,12 +119,14 @@ impl Kit {
         counters: Arc<Counters>,
         seed: [u64; 2],
     ) -> Kit {
+        let turnstile = Rc::new(Turnstile::new(shared.limits.handshakes));
         Kit {
-            turnstile: Rc::new(Turnstile::new(shared.limits.handshakes)),
             upstreams: Upstreams::new(
                 shared.limits.pool,
                 shared.pool_all,
                 Arc::clone(&shared.resolver),
+                Arc::clone(&shared.keyring),
+                Rc::clone(&turnstile),
                 Rc::clone(&wheel),
             ),
             snapshot: RefCell::new(current.snapshot()),
@@ -133,6 +135,7 @@ impl Kit {
             date: Cell::new((0, date_text(SystemTime::now()))),
             random: Cell::new([seed[0] | 1, seed[1]]),
             shared,
+            turnstile,
             wheel,
             counters,
             current,

@@ -28,6 +28,7 @@ pub enum Reason {
     BackendUnresolved,
     BackendFailed,
     BackendMalformed,
+    BackendTls,
     SiteGone,
     NoCertificate,
     SiteFull,
@@ -57,7 +58,7 @@ pub enum Reason {
 
 impl Reason {
     /// All of them, each at its own number.
-    pub const ALL: [Reason; 47] = [
+    pub const ALL: [Reason; 48] = [
         Reason::MalformedRequest,
         Reason::NoHost,
         Reason::BadHost,
@@ -81,6 +82,7 @@ impl Reason {
         Reason::BackendUnresolved,
         Reason::BackendFailed,
         Reason::BackendMalformed,
+        Reason::BackendTls,
         Reason::SiteGone,
         Reason::NoCertificate,
         Reason::SiteFull,
@@ -133,6 +135,7 @@ impl Reason {
             Reason::BackendUnresolved => "backend-unresolved",
             Reason::BackendFailed => "backend-failed",
             Reason::BackendMalformed => "backend-malformed",
+            Reason::BackendTls => "backend-tls",
             Reason::SiteGone => "site-gone",
             Reason::NoCertificate => "no-certificate",
             Reason::SiteFull => "site-full",

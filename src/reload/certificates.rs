@@ -16,7 +16,8 @@ use crate::tls::{self, LoadError, Loaded};
 #[derive(Debug)]
 pub(super) struct Read {
     site: Arc<Site>,
-    loaded: Result<Loaded, LoadError>,
+    shown: Result<Loaded, LoadError>,
+    backends: Result<Loaded, LoadError>,
 }
 
 impl Follower {
@@ -27,8 +28,11 @@ impl Follower {
         self.advise(&sites);
         for Held { site, tls } in held {
             match tls {
-                Some(loaded) => self.keyring.hold(&site, Ok(&loaded)),
-                None if tls::needs_files(&site) => {
+                Some(loaded) => {
+                    self.keyring.hold(&site, Ok(&loaded));
+                    self.keyring.hold_backends(&site, Ok(&loaded));
+                }
+                None if tls::needs_files(&site) || tls::has_tls_backends(&site) => {
                     self.keyring.hold_unread(&site);
                     unread.push(site);
                 }
@@ -61,32 +65,50 @@ impl Follower {
         }
     }
 
-    /// Reads the files of sites that serve already: handshakes for them wait.
+    /// Reads the files of sites that serve already: handshakes for them, and with their backends, wait.
     fn read_behind(&self, sites: Vec<Arc<Site>>) {
         let (rules, read) = (self.rules.clone(), self.reads.clone());
         drop(spawn_blocking(move || {
             parallel::map(sites, |site| {
-                let loaded = tls::load(&site, &rules);
+                let shown = tls::load_shown(&site, &rules);
+                let backends = tls::load_backends(&site, &rules);
+                let done = Read {
+                    site,
+                    shown,
+                    backends,
+                };
                 // A loop that has ended serves nobody.
-                read.send(Read { site, loaded }).ok();
+                read.send(done).ok();
             });
         }));
     }
 
     /// Takes what came of it, unless the site has been edited meanwhile.
     pub(super) fn take_read(&mut self, read: Read) {
-        let Read { site, loaded } = read;
+        let Read {
+            site,
+            shown,
+            backends,
+        } = read;
+        // Also of a version that was replaced meanwhile: some of its requests may be waiting.
+        self.keyring.hold_backends(&site, backends.as_ref());
         if !self.book.is_serving(&site) {
             return;
         }
-        self.keyring.hold(&site, loaded.as_ref());
+        self.keyring.hold(&site, shown.as_ref());
         let path = self.book.path(&site.name).cloned().unwrap_or_default();
-        let lines = match loaded {
+        let mut lines = match shown {
             Ok(loaded) => loaded.warnings,
             Err(error) => vec![format!(
                 "{error}; its TLS is refused, and clear text answers 503, until that is mended"
             )],
         };
+        match backends {
+            Ok(loaded) => lines.extend(loaded.warnings),
+            Err(error) => lines.push(format!(
+                "{error}; requests for its backends behind https:// are answered 502 until that is mended"
+            )),
+        }
         let problems: Vec<Problem> = lines
             .into_iter()
             .map(|line| Problem::warning_of_file(&path, line))

@@ -9,10 +9,21 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::backend_tls::BackendTls;
 use super::hostname::{Hostname, HostnameError};
 
 /// The longest path `sockaddr_un` holds, without its final NUL (unix(7)).
 const SOCKET_PATH_BYTES: usize = 107;
+/// The one name whose addresses are known.
+const LOCALHOST: &str = "localhost";
+
+/// Where requests go, and what is spoken there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Backend {
+    pub address: Address,
+    /// `None`: clear text.
+    pub tls: Option<Box<BackendTls>>,
+}
 
 /// Where a backend listens.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -37,14 +48,9 @@ pub enum LinkLocal {
     Allowed,
 }
 
-impl Address {
-    /// `to = 5000`. The caller has refused port 0.
-    pub fn loopback(port: u16) -> Address {
-        Address::Loopback { port }
-    }
-
+impl Backend {
     /// Reads `5000`, `:5000`, `localhost:5000`, `10.0.0.7:5000`, `[::1]:5000`, `app.internal:5000`,
-    /// `http://host:port` and `unix:/a/path`; a relative socket path starts at `folder`.
+    /// `http://host:port`, `https://host:port` and `unix:/a/path`; a relative socket path starts at `folder`.
     ///
     /// # Errors
     /// What cannot be connected to, what is not built yet, and a path behind the address, which `[[path]]` is for.
@@ -52,50 +58,94 @@ impl Address {
         text: &str,
         folder: &Path,
         link_local: LinkLocal,
-    ) -> Result<Address, AddressError> {
+    ) -> Result<Backend, AddressError> {
         if text.is_empty() {
             return Err(AddressError::Empty);
         }
         if let Some(path) = text.strip_prefix("unix:") {
-            return read_socket_path(path, folder);
+            return read_socket_path(path, folder).map(Backend::from);
         }
-        let (authority, scheme_port) = match text.split_once("://") {
-            None => (text, None),
-            Some((scheme, rest)) => match scheme.to_ascii_lowercase().as_str() {
-                "http" => (rest, Some(80)),
-                scheme @ ("https" | "h2c") => return Err(AddressError::NotThereYet(scheme.into())),
-                scheme => return Err(AddressError::UnknownScheme(scheme.into())),
-            },
+        let Some((scheme, authority)) = text.split_once("://") else {
+            let (address, _) = read_authority(text, None, link_local)?;
+            return Ok(address.into());
         };
-        if let Some(at) = authority.find(['/', '?', '#']) {
-            return Err(AddressError::Path(authority[at..].into()));
-        }
-        if authority.contains('@') {
-            return Err(AddressError::Credentials);
-        }
-        let (host, port) = split_port(authority, scheme_port)?;
-        let port = port.or(scheme_port).ok_or(AddressError::NoPort)?;
-        if port == 0 {
-            return Err(AddressError::PortZero);
-        }
-        if host.is_empty() {
-            return Ok(Address::loopback(port));
-        }
-        let name = Hostname::parse(host).map_err(AddressError::Host)?;
-        if name.as_str() == "localhost" {
-            return Ok(Address::loopback(port));
-        }
-        match name.as_str().parse() {
-            Ok(ip) => read_ip(ip, port, link_local),
-            Err(_) => Ok(Address::Name {
-                name: name.as_str().into(),
-                port,
-            }),
+        match scheme.to_ascii_lowercase().as_str() {
+            "http" => {
+                let (address, _) = read_authority(authority, Some(80), link_local)?;
+                Ok(address.into())
+            }
+            "https" => {
+                let (address, name) = read_authority(authority, Some(443), link_local)?;
+                let tls = Some(Box::new(BackendTls::to(name)));
+                Ok(Backend { address, tls })
+            }
+            "h2c" => Err(AddressError::NotThereYet(scheme.into())),
+            _ => Err(AddressError::UnknownScheme(scheme.into())),
         }
     }
 }
 
-/// The host, perhaps empty, and the port, if there is one. Digits alone are a port, except behind `http://`.
+/// In clear text.
+impl From<Address> for Backend {
+    fn from(address: Address) -> Backend {
+        Backend { address, tls: None }
+    }
+}
+
+impl fmt::Display for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.tls.is_some() {
+            f.write_str("https://")?;
+        }
+        self.address.fmt(f)
+    }
+}
+
+impl Address {
+    /// `to = 5000`. The caller has refused port 0.
+    pub fn loopback(port: u16) -> Address {
+        Address::Loopback { port }
+    }
+}
+
+/// `host:port`; without a port it is the scheme's. The address, and its host as a certificate would name it.
+fn read_authority(
+    authority: &str,
+    scheme_port: Option<u16>,
+    link_local: LinkLocal,
+) -> Result<(Address, Hostname), AddressError> {
+    if let Some(at) = authority.find(['/', '?', '#']) {
+        return Err(AddressError::Path(authority[at..].into()));
+    }
+    if authority.contains('@') {
+        return Err(AddressError::Credentials);
+    }
+    let (host, port) = split_port(authority, scheme_port)?;
+    let port = port.or(scheme_port).ok_or(AddressError::NoPort)?;
+    if port == 0 {
+        return Err(AddressError::PortZero);
+    }
+    let host = if host.is_empty() { LOCALHOST } else { host };
+    let name = Hostname::parse(host).map_err(AddressError::Host)?;
+    if name.as_str() == LOCALHOST {
+        return Ok((Address::loopback(port), name));
+    }
+    match name.as_str().parse() {
+        Ok(ip) => {
+            let at = read_ip(ip, port, link_local)?;
+            Ok((Address::Ip(at), at.ip().into()))
+        }
+        Err(_) => {
+            let address = Address::Name {
+                name: name.as_str().into(),
+                port,
+            };
+            Ok((address, name))
+        }
+    }
+}
+
+/// The host, perhaps empty, and the port, if there is one. Digits alone are a port, except behind a scheme.
 fn split_port(text: &str, scheme_port: Option<u16>) -> Result<(&str, Option<u16>), AddressError> {
     if text.is_empty() {
         return Err(AddressError::Empty);
@@ -135,7 +185,7 @@ fn read_port(digits: &str) -> Result<u16, AddressError> {
         .map_err(|_| AddressError::Port(digits.into()))
 }
 
-fn read_ip(ip: IpAddr, port: u16, link_local: LinkLocal) -> Result<Address, AddressError> {
+fn read_ip(ip: IpAddr, port: u16, link_local: LinkLocal) -> Result<SocketAddr, AddressError> {
     let plain = ip.to_canonical();
     if plain.is_unspecified() {
         return Err(AddressError::Unspecified(port));
@@ -143,7 +193,7 @@ fn read_ip(ip: IpAddr, port: u16, link_local: LinkLocal) -> Result<Address, Addr
     if link_local == LinkLocal::Refused && is_link_local(plain) {
         return Err(AddressError::LinkLocal(plain));
     }
-    Ok(Address::Ip(SocketAddr::new(plain, port)))
+    Ok(SocketAddr::new(plain, port))
 }
 
 /// 169.254.0.0/16 and fe80::/10.
@@ -251,7 +301,7 @@ impl fmt::Display for AddressError {
             AddressError::UnknownScheme(scheme) => {
                 write!(
                     f,
-                    "unknown scheme \"{scheme}://\", backends are http:// (or no scheme) or unix:"
+                    "unknown scheme \"{scheme}://\", backends are http:// (or no scheme), https:// or unix:"
                 )
             }
             AddressError::Unspecified(_) => {
@@ -284,7 +334,7 @@ mod tests {
     use super::*;
 
     fn parse(text: &str) -> Result<String, AddressError> {
-        Address::parse(text, Path::new("/etc/sites.d"), LinkLocal::Refused).map(|a| a.to_string())
+        Backend::parse(text, Path::new("/etc/sites.d"), LinkLocal::Refused).map(|a| a.to_string())
     }
 
     #[test]
@@ -303,6 +353,9 @@ mod tests {
             ("HTTP://app.internal:81", "app.internal:81"),
             ("http://localhost:5000", "localhost:5000"),
             ("http://[::1]", "[::1]:80"),
+            ("https://10.0.0.9:8443", "https://10.0.0.9:8443"),
+            ("HTTPS://App.Internal", "https://app.internal:443"),
+            ("https://:5001", "https://localhost:5001"),
             ("unix:/run/shop.sock", "unix:/run/shop.sock"),
             ("unix:///run/shop.sock", "unix:/run/shop.sock"),
             ("unix:shop.sock", "unix:/etc/sites.d/shop.sock"),
@@ -311,8 +364,8 @@ mod tests {
             assert_eq!(parse(canonical).as_deref(), Ok(canonical), "{text}");
         }
         assert_eq!(
-            Address::parse("127.0.0.1:80", Path::new("/"), LinkLocal::Refused),
-            Ok(Address::Ip(([127, 0, 0, 1], 80).into()))
+            Backend::parse("127.0.0.1:80", Path::new("/"), LinkLocal::Refused),
+            Ok(Address::Ip(([127, 0, 0, 1], 80).into()).into())
         );
     }
 
@@ -336,7 +389,8 @@ mod tests {
             ("http://a:1/x", Path("/x".into())),
             ("a:1/", Path("/".into())),
             ("u:p@a:1", Credentials),
-            ("https://a", NotThereYet("https".into())),
+            ("https://", Empty),
+            ("https://a/x", Path("/x".into())),
             ("h2c://a:1", NotThereYet("h2c".into())),
             ("tcp://a:1", UnknownScheme("tcp".into())),
             ("0.0.0.0:80", Unspecified(80)),
@@ -352,6 +406,21 @@ mod tests {
     }
 
     #[test]
+    fn a_backend_behind_https_is_expected_to_be_who_its_address_says() {
+        for (text, name) in [
+            ("https://app.internal:8443", "app.internal"),
+            ("https://10.0.0.9", "10.0.0.9"),
+            ("https://[::1]:1", "::1"),
+            ("https://localhost:5001", "localhost"),
+        ] {
+            let tls = Backend::parse(text, Path::new("/"), LinkLocal::Refused)
+                .ok()
+                .and_then(|backend| backend.tls);
+            assert_eq!(tls.expect(text).server_name.as_str(), name);
+        }
+    }
+
+    #[test]
     fn link_local_backends_need_leave() {
         for text in [
             "169.254.169.254:80",
@@ -363,7 +432,7 @@ mod tests {
                 "{text}"
             );
             assert!(
-                Address::parse(text, Path::new("/"), LinkLocal::Allowed).is_ok(),
+                Backend::parse(text, Path::new("/"), LinkLocal::Allowed).is_ok(),
                 "{text}"
             );
         }

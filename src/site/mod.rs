@@ -4,6 +4,7 @@
 //! by [`file::read`] from the text of a site file. No sockets, no clock.
 
 pub mod backend;
+pub mod backend_tls;
 pub mod directory;
 pub mod fence;
 pub mod file;
@@ -21,7 +22,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-pub use backend::Address;
+pub use backend::{Address, Backend};
 pub use hostname::{HostPattern, Hostname};
 pub use path::{PathPattern, PathRefusal, Place};
 pub use slots::{SiteSlot, SiteSlots};
@@ -87,6 +88,22 @@ pub struct Site {
     pub note: Option<Box<str>>,
 }
 
+impl Site {
+    /// What answers, anywhere on the site.
+    pub fn actions(&self) -> impl Iterator<Item = &Action> {
+        let paths = self.paths.iter().filter_map(|rule| rule.action.as_ref());
+        self.action.iter().chain(paths)
+    }
+
+    /// All backends, in the order of the file; some may be there twice.
+    pub fn backends(&self) -> impl Iterator<Item = &Backend> {
+        self.actions().flat_map(|action| match action {
+            Action::Proxy(backends) => &*backends.list,
+            Action::Redirect(_) | Action::Respond(_) => &[],
+        })
+    }
+}
+
 /// One name a site claims, and where its file says so (for "already claimed by").
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claim {
@@ -117,7 +134,7 @@ pub enum Action {
 /// The backends of a site or path, in the order of the file; taken in turn. Never empty.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Backends {
-    pub list: Box<[Address]>,
+    pub list: Box<[Backend]>,
 }
 
 /// Sends the client elsewhere.

@@ -12,6 +12,7 @@ use rustls::sign::CertifiedKey;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
+use super::sha256;
 use crate::site::{HostPattern, Hostname};
 
 /// See the module. The key fits the chain's first certificate.
@@ -74,6 +75,16 @@ impl Certificate {
     /// The certificate itself, without those that vouch for it.
     pub(super) fn leaf(&self) -> Option<&[u8]> {
         self.certified.cert.first().map(AsRef::as_ref)
+    }
+
+    /// What tells one chain from another.
+    pub(super) fn digest(&self) -> Box<[u8]> {
+        let mut der = Vec::new();
+        for certificate in &self.certified.cert {
+            der.extend_from_slice(&(certificate.len() as u64).to_be_bytes());
+            der.extend_from_slice(certificate);
+        }
+        sha256(&der)
     }
 
     /// Whether a client that knows these schemes can check our signature.

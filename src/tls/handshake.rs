@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use data_encoding::{BASE64, HEXLOWER};
 use rustls::ProtocolVersion;
-use rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256;
 use rustls::pki_types::CertificateDer;
 use rustls::server::Acceptor;
 use tokio::net::TcpStream;
@@ -16,6 +15,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use super::certificate::Certificate;
 use super::chosen;
 use super::policy::Policy;
+use super::sha256;
 use super::stream::TlsStream;
 use crate::site::tls::MinVersion;
 
@@ -103,7 +103,7 @@ pub async fn shake_hands(
     let shaken = chosen::with(Arc::clone(&certificates), async move {
         start.into_stream(config).await
     });
-    let stream = TlsStream::new(shaken.await.map_err(sorted)?);
+    let stream = TlsStream::new(shaken.await.map_err(sorted)?.into());
     let session = stream.session();
     let version = match session.protocol_version() {
         Some(ProtocolVersion::TLSv1_3) => MinVersion::Tls13,
@@ -129,14 +129,11 @@ fn sorted(error: io::Error) -> HandshakeError {
 
 /// X-Client-Cert is what ASP.NET Core's certificate forwarding reads; the others spare an app from parsing it.
 fn client_fields(certificate: &CertificateDer<'_>) -> Box<[u8]> {
-    let digest = TLS13_AES_128_GCM_SHA256
-        .tls13()
-        .map(|suite| suite.common.hash_provider.hash(certificate));
-    let fingerprint = digest.map(|digest| HEXLOWER.encode(digest.as_ref()));
+    let fingerprint = HEXLOWER.encode(&sha256(certificate));
     let mut text = format!(
         "X-Client-Cert: {}\r\nX-Client-Cert-Fingerprint: {}\r\n",
         BASE64.encode(certificate),
-        fingerprint.unwrap_or_default()
+        fingerprint
     );
     if let Ok((_, parsed)) = X509Certificate::from_der(certificate) {
         let subject: String = parsed

@@ -15,9 +15,11 @@ use tracing::{error, warn};
 use super::authority::{self, Authority};
 use super::certificate::Certificate;
 use super::found::Found;
+use super::identity::{Identities, Identity};
 use super::load::{LoadError, Loaded};
 use super::policy::{Policies, Policy};
 use super::remembered::Remembered;
+use crate::site::backend_tls::TlsIdentity;
 use crate::site::tls::{ClearText, MinVersion, Mode, Need};
 use crate::site::{Claim, HostPattern, Site};
 
@@ -35,6 +37,8 @@ pub struct Keyring {
     /// Of every site that says nothing of its own.
     usual: Arc<Policy>,
     remembered: Remembered,
+    /// Towards backends.
+    identities: Identities,
     /// Somebody's files have been read.
     read: Notify,
 }
@@ -101,6 +105,7 @@ impl Keyring {
             authority: OnceLock::new(),
             usual: policies.of(Default::default(), None)?,
             policies,
+            identities: Identities::new(),
             remembered: Remembered::open(&state),
             state,
             read: Notify::new(),
@@ -229,6 +234,31 @@ impl Keyring {
         self.read.notify_waiters();
     }
 
+    /// Gives the `https://` backends of `site` what they come to, before it is published or soon after.
+    pub fn hold_backends(&self, site: &Site, loaded: Result<&Loaded, &LoadError>) {
+        let backends = site.backends().filter_map(|backend| backend.tls.as_ref());
+        for (at, tls) in backends.enumerate() {
+            let identity = match loaded {
+                Ok(loaded) => match loaded.backends.get(at) {
+                    Some(terms) => self
+                        .identities
+                        .of(terms)
+                        .map_err(|error| error.to_string().into()),
+                    None => continue,
+                },
+                Err(error) => Err(error.to_string().into()),
+            };
+            // Held once for each version.
+            drop(tls.identity.set(identity));
+        }
+        self.read.notify_waiters();
+    }
+
+    /// What `identity` of a backend stands for.
+    pub fn identity(&self, identity: &TlsIdentity) -> Option<Arc<Identity>> {
+        self.identities.find(identity)
+    }
+
     /// The site is published before its files have been read.
     pub fn hold_unread(&self, site: &Site) {
         if needs_files(site) {
@@ -350,6 +380,11 @@ fn is_usual(site: &Site) -> bool {
 /// Whether a site has TLS that only files can give it.
 pub fn needs_files(site: &Site) -> bool {
     matches!(site.tls.mode, Mode::Files(_)) || site.tls.client.is_some()
+}
+
+/// Whether a site has backends whose TLS has to be set up.
+pub fn has_tls_backends(site: &Site) -> bool {
+    site.backends().any(|backend| backend.tls.is_some())
 }
 
 /// Whether a connection that was let in under `had` may ask a site that lets in under `wants` (CASES T-43).

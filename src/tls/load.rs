@@ -1,4 +1,4 @@
-//! The files that a site names -> certificates and client authorities, or what is wrong with them.
+//! The files that a site names -> certificates and authorities, or what is wrong with them.
 //!
 //! Blocks on the disk. Never says what a file contains, only where it is and what it is not.
 
@@ -11,15 +11,18 @@ use std::time::{Duration, SystemTime};
 
 use rustls::crypto::aws_lc_rs::sign::any_supported_type;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::sign::CertifiedKey;
 use rustls::{Error, InconsistentKeys, RootCertStore};
 
 use super::certificate::Certificate;
+use super::identity::Terms;
+use super::{sha256, system};
+use crate::site::backend_tls::{BackendTls, Verify};
 use crate::site::fence::{Fence, FileError, read_regular};
 use crate::site::file::Rules;
 use crate::site::tls::{Mode, PairFiles};
-use crate::site::{Claim, Site};
+use crate::site::{Claim, Hostname, Site};
 
 /// A chain with a few hundred names is 20 KiB; a bundle of authorities is 250.
 const PEM_BYTES: u64 = 1 << 20;
@@ -33,16 +36,33 @@ pub struct Loaded {
     pub certificates: Box<[Arc<Certificate>]>,
     /// The authorities of `[tls.client]`.
     pub authorities: Option<Authorities>,
+    /// Of the `https://` backends, in the order of the file.
+    pub backends: Vec<Terms>,
     /// What an operator should know, and what does not stop the site.
     pub warnings: Vec<String>,
 }
 
-/// Whose client certificates are good.
+/// Whose certificates are good.
 #[derive(Clone, Debug)]
 pub struct Authorities {
     pub(super) roots: Arc<RootCertStore>,
     /// What tells one set from another.
-    pub(super) der: Box<[u8]>,
+    pub(super) digest: Box<[u8]>,
+}
+
+impl Authorities {
+    /// `made_of` is what `roots` are, in DER.
+    pub(super) fn new(roots: RootCertStore, made_of: &[CertificateDer<'_>]) -> Authorities {
+        let mut der = Vec::new();
+        for certificate in made_of {
+            der.extend_from_slice(&(certificate.len() as u64).to_be_bytes());
+            der.extend_from_slice(certificate);
+        }
+        Authorities {
+            roots: Arc::new(roots),
+            digest: sha256(&der),
+        }
+    }
 }
 
 /// Why a site cannot have its TLS.
@@ -54,14 +74,10 @@ pub enum LoadError {
         path: PathBuf,
         why: String,
     },
-}
-
-impl LoadError {
-    pub fn path(&self) -> &Path {
-        match self {
-            LoadError::Missing(path) | LoadError::Broken { path, .. } => path,
-        }
-    }
+    /// The system trusts nobody.
+    NoSystemStore(String),
+    /// A hostname, and yet none that TLS can ask for.
+    NoName(Hostname),
 }
 
 impl std::fmt::Display for LoadError {
@@ -69,30 +85,47 @@ impl std::fmt::Display for LoadError {
         match self {
             LoadError::Missing(path) => write!(f, "{} is not there yet", path.display()),
             LoadError::Broken { path, why } => write!(f, "{}: {why}", path.display()),
+            LoadError::NoSystemStore(why) => write!(
+                f,
+                "this system trusts no certificate authority; install ca-certificates, or name one with \"ca\": {why}"
+            ),
+            LoadError::NoName(name) => {
+                write!(
+                    f,
+                    "no certificate can be for {name}; \"server_name\" says another name"
+                )
+            }
         }
     }
 }
 
 impl std::error::Error for LoadError {}
 
-/// Reads all the files that the TLS of `site` needs.
+/// Reads all the files that the TLS of `site` needs, towards clients and towards backends.
 ///
 /// # Errors
 /// The first file that cannot be used.
 pub fn load(site: &Site, rules: &Rules) -> Result<Loaded, LoadError> {
+    let mut loaded = load_shown(site, rules)?;
+    let towards_backends = load_backends(site, rules)?;
+    loaded.backends = towards_backends.backends;
+    loaded.warnings.extend(towards_backends.warnings);
+    Ok(loaded)
+}
+
+/// Only what clients are shown and asked for.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_shown(site: &Site, rules: &Rules) -> Result<Loaded, LoadError> {
     let (tls, claims) = (&site.tls, &site.claims);
-    let fence = &Fence {
-        // Its paths start where the site file lies already.
-        folder: Path::new(""),
-        sites: &rules.sites,
-        files_under: &rules.files_under,
-        sockets_under: None,
-    };
+    let fence = &fence(rules);
     let mut loaded = Loaded::default();
     if let Mode::Files(pairs) = &tls.mode {
         let mut certificates = Vec::new();
         for pair in pairs {
-            certificates.push(Arc::new(read_pair(pair, fence, &mut loaded.warnings)?));
+            let pair = read_pair(pair, fence, "clients", &mut loaded.warnings)?;
+            certificates.push(Arc::new(pair));
         }
         certificates.sort_by_key(|certificate| !certificate.is_ecdsa());
         warn_of_names(&certificates, claims, &mut loaded.warnings);
@@ -104,9 +137,58 @@ pub fn load(site: &Site, rules: &Rules) -> Result<Loaded, LoadError> {
     Ok(loaded)
 }
 
+/// Only what backends are asked for and shown.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_backends(site: &Site, rules: &Rules) -> Result<Loaded, LoadError> {
+    let fence = &fence(rules);
+    let mut loaded = Loaded::default();
+    for tls in site.backends().filter_map(|backend| backend.tls.as_deref()) {
+        let terms = terms(tls, fence, &mut loaded.warnings)?;
+        loaded.backends.push(terms);
+    }
+    Ok(loaded)
+}
+
+fn terms(
+    tls: &BackendTls,
+    fence: &Fence<'_>,
+    warnings: &mut Vec<String>,
+) -> Result<Terms, LoadError> {
+    let name = ServerName::try_from(tls.server_name.as_str().to_owned())
+        .map_err(|_| LoadError::NoName(tls.server_name.clone()))?;
+    let authorities = match &tls.verify {
+        Verify::System => Some(system::authorities()?),
+        Verify::Authorities(path) => Some(read_authorities(path, fence)?),
+        Verify::Off => None,
+    };
+    let own = match &tls.own {
+        Some(pair) => Some(Arc::new(read_pair(pair, fence, "the backend", warnings)?)),
+        None => None,
+    };
+    Ok(Terms {
+        name,
+        authorities,
+        own,
+    })
+}
+
+fn fence(rules: &Rules) -> Fence<'_> {
+    Fence {
+        // Paths of a site start where its file lies already.
+        folder: Path::new(""),
+        sites: &rules.sites,
+        files_under: &rules.files_under,
+        sockets_under: None,
+    }
+}
+
+/// `audience` is who looks at the certificate.
 fn read_pair(
     pair: &PairFiles,
     fence: &Fence<'_>,
+    audience: &str,
     warnings: &mut Vec<String>,
 ) -> Result<Certificate, LoadError> {
     let chain = read(&pair.cert, fence)?;
@@ -116,7 +198,7 @@ fn read_pair(
         let path = if of_key { &pair.key } else { &pair.cert };
         broken(path, why)
     })?;
-    warn_of_dates(&certificate, &pair.cert, SystemTime::now(), warnings);
+    warn_of_dates(&certificate, &pair.cert, audience, warnings);
     Ok(certificate)
 }
 
@@ -186,11 +268,10 @@ pub(super) fn match_up(chain: &[u8], key: &[u8]) -> Result<Certificate, Mismatch
 fn read_authorities(path: &Path, fence: &Fence<'_>) -> Result<Authorities, LoadError> {
     let text = read(path, fence)?;
     let mut roots = RootCertStore::empty();
-    let mut der = Vec::new();
+    let mut made_of = Vec::new();
     for certificate in CertificateDer::pem_slice_iter(&text) {
         let certificate = certificate.map_err(|_| broken(path, "the PEM in it is damaged"))?;
-        der.extend_from_slice(&(certificate.len() as u64).to_be_bytes());
-        der.extend_from_slice(&certificate);
+        made_of.push(certificate.clone());
         roots
             .add(certificate)
             .map_err(|_| broken(path, "a certificate in it cannot be an authority"))?;
@@ -198,10 +279,7 @@ fn read_authorities(path: &Path, fence: &Fence<'_>) -> Result<Authorities, LoadE
     if roots.is_empty() {
         return Err(broken(path, "there is no certificate in it"));
     }
-    Ok(Authorities {
-        roots: Arc::new(roots),
-        der: der.into(),
-    })
+    Ok(Authorities::new(roots, &made_of))
 }
 
 /// Nothing of these files is ever shown or sent, and the usual places are /etc/letsencrypt and /etc/ssl: so they may be
@@ -251,14 +329,14 @@ fn warn_of_permissions(key: &Path, warnings: &mut Vec<String>) {
 fn warn_of_dates(
     certificate: &Certificate,
     path: &Path,
-    now: SystemTime,
+    audience: &str,
     warnings: &mut Vec<String>,
 ) {
-    let path = path.display();
+    let (path, now) = (path.display(), SystemTime::now());
     let days = |span: Duration| span.as_secs() / 86_400;
     if let Ok(ago) = now.duration_since(certificate.not_after) {
         warnings.push(format!(
-            "{path}: the certificate ended {} days ago; clients will refuse it",
+            "{path}: the certificate ended {} days ago; {audience} will refuse it",
             days(ago)
         ));
     } else if let Ok(left) = certificate.not_after.duration_since(now)
@@ -273,7 +351,7 @@ fn warn_of_dates(
         && !until.is_zero()
     {
         warnings.push(format!(
-            "{path}: the certificate begins in {} days; clients will refuse it until then",
+            "{path}: the certificate begins in {} days; {audience} will refuse it until then",
             days(until)
         ));
     }

@@ -1,25 +1,44 @@
-//! TLS: which certificate for which name, and the handshake.
+//! TLS: which certificate for which name, and the handshakes with clients and with backends.
 //!
 //! The site is chosen by the client hello before the library sees a byte. [`Keyring`] says what is shown for it,
 //! `handshake` hands that to the library, and what is known of the connection afterwards is [`Secure`].
 
+use rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256;
+
 mod authority;
 mod certificate;
 mod chosen;
+mod connect;
 mod found;
 mod handshake;
+mod identity;
 mod keyring;
 mod load;
 mod policy;
 mod remembered;
 mod stream;
+mod system;
 mod turnstile;
+mod unverified;
 
 pub use authority::{Authority, root_path};
 pub use certificate::Certificate;
+pub use connect::{complaint, connect};
 pub use handshake::{HandshakeError, Secure, shake_hands};
-pub use keyring::{InClear, Keyring, Offer, admits, needs_files, passed_and_shown};
-pub use load::{LoadError, Loaded, load};
+pub use identity::{Identity, Terms};
+pub use keyring::{
+    InClear, Keyring, Offer, admits, has_tls_backends, needs_files, passed_and_shown,
+};
+pub use load::{LoadError, Loaded, load, load_backends, load_shown};
 pub use policy::Policy;
 pub use stream::TlsStream;
 pub use turnstile::Turnstile;
+
+/// By the library's own, so that no other is needed.
+fn sha256(bytes: &[u8]) -> Box<[u8]> {
+    match TLS13_AES_128_GCM_SHA256.tls13() {
+        Some(suite) => suite.common.hash_provider.hash(bytes).as_ref().into(),
+        // It is one of TLS 1.3.
+        None => bytes.into(),
+    }
+}

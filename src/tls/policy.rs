@@ -65,7 +65,7 @@ impl Policies {
     ) -> Result<Arc<Policy>, rustls::Error> {
         let terms = Terms {
             min,
-            client: client.map(|(need, authorities)| (need, authorities.der.clone())),
+            client: client.map(|(need, authorities)| (need, authorities.digest.clone())),
         };
         if let Some(policy) = self.made.get(&terms).and_then(|made| made.upgrade()) {
             return Ok(policy);

@@ -1,17 +1,18 @@
-//! A connection whose TLS ends here, as a stream of clear text.
+//! A connection that speaks TLS, with a client or with a backend, as a stream of clear text.
 
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use rustls::ServerConnection;
+use rustls::CommonState;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsStream as Inner;
 
 /// See the module.
 #[derive(Debug)]
 pub struct TlsStream {
-    inner: tokio_rustls::server::TlsStream<TcpStream>,
+    inner: Inner<TcpStream>,
     /// Bytes that are encrypted and not all with the kernel yet. They count as written when they are, so that
     /// whoever has written everything has nothing left to flush.
     owed: usize,
@@ -19,7 +20,7 @@ pub struct TlsStream {
 }
 
 impl TlsStream {
-    pub(super) fn new(inner: tokio_rustls::server::TlsStream<TcpStream>) -> TlsStream {
+    pub(super) fn new(inner: Inner<TcpStream>) -> TlsStream {
         TlsStream {
             inner,
             owed: 0,
@@ -36,7 +37,7 @@ impl TlsStream {
         self.session().alpn_protocol()
     }
 
-    pub(super) fn session(&self) -> &ServerConnection {
+    pub(super) fn session(&self) -> &CommonState {
         self.inner.get_ref().1
     }
 
@@ -62,11 +63,17 @@ impl AsyncRead for TlsStream {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match ready!(Pin::new(&mut self.get_mut().inner).poll_read(cx, buf)) {
-            // No close_notify: what ends by length or by chunks is whole all the same, and what ends by the close
-            // is ours to write and not to read (CASES T-54).
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Poll::Ready(Ok(())),
-            read => Poll::Ready(read),
+        let this = self.get_mut();
+        match (
+            ready!(Pin::new(&mut this.inner).poll_read(cx, buf)),
+            &this.inner,
+        ) {
+            // No close_notify from a client: its requests end by length or by chunks and are whole all the same. What
+            // a backend sends may end by the close alone, and then it is cut: the error stays one (CASES T-54).
+            (Err(error), Inner::Server(_)) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                Poll::Ready(Ok(()))
+            }
+            (read, _) => Poll::Ready(read),
         }
     }
 }
@@ -101,17 +108,20 @@ impl Drop for TlsStream {
         if self.is_aborted.get() {
             return;
         }
-        let (tcp, session) = self.inner.get_mut();
-        session.send_close_notify();
+        self.inner.get_mut().1.send_close_notify();
         let mut out = Vec::new();
-        while session.wants_write() {
-            if session.write_tls(&mut out).is_err() {
+        while self.session().wants_write() {
+            let written = match &mut self.inner {
+                Inner::Client(inner) => inner.get_mut().1.write_tls(&mut out),
+                Inner::Server(inner) => inner.get_mut().1.write_tls(&mut out),
+            };
+            if written.is_err() {
                 return;
             }
         }
         if !out.is_empty() {
             // A peer that reads nothing has to do without it.
-            drop(tcp.try_write(&out));
+            drop(self.tcp().try_write(&out));
         }
     }
 }

@@ -43,7 +43,8 @@ impl Turnstile {
         place
     }
 
-    async fn turn_up(self: &Rc<Self>) {
+    /// Waits for a turn alone. For handshakes with backends: one that is slow must not keep clients out.
+    pub async fn turn_up(self: &Rc<Self>) {
         if !self.is_turning.replace(true) {
             spawn_local(Rc::clone(self).turn());
         }

@@ -1,4 +1,4 @@
-//! Dials one backend.
+//! Dials one backend, and shakes hands where TLS is spoken.
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -10,6 +10,7 @@ use tokio::net::{TcpStream, UnixStream};
 use super::{Resolver, UpstreamError};
 use crate::site::Address;
 use crate::stream::Stream;
+use crate::tls::{self, Identity};
 
 /// Dials `address`: each address of a name in turn, 127.0.0.1 and then [::1] for loopback. Has no limit of its own.
 ///
@@ -66,6 +67,26 @@ pub(super) async fn dial(
             Err(refused(last))
         }
     }
+}
+
+/// Speaks TLS from here on. Has no limit of its own.
+///
+/// # Errors
+/// `Tls`, with what is wrong.
+pub(super) async fn secure(
+    stream: Stream,
+    identity: &Identity,
+    address: &Address,
+) -> Result<Stream, UpstreamError> {
+    let failed = |why| UpstreamError::Tls {
+        backend: address.clone(),
+        why,
+    };
+    let Stream::Tcp(stream) = stream else {
+        return Err(failed(format!("{address} is no place for TLS")));
+    };
+    let secured = tls::connect(identity, stream, address).await;
+    secured.map(Stream::Tls).map_err(failed)
 }
 
 /// Whether it is this process or machine that has nothing left, and not the backend that says no.

@@ -1,10 +1,11 @@
 //! Open connections to backends: take an idle one, or open one.
 
 mod connect;
+mod endpoint;
 mod pool;
 mod resolve;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -13,10 +14,13 @@ use std::time::Duration;
 use tracing::{info, warn};
 
 use crate::observe::Trouble;
-use crate::site::{Address, SendProxy};
+use crate::site::backend_tls::BackendTls;
+use crate::site::{Address, Backend, SendProxy};
 use crate::stream::Stream;
+use crate::tls::{Identity, Keyring, Turnstile};
 use crate::wheel::{Timer, Wheel};
 
+pub use endpoint::Endpoint;
 use pool::Pool;
 pub use resolve::Resolver;
 
@@ -24,7 +28,7 @@ pub use resolve::Resolver;
 #[derive(Debug)]
 pub struct Upstream {
     pub stream: Stream,
-    pub address: Address,
+    pub endpoint: Endpoint,
     /// Whether it has carried an exchange before: then it may turn out to be closed.
     pub reused: bool,
     /// Whether a backend has authenticated one client by this connection: it belongs to that client for good.
@@ -44,23 +48,31 @@ impl Upstream {
 #[derive(Debug)]
 pub enum UpstreamError {
     /// Nobody listens there, or the way there is closed.
-    Refused {
-        backend: Address,
-        source: io::Error,
-    },
+    Refused { backend: Address, source: io::Error },
     TimedOut {
         backend: Address,
         after: Duration,
+        during: Phase,
+    },
+    /// It accepts, and TLS with it comes to nothing.
+    Tls {
+        backend: Address,
+        /// For a person; names the backend.
+        why: String,
     },
     /// The name has no address.
-    Unresolved {
-        backend: Address,
-        source: io::Error,
-    },
+    Unresolved { backend: Address, source: io::Error },
     /// It is ours: no descriptors, memory or ports are left for any upstream.
-    Exhausted {
-        source: io::Error,
-    },
+    Exhausted { source: io::Error },
+}
+
+/// How far opening an upstream has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// The files that its TLS needs are being read.
+    Files,
+    Connect,
+    Handshake,
 }
 
 /// The upstreams of one worker.
@@ -68,34 +80,41 @@ pub enum UpstreamError {
 pub struct Upstreams {
     pool: RefCell<Pool>,
     resolver: Arc<Resolver>,
+    keyring: Arc<Keyring>,
+    turnstile: Rc<Turnstile>,
     wheel: Rc<Wheel>,
     exhausted: Trouble,
 }
 
 impl Upstreams {
-    /// Keeps at most `most` idle ones, and `most_per_backend` to the same address.
+    /// Keeps at most `most` idle ones, and `most_per_backend` to the same endpoint.
     pub fn new(
         most_per_backend: usize,
         most: usize,
         resolver: Arc<Resolver>,
+        keyring: Arc<Keyring>,
+        turnstile: Rc<Turnstile>,
         wheel: Rc<Wheel>,
     ) -> Upstreams {
         Upstreams {
             pool: RefCell::new(Pool::new(most_per_backend, most)),
             resolver,
+            keyring,
+            turnstile,
             wheel,
             exhausted: Trouble::default(),
         }
     }
 
-    /// An idle upstream to `address`, the one used last. One that was closed meanwhile, or has said something
+    /// An idle upstream to `backend`, the one used last. One that was closed meanwhile, or has said something
     /// nobody asked for (CASES R-08), is dropped. No system call.
-    pub fn take_idle(&self, address: &Address) -> Option<Upstream> {
+    pub fn take_idle(&self, backend: &Backend) -> Option<Upstream> {
+        let endpoint = Endpoint::of(backend)?;
         let mut pool = self.pool.borrow_mut();
-        while let Some(stream) = pool.take(address, self.wheel.now()) {
+        while let Some(stream) = pool.take(&endpoint, self.wheel.now()) {
             let upstream = Upstream {
                 stream,
-                address: address.clone(),
+                endpoint: endpoint.clone(),
                 reused: true,
                 is_pinned: false,
                 introduced: None,
@@ -107,41 +126,95 @@ impl Upstreams {
         None
     }
 
-    /// Opens an upstream to `address` and says `first` on it, waiting at most `limit`. Never retries, the caller chooses; but where nothing
-    /// is left to open one with, idle upstreams are given up for it.
+    /// Opens an upstream to `backend`, says `first` on it, and then shakes hands where TLS is spoken, waiting at most
+    /// `limit` for all of it. Never retries, the caller chooses; but where nothing is left to open one with, idle
+    /// upstreams are given up for it.
     ///
     /// # Errors
     /// See [`UpstreamError`].
     pub async fn open(
         &self,
-        address: &Address,
+        backend: &Backend,
         first: &[u8],
         limit: Duration,
         timer: &Timer,
     ) -> Result<Upstream, UpstreamError> {
-        let opened = async {
-            let mut stream = self.dial(address).await?;
-            match stream.put_all(first).await {
-                Ok(()) => Ok(stream),
-                Err(source) => Err(UpstreamError::Refused {
-                    backend: address.clone(),
-                    source,
-                }),
+        let Backend { address, tls } = backend;
+        let phase = Cell::new(Phase::Connect);
+        let opening = async {
+            match tls {
+                None => self.dial_and_say(address, first).await,
+                // Boxed, so that a clear text exchange is no larger for it.
+                Some(tls) => Box::pin(self.dial_tls(address, first, tls, &phase)).await,
             }
         };
-        match timer.within(limit, opened).await {
-            Ok(Ok(stream)) => Ok(Upstream {
-                stream,
-                address: address.clone(),
-                reused: false,
-                is_pinned: false,
-                introduced: None,
-            }),
-            Ok(Err(error)) => Err(error),
-            Err(_) => Err(UpstreamError::TimedOut {
+        let stream = match timer.within(limit, opening).await {
+            Ok(opened) => opened?,
+            Err(_) => {
+                return Err(UpstreamError::TimedOut {
+                    backend: address.clone(),
+                    after: limit,
+                    during: phase.get(),
+                });
+            }
+        };
+        Ok(Upstream {
+            stream,
+            endpoint: Endpoint::of(backend).ok_or_else(|| no_identity(address))?,
+            reused: false,
+            is_pinned: false,
+            introduced: None,
+        })
+    }
+
+    async fn dial_tls(
+        &self,
+        address: &Address,
+        first: &[u8],
+        tls: &BackendTls,
+        phase: &Cell<Phase>,
+    ) -> Result<Stream, UpstreamError> {
+        phase.set(Phase::Files);
+        let identity = self.identity(address, tls).await?;
+        phase.set(Phase::Connect);
+        let stream = self.dial_and_say(address, first).await?;
+        phase.set(Phase::Handshake);
+        self.turnstile.turn_up().await;
+        connect::secure(stream, &identity, address).await
+    }
+
+    async fn dial_and_say(&self, address: &Address, first: &[u8]) -> Result<Stream, UpstreamError> {
+        let mut stream = self.dial(address).await?;
+        match stream.put_all(first).await {
+            Ok(()) => Ok(stream),
+            Err(source) => Err(UpstreamError::Refused {
                 backend: address.clone(),
-                after: limit,
+                source,
             }),
+        }
+    }
+
+    /// How TLS is spoken to it. Early in a start its files are still being read.
+    async fn identity(
+        &self,
+        address: &Address,
+        tls: &BackendTls,
+    ) -> Result<Arc<Identity>, UpstreamError> {
+        loop {
+            let read = self.keyring.something_was_read();
+            match tls.identity.get() {
+                Some(Ok(identity)) => {
+                    let found = self.keyring.identity(identity);
+                    return found.ok_or_else(|| no_identity(address));
+                }
+                Some(Err(why)) => {
+                    return Err(UpstreamError::Tls {
+                        backend: address.clone(),
+                        why: format!("TLS with {address} is not set up: {why}"),
+                    });
+                }
+                None => read.await,
+            }
         }
     }
 
@@ -172,7 +245,7 @@ impl Upstreams {
         let until = self.wheel.at(idle);
         self.pool
             .borrow_mut()
-            .give_back(upstream.address, upstream.stream, until);
+            .give_back(upstream.endpoint, upstream.stream, until);
     }
 
     /// Closes what has been idle for too long. Called once a second.
@@ -183,5 +256,13 @@ impl Upstreams {
     /// How many are idle.
     pub fn idle(&self) -> usize {
         self.pool.borrow().len()
+    }
+}
+
+/// Cannot be: the keyring keeps what the site has.
+fn no_identity(address: &Address) -> UpstreamError {
+    UpstreamError::Tls {
+        backend: address.clone(),
+        why: format!("TLS with {address} is not set up"),
     }
 }

@@ -3,14 +3,14 @@
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 
-use crate::site::Address;
+use super::Endpoint;
 use crate::stream::Stream;
 use crate::wheel::Tick;
 
-/// By address, so that sites with the same backend share them. No task, timer or channel per idle upstream.
+/// By endpoint, so that sites with the same backend share them. No task, timer or channel per idle upstream.
 #[derive(Debug)]
 pub(super) struct Pool {
-    idle: HashMap<Address, Vec<Idle>, RandomState>,
+    idle: HashMap<Endpoint, Vec<Idle>, RandomState>,
     count: usize,
     most: usize,
     most_per_backend: usize,
@@ -33,8 +33,8 @@ impl Pool {
     }
 
     /// The one used last, unless its time is over.
-    pub(super) fn take(&mut self, address: &Address, now: Tick) -> Option<Stream> {
-        let list = self.idle.get_mut(address)?;
+    pub(super) fn take(&mut self, endpoint: &Endpoint, now: Tick) -> Option<Stream> {
+        let list = self.idle.get_mut(endpoint)?;
         let idle = list.pop()?;
         self.count -= 1;
         if idle.until < now {
@@ -47,11 +47,11 @@ impl Pool {
     }
 
     /// Keeps `stream`, or closes it when there are enough.
-    pub(super) fn give_back(&mut self, address: Address, stream: Stream, until: Tick) {
+    pub(super) fn give_back(&mut self, endpoint: Endpoint, stream: Stream, until: Tick) {
         if self.count >= self.most {
             return;
         }
-        let list = self.idle.entry(address).or_default();
+        let list = self.idle.entry(endpoint).or_default();
         if list.len() < self.most_per_backend {
             list.push(Idle { stream, until });
             self.count += 1;

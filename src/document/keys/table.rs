@@ -16,7 +16,7 @@ pub const KEYS: &[Key] = &[
         "to",
         Kind::Backends,
         "",
-        "where requests go: `5000`, `\"10.0.0.7:5000\"`, `\"app.internal:5000\"`, `\"unix:/run/shop.sock\"`, or a list, taken in turn",
+        "where requests go: `5000`, `\"10.0.0.7:5000\"`, `\"app.internal:5000\"`, `\"unix:/run/shop.sock\"`, `\"https://10.0.0.9:8443\"` (TLS), or a list, taken in turn; an entry may be a table",
     ),
     key(
         Place::Site,
@@ -159,6 +159,41 @@ pub const KEYS: &[Key] = &[
         "as in the site",
     ),
     key(Place::Backend, "at", Kind::Text, "", "the address"),
+    key(
+        Place::Backend,
+        "server_name",
+        Kind::Text,
+        "the host of the address",
+        "behind `https://`: whose certificate it must show, a hostname or an IP address",
+    ),
+    key(
+        Place::Backend,
+        "ca",
+        Kind::Text,
+        "those that the system trusts",
+        "behind `https://`: whose certificates are good, authorities in PEM, nobody else",
+    ),
+    key(
+        Place::Backend,
+        "cert",
+        Kind::Text,
+        "",
+        "behind `https://`: the client certificate to show, a chain in PEM",
+    ),
+    key(
+        Place::Backend,
+        "key",
+        Kind::Text,
+        "",
+        "its key",
+    ),
+    key(
+        Place::Backend,
+        "verify",
+        Kind::Text,
+        "",
+        "`\"off\"`: whoever answers behind `https://` is believed; said as a warning",
+    ),
     planned(Place::Backend, "weight"),
     planned(Place::Backend, "backup"),
     key(
@@ -327,7 +362,7 @@ pub const KEYS: &[Key] = &[
         "connect",
         Kind::Duration,
         "\"5s\"",
-        "until a backend accepts",
+        "until a backend accepts, and behind `https://` has shaken hands",
     )
     .because("one that needs longer is not there"),
     key(

@@ -256,19 +256,11 @@ fn few_hosts(site: &Site) -> String {
 }
 
 fn backends(site: &Site) -> Vec<String> {
-    let actions = site
-        .action
-        .iter()
-        .chain(site.paths.iter().filter_map(|rule| rule.action.as_ref()));
     let mut all: Vec<String> = Vec::new();
-    for action in actions {
-        if let Action::Proxy(backends) = action {
-            for address in &backends.list {
-                let address = address.to_string();
-                if !all.contains(&address) {
-                    all.push(address);
-                }
-            }
+    for backend in site.backends() {
+        let backend = backend.to_string();
+        if !all.contains(&backend) {
+            all.push(backend);
         }
     }
     all
@@ -276,9 +268,8 @@ fn backends(site: &Site) -> Vec<String> {
 
 /// What the site says itself: `respond 200`, `redirect https://www.shop.test`; each once.
 fn answers(site: &Site) -> Vec<String> {
-    let paths = site.paths.iter().filter_map(|rule| rule.action.as_ref());
     let mut all: Vec<String> = Vec::new();
-    for action in site.action.iter().chain(paths) {
+    for action in site.actions() {
         let said = match action {
             Action::Proxy(_) => continue,
             Action::Redirect(redirect) => format!("redirect {}", redirect.location),

@@ -18,6 +18,7 @@ use crate::document::{Excerpt, Problem, Reader, Span, Table};
 use crate::limits::{SiteLimits, SiteTimeouts};
 
 mod action;
+mod backends;
 mod names;
 mod paths;
 mod shared_keys;
@@ -162,7 +163,7 @@ impl<'t> SiteFile<'_, 't> {
         }
         let tls = self.tls(table);
         if tls.mode == Mode::Passthrough {
-            self.passes_through(table);
+            self.passes_through(table, action.as_ref());
         }
         let defaults = &self.rules.defaults;
         let mut headers = match inner(table, "headers") {

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::{SiteFile, inner};
 use crate::document::{Span, Table};
-use crate::site::HeaderEdit;
 use crate::site::tls::{ClearText, ClientAuth, MinVersion, Mode, Need, PairFiles, Tls};
+use crate::site::{Action, HeaderEdit};
 
 impl<'t> SiteFile<'_, 't> {
     pub(super) fn tls(&mut self, table: &Table<'t>) -> Tls {
@@ -50,7 +50,17 @@ impl<'t> SiteFile<'_, 't> {
     }
 
     /// What only somebody who reads the requests could do.
-    pub(super) fn passes_through(&mut self, table: &Table<'t>) {
+    pub(super) fn passes_through(&mut self, table: &Table<'t>, action: Option<&Action>) {
+        if let Some(Action::Proxy(backends)) = action
+            && backends.list.iter().any(|backend| backend.tls.is_some())
+            && let Some(to) = table.get("to")
+        {
+            self.reader.error_with_help(
+                to.span(),
+                "https:// beside tls = \"passthrough\": it would be TLS within the client's TLS",
+                Some("leave https:// out; the app ends the TLS of the client".into()),
+            );
+        }
         for name in [
             "path",
             "redirect",
@@ -135,7 +145,7 @@ impl<'t> SiteFile<'_, 't> {
     }
 
     /// A file that the site is made from, and changes with.
-    fn tls_file(&mut self, text: &str) -> PathBuf {
+    pub(super) fn tls_file(&mut self, text: &str) -> PathBuf {
         let path = self.fence.locate(text);
         self.files.push(path.clone());
         path

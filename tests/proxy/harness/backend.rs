@@ -5,8 +5,10 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
+
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use super::message::{
     Request, fields, from_latin1, latin1, read_chunked, read_exactly, read_head, values,
@@ -156,6 +158,37 @@ impl Backend {
         }
     }
 
+    /// The same behind TLS, as `config` says; a handshake that fails is a connection that closes.
+    pub(crate) fn over_tls(
+        config: &Arc<ServerConfig>,
+        what: impl Fn(&mut Conversation) + Send + Sync + 'static,
+    ) -> Backend {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let config = config.clone();
+        let accept = move || {
+            let (tcp, _) = listener.accept()?;
+            let connection = ServerConnection::new(config.clone()).unwrap();
+            let line = StreamOwned::new(connection, tcp.try_clone()?);
+            Ok(Stream::Tls(tcp, Arc::new(Mutex::new(line))))
+        };
+        Backend {
+            port: address.port(),
+            goal: Goal::Tcp(address),
+            record: run(accept, what),
+        }
+    }
+
+    /// Says `text` over TLS.
+    pub(crate) fn saying_over_tls(config: &Arc<ServerConfig>, text: &str) -> Backend {
+        let text = text.to_string();
+        Backend::over_tls(config, move |conversation| {
+            while conversation.request().is_some() {
+                conversation.answer(&text);
+            }
+        })
+    }
+
     /// Says `text` on a unix socket.
     pub(crate) fn saying_on_socket(path: &Path, text: &str) -> Backend {
         let listener =
@@ -291,6 +324,7 @@ fn run(
                 };
                 what(&mut conversation);
                 drop(conversation);
+                stream.say_goodbye();
                 stream.shutdown(Shutdown::Both);
                 record
                     .open
@@ -403,6 +437,11 @@ impl Conversation {
         bytes
     }
 
+    /// Whether nothing more comes and the other side says so as its protocol does.
+    pub(crate) fn ends_cleanly(&mut self) -> bool {
+        matches!(self.stream.read(&mut [0]), Ok(0))
+    }
+
     /// Sends back what comes in until the other side has finished sending.
     pub(crate) fn echo(&mut self) {
         let mut piece = [0; 16 << 10];
@@ -417,9 +456,22 @@ impl Conversation {
         self.stream.get_ref().stream.shutdown(Shutdown::Write);
     }
 
+    /// Ends the connection without a word, whatever the protocol would say.
+    pub(crate) fn cut(&mut self) {
+        self.stream.get_ref().stream.shutdown(Shutdown::Both);
+    }
+
+    /// What was agreed on in the handshake.
+    pub(crate) fn agreed<T>(&self, what: impl FnOnce(&ServerConnection) -> T) -> T {
+        match &self.stream.get_ref().stream {
+            Stream::Tls(_, line) => what(&locked(line).conn),
+            Stream::Tcp(_) | Stream::Unix(_) => panic!("no TLS here"),
+        }
+    }
+
     /// Ends the connection with a reset.
     pub(crate) fn reset(&mut self) {
-        if let Stream::Tcp(stream) = &self.stream.get_ref().stream {
+        if let Stream::Tcp(stream) | Stream::Tls(stream, _) = &self.stream.get_ref().stream {
             rustix::net::connect_unspec(stream).unwrap();
         }
     }
@@ -469,12 +521,30 @@ impl Read for Tap {
 enum Stream {
     Tcp(TcpStream),
     Unix(UnixStream),
+    /// The connection below it, by which whoever does not hold the lock can end it.
+    Tls(TcpStream, Arc<Mutex<TlsLine>>),
+}
+
+type TlsLine = StreamOwned<ServerConnection, TcpStream>;
+
+fn locked(line: &Mutex<TlsLine>) -> MutexGuard<'_, TlsLine> {
+    line.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Stream {
     fn set_up(&self) {
-        if let Stream::Tcp(stream) = self {
+        if let Stream::Tcp(stream) | Stream::Tls(stream, _) = self {
             stream.set_nodelay(true).unwrap();
+        }
+    }
+
+    /// The close_notify of TLS.
+    fn say_goodbye(&self) {
+        if let Stream::Tls(_, line) = self {
+            let line = &mut *locked(line);
+            line.conn.send_close_notify();
+            // Nobody may be left to hear it.
+            drop(line.conn.write_tls(&mut line.sock));
         }
     }
 
@@ -482,13 +552,14 @@ impl Stream {
         match self {
             Stream::Tcp(stream) => Stream::Tcp(stream.try_clone().unwrap()),
             Stream::Unix(stream) => Stream::Unix(stream.try_clone().unwrap()),
+            Stream::Tls(tcp, line) => Stream::Tls(tcp.try_clone().unwrap(), line.clone()),
         }
     }
 
     fn shutdown(&self, how: Shutdown) {
         // Closed already by the other side: the same.
         drop(match self {
-            Stream::Tcp(stream) => stream.shutdown(how),
+            Stream::Tcp(stream) | Stream::Tls(stream, _) => stream.shutdown(how),
             Stream::Unix(stream) => stream.shutdown(how),
         });
     }
@@ -499,6 +570,7 @@ impl Read for Stream {
         match self {
             Stream::Tcp(stream) => stream.read(buffer),
             Stream::Unix(stream) => stream.read(buffer),
+            Stream::Tls(_, line) => locked(line).read(buffer),
         }
     }
 }
@@ -508,6 +580,12 @@ impl Write for Stream {
         match self {
             Stream::Tcp(stream) => stream.write(bytes),
             Stream::Unix(stream) => stream.write(bytes),
+            Stream::Tls(_, line) => {
+                let line = &mut *locked(line);
+                let count = line.write(bytes)?;
+                line.flush()?;
+                Ok(count)
+            }
         }
     }
 

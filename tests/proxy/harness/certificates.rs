@@ -1,11 +1,17 @@
 //! Makes certificates on the fly.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose, PKCS_RSA_SHA256, SanType,
 };
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::{WantsServerCert, WebPkiClientVerifier};
+use rustls::{ConfigBuilder, RootCertStore, ServerConfig, SupportedProtocolVersion};
 
 /// An authority of a test's own.
 #[derive(Debug)]
@@ -71,6 +77,14 @@ impl Authority {
         }
     }
 
+    /// Its own certificate, as if it were a server's.
+    pub(crate) fn own_pair(&self) -> Pair {
+        Pair {
+            cert: self.pem.clone(),
+            key: self.issuer.key().serialize_pem(),
+        }
+    }
+
     /// For a client that calls itself `name`.
     pub(crate) fn client(&self, name: &str) -> Pair {
         let mut params = CertificateParams::default();
@@ -86,6 +100,42 @@ impl Authority {
 }
 
 impl Pair {
+    /// How a server speaks TLS that shows this.
+    pub(crate) fn server(&self) -> Arc<ServerConfig> {
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let builder = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth();
+        self.shown_by(builder)
+    }
+
+    /// The same, asking for client certificates of `authority`.
+    pub(crate) fn server_demanding(
+        &self,
+        authority: &Authority,
+        version: &'static SupportedProtocolVersion,
+    ) -> Arc<ServerConfig> {
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let mut roots = RootCertStore::empty();
+        let root = CertificateDer::from_pem_slice(authority.pem.as_bytes()).unwrap();
+        roots.add(root).unwrap();
+        let verifier =
+            WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone());
+        let builder = ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[version])
+            .unwrap()
+            .with_client_cert_verifier(verifier.build().unwrap());
+        self.shown_by(builder)
+    }
+
+    fn shown_by(&self, builder: ConfigBuilder<ServerConfig, WantsServerCert>) -> Arc<ServerConfig> {
+        let chain = CertificateDer::pem_slice_iter(self.cert.as_bytes());
+        let key = PrivateKeyDer::from_pem_slice(self.key.as_bytes()).unwrap();
+        let config = builder.with_single_cert(chain.map(Result::unwrap).collect(), key);
+        Arc::new(config.unwrap())
+    }
+
     /// Writes `NAME.pem` and `NAME.key` into a folder, each beside and then renamed.
     pub(crate) fn write(&self, folder: &Path, name: &str) {
         put(folder, &format!("{name}.key"), &self.key);

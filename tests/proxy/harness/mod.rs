@@ -15,7 +15,7 @@ mod tls;
 mod wait;
 
 pub(crate) use backend::{Backend, Conversation};
-pub(crate) use certificates::{Authority, put};
+pub(crate) use certificates::{Authority, Pair, put};
 pub(crate) use client::{Client, Cut, Response};
 pub(crate) use folder::Folder;
 pub(crate) use message::{Request, from_latin1, latin1};

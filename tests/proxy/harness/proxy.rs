@@ -158,6 +158,8 @@ fn clean(command: &mut Command) {
         "ONEDOOR_CONFIG",
         "ONEDOOR_LISTEN",
         "STATE_DIRECTORY",
+        "SSL_CERT_FILE",
+        "SSL_CERT_DIR",
     ] {
         command.env_remove(name);
     }

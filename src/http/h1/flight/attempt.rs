@@ -1,6 +1,7 @@
 //! One attempt: the request goes out to an upstream until the head of the final response is there.
 
 use std::future::poll_fn;
+use std::io;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use crate::http::h1::body::{Body, BodyError};
 use crate::http::h1::departure::Asked;
 use crate::http::h1::head::{self, Framing, Method, Parsed, Room, Version};
 use crate::stream::Stream;
+use crate::tls;
 use crate::upstream::Upstream;
 use crate::wheel::Tick;
 
@@ -33,7 +35,11 @@ pub(super) struct Returning {
 /// What waiting for a response brought.
 enum Waited {
     Bytes(Block),
-    UpstreamGone { said_anything: bool },
+    UpstreamGone {
+        said_anything: bool,
+        /// What went wrong, where it did not simply close.
+        error: Option<io::Error>,
+    },
     ClientGone,
     BodyFailed(BodyError),
     TimedOut,
@@ -90,8 +96,11 @@ impl Flight<'_> {
                     .await;
             let mut block = match waited {
                 Waited::Bytes(block) => block,
-                Waited::UpstreamGone { said_anything } => {
-                    return Err(self.upstream_gone(said_anything, asked, upload, attempt));
+                Waited::UpstreamGone {
+                    said_anything,
+                    error,
+                } => {
+                    return Err(self.upstream_gone(said_anything, error, asked, upload, attempt));
                 }
                 Waited::ClientGone => return Err(Retry::Never(Failed::Silent)),
                 Waited::BodyFailed(BodyError::SourceGone) => {
@@ -118,6 +127,7 @@ impl Flight<'_> {
                         break;
                     }
                     Ok(None) => return Err(self.malformed(attempt, "a head that does not end")),
+                    Err(_) if attempt.is_behind_tls(&block) => return Err(self.behind_tls(attempt)),
                     Err(what) => return Err(self.malformed(attempt, what)),
                 };
                 block.consume(returning.head_bytes);
@@ -206,9 +216,10 @@ impl Flight<'_> {
         let mut block = partial.take().unwrap_or_else(Block::lend);
         let had = block.len();
         match block.poll_fill(cx, &mut upstream.stream) {
-            Poll::Ready(Ok(0) | Err(_)) => {
+            Poll::Ready(gone @ (Ok(0) | Err(_))) => {
                 return Poll::Ready(Waited::UpstreamGone {
                     said_anything: had > 0,
+                    error: gone.err(),
                 });
             }
             Poll::Ready(Ok(_)) => return Poll::Ready(Waited::Bytes(block)),
@@ -288,6 +299,7 @@ impl Flight<'_> {
     fn upstream_gone(
         &self,
         said_anything: bool,
+        error: Option<io::Error>,
         asked: &Asked,
         upload: &Body,
         attempt: &Attempt,
@@ -299,12 +311,17 @@ impl Flight<'_> {
         if was_idle && !said_anything && is_repeatable {
             return Retry::Fresh;
         }
+        let address = &attempt.upstream.endpoint.address;
+        // With TLS 1.3 a client certificate is refused after the handshake.
+        if let Some(why) = error.and_then(|error| tls::complaint(&error, address)) {
+            return Retry::Never(Failed::Answer(Answer::BackendTls, Some(self.of_site(&why))));
+        }
         let what = if said_anything {
             "before its response was there"
         } else {
             "before it answered"
         };
-        let why = format!("{} closed the connection {what}", attempt.upstream.address);
+        let why = format!("{address} closed the connection {what}");
         Retry::Never(Failed::Answer(
             Answer::BackendFailed,
             Some(self.of_site(&why)),
@@ -321,7 +338,7 @@ impl Flight<'_> {
         }
         let why = format!(
             "{} took the request and did not answer in time",
-            attempt.upstream.address
+            attempt.upstream.endpoint.address
         );
         Retry::Never(Failed::Answer(
             Answer::BackendTimeout,
@@ -330,11 +347,18 @@ impl Flight<'_> {
     }
 
     fn malformed(&self, attempt: &Attempt, what: &str) -> Retry {
-        let why = format!("{} sent {what}", attempt.upstream.address);
+        let why = format!("{} sent {what}", attempt.upstream.endpoint.address);
         Retry::Never(Failed::Answer(
             Answer::BackendMalformed,
             Some(self.of_site(&why)),
         ))
+    }
+
+    /// A request in clear text is no client hello, and it has said so.
+    fn behind_tls(&self, attempt: &Attempt) -> Retry {
+        let address = &attempt.upstream.endpoint.address;
+        let why = format!("{address} speaks TLS; write \"https://{address}\"");
+        Retry::Never(Failed::Answer(Answer::BackendTls, Some(self.of_site(&why))))
     }
 
     /// Sets the timer for a request body: the idle time, and no later than a client at the least rate would be here.
@@ -372,6 +396,14 @@ pub(super) fn poll_client_gone(
             *behind = Some(block.keep());
             Poll::Pending
         }
+    }
+}
+
+impl Attempt {
+    /// Whether a request in clear text was answered with an alert (RFC 8446 5.1: its type, and a version that begins
+    /// with 3).
+    fn is_behind_tls(&self, block: &Block) -> bool {
+        !self.upstream.endpoint.speaks_tls() && block.filled().starts_with(&[21, 3])
     }
 }
 

@@ -18,7 +18,7 @@ use crate::proxy_header::{self, Beside, Ends};
 use crate::site::{Address, Backends, SendHost, SendProxy, Site};
 use crate::stream::Stream;
 use crate::tls::Secure;
-use crate::upstream::{Upstream, UpstreamError};
+use crate::upstream::{Endpoint, Phase, Upstream, UpstreamError};
 use crate::wheel::{Tick, Timer};
 
 mod attempt;
@@ -94,7 +94,7 @@ impl Flight<'_> {
             };
             if self.site.send_host == SendHost::Backend {
                 // Each backend has its own.
-                let host = backend_host(&upstream.address);
+                let host = backend_host(&upstream.endpoint);
                 let rest = out.split_off(host_at.start);
                 let line_end = memchr::memchr(b'\r', &rest).unwrap_or(rest.len());
                 out.extend_from_slice(host.as_bytes());
@@ -172,7 +172,7 @@ impl Flight<'_> {
         };
         let send_proxy = self.site.send_proxy;
         if let Some(pinned) = self.pinned.take()
-            && list.contains(&pinned.address)
+            && list.iter().any(|backend| pinned.endpoint.is_of(backend))
             && pinned.introduced == send_proxy
             && pinned.is_quiet()
         {
@@ -182,10 +182,10 @@ impl Flight<'_> {
         let introduction = send_proxy.map(|version| self.introduction(version));
         let mut last = None;
         for n in 0..list.len() {
-            let address = &list[(first + n) % list.len()];
+            let backend = &list[(first + n) % list.len()];
             if !fresh_only
                 && introduction.is_none()
-                && let Some(idle) = self.kit.upstreams.take_idle(address)
+                && let Some(idle) = self.kit.upstreams.take_idle(backend)
             {
                 return Ok(idle);
             }
@@ -199,7 +199,7 @@ impl Flight<'_> {
                 .kit
                 .upstreams
                 .open(
-                    address,
+                    backend,
                     introduction.as_deref().unwrap_or_default(),
                     self.site.timeouts.connect,
                     self.timer,
@@ -278,9 +278,20 @@ impl Flight<'_> {
             UpstreamError::Refused { backend, source } => {
                 format!("{backend} does not accept connections: {source}")
             }
-            UpstreamError::TimedOut { backend, after } => {
-                format!("{backend} did not accept within {after:?}")
-            }
+            UpstreamError::TimedOut {
+                backend,
+                after,
+                during,
+            } => match during {
+                Phase::Connect => format!("{backend} did not accept within {after:?}"),
+                Phase::Handshake => format!(
+                    "{backend} accepted and did not finish the TLS handshake within {after:?}; does it speak TLS?"
+                ),
+                Phase::Files => format!(
+                    "the files that TLS with {backend} needs were not read within {after:?}"
+                ),
+            },
+            UpstreamError::Tls { why, .. } => why.clone(),
             UpstreamError::Unresolved { backend, source } => {
                 format!("{backend} has no address: {source}")
             }
@@ -336,12 +347,43 @@ impl Flight<'_> {
 }
 
 /// What `send_host = "backend"` says to a backend.
-fn backend_host(address: &Address) -> String {
-    match address {
+fn backend_host(endpoint: &Endpoint) -> String {
+    let usual = if endpoint.speaks_tls() { 443 } else { 80 };
+    match &endpoint.address {
         Address::Loopback { port } => format!("127.0.0.1:{port}"),
         Address::Ip(at) => at.to_string(),
-        Address::Name { name, port: 80 } => name.to_string(),
+        Address::Name { name, port } if *port == usual => name.to_string(),
         Address::Name { name, port } => format!("{name}:{port}"),
         Address::Unix(_) => "localhost".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+    use std::path::Path;
+
+    use super::*;
+    use crate::site::Backend;
+    use crate::site::backend::LinkLocal;
+    use crate::site::backend_tls::TlsIdentity;
+
+    #[test]
+    fn a_backends_own_host_has_a_port_unless_it_is_the_schemes() {
+        for (text, host) in [
+            ("http://app.internal", "app.internal"),
+            ("http://app.internal:443", "app.internal:443"),
+            ("https://app.internal", "app.internal"),
+            ("https://app.internal:80", "app.internal:80"),
+            ("https://10.0.0.9:8443", "10.0.0.9:8443"),
+        ] {
+            let backend = Backend::parse(text, Path::new("/"), LinkLocal::Refused).expect(text);
+            if let Some(tls) = &backend.tls {
+                let identity = TlsIdentity(Arc::new(NonZeroU32::MIN));
+                tls.identity.set(Ok(identity)).expect("not set yet");
+            }
+            let endpoint = Endpoint::of(&backend).expect("known");
+            assert_eq!(backend_host(&endpoint), host);
+        }
     }
 }

@@ -43,7 +43,10 @@ impl Flight<'_> {
         .without_trailers_of(&self.site.headers.response);
         if download.take(block).is_err() {
             // Nothing of it has been passed on, so it can still be said.
-            let why = format!("{} sent a body that is not one", attempt.upstream.address);
+            let why = format!(
+                "{} sent a body that is not one",
+                attempt.upstream.endpoint.address
+            );
             let why = Some(self.of_site(&why));
             return self
                 .answer(
