@@ -5,17 +5,17 @@ use std::io;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use crate::block::{Block, READ_BYTES};
+use crate::block::Block;
 use crate::pipe::Pipe;
 use crate::stream::Stream;
 use crate::wheel::Timer;
 
 /// Bytes one direction may move before the other tasks of the worker get their turn.
 const TURN_BYTES: u64 = 256 << 10;
-/// Full blocks in a row after which a direction is spliced: a message or a small file is copied as cheaply.
-const FULL_BLOCKS: u32 = 4;
-/// A splice that brings less than this is no cheaper than a copy.
+/// A splice that brings less than this is no cheaper than a copy. A record of TLS is a little more.
 const SPLICE_LEAST: usize = 16 << 10;
+/// Reads in a row that bring so much, after which a direction is spliced: a message or a small file is copied as cheaply.
+const LARGE_READS: u32 = 4;
 
 /// How a relay ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,8 +101,8 @@ struct Direction {
     pending: Option<Block>,
     /// Read and not yet taken by the other side, without having been here.
     pipe: Option<Pipe>,
-    /// How many reads in a row have filled a block.
-    full_blocks: u32,
+    /// How many reads in a row have brought at least [`SPLICE_LEAST`].
+    large_reads: u32,
     moved: u64,
     ended: bool,
     done: bool,
@@ -131,7 +131,7 @@ impl Direction {
                 self.pending = None;
                 return Poll::Pending;
             }
-            if self.full_blocks >= FULL_BLOCKS
+            if self.large_reads >= LARGE_READS
                 && from.is_plain()
                 && to.is_plain()
                 && let Some(mut pipe) = Pipe::lend()
@@ -140,7 +140,7 @@ impl Direction {
                 let count = ready!(pipe.poll_fill(cx, from, TURN_BYTES as usize))?;
                 self.ended = count == 0;
                 if count < SPLICE_LEAST {
-                    self.full_blocks = 0;
+                    self.large_reads = 0;
                 }
                 self.pipe = Some(pipe);
                 continue;
@@ -153,8 +153,8 @@ impl Direction {
                 read => read?,
             };
             self.ended = count == 0;
-            self.full_blocks = if count == READ_BYTES {
-                self.full_blocks + 1
+            self.large_reads = if count >= SPLICE_LEAST {
+                self.large_reads + 1
             } else {
                 0
             };
