@@ -9,11 +9,11 @@
 //! - a connection: [`door`] -> [`route`] -> [`tls`] -> [`http`] -> [`upstream`], and [`relay`] once it is only bytes
 //! - around both: [`cli`] (what a person types), [`settings`], [`server`] (one run), [`admin`] (the socket that
 //!   answers), [`observe`], [`limits`]
-//! - below both: [`stream`], [`block`] (lent buffers), [`wheel`] (timers), [`linger`] (the last words)
+//! - below both: [`stream`], [`block`] and [`pipe`] (lent buffers), [`wheel`] (timers), [`linger`] (the last words),
+//!   [`proxy_header`] (both ways), [`parsed`] (what a parser says)
 //!
 //! Without the feature `serve` only the parsers are built: [`document`], [`site`], of [`http`] the head and the chunk,
-//! of [`door`] the client hello, and
-//! [`proxy_header`].
+//! of [`door`] the client hello, and [`proxy_header`].
 
 pub mod document;
 pub mod limits;
