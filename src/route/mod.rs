@@ -272,6 +272,7 @@ mod tests {
             paths: Box::default(),
             send_host: Default::default(),
             send_proxy: None,
+            health: Default::default(),
             headers: HeaderEdits::default(),
             limits: Default::default(),
             timeouts: Default::default(),

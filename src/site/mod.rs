@@ -9,6 +9,7 @@ pub mod directory;
 pub mod fence;
 pub mod file;
 pub(crate) mod headers;
+pub mod health;
 pub mod hostname;
 pub mod path;
 pub mod slots;
@@ -23,6 +24,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 pub use backend::{Address, Backend};
+pub use health::Health;
 pub use hostname::{HostPattern, Hostname};
 pub use path::{PathPattern, PathRefusal, Place};
 pub use slots::{SiteSlot, SiteSlots};
@@ -80,6 +82,7 @@ pub struct Site {
     /// `None`: backends are not told by a PROXY header.
     pub send_proxy: Option<SendProxy>,
     pub headers: HeaderEdits,
+    pub health: Health,
     pub limits: SiteLimits,
     pub timeouts: SiteTimeouts,
     pub drain: DrainPolicy,

@@ -384,6 +384,7 @@ mod tests {
             paths: paths.into(),
             send_host: Default::default(),
             send_proxy: None,
+            health: Default::default(),
             headers: Default::default(),
             limits: Default::default(),
             timeouts: Default::default(),

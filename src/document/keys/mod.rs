@@ -28,6 +28,9 @@ pub enum Place {
     Drain,
     Limit,
     Timeout,
+    Health,
+    /// `[health.passive]`
+    Passive,
     Headers,
     /// `[headers.request]` and `[headers.response]`
     Edits,
@@ -42,7 +45,7 @@ pub enum Place {
 }
 
 impl Place {
-    const SITE: [Place; 12] = [
+    const SITE: [Place; 14] = [
         Place::Site,
         Place::Path,
         Place::Backend,
@@ -53,6 +56,8 @@ impl Place {
         Place::Drain,
         Place::Limit,
         Place::Timeout,
+        Place::Health,
+        Place::Passive,
         Place::Headers,
         Place::Edits,
     ];
@@ -79,6 +84,8 @@ impl Place {
             Place::Drain => "drain",
             Place::Limit | Place::DoorLimit => "[limit]",
             Place::Timeout | Place::DoorTimeout => "[timeout]",
+            Place::Health => "[health]",
+            Place::Passive => "[health.passive]",
             Place::Headers => "[headers]",
             Place::Edits => "[headers.request] or [headers.response]",
             Place::Trust => "[trust]",
@@ -128,6 +135,8 @@ pub enum Kind {
     Backends,
     /// A number, a text, or a list of these.
     Listeners,
+    /// The same.
+    Statuses,
     /// Any names; values are texts, `{ file = "..." }` or lists of these.
     Fields,
     /// Whatever: the key is not built yet.
@@ -153,6 +162,7 @@ impl Kind {
             Kind::TextNumberOrTable(_) => "a text, a number or a table",
             Kind::Backends => "a port, an address, or a list of these",
             Kind::Listeners => "a port, an address, or a list of these",
+            Kind::Statuses => "a status, a range such as \"200-399\", or a list of these",
             Kind::Fields => "a table of header names and values",
             Kind::Anything => "a value",
         }
