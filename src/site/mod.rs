@@ -11,6 +11,7 @@ pub mod fence;
 pub mod file;
 pub mod fitness;
 pub(crate) mod headers;
+pub mod health;
 pub mod hostname;
 pub mod member;
 pub mod path;
@@ -29,6 +30,7 @@ use ipnet::IpNet;
 pub use backend::{Address, Backend};
 pub use balance::{Balance, Balancing, Retry};
 pub use fitness::{BackendState, EndpointState};
+pub use health::Health;
 pub use hostname::{HostPattern, Hostname};
 pub use member::Member;
 pub use path::{PathPattern, PathRefusal, Place};
@@ -92,6 +94,7 @@ pub struct Site {
     /// `None`: backends are not told by a PROXY header.
     pub send_proxy: Option<SendProxy>,
     pub headers: HeaderEdits,
+    pub health: Health,
     pub limits: SiteLimits,
     pub timeouts: SiteTimeouts,
     pub drain: DrainPolicy,
