@@ -1,12 +1,12 @@
 //! The bytes of a request that have come -> what is to be done about them: wait, answer, or send on.
 
-use super::body::Body;
-use super::departure::{After, Asked, Departure};
-use super::flight;
 use super::head::{self, Framing, Method, Parsed, RequestHead, Room};
 use crate::block::{Block, Sheet};
 use crate::http::answer::{self, Answer};
+use crate::http::body::Body;
+use crate::http::departure::{After, Asked, Departure};
 use crate::http::exchange::{self, Decision};
+use crate::http::flight;
 use crate::http::forward::{self, Forwarded, Onward};
 use crate::http::kit::{Arrival, Kit};
 use crate::http::known_host::KnownHost;

@@ -8,14 +8,14 @@ use std::task::Poll;
 use std::thread;
 
 use super::begin::{Begun, Said, begin};
-use super::departure::{After, Departure};
-use super::flight::{Flight, Landed};
 use super::head;
-use super::reader::{self, Pace, Unsent};
 use crate::block::Block;
 use crate::http::answer::Answer;
+use crate::http::departure::{After, Departure};
+use crate::http::flight::{Flight, Landed};
 use crate::http::kit::Arrival;
 use crate::http::known_host::KnownHost;
+use crate::http::reader::{self, Pace, Unsent};
 use crate::limits::{SiteLimits, SiteTimeouts};
 use crate::linger::linger;
 use crate::observe::panic::{self, InWork};

@@ -5,8 +5,8 @@
 
 use std::task::{Context, Poll, ready};
 
-use super::chunk::ChunkDecoder;
-use super::head::{Framing, HeadLimits, HeadRefusal, Parsed, trailers};
+use super::h1::chunk::ChunkDecoder;
+use super::h1::head::{Framing, HeadLimits, HeadRefusal, Parsed, trailers};
 use crate::block::Block;
 use crate::http::field::alike;
 use crate::http::forward::may_trail;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use self::attempt::{Attempt, Retry};
 use super::body::BodyError;
 use super::departure::{After, Asked, Departure};
-use super::head::Method;
+use super::h1::head::Method;
 use crate::block::{Block, Kept, Sheet};
 use crate::http::answer::Answer;
 use crate::http::exchange;
