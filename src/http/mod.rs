@@ -11,6 +11,8 @@ pub mod h1;
 #[cfg(feature = "serve")]
 mod answer;
 #[cfg(feature = "serve")]
+mod begin;
+#[cfg(feature = "serve")]
 mod body;
 #[cfg(feature = "serve")]
 mod departure;
@@ -26,6 +28,8 @@ mod kit;
 mod known_host;
 #[cfg(feature = "serve")]
 mod reader;
+#[cfg(feature = "serve")]
+mod side;
 
 #[cfg(feature = "serve")]
 pub use kit::{Arrival, Client, FullSite, Kit, Shared};

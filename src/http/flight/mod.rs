@@ -9,14 +9,14 @@ use self::attempt::{Attempt, Retry};
 use super::body::BodyError;
 use super::departure::{After, Asked, Departure};
 use super::h1::head::Method;
-use crate::block::{Block, Kept, Sheet};
+use super::side::ClientSide;
+use crate::block::Sheet;
 use crate::http::answer::Answer;
 use crate::http::exchange;
 use crate::http::kit::{Client, Kit};
 use crate::observe::{Finished, Kind};
 use crate::proxy_header::{self, Beside, Ends};
 use crate::site::{Address, Backends, SendHost, SendProxy, Site};
-use crate::stream::Stream;
 use crate::tls::Secure;
 use crate::upstream::{Endpoint, Phase, Upstream, UpstreamError};
 use crate::wheel::{Tick, Timer};
@@ -25,8 +25,8 @@ mod attempt;
 mod way_back;
 
 /// What an exchange works with.
-pub(super) struct Flight<'a> {
-    pub(super) client: &'a mut Stream,
+pub(super) struct Flight<'a, C> {
+    pub(super) client: &'a mut C,
     pub(super) who: &'a Client,
     /// What is known of its TLS, where that ends here.
     pub(super) secure: Option<&'a Secure>,
@@ -60,7 +60,7 @@ enum Failed {
     Silent,
 }
 
-impl Flight<'_> {
+impl<C: ClientSide> Flight<'_, C> {
     /// Sends the request to a backend and the response back.
     pub(super) async fn fly(mut self, departure: Departure, started: Tick) -> Landed {
         let Departure {
@@ -80,7 +80,7 @@ impl Flight<'_> {
             retries: 0,
             took: Duration::ZERO,
         };
-        let mut behind = upload.take_surplus().map(Block::keep);
+        self.client.request_is_over(&mut upload);
         let end = self
             .site
             .timeouts
@@ -105,7 +105,6 @@ impl Flight<'_> {
                 sent: 0,
                 upstream_deaf: false,
                 partial: None,
-                behind: behind.take(),
                 end,
                 began: self.timer.wheel().now(),
                 interim: 0,
@@ -113,16 +112,11 @@ impl Flight<'_> {
             };
             match self.response(&out, &asked, &mut upload, &mut attempt).await {
                 Ok((returning, head, block)) => break Ok((returning, head, block, attempt)),
-                Err(retry) => {
-                    behind = attempt.behind.take();
-                    match retry {
-                        Retry::Fresh => {
-                            finished.retries += 1;
-                            fresh_only = true;
-                        }
-                        Retry::Never(failed) => break Err(failed),
-                    }
+                Err(Retry::Fresh) => {
+                    finished.retries += 1;
+                    fresh_only = true;
                 }
+                Err(Retry::Never(failed)) => break Err(failed),
             }
         };
         drop(out);
@@ -145,7 +139,7 @@ impl Flight<'_> {
             Err(Failed::Answer(answer, why)) => {
                 let next = upload.is_done() && asked.keep_alive && !self.kit.wheel.is_draining();
                 let after = if next {
-                    After::Next(behind.map(Kept::lend))
+                    After::Next(self.client.behind())
                 } else {
                     After::Linger
                 };
@@ -331,7 +325,7 @@ impl Flight<'_> {
         self.timer.serving(None);
         match self
             .timer
-            .within(self.site.timeouts.idle, self.client.put_all(&out))
+            .within(self.site.timeouts.idle, self.client.put_answer(&out))
             .await
         {
             Ok(Ok(())) => after,

@@ -9,6 +9,8 @@ mod cases;
 #[cfg(feature = "serve")]
 mod begin;
 #[cfg(feature = "serve")]
+mod client;
+#[cfg(feature = "serve")]
 mod connection;
 
 #[cfg(feature = "serve")]
