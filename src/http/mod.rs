@@ -27,6 +27,8 @@ mod kit;
 #[cfg(feature = "serve")]
 mod known_host;
 #[cfg(feature = "serve")]
+mod obtain;
+#[cfg(feature = "serve")]
 mod reader;
 #[cfg(feature = "serve")]
 mod side;

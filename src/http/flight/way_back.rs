@@ -28,7 +28,7 @@ impl<C: ClientSide> Flight<'_, C> {
         returning: Returning,
         head: C::Head,
         block: Block,
-        mut attempt: Attempt,
+        mut attempt: Attempt<'_>,
         mut upload: Body,
         asked: &Asked,
         finished: &mut Finished,
@@ -114,7 +114,7 @@ impl<C: ClientSide> Flight<'_, C> {
         cx: &mut Context<'_>,
         upload: &mut Body,
         download: &mut Body,
-        attempt: &mut Attempt,
+        attempt: &mut Attempt<'_>,
         reader: &mut Reader,
     ) -> Poll<Result<(), Broken>> {
         let before = upload.moved + download.moved;
@@ -173,7 +173,7 @@ impl<C: ClientSide> Flight<'_, C> {
         &mut self,
         head: C::Head,
         block: Block,
-        mut attempt: Attempt,
+        mut attempt: Attempt<'_>,
         finished: &mut Finished,
     ) -> After {
         finished.status = 101;
