@@ -6,6 +6,7 @@
 pub mod backend;
 pub mod backend_tls;
 pub mod balance;
+pub mod before;
 pub mod directory;
 pub mod fence;
 pub mod file;
@@ -29,6 +30,7 @@ use ipnet::IpNet;
 
 pub use backend::{Address, Backend};
 pub use balance::{Balance, Balancing, Retry};
+pub use before::Before;
 pub use fitness::{BackendState, EndpointState};
 pub use health::Health;
 pub use hostname::{HostPattern, Hostname};
@@ -88,6 +90,9 @@ pub struct Site {
     pub allow: Option<Allow>,
     /// In matching order: exact paths first, then prefixes, longest first (see [`path`]).
     pub paths: Box<[PathRule]>,
+    /// What answers while new backends do not. `None`: no edit brought any, or nobody has to be fallen back to. Given by
+    /// `reload`.
+    pub before: Option<Before>,
     pub balancing: Balancing,
     pub retry: Retry,
     pub send_host: SendHost,
@@ -168,6 +173,8 @@ pub struct Backends {
     pub list: Box<[Member]>,
     /// Whether all are alike: no backup, nobody drained, one share each.
     pub is_even: bool,
+    /// Whether any has a `max`.
+    pub has_max: bool,
 }
 
 impl Backends {
@@ -177,6 +184,7 @@ impl Backends {
             is_even: list
                 .iter()
                 .all(|member| member.weight == 1 && !member.backup),
+            has_max: list.iter().any(|member| member.max.is_some()),
             list: list.into(),
         }
     }
