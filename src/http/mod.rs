@@ -20,4 +20,9 @@ mod kit;
 mod known_host;
 
 #[cfg(feature = "serve")]
+mod visit;
+
+#[cfg(feature = "serve")]
 pub use kit::{Arrival, Client, FullSite, Kit, Shared};
+#[cfg(feature = "serve")]
+pub use visit::Visit;

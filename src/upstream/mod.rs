@@ -20,6 +20,7 @@ use crate::stream::Stream;
 use crate::tls::{Identity, Keyring, Turnstile};
 use crate::wheel::{Timer, Wheel};
 
+pub use connect::{reach, secure};
 pub use endpoint::Endpoint;
 use pool::Pool;
 pub use resolve::Resolver;
