@@ -108,6 +108,15 @@ impl Probe {
         }
     }
 
+    /// What is said of a pass.
+    pub(super) fn passes(&self) -> String {
+        let Probe { address, check, .. } = self;
+        match &check.ask {
+            Ask::Connect => format!("{address} accepts connections"),
+            Ask::Get(get) => format!("GET {} on {address} passes", get.path),
+        }
+    }
+
     /// What is said of a failure, in one line.
     pub(super) fn told(&self, failure: &Failure) -> String {
         let Probe { address, check, .. } = self;
