@@ -18,6 +18,8 @@ mod forward;
 mod kit;
 #[cfg(feature = "serve")]
 mod known_host;
+#[cfg(feature = "serve")]
+mod obtain;
 
 #[cfg(feature = "serve")]
 mod visit;

@@ -13,7 +13,8 @@ use super::fence::Fence;
 use super::headers;
 use super::tls::Mode;
 use super::{
-    Allow, DrainPolicy, HeaderEdits, Health, SendHost, SendProxy, Site, SiteDocument, SiteName,
+    Allow, Balancing, DrainPolicy, HeaderEdits, Health, Retry, SendHost, SendProxy, Site,
+    SiteDocument, SiteName,
 };
 use crate::document::keys::Place;
 use crate::document::{Excerpt, Problem, Reader, Span, Table};
@@ -21,12 +22,14 @@ use crate::limits::{SiteLimits, SiteTimeouts};
 
 mod action;
 mod backends;
+mod balance;
 mod health;
 mod names;
 mod paths;
 mod shared_keys;
 mod tls;
 
+pub(crate) use balance::{read_balancing, read_retry};
 pub(crate) use health::read_health;
 pub(crate) use shared_keys::{read_drain, read_limits, read_send_host, read_timeouts};
 
@@ -81,6 +84,8 @@ pub struct Defaults {
     pub headers: HeaderEdits,
     pub drain: DrainPolicy,
     pub send_host: SendHost,
+    pub balancing: Balancing,
+    pub retry: Retry,
     pub health: Health,
 }
 
@@ -187,6 +192,9 @@ impl<'t> SiteFile<'_, 't> {
             number: 0,
             version: 0,
             slots: Default::default(),
+            waiting: Default::default(),
+            balancing: self.balancing(table),
+            retry: read_retry(&mut self.reader, table, &defaults.retry),
             action,
             allow: self.allow(table),
             paths: paths.into(),

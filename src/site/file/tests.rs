@@ -4,9 +4,9 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::site::backend::Backend;
+
 use crate::site::health::{Ask, Check, Passive, WhenNone};
-use crate::site::{Action, ClaimRole, HeaderEdit};
+use crate::site::{Action, ClaimRole, HeaderEdit, Member};
 
 fn document(text: &str) -> SiteDocument {
     SiteDocument {
@@ -47,7 +47,7 @@ fn error(rest: &str) -> String {
 
 fn proxied(site: &Site) -> Vec<String> {
     match &site.action {
-        Some(Action::Proxy(backends)) => backends.list.iter().map(Backend::to_string).collect(),
+        Some(Action::Proxy(backends)) => backends.list.iter().map(Member::to_string).collect(),
         other => panic!("{other:?}"),
     }
 }
@@ -292,10 +292,7 @@ fn what_a_value_cannot_be_is_said() {
             "[tls.client]\nca = 'x'\nmode = 'maybe'",
             "is neither \"require\" nor \"optional\"",
         ),
-        (
-            "balance = 'least'",
-            "\"balance\" is planned and not built yet",
-        ),
+        ("buffer = true", "\"buffer\" is planned and not built yet"),
         ("note = \"\\u001b\"", "a note has no control characters"),
         ("[[path]]\nstrip = true", "the [[path]] has no \"match\""),
         ("[[path]]\nmatch = '/api/*'", "write \"/api\""),

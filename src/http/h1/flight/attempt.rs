@@ -13,6 +13,7 @@ use crate::http::forward::{self, Back};
 use crate::http::h1::body::{Body, BodyError};
 use crate::http::h1::departure::Asked;
 use crate::http::h1::head::{self, Framing, Method, Parsed, Room, Version};
+use crate::http::obtain::Visit;
 use crate::stream::Stream;
 use crate::tls;
 use crate::upstream::Upstream;
@@ -46,8 +47,10 @@ enum Waited {
 }
 
 /// The state of one attempt.
-pub(super) struct Attempt {
+pub(super) struct Attempt<'a> {
     pub(super) upstream: Upstream,
+    /// Counts the request at its backend.
+    pub(super) visit: Visit<'a>,
     /// How much of the head (and a small body) has been sent.
     pub(super) sent: usize,
     /// The backend takes no more; it may still answer.
@@ -86,7 +89,7 @@ impl Flight<'_> {
         out: &[u8],
         asked: &Asked,
         upload: &mut Body,
-        attempt: &mut Attempt,
+        attempt: &mut Attempt<'_>,
     ) -> Result<(Returning, Sheet, Block), Retry> {
         self.set_for_body(asked, attempt, upload);
         let mut is_sent = false;
@@ -171,7 +174,7 @@ impl Flight<'_> {
         out: &[u8],
         asked: &Asked,
         upload: &mut Body,
-        attempt: &mut Attempt,
+        attempt: &mut Attempt<'_>,
         is_sent: &mut bool,
     ) -> Poll<Waited> {
         let moved_before = upload.moved;
@@ -302,7 +305,7 @@ impl Flight<'_> {
         error: Option<io::Error>,
         asked: &Asked,
         upload: &Body,
-        attempt: &Attempt,
+        attempt: &Attempt<'_>,
     ) -> Retry {
         let said_anything = said_anything || attempt.interim > 0;
         let was_idle = attempt.upstream.reused && !attempt.upstream.is_pinned;
@@ -328,7 +331,7 @@ impl Flight<'_> {
         ))
     }
 
-    fn timed_out(&self, out: &[u8], asked: &Asked, upload: &Body, attempt: &Attempt) -> Retry {
+    fn timed_out(&self, out: &[u8], asked: &Asked, upload: &Body, attempt: &Attempt<'_>) -> Retry {
         if self.timer.was_cut() {
             return Retry::answer(Answer::SiteGone);
         }
@@ -346,7 +349,7 @@ impl Flight<'_> {
         ))
     }
 
-    fn malformed(&self, attempt: &Attempt, what: &str) -> Retry {
+    fn malformed(&self, attempt: &Attempt<'_>, what: &str) -> Retry {
         let why = format!("{} sent {what}", attempt.upstream.endpoint.address);
         Retry::Never(Failed::Answer(
             Answer::BackendMalformed,
@@ -355,14 +358,14 @@ impl Flight<'_> {
     }
 
     /// A request in clear text is no client hello, and it has said so.
-    fn behind_tls(&self, attempt: &Attempt) -> Retry {
+    fn behind_tls(&self, attempt: &Attempt<'_>) -> Retry {
         let address = &attempt.upstream.endpoint.address;
         let why = format!("{address} speaks TLS; write \"https://{address}\"");
         Retry::Never(Failed::Answer(Answer::BackendTls, Some(self.of_site(&why))))
     }
 
     /// Sets the timer for a request body: the idle time, and no later than a client at the least rate would be here.
-    fn set_for_body(&self, asked: &Asked, attempt: &Attempt, upload: &Body) {
+    fn set_for_body(&self, asked: &Asked, attempt: &Attempt<'_>, upload: &Body) {
         if waits_for_100(asked, attempt, upload) {
             return self.set(attempt.end, self.site.timeouts.first_byte);
         }
@@ -399,7 +402,7 @@ pub(super) fn poll_client_gone(
     }
 }
 
-impl Attempt {
+impl Attempt<'_> {
     /// Whether a request in clear text was answered with an alert (RFC 8446 5.1: its type, and a version that begins
     /// with 3).
     fn is_behind_tls(&self, block: &Block) -> bool {
@@ -408,6 +411,6 @@ impl Attempt {
 }
 
 /// Whether it is the app that is waited for: the client sends no body before it is told to go on.
-fn waits_for_100(asked: &Asked, attempt: &Attempt, upload: &Body) -> bool {
+fn waits_for_100(asked: &Asked, attempt: &Attempt<'_>, upload: &Body) -> bool {
     asked.expects_continue && attempt.interim == 0 && upload.read == 0
 }

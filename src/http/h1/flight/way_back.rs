@@ -27,7 +27,7 @@ impl Flight<'_> {
         returning: Returning,
         head: Sheet,
         block: Block,
-        mut attempt: Attempt,
+        mut attempt: Attempt<'_>,
         mut upload: Body,
         asked: &Asked,
         finished: &mut Finished,
@@ -115,7 +115,7 @@ impl Flight<'_> {
         cx: &mut Context<'_>,
         upload: &mut Body,
         download: &mut Body,
-        attempt: &mut Attempt,
+        attempt: &mut Attempt<'_>,
         reader: &mut Reader,
     ) -> Poll<Result<(), Broken>> {
         let before = upload.moved + download.moved;
@@ -176,7 +176,7 @@ impl Flight<'_> {
         &mut self,
         head: Sheet,
         block: Block,
-        mut attempt: Attempt,
+        mut attempt: Attempt<'_>,
         finished: &mut Finished,
     ) -> After {
         finished.status = 101;
