@@ -14,7 +14,7 @@ use crate::limits::Limits;
 use crate::observe::Counters;
 use crate::route::{Current, Snapshot};
 use crate::settings::ProxyProtocol;
-use crate::site::{Site, SiteSlot};
+use crate::site::{Site, SiteSlot, Wire};
 use crate::stream::Stream;
 use crate::tls::{Keyring, Secure, Turnstile};
 use crate::upstream::{Balancer, Resolver, Tally, Upstreams};
@@ -42,6 +42,26 @@ pub struct Arrival {
     /// How many requests may still come on it.
     pub requests_left: u32,
     pub kit: Rc<Kit>,
+}
+
+/// Who asks, and by what kind of connection: what is the same for all requests on it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asker<'a> {
+    pub(super) client: &'a Client,
+    pub(super) secure: Option<&'a Secure>,
+    pub(super) wire: Wire,
+    pub(super) kit: &'a Rc<Kit>,
+}
+
+impl Arrival {
+    pub(super) fn asker(&self) -> Asker<'_> {
+        Asker {
+            client: &self.client,
+            secure: self.secure.as_deref(),
+            wire: self.stream.wire(),
+            kit: &self.kit,
+        }
+    }
 }
 
 /// What all workers read. Only one mark in it changes while the process runs, and rarely.

@@ -11,7 +11,15 @@ pub mod h1;
 #[cfg(feature = "serve")]
 mod answer;
 #[cfg(feature = "serve")]
+mod begin;
+#[cfg(feature = "serve")]
+mod body;
+#[cfg(feature = "serve")]
+mod departure;
+#[cfg(feature = "serve")]
 mod exchange;
+#[cfg(feature = "serve")]
+mod flight;
 #[cfg(feature = "serve")]
 mod forward;
 #[cfg(feature = "serve")]
@@ -20,6 +28,10 @@ mod kit;
 mod known_host;
 #[cfg(feature = "serve")]
 mod obtain;
+#[cfg(feature = "serve")]
+mod reader;
+#[cfg(feature = "serve")]
+mod side;
 
 #[cfg(feature = "serve")]
 mod visit;

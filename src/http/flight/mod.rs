@@ -8,15 +8,15 @@ use std::time::Duration;
 use self::attempt::{Attempt, Retry};
 use super::body::BodyError;
 use super::departure::{After, Asked, Departure};
-use super::head::Method;
-use crate::block::{Block, Kept, Sheet};
+use super::h1::head::Method;
+use super::side::ClientSide;
+use crate::block::Sheet;
 use crate::http::answer::Answer;
 use crate::http::kit::{Client, Kit};
 use crate::http::obtain::{Found, NotFound, Search};
 use crate::observe::{Finished, Kind};
 use crate::proxy_header::{self, Beside, Ends};
 use crate::site::{Address, SendHost, SendProxy, Site};
-use crate::stream::Stream;
 use crate::tls::Secure;
 use crate::upstream::{Endpoint, Upstream};
 use crate::wheel::{Tick, Timer};
@@ -25,8 +25,8 @@ mod attempt;
 mod way_back;
 
 /// What an exchange works with.
-pub(super) struct Flight<'a> {
-    pub(super) client: &'a mut Stream,
+pub(super) struct Flight<'a, C> {
+    pub(super) client: &'a mut C,
     pub(super) who: &'a Client,
     /// What is known of its TLS, where that ends here.
     pub(super) secure: Option<&'a Secure>,
@@ -60,7 +60,7 @@ enum Failed {
     Silent,
 }
 
-impl<'a> Flight<'a> {
+impl<'a, C: ClientSide> Flight<'a, C> {
     /// Sends the request to a backend and the response back.
     pub(super) async fn fly(mut self, departure: Departure, started: Tick) -> Landed {
         let Departure {
@@ -80,7 +80,7 @@ impl<'a> Flight<'a> {
             retries: 0,
             took: Duration::ZERO,
         };
-        let mut behind = upload.take_surplus().map(Block::keep);
+        self.client.request_is_over(&mut upload);
         let end = self
             .site
             .timeouts
@@ -106,7 +106,6 @@ impl<'a> Flight<'a> {
                 sent: 0,
                 upstream_deaf: false,
                 partial: None,
-                behind: behind.take(),
                 end,
                 began: self.timer.wheel().now(),
                 interim: 0,
@@ -114,16 +113,11 @@ impl<'a> Flight<'a> {
             };
             match self.response(&out, &asked, &mut upload, &mut attempt).await {
                 Ok((returning, head, block)) => break Ok((returning, head, block, attempt)),
-                Err(retry) => {
-                    behind = attempt.behind.take();
-                    match retry {
-                        Retry::Fresh => {
-                            search.retries += 1;
-                            search.insist_on_fresh();
-                        }
-                        Retry::Never(failed) => break Err(failed),
-                    }
+                Err(Retry::Fresh) => {
+                    search.retries += 1;
+                    search.insist_on_fresh();
                 }
+                Err(Retry::Never(failed)) => break Err(failed),
             }
         };
         drop(out);
@@ -146,7 +140,7 @@ impl<'a> Flight<'a> {
             Err(Failed::Answer(answer, why)) => {
                 let next = upload.is_done() && asked.keep_alive && !self.kit.wheel.is_draining();
                 let after = if next {
-                    After::Next(behind.map(Kept::lend))
+                    After::Next(self.client.behind())
                 } else {
                     After::Linger
                 };
@@ -250,7 +244,7 @@ impl<'a> Flight<'a> {
         self.timer.serving(None);
         match self
             .timer
-            .within(self.site.timeouts.idle, self.client.put_all(&out))
+            .within(self.site.timeouts.idle, self.client.put_answer(&out))
             .await
         {
             Ok(Ok(())) => after,
