@@ -12,7 +12,7 @@ use crate::observe::{Finished, Kind, Reason};
 use crate::proxy_header::{self, Beside, Ends};
 use crate::relay::{self, Ending};
 use crate::site::{Action, Site};
-use crate::upstream::{Among, InFlight, Tried, Upstream, UpstreamError, Way};
+use crate::upstream::{Among, InFlight, Tried, Upstream, UpstreamError, Way, passive};
 use crate::wheel::{Serving, Timer};
 
 /// Gives the client that has sent `hello` (and perhaps more) to a backend of `site`, every byte unchanged.
@@ -121,12 +121,11 @@ async fn connect<'k>(
             return Err(Reason::SiteBusy);
         };
         let visit = kit.balancer.enter(member);
-        last = match kit
-            .upstreams
-            .open(&member.backend, first, limit, timer)
-            .await
-        {
-            Ok(upstream) => return Ok((upstream, visit)),
+        last = match kit.upstreams.open(member, first, limit, timer).await {
+            Ok(upstream) => {
+                passive::accepted(site, member);
+                return Ok((upstream, visit));
+            }
             Err(UpstreamError::Refused { .. }) => Reason::BackendRefused,
             Err(UpstreamError::TimedOut { .. }) => Reason::BackendTimeout,
             Err(UpstreamError::Unresolved { .. }) => Reason::BackendUnresolved,
@@ -138,6 +137,9 @@ async fn connect<'k>(
         if timer.was_cut() {
             return Err(Reason::SiteGone);
         }
+        passive::refused(site, backends, at, || {
+            "it does not accept connections".into()
+        });
         finished.retries += 1;
         tried.add(at);
         // A list of more has places that nobody remembers.

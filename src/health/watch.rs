@@ -24,7 +24,7 @@ use crate::site::fitness::Against;
 use crate::site::health::{Ask, Check};
 use crate::site::{Address, Backend, HostPattern, Member, SendHost, SendProxy, Site, Wire};
 use crate::tls::InClear;
-use crate::upstream::{Endpoint, moment};
+use crate::upstream::moment;
 
 pub(super) struct Watch {
     tools: Tools,
@@ -177,7 +177,13 @@ impl Watch {
             let answer = contain("a check of a backend", probe.ask()).await;
             let answer = answer.unwrap_or(Err(Failure::Exhausted));
             // A loop that has ended watches nothing.
-            events.send(Event::Answered { number, is_failing, answer }).ok();
+            events
+                .send(Event::Answered {
+                    number,
+                    is_failing,
+                    answer,
+                })
+                .ok();
         }));
     }
 
@@ -239,7 +245,10 @@ impl Watch {
             return;
         }
         self.tell(number, turn);
-        let users = self.checks.get(&number).map(|running| running.users.clone());
+        let users = self
+            .checks
+            .get(&number)
+            .map(|running| running.users.clone());
         for user in users.unwrap_or_default() {
             self.judge(user);
         }
@@ -260,7 +269,9 @@ impl Watch {
                 info!(site = %sites, "{}; check in force", running.probe.passes());
             }
             Turn::Out => warn!(site = %sites, %backend, "backend out: {told}"),
-            Turn::Back => info!(site = %sites, %backend, "backend back: {}", running.probe.passes()),
+            Turn::Back => {
+                info!(site = %sites, %backend, "backend back: {}", running.probe.passes())
+            }
             Turn::InForce | Turn::Nothing => {}
         }
         if matches!(turn, Turn::InForce | Turn::Back) {
@@ -336,7 +347,11 @@ impl Watch {
         let state = &member.state;
         let Some(answer) = self.names.of(name, site.number, now) else {
             state.fitness.set(Against::Unresolved, moment());
-            state.find(self.names.trouble(name).map(|why| format!("{name} does not resolve: {why}")));
+            state.find(
+                self.names
+                    .trouble(name)
+                    .map(|why| format!("{name} does not resolve: {why}")),
+            );
             return Vec::new();
         };
         let before = state.leads_to();
@@ -484,10 +499,7 @@ impl Watch {
         match &site.send_host {
             SendHost::Name(name) => name.to_string(),
             SendHost::Keep if let Some(exact) = exact => exact,
-            SendHost::Keep | SendHost::Backend => {
-                let endpoint = Endpoint::of(&member.backend);
-                endpoint.map(|endpoint| endpoint.host()).unwrap_or_default()
-            }
+            SendHost::Keep | SendHost::Backend => member.backend.host(),
         }
     }
 
@@ -538,9 +550,10 @@ impl Watch {
             return;
         };
         let site = &watched.site;
-        let (Some(member), Some(numbers)) =
-            (site.members().nth(user.member), watched.checks.get(user.member))
-        else {
+        let (Some(member), Some(numbers)) = (
+            site.members().nth(user.member),
+            watched.checks.get(user.member),
+        ) else {
             return;
         };
         let running: Vec<&Running> = numbers
@@ -551,7 +564,9 @@ impl Watch {
         let is_out = |running: &&Running| running.course.standing() == Standing::Out;
         if let Some(addresses) = member.state.leads_to() {
             for located in &addresses.list {
-                let mut here = running.iter().filter(|r| r.probe.address == located.address);
+                let mut here = running
+                    .iter()
+                    .filter(|r| r.probe.address == located.address);
                 located.is_out.store(here.any(is_out), Ordering::Relaxed);
             }
         }
@@ -563,6 +578,8 @@ impl Watch {
             is_back |= fitness.clear(Against::Check, now);
         }
         let has_passed = |running: &&Running| running.course.standing() == Standing::Fit;
+        let ever = |running: &&Running| running.course.standing() != Standing::NeverPassed;
+        member.state.set_passed(running.iter().any(ever));
         if site.health.check.is_none() || running.iter().any(has_passed) {
             is_back |= fitness.clear(Against::Unproven, now);
         }
@@ -592,7 +609,12 @@ fn names_of(sites: &HashMap<u32, Watched>, users: &[User]) -> String {
     numbers.dedup();
     let named = numbers.iter().filter_map(|number| sites.get(number));
     let named: Vec<&str> = named.map(|watched| watched.site.name.as_str()).collect();
-    let mut text = named.iter().take(FEW).copied().collect::<Vec<_>>().join(" ");
+    let mut text = named
+        .iter()
+        .take(FEW)
+        .copied()
+        .collect::<Vec<_>>()
+        .join(" ");
     if named.len() > FEW {
         text.push_str(&format!(" +{}", named.len() - FEW));
     }

@@ -5,15 +5,13 @@
 //! so to everybody who chooses after it.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use super::answer::Answer;
 use super::exchange;
 use super::kit::Kit;
-use crate::site::fitness::Against;
 use crate::site::{Backends, Member, Site};
 use crate::upstream::{
-    Among, Endpoint, InFlight, Phase, Tried, Upstream, UpstreamError, Way, moment,
+    Among, Endpoint, InFlight, Phase, Tried, Upstream, UpstreamError, Way, passive,
 };
 use crate::wheel::Timer;
 
@@ -94,7 +92,7 @@ impl<'a> Search<'a> {
     /// The visit to a backend of this request that `endpoint` is one of: of an upstream that the caller has already.
     pub(super) fn visit(&self, endpoint: &Endpoint) -> Option<Visit<'a>> {
         let list = &self.backends()?.list;
-        let at = list.iter().position(|m| endpoint.is_of(&m.backend))?;
+        let at = list.iter().position(|m| endpoint.is_of(m))?;
         Some(self.enter(at, &list[at]))
     }
 
@@ -111,7 +109,7 @@ impl<'a> Search<'a> {
             let member = &backends.list[at];
             if !self.fresh_only
                 && self.introduction.is_none()
-                && let Some(upstream) = self.kit.upstreams.take_idle(&member.backend)
+                && let Some(upstream) = self.kit.upstreams.take_idle(member)
             {
                 let visit = self.enter(at, member);
                 return Ok(Found { upstream, visit });
@@ -172,11 +170,11 @@ impl<'a> Search<'a> {
         let opened = self
             .kit
             .upstreams
-            .open(&member.backend, first, limit, self.timer)
+            .open(member, first, limit, self.timer)
             .await;
         match opened {
             Ok(upstream) => {
-                accepted(member);
+                passive::accepted(self.site, member);
                 let introduced = self.site.send_proxy;
                 let upstream = Upstream {
                     introduced,
@@ -191,9 +189,35 @@ impl<'a> Search<'a> {
                 why: Some(self.of_site(&words(&error))),
             }),
             Err(error) => {
-                refused(member);
+                if let Some(backends) = self.backends() {
+                    passive::refused(self.site, backends, at, || words(&error));
+                }
                 Ok(Err(error))
             }
+        }
+    }
+
+    /// What `send_host = "backend"` says there.
+    pub(super) fn host(&self, visit: &Visit<'_>) -> String {
+        let member = self
+            .backends()
+            .and_then(|backends| backends.list.get(visit.at));
+        member
+            .map(|member| member.backend.host())
+            .unwrap_or_default()
+    }
+
+    /// The backend has answered.
+    pub(super) fn answered(&self, visit: &Visit<'_>, status: u16) {
+        if let Some(backends) = self.backends() {
+            passive::answered(self.site, backends, visit.at, status);
+        }
+    }
+
+    /// The backend has broken off before it answered.
+    pub(super) fn broke_off(&self, visit: &Visit<'_>) {
+        if let Some(backends) = self.backends() {
+            passive::broke_off(self.site, backends, visit.at);
         }
     }
 
@@ -217,28 +241,6 @@ impl From<Answer> for NotFound {
     fn from(answer: Answer) -> NotFound {
         NotFound { answer, why: None }
     }
-}
-
-/// A connect succeeded. Only reads, where the last one had, too.
-fn accepted(member: &Member) {
-    let endpoint = &member.state.endpoint;
-    endpoint.connects.ends();
-    if endpoint.refused_since.load(Ordering::Relaxed) != 0 {
-        endpoint.refused_since.store(0, Ordering::Relaxed);
-    }
-    if !endpoint.fitness.is_fit() {
-        endpoint.fitness.clear(Against::Failures, moment());
-    }
-}
-
-fn refused(member: &Member) {
-    let endpoint = &member.state.endpoint;
-    endpoint.connects.failed();
-    // The first of a row.
-    endpoint
-        .refused_since
-        .compare_exchange(0, moment(), Ordering::Relaxed, Ordering::Relaxed)
-        .ok();
 }
 
 /// Why there is no upstream, for a person.

@@ -76,8 +76,13 @@ impl Doubt {
 }
 
 impl BackendState {
+    /// From now on its name leads here.
+    pub fn lead_to(&self, addresses: Addresses) {
+        self.findings.addresses.store(Some(Arc::new(addresses)));
+    }
+
     /// What the backend's name leads to. `None`: it is no name, or leads nowhere yet.
     pub fn leads_to(&self) -> Option<Arc<Addresses>> {
-        self.addresses.load_full()
+        self.findings.addresses.load_full()
     }
 }

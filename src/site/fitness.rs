@@ -17,10 +17,10 @@
 //!
 //! [`Against::Unproven`] is set here, by `States`, for a backend that an edit brings to a site with checks; whoever
 //! checks clears it at the first pass, or when there is nothing to check. [`Against::Failures`] is set and cleared at
-//! the request, by what [`Streak`] counts. `now` is [`Moment`], the milliseconds of `upstream::moment()`.
+//! the request, by what [`Streak`] counts, and ends by what [`Rest`] allows. `now` is [`Moment`], the milliseconds of `upstream::moment()`.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Milliseconds since the process started, and never 0: that stands for "never".
 pub type Moment = u64;
@@ -116,23 +116,11 @@ impl Fitness {
     }
 }
 
-/// Failures in a row, and for how long a backend is out because of them. Shared by workers; a success that ends no row
-/// only reads.
+/// Failures in a row. Shared by workers; a success that ends no row only reads.
 #[derive(Debug, Default)]
 pub struct Streak {
     failures: AtomicU32,
-    /// How often in a row it was out.
-    times: AtomicU32,
-    /// When one request may try it again.
-    trial_at: AtomicU64,
-    /// That one request is under way.
-    trial: AtomicBool,
 }
-
-/// The first time out, in milliseconds; each further one in a row is twice as long.
-const FIRST_OUT: Moment = 1_000;
-/// And no longer than that: a minute is what somebody who repairs an app waits for its first request.
-const LONGEST_OUT: Moment = 60_000;
 
 impl Streak {
     /// One more. How many that makes in a row.
@@ -152,31 +140,60 @@ impl Streak {
             self.failures.store(0, Ordering::Relaxed);
         }
     }
+}
 
-    /// It is out until a trial; longer than the last time, when that was not long ago. Says for how long.
-    pub fn goes_out(&self, now: Moment) -> Moment {
-        let before = self.trial_at.load(Ordering::Relaxed);
-        // Who has served for longer than it could be out begins anew.
-        let times = match before != 0 && now < before + LONGEST_OUT {
-            true => self.times.fetch_add(1, Ordering::Relaxed) + 1,
-            false => {
-                self.times.store(0, Ordering::Relaxed);
-                0
-            }
+/// For how long a backend is out because requests failed there: longer each time in a row.
+#[derive(Debug, Default)]
+pub struct Rest {
+    /// How often in a row.
+    times: AtomicU32,
+    /// When one request may try it again.
+    until: AtomicU64,
+    /// When the last one began to.
+    tried: AtomicU64,
+}
+
+/// The first rest, in milliseconds; each further one in a row is twice as long.
+const FIRST_REST: Moment = 1_000;
+/// And no longer than that: a minute is what somebody who repairs an app waits for its first request.
+const LONGEST_REST: Moment = 60_000;
+/// A request that tries it and has not come to an end within so many milliseconds is not waited for.
+const TRIAL: Moment = 10_000;
+
+impl Rest {
+    /// Begins a rest, and says for how long. `None`: one has begun that is not over.
+    pub fn begin(&self, now: Moment) -> Option<Moment> {
+        let before = self.until.load(Ordering::Relaxed);
+        if before > now {
+            return None;
+        }
+        // Who has served for longer than it could rest begins anew.
+        let times = match before != 0 && now < before + LONGEST_REST {
+            true => self.times.load(Ordering::Relaxed).saturating_add(1),
+            false => 0,
         };
-        let length = (FIRST_OUT << times.min(6)).min(LONGEST_OUT);
-        self.trial_at.store(now + length, Ordering::Relaxed);
-        length
+        let length = (FIRST_REST << times.min(6)).min(LONGEST_REST);
+        let until = now + length;
+        // Another failure at the same moment begins no second one.
+        let has_begun =
+            self.until
+                .compare_exchange(before, until, Ordering::Relaxed, Ordering::Relaxed);
+        has_begun.ok()?;
+        self.times.store(times, Ordering::Relaxed);
+        self.tried.store(0, Ordering::Relaxed);
+        Some(length)
     }
 
     /// The right to be the one request that tries it again, when its time has come.
     pub fn trial(&self, now: Moment) -> bool {
-        self.trial_at.load(Ordering::Relaxed) <= now && !self.trial.swap(true, Ordering::Acquire)
-    }
-
-    /// The trial is over, whatever came of it.
-    pub fn trial_is_over(&self) {
-        self.trial.store(false, Ordering::Release);
+        let tried = self.tried.load(Ordering::Relaxed);
+        let is_free = tried == 0 || tried + TRIAL <= now;
+        is_free
+            && self.until.load(Ordering::Relaxed) <= now
+            && self
+                .tried
+                .compare_exchange(tried, now, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
     }
 }
 
@@ -185,6 +202,7 @@ impl Streak {
 pub struct EndpointState {
     /// Connects that failed in a row, over all sites.
     pub connects: Streak,
+    pub rest: Rest,
     /// Only [`Against::Failures`] is ever set here: nobody accepts there.
     pub fitness: Fitness,
     /// When the first connect of the present row failed; 0: the last one succeeded. Counted from for `hold`.
@@ -202,14 +220,57 @@ pub struct BackendState {
     pub resets: Streak,
     /// Responses with 5xx in a row.
     pub server_errors: Streak,
+    /// Because of either.
+    pub rest: Rest,
+    pub findings: Findings,
     /// In flight over all workers, as far as the site set `max` for it.
     pub taken: AtomicU32,
+}
+
+/// What was found out about a backend off the way of requests.
+#[derive(Debug, Default)]
+pub struct Findings {
+    /// What a name leads to.
+    #[cfg(feature = "serve")]
+    pub(super) addresses: arc_swap::ArcSwapOption<super::addresses::Addresses>,
+    /// Whether the site's check has passed there, ever.
+    has_passed: AtomicBool,
+    told: Mutex<Option<Box<str>>>,
 }
 
 impl BackendState {
     /// Whether requests go there. Two loads.
     pub fn is_fit(&self) -> bool {
         self.fitness.is_fit() && self.endpoint.fitness.is_fit()
+    }
+
+    /// Whether the site's check has passed there, as long as it was this check.
+    pub fn has_passed(&self) -> bool {
+        self.findings.has_passed.load(Ordering::Relaxed)
+    }
+
+    pub fn set_passed(&self, has_passed: bool) {
+        self.findings
+            .has_passed
+            .store(has_passed, Ordering::Relaxed);
+    }
+
+    /// Writes down what was found out about it, for a person. `None`: nothing is wrong.
+    pub fn find(&self, what: Option<String>) {
+        *self.lock_told() = what.map(Box::from);
+    }
+
+    /// What was found out about it last.
+    pub fn finding(&self) -> Option<Box<str>> {
+        self.lock_told().clone()
+    }
+
+    fn lock_told(&self) -> MutexGuard<'_, Option<Box<str>>> {
+        // A text is whole whatever panicked beside it.
+        self.findings
+            .told
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Since when no request can be answered there, as far as is known. `None`: one could.
@@ -249,18 +310,23 @@ mod tests {
     }
 
     #[test]
-    fn each_time_out_is_longer_and_one_request_tries() {
-        let streak = Streak::default();
+    fn each_rest_is_longer_and_one_request_tries() {
+        let rest = Rest::default();
         let mut now = 10;
         for length in [1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 60_000, 60_000] {
-            assert_eq!(streak.goes_out(now), length);
-            assert!(!streak.trial(now + length - 1));
+            assert_eq!(rest.begin(now), Some(length));
+            assert_eq!(rest.begin(now + length - 1), None, "it rests already");
+            assert!(!rest.trial(now + length - 1));
             now += length;
-            assert!(streak.trial(now));
-            assert!(!streak.trial(now), "one at a time");
-            streak.trial_is_over();
+            assert!(rest.trial(now));
+            assert!(!rest.trial(now), "one at a time");
+            assert!(!rest.trial(now + TRIAL - 1));
         }
-        now += 2 * LONGEST_OUT;
-        assert_eq!(streak.goes_out(now), 1_000, "it had served for long");
+        assert!(
+            rest.trial(now + TRIAL),
+            "one that does not end is not waited for"
+        );
+        now += 2 * LONGEST_REST;
+        assert_eq!(rest.begin(now), Some(1_000), "it had served for long");
     }
 }

@@ -7,6 +7,7 @@ use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::passive::is_to_be_tried;
 use super::{InFlight, Tally, moment};
 use crate::site::balance::Balance;
 use crate::site::{Backends, Member};
@@ -82,6 +83,11 @@ impl Balancer {
                 _ => {}
             }
         }
+        if among == Among::Fit
+            && let Some(at) = self.to_be_tried(list, way, tried)
+        {
+            return Some(at);
+        }
         let of = |backup| Candidates {
             list,
             tried,
@@ -92,6 +98,28 @@ impl Balancer {
         let primaries = of(false);
         let found = self.choose_from(&primaries, way);
         found.or_else(|| self.choose_from(&of(true), way))
+    }
+
+    /// One that has rested after failures: this request tries whether it is well again. Where values decide, only one
+    /// that would be its own.
+    fn to_be_tried(&self, list: &[Member], way: Way<'_>, tried: Tried) -> Option<usize> {
+        let has_rested = |at: usize| {
+            let member = &list[at];
+            !tried.has(at) && !member.backup && !member.is_drained() && is_to_be_tried(member)
+        };
+        match (way.balance, way.hash) {
+            (Balance::Hash(_), Some(hash)) => {
+                let all = Candidates {
+                    list,
+                    tried,
+                    among: Among::All,
+                    backup: false,
+                    slow_start: way.slow_start,
+                };
+                all.by_hash(hash).filter(|&at| has_rested(at))
+            }
+            _ => (0..list.len()).find(|&at| has_rested(at)),
+        }
     }
 
     /// The usual case at the least cost: equal shares, and the two that are drawn have nothing against them.

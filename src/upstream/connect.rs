@@ -2,48 +2,14 @@
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::Arc;
 
 use rustix::io::Errno;
 use tokio::net::{TcpStream, UnixStream};
 
-use super::{Resolver, UpstreamError};
+use super::UpstreamError;
 use crate::site::Address;
 use crate::stream::Stream;
 use crate::tls::{self, Identity};
-
-/// Dials `address`: each address of a name in turn, 127.0.0.1 and then [::1] for loopback. Has no limit of its own.
-///
-/// # Errors
-/// `Refused` with the last address's reason, `Unresolved` when there is no address, `Exhausted` when it is not the
-/// backend's doing.
-pub(super) async fn dial(
-    address: &Address,
-    resolver: &Arc<Resolver>,
-) -> Result<Stream, UpstreamError> {
-    let Address::Name { name, port } = address else {
-        return reach(address).await;
-    };
-    let unresolved = |source| {
-        if is_ours(&source) {
-            return UpstreamError::Exhausted { source };
-        }
-        UpstreamError::Unresolved {
-            backend: address.clone(),
-            source,
-        }
-    };
-    let addresses = resolver.addresses(name).await.map_err(unresolved)?;
-    let mut last = io::Error::other("the name has no address");
-    for ip in addresses.iter() {
-        match tcp((*ip, *port).into()).await {
-            Ok(stream) => return Ok(stream),
-            Err(error) => last = error,
-        }
-    }
-    resolver.doubt(name);
-    Err(refused(address, last))
-}
 
 /// Connects to `address`, which is no name: 127.0.0.1 and then [::1] for loopback. Has no limit of its own.
 ///

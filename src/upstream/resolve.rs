@@ -66,12 +66,18 @@ mod tests {
         assert_eq!(read(&both, LinkLocal::Allowed).map(|all| all.len()), Ok(2));
         let only = read(&both[..1], LinkLocal::Refused);
         assert!(only.expect_err("fenced").contains("allow_link_local"));
-        assert!(read(&[], LinkLocal::Refused).expect_err("none").contains("no address"));
+        assert!(
+            read(&[], LinkLocal::Refused)
+                .expect_err("none")
+                .contains("no address")
+        );
     }
 
     #[test]
     fn a_name_with_very_many_addresses_is_bounded() {
-        let many: Vec<IpAddr> = (0..1000u32).map(|n| std::net::Ipv4Addr::from(0x0a00_0000 + n).into()).collect();
+        let many: Vec<IpAddr> = (0..1000u32)
+            .map(|n| std::net::Ipv4Addr::from(0x0a00_0000 + n).into())
+            .collect();
         let kept = admitted(many, LinkLocal::Refused).expect("some");
         assert_eq!(kept.len(), MOST_ADDRESSES);
     }

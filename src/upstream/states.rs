@@ -9,8 +9,9 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use dashmap::DashMap;
 
-use super::Tally;
+use super::{Tally, moment};
 use crate::site::backend_tls::{BackendTls, Verify};
+use crate::site::fitness::Against;
 use crate::site::tls::PairFiles;
 use crate::site::{Address, Backend, BackendState, EndpointState, Hostname, Site, SiteName};
 
@@ -157,11 +158,16 @@ impl States {
             endpoint: self.endpoint(backend),
             ..BackendState::default()
         });
+        if let Address::Name { .. } = backend.address {
+            // Whoever looks names up takes it back.
+            state.fitness.set(Against::Unresolved, moment());
+        }
         known.backends.push((backend.clone(), Arc::clone(&state)));
         state
     }
 
-    fn endpoint(&self, backend: &Backend) -> Arc<EndpointState> {
+    /// What is known of where `backend` leads, whatever site names it.
+    pub fn endpoint(&self, backend: &Backend) -> Arc<EndpointState> {
         let key = EndpointKey::of(backend);
         let mut found = self.endpoints.entry(key).or_default();
         found.upgrade().unwrap_or_else(|| {

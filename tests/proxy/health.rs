@@ -1,12 +1,11 @@
 //! Backends that are watched: asked as a visitor would, out and back by counting, and nobody else's trouble.
 
-use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use crate::harness::{Backend, Plan, Proxy, until, until_some};
+use crate::harness::{Backend, Plan, Proxy, until};
 
 mod edits;
 mod names;
@@ -181,10 +180,14 @@ fn a_check_looks_like_a_visitor_byte_by_byte() {
     let (first, second) = (&requests[0].head, &requests[1].head);
     assert_eq!(first, second, "every time the same");
     let mut lines: Vec<&str> = first.split("\r\n").collect();
-    let id = lines.iter().position(|line| line.starts_with("X-Request-Id: "));
+    let id = lines
+        .iter()
+        .position(|line| line.starts_with("X-Request-Id: "));
     let id = lines.remove(id.unwrap());
     assert_eq!(id.len(), "X-Request-Id: ".len() + 32, "{id}");
-    let via = lines.iter().position(|line| line.starts_with("Via: 1.1 onedoor-"));
+    let via = lines
+        .iter()
+        .position(|line| line.starts_with("Via: 1.1 onedoor-"));
     lines.remove(via.unwrap());
     let version = env!("CARGO_PKG_VERSION");
     let wanted = [
@@ -216,10 +219,19 @@ fn send_host_says_another_name_to_ask_for() {
         app.requests()[0].values("host")
     };
     let check = "[health]\npath = '/'\n";
-    assert_eq!(asked_for(&format!("{check}send_host = 'inner.test:81'\n")), ["inner.test:81"]);
-    assert_eq!(asked_for(&format!("send_host = 'real.test'\n{check}")), ["real.test"]);
+    assert_eq!(
+        asked_for(&format!("{check}send_host = 'inner.test:81'\n")),
+        ["inner.test:81"]
+    );
+    assert_eq!(
+        asked_for(&format!("send_host = 'real.test'\n{check}")),
+        ["real.test"]
+    );
     let own = format!("127.0.0.1:{}", app.port);
-    assert_eq!(asked_for(&format!("send_host = 'backend'\n{check}")), [own.as_str()]);
+    assert_eq!(
+        asked_for(&format!("send_host = 'backend'\n{check}")),
+        [own.as_str()]
+    );
 }
 
 #[test]
@@ -268,7 +280,11 @@ fn the_failing_check_of_one_site_takes_no_backend_from_its_neighbours() {
         .site("none.toml", none)
         .start();
     until("both checks have begun", || {
-        let targets: Vec<String> = app.requests().iter().map(|r| r.target().to_string()).collect();
+        let targets: Vec<String> = app
+            .requests()
+            .iter()
+            .map(|r| r.target().to_string())
+            .collect();
         targets.iter().any(|t| t == "/") && targets.iter().filter(|t| *t == "/health").count() > 1
     });
     is_good.store(false, Ordering::SeqCst);
@@ -278,9 +294,11 @@ fn the_failing_check_of_one_site_takes_no_backend_from_its_neighbours() {
         assert_eq!(proxy.get("strict.test", "/").text(), "spare");
         assert_eq!(proxy.get("none.test", "/").text(), "hello");
     }
-    proxy.until_answer("other.test", "the app that its neighbour does not use", |answer| {
-        answer.text() == "hello"
-    });
+    proxy.until_answer(
+        "other.test",
+        "the app that its neighbour does not use",
+        |answer| answer.text() == "hello",
+    );
 }
 
 #[test]
@@ -324,7 +342,9 @@ fn without_a_path_a_connect_is_enough() {
         "backend out: localhost:{port} does not accept connections"
     ));
     let _back = Backend::saying_on_port(port, "back");
-    proxy.until_logged(&format!("backend back: localhost:{port} accepts connections"));
+    proxy.until_logged(&format!(
+        "backend back: localhost:{port} accepts connections"
+    ));
 }
 
 #[test]
@@ -352,7 +372,11 @@ fn what_the_body_must_contain_is_looked_for() {
     let switch = is_ready.clone();
     let app = Backend::doing(move |conversation| {
         while conversation.request().is_some() {
-            let text = if switch.load(Ordering::SeqCst) { "ready" } else { "starting" };
+            let text = if switch.load(Ordering::SeqCst) {
+                "ready"
+            } else {
+                "starting"
+            };
             conversation.send(format!(
                 "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nnow \r\n{:x}\r\n{text}\r\n0\r\n\r\n",
                 text.len()
@@ -376,7 +400,10 @@ fn what_the_body_must_contain_is_looked_for() {
 fn when_none_passes_all_are_tried_or_nobody_is() {
     let (app, is_good) = switched("hello");
     let site = |host: &str, keys: &str| {
-        format!("host = '{host}'\nto = {}\nhold = 'off'\n{OFTEN}fall = 1\n{keys}", app.port)
+        format!(
+            "host = '{host}'\nto = {}\nhold = 'off'\n{OFTEN}fall = 1\n{keys}",
+            app.port
+        )
     };
     let proxy = Proxy::plan()
         .site("try.toml", site("try.test", ""))
@@ -427,7 +454,14 @@ fn a_check_is_introduced_as_our_own_where_backends_want_to_know() {
         );
         let _proxy = Proxy::plan().site("app.toml", site).start();
         let wanted = format!("{introduction}GET /health HTTP/1.1\r\n");
-        until("a check has come", || app.raw_bytes().contains("\r\n\r\nGET") || app.raw_bytes().contains("GET /health HTTP/1.1\r\n"));
-        assert!(app.raw_bytes().starts_with(&wanted), "{:?}", app.raw_bytes());
+        until("a check has come", || {
+            app.raw_bytes().contains("\r\n\r\nGET")
+                || app.raw_bytes().contains("GET /health HTTP/1.1\r\n")
+        });
+        assert!(
+            app.raw_bytes().starts_with(&wanted),
+            "{:?}",
+            app.raw_bytes()
+        );
     }
 }

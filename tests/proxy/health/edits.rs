@@ -6,7 +6,10 @@ use super::*;
 fn an_edit_keeps_what_is_known_of_a_backend_and_asks_on() {
     let ((app, is_good), spare) = (switched("app"), Backend::saying("spare"));
     let site = |keys: &str| {
-        format!("host = 'app.test'\nto = [{}, {}]\n{keys}{OFTEN}fall = 1\n", app.port, spare.port)
+        format!(
+            "host = 'app.test'\nto = [{}, {}]\n{keys}{OFTEN}fall = 1\n",
+            app.port, spare.port
+        )
     };
     let proxy = Proxy::plan().site("app.toml", site("")).start();
     app.until_requests(2);
@@ -36,9 +39,7 @@ fn who_is_no_longer_named_is_no_longer_asked() {
         Backend::recording(),
         Backend::saying("spare"),
     );
-    let site = |port: u16| {
-        format!("host = 'app.test'\nto = [{port}, {}]\n{OFTEN}", spare.port)
-    };
+    let site = |port: u16| format!("host = 'app.test'\nto = [{port}, {}]\n{OFTEN}", spare.port);
     let proxy = Proxy::plan().site("app.toml", site(old.port)).start();
     old.until_requests(2);
     proxy.site("app.toml", site(new.port));

@@ -48,7 +48,12 @@ fn a_name_that_does_not_resolve_is_its_own_trouble_and_delays_nobody() {
     proxy.until_answer("lost.test", "the name that resolves by now", |answer| {
         answer.text() == "hello"
     });
-    assert_eq!(times(&proxy, "the name does not resolve"), 1, "{}", proxy.log());
+    assert_eq!(
+        times(&proxy, "the name does not resolve"),
+        1,
+        "{}",
+        proxy.log()
+    );
     proxy.until_logged("the name resolves again: 127.0.0.1");
 }
 
@@ -163,5 +168,8 @@ fn each_address_of_a_name_is_checked_by_itself() {
         assert_eq!(proxy.get("app.test", "/").text(), "three");
     }
     let status = proxy.status("app").unwrap();
-    assert_eq!(status["backends"][0]["fit"], true, "one of two is: {status}");
+    assert_eq!(
+        status["backends"][0]["fit"], true,
+        "one of two is: {status}"
+    );
 }

@@ -26,10 +26,19 @@ fn a_thousand_checks_are_asked_over_their_whole_interval_and_not_in_bursts() {
     let since = |n: usize| times[n] - times[0];
     // A round takes as long as the interval: a burst would be over long before.
     assert!(since(999) > Duration::from_millis(2500), "{:?}", since(999));
-    assert!(since(1999) > Duration::from_millis(5500), "{:?}", since(1999));
+    assert!(
+        since(1999) > Duration::from_millis(5500),
+        "{:?}",
+        since(1999)
+    );
     // A busy machine may hold some back, but never most of a round.
     let second = Duration::from_secs(1);
-    let in_a_second = |from: usize| times[from..].iter().take_while(|at| **at < times[from] + second).count();
+    let in_a_second = |from: usize| {
+        times[from..]
+            .iter()
+            .take_while(|at| **at < times[from] + second)
+            .count()
+    };
     let most = (0..2000).map(in_a_second).max().unwrap();
     assert!(most < 700, "{most} within a second");
     assert_eq!(super::times(&proxy, "backend out"), 0);
