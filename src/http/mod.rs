@@ -34,6 +34,9 @@ mod reader;
 mod side;
 
 #[cfg(feature = "serve")]
+pub(crate) use obtain::{Affinity, Found, Patient, Search};
+
+#[cfg(feature = "serve")]
 mod visit;
 
 #[cfg(feature = "serve")]

@@ -92,7 +92,7 @@ impl Story {
         let (reload, summary) = {
             let keyring = Keyring::new(Vec::new(), settings.state.clone()).expect("keyring");
             let rules = settings.rules();
-            let states = Arc::new(crate::upstream::States::new(1));
+            let states = Arc::new(crate::upstream::States::new(1, b"key"));
             let current = self.current.clone();
             start(
                 &settings,

@@ -157,7 +157,7 @@ async fn serve(mut settings: Settings) -> Result<Ending, StartError> {
     let keyring = Keyring::new(settings.certificates.clone(), settings.state.clone())
         .map_err(|source| StartError::System(io::Error::other(source)))?;
     let keyring = Arc::new(keyring);
-    let states = Arc::new(States::new(settings.workers));
+    let states = Arc::new(States::new(settings.workers, &home.key));
     let (news, to_watch) = mpsc::unbounded_channel();
     let (reload, summary) = reload::start(
         &settings,
@@ -216,11 +216,11 @@ impl Workers {
         sockets: Vec<Socket>,
         current: &Arc<Current>,
         keyring: Arc<Keyring>,
-        states: &States,
+        states: &Arc<States>,
         home: &Home,
         share: Share,
     ) -> io::Result<Workers> {
-        let shared = Arc::new(shared(settings, home, keyring, share));
+        let shared = Arc::new(shared(settings, home, keyring, states, share));
         let per_client = settings.limits.per_client;
         let per_client = per_client.unwrap_or((share.connections / 4).max(1));
         let slots = Slots::new(share.connections, per_client);
@@ -298,7 +298,13 @@ fn via(home: &Home) -> Box<str> {
 }
 
 /// What the workers read.
-fn shared(settings: &Settings, home: &Home, keyring: Arc<Keyring>, share: Share) -> Shared {
+fn shared(
+    settings: &Settings,
+    home: &Home,
+    keyring: Arc<Keyring>,
+    states: &Arc<States>,
+    share: Share,
+) -> Shared {
     let limits = settings.limits.clone();
     Shared {
         head_limits: HeadLimits {
@@ -314,6 +320,7 @@ fn shared(settings: &Settings, home: &Home, keyring: Arc<Keyring>, share: Share)
         proxy_protocol: settings.trust.proxy_protocol.clone(),
         via: via(home),
         keyring,
+        states: Arc::clone(states),
         full: FullSite::default(),
     }
 }

@@ -49,8 +49,13 @@ impl Addresses {
 }
 
 impl Located {
+    /// Whether the site's check fails there.
+    pub fn is_out(&self) -> bool {
+        self.is_out.load(Ordering::Relaxed)
+    }
+
     pub fn is_fit(&self) -> bool {
-        !self.is_out.load(Ordering::Relaxed) && self.endpoint.fitness.is_fit()
+        !self.is_out() && self.endpoint.fitness.is_fit()
     }
 }
 

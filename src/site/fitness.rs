@@ -17,7 +17,7 @@
 //!
 //! [`Against::Unproven`] is set here, by `States`, for a backend that an edit brings to a site with checks; whoever
 //! checks clears it at the first pass, or when there is nothing to check. [`Against::Failures`] is set and cleared at
-//! the request, by what [`Streak`] counts, and ends by what [`Rest`] allows. `now` is [`Moment`], the milliseconds of `upstream::moment()`.
+//! the request, by what [`Row`] counts. `now` is [`Moment`], the milliseconds of `upstream::moment()`.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -118,95 +118,82 @@ impl Fitness {
 
 /// Failures in a row. Shared by workers; a success that ends no row only reads.
 #[derive(Debug, Default)]
-pub struct Streak {
-    failures: AtomicU32,
-}
+pub struct Row(AtomicU32);
 
-impl Streak {
-    /// One more. How many that makes in a row.
+impl Row {
+    /// One more. How many that makes.
     pub fn failed(&self) -> u32 {
-        self.failures
-            .fetch_add(1, Ordering::Relaxed)
-            .saturating_add(1)
+        self.0.fetch_add(1, Ordering::Relaxed).saturating_add(1)
     }
 
     pub fn count(&self) -> u32 {
-        self.failures.load(Ordering::Relaxed)
+        self.0.load(Ordering::Relaxed)
     }
 
-    /// The row has ended. One load where there was none.
+    /// One load where there was no failure.
     pub fn ends(&self) {
-        if self.failures.load(Ordering::Relaxed) != 0 {
-            self.failures.store(0, Ordering::Relaxed);
+        if self.0.load(Ordering::Relaxed) != 0 {
+            self.0.store(0, Ordering::Relaxed);
         }
     }
 }
 
-/// For how long a backend is out because requests failed there: longer each time in a row.
+/// For how long [`Against::Failures`] keeps a backend out, and who tries it again.
 #[derive(Debug, Default)]
-pub struct Rest {
-    /// How often in a row.
+pub struct Outage {
+    /// How often in a row it was out.
     times: AtomicU32,
     /// When one request may try it again.
-    until: AtomicU64,
-    /// When the last one began to.
-    tried: AtomicU64,
+    trial_at: AtomicU64,
+    /// That one request is under way.
+    trial: AtomicBool,
 }
 
-/// The first rest, in milliseconds; each further one in a row is twice as long.
-const FIRST_REST: Moment = 1_000;
+/// The first time out, in milliseconds; each further one in a row is twice as long.
+const FIRST_OUT: Moment = 1_000;
 /// And no longer than that: a minute is what somebody who repairs an app waits for its first request.
-const LONGEST_REST: Moment = 60_000;
-/// A request that tries it and has not come to an end within so many milliseconds is not waited for.
-const TRIAL: Moment = 10_000;
+const LONGEST_OUT: Moment = 60_000;
 
-impl Rest {
-    /// Begins a rest, and says for how long. `None`: one has begun that is not over.
-    pub fn begin(&self, now: Moment) -> Option<Moment> {
-        let before = self.until.load(Ordering::Relaxed);
-        if before > now {
-            return None;
-        }
-        // Who has served for longer than it could rest begins anew.
-        let times = match before != 0 && now < before + LONGEST_REST {
-            true => self.times.load(Ordering::Relaxed).saturating_add(1),
-            false => 0,
+impl Outage {
+    /// It is out until a trial; longer than the last time, when that was not long ago. Says for how long.
+    pub fn begins(&self, now: Moment) -> Moment {
+        let before = self.trial_at.load(Ordering::Relaxed);
+        // Who has served for longer than it could be out begins anew.
+        let times = match before != 0 && now < before + LONGEST_OUT {
+            true => self.times.fetch_add(1, Ordering::Relaxed) + 1,
+            false => {
+                self.times.store(0, Ordering::Relaxed);
+                0
+            }
         };
-        let length = (FIRST_REST << times.min(6)).min(LONGEST_REST);
-        let until = now + length;
-        // Another failure at the same moment begins no second one.
-        let has_begun =
-            self.until
-                .compare_exchange(before, until, Ordering::Relaxed, Ordering::Relaxed);
-        has_begun.ok()?;
-        self.times.store(times, Ordering::Relaxed);
-        self.tried.store(0, Ordering::Relaxed);
-        Some(length)
+        let length = (FIRST_OUT << times.min(6)).min(LONGEST_OUT);
+        self.trial_at.store(now + length, Ordering::Relaxed);
+        length
     }
 
     /// The right to be the one request that tries it again, when its time has come.
     pub fn trial(&self, now: Moment) -> bool {
-        let tried = self.tried.load(Ordering::Relaxed);
-        let is_free = tried == 0 || tried + TRIAL <= now;
-        is_free
-            && self.until.load(Ordering::Relaxed) <= now
-            && self
-                .tried
-                .compare_exchange(tried, now, Ordering::Relaxed, Ordering::Relaxed)
-                .is_ok()
+        self.trial_at.load(Ordering::Relaxed) <= now && !self.trial.swap(true, Ordering::Acquire)
+    }
+
+    /// The trial is over, whatever came of it.
+    pub fn trial_is_over(&self) {
+        self.trial.store(false, Ordering::Release);
     }
 }
 
 /// What is known of an address and a way of speaking to it, whatever site names it.
 #[derive(Debug, Default)]
 pub struct EndpointState {
-    /// Connects that failed in a row, over all sites.
-    pub connects: Streak,
-    pub rest: Rest,
+    /// Connects that failed, over all sites.
+    pub connects: Row,
     /// Only [`Against::Failures`] is ever set here: nobody accepts there.
     pub fitness: Fitness,
+    pub outage: Outage,
     /// When the first connect of the present row failed; 0: the last one succeeded. Counted from for `hold`.
     pub refused_since: AtomicU64,
+    /// One of the requests that are held is trying it.
+    pub knock: AtomicBool,
 }
 
 /// What is known of one backend of one site.
@@ -216,15 +203,15 @@ pub struct BackendState {
     pub number: u32,
     pub endpoint: Arc<EndpointState>,
     pub fitness: Fitness,
-    /// Requests in a row that ended in a reset, or in no whole response head.
-    pub resets: Streak,
-    /// Responses with 5xx in a row.
-    pub server_errors: Streak,
-    /// Because of either.
-    pub rest: Rest,
-    pub findings: Findings,
+    /// Of [`Against::Failures`] in `fitness`.
+    pub outage: Outage,
+    /// Requests that ended in no whole response head.
+    pub resets: Row,
+    /// Responses with 5xx.
+    pub server_errors: Row,
     /// In flight over all workers, as far as the site set `max` for it.
     pub taken: AtomicU32,
+    pub findings: Findings,
 }
 
 /// What was found out about a backend off the way of requests.
@@ -284,6 +271,36 @@ impl BackendState {
         ];
         unfit.into_iter().flatten().min()
     }
+
+    /// Which of the two that failures can take out has its trial now; the caller is that trial until
+    /// [`Outage::trial_is_over`].
+    pub fn trial(&self, now: impl Fn() -> Moment) -> Option<Tried> {
+        let both = [
+            (&self.fitness, &self.outage, Tried::Backend),
+            (
+                &self.endpoint.fitness,
+                &self.endpoint.outage,
+                Tried::Endpoint,
+            ),
+        ];
+        both.into_iter()
+            .find(|(fitness, outage, _)| fitness.has(Against::Failures) && outage.trial(now()))
+            .map(|(_, _, tried)| tried)
+    }
+
+    pub fn outage(&self, tried: Tried) -> &Outage {
+        match tried {
+            Tried::Backend => &self.outage,
+            Tried::Endpoint => &self.endpoint.outage,
+        }
+    }
+}
+
+/// What a trial is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tried {
+    Backend,
+    Endpoint,
 }
 
 #[cfg(test)]
@@ -310,23 +327,18 @@ mod tests {
     }
 
     #[test]
-    fn each_rest_is_longer_and_one_request_tries() {
-        let rest = Rest::default();
+    fn each_time_out_is_longer_and_one_request_tries() {
+        let outage = Outage::default();
         let mut now = 10;
         for length in [1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 60_000, 60_000] {
-            assert_eq!(rest.begin(now), Some(length));
-            assert_eq!(rest.begin(now + length - 1), None, "it rests already");
-            assert!(!rest.trial(now + length - 1));
+            assert_eq!(outage.begins(now), length);
+            assert!(!outage.trial(now + length - 1));
             now += length;
-            assert!(rest.trial(now));
-            assert!(!rest.trial(now), "one at a time");
-            assert!(!rest.trial(now + TRIAL - 1));
+            assert!(outage.trial(now));
+            assert!(!outage.trial(now), "one at a time");
+            outage.trial_is_over();
         }
-        assert!(
-            rest.trial(now + TRIAL),
-            "one that does not end is not waited for"
-        );
-        now += 2 * LONGEST_REST;
-        assert_eq!(rest.begin(now), Some(1_000), "it had served for long");
+        now += 2 * LONGEST_OUT;
+        assert_eq!(outage.begins(now), 1_000, "it had served for long");
     }
 }

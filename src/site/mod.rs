@@ -8,6 +8,7 @@ pub mod addresses;
 pub mod backend;
 pub mod backend_tls;
 pub mod balance;
+pub mod before;
 pub mod directory;
 pub mod fence;
 pub mod file;
@@ -31,6 +32,7 @@ use ipnet::IpNet;
 
 pub use backend::{Address, Backend};
 pub use balance::{Balance, Balancing, Retry};
+pub use before::Before;
 pub use fitness::{BackendState, EndpointState};
 pub use health::Health;
 pub use hostname::{HostPattern, Hostname};
@@ -90,6 +92,9 @@ pub struct Site {
     pub allow: Option<Allow>,
     /// In matching order: exact paths first, then prefixes, longest first (see [`path`]).
     pub paths: Box<[PathRule]>,
+    /// What answers while new backends do not. `None`: no edit brought any, or nobody has to be fallen back to. Given by
+    /// `reload`.
+    pub before: Option<Before>,
     pub balancing: Balancing,
     pub retry: Retry,
     pub send_host: SendHost,
@@ -190,6 +195,8 @@ pub struct Backends {
     pub list: Box<[Member]>,
     /// Whether all are alike: no backup, nobody drained, one share each.
     pub is_even: bool,
+    /// Whether any has a `max`.
+    pub has_max: bool,
 }
 
 impl Backends {
@@ -199,6 +206,7 @@ impl Backends {
             is_even: list
                 .iter()
                 .all(|member| member.weight == 1 && !member.backup),
+            has_max: list.iter().any(|member| member.max.is_some()),
             list: list.into(),
         }
     }

@@ -379,6 +379,7 @@ mod tests {
             version: 0,
             slots: Default::default(),
             waiting: Default::default(),
+            before: None,
             balancing: Default::default(),
             retry: Default::default(),
             claims: Box::new([]),

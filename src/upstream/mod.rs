@@ -3,11 +3,11 @@
 mod balance;
 mod connect;
 mod endpoint;
-pub mod passive;
 mod pool;
 mod resolve;
 mod states;
 mod tally;
+mod trying;
 
 use std::cell::{Cell, RefCell};
 use std::hash::BuildHasher;
@@ -22,18 +22,19 @@ use tracing::{info, warn};
 use crate::observe::Trouble;
 use crate::site::backend_tls::BackendTls;
 use crate::site::fitness::Moment;
-use crate::site::{Address, Backend, EndpointState, Member, SendProxy};
+use crate::site::{Address, Backend, Member, SendProxy};
 use crate::stream::Stream;
 use crate::tls::{Identity, Keyring, Turnstile};
 use crate::wheel::{Timer, Wheel};
 
-pub use balance::{Among, Balancer, Tried, Way};
+pub use balance::{Among, Balancer, PLACES, Tried, Way};
 pub use connect::{reach, secure};
 pub use endpoint::Endpoint;
 use pool::Pool;
 pub use resolve::look_up;
 pub use states::States;
 pub use tally::{InFlight, Tally};
+use trying::Trying;
 
 static STARTED: LazyLock<Instant> = LazyLock::new(Instant::now);
 
@@ -220,12 +221,10 @@ impl Upstreams {
             });
         };
         let mut failed = None;
-        let rested = addresses
-            .list
-            .iter()
-            .find(|located| passive::has_rested(located));
-        for located in rested.into_iter().chain(addresses.in_turn(self.turn())) {
-            let trying = Trying::at(&located.endpoint);
+        let rested = addresses.list.iter().find_map(Trying::rested);
+        let others = addresses.in_turn(self.turn());
+        let others = others.map(|located| (located, Trying::at(&located.endpoint)));
+        for (located, trying) in rested.into_iter().chain(others) {
             let dialled = match tls {
                 None => self.dial_and_say(&located.address, first).await,
                 Some(tls) => self.dial_tls(&located.address, first, tls, phase).await,
@@ -342,33 +341,6 @@ impl Upstreams {
     /// How many are idle.
     pub fn idle(&self) -> usize {
         self.pool.borrow().len()
-    }
-}
-
-/// A connect to one address of a name. Given up, also by the end of its time, it has failed.
-struct Trying<'a>(Option<&'a EndpointState>);
-
-impl<'a> Trying<'a> {
-    fn at(endpoint: &'a EndpointState) -> Trying<'a> {
-        Trying(Some(endpoint))
-    }
-
-    fn accepted(mut self) {
-        if let Some(endpoint) = self.0.take() {
-            passive::connected(endpoint);
-        }
-    }
-
-    fn is_nobodys_fault(mut self) {
-        self.0 = None;
-    }
-}
-
-impl Drop for Trying<'_> {
-    fn drop(&mut self) {
-        if let Some(endpoint) = self.0 {
-            passive::connect_failed(endpoint);
-        }
     }
 }
 

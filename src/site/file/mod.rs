@@ -193,6 +193,7 @@ impl<'t> SiteFile<'_, 't> {
             version: 0,
             slots: Default::default(),
             waiting: Default::default(),
+            before: None,
             balancing: self.balancing(table),
             retry: read_retry(&mut self.reader, table, &defaults.retry),
             action,

@@ -32,19 +32,21 @@ fn a_backend_that_refuses_is_out_after_three_connects_and_back_when_it_accepts()
         "host = 'app.test'\nto = [{port}, {}]\nbalance = 'round-robin'\n",
         good.port
     );
-    let proxy = Proxy::plan().site("app.toml", site).start();
+    let proxy = Proxy::plan()
+        .flag("--workers=1")
+        .site("app.toml", site)
+        .start();
     for _ in 0..20 {
         assert_eq!(proxy.get("app.test", "/").text(), "good");
     }
-    let said = format!("backend out: localhost:{port} does not accept connections");
-    assert_eq!(times(&proxy, &said), 1, "{}", proxy.log());
-    proxy.until_logged("3 times in a row; tried again after 1s");
+    let said = "backend out for 1000 ms: 3 connects in a row failed";
+    assert_eq!(times(&proxy, said), 1, "{}", proxy.log());
     assert_eq!(backend(&proxy, "app", port)["fit"], false);
     let _back = Backend::saying_on_port(port, "back");
     proxy.until_answer("app.test", "the one that is back", |answer| {
         answer.text() == "back"
     });
-    proxy.until_logged("backend back: it accepts connections");
+    proxy.until_logged("backend back");
     assert_eq!(backend(&proxy, "app", port)["fit"], true);
 }
 
@@ -52,6 +54,7 @@ fn a_backend_that_refuses_is_out_after_three_connects_and_back_when_it_accepts()
 fn answers_from_500_on_take_a_backend_out_at_the_threshold_of_the_site() {
     let ((bad, _), good) = (answering(503), Backend::saying("good"));
     let proxy = Proxy::plan()
+        .flag("--workers=1")
         .site("app.toml", in_turn(bad.port, good.port, "{ 5xx = 4 }"))
         .start();
     for _ in 0..20 {
@@ -59,7 +62,10 @@ fn answers_from_500_on_take_a_backend_out_at_the_threshold_of_the_site() {
     }
     assert_eq!(bad.requests().len(), 4);
     assert_eq!(
-        times(&proxy, "backend out: it answers 503, 4 times in a row"),
+        times(
+            &proxy,
+            "backend out for 1000 ms: 4 answers in a row from 500 on"
+        ),
         1
     );
 }
@@ -79,6 +85,7 @@ fn one_good_answer_ends_a_row() {
     });
     let good = Backend::saying("good");
     let proxy = Proxy::plan()
+        .flag("--workers=1")
         .site("app.toml", in_turn(app.port, good.port, "{ 5xx = 3 }"))
         .start();
     for _ in 0..40 {
@@ -92,6 +99,7 @@ fn one_good_answer_ends_a_row() {
 fn answers_from_500_on_are_no_reason_unless_the_site_says_so() {
     let ((bad, _), good) = (answering(500), Backend::saying("good"));
     let proxy = Proxy::plan()
+        .flag("--workers=1")
         .site(
             "app.toml",
             in_turn(bad.port, good.port, "['connect', 'reset']"),
@@ -107,19 +115,21 @@ fn answers_from_500_on_are_no_reason_unless_the_site_says_so() {
 fn a_backend_that_breaks_off_is_out_at_its_threshold() {
     let (bad, good) = (Backend::closing(), Backend::saying("good"));
     let proxy = Proxy::plan()
+        .flag("--workers=1")
         .site("app.toml", in_turn(bad.port, good.port, "{ reset = 2 }"))
         .start();
     for _ in 0..20 {
         proxy.ask("POST / HTTP/1.1\r\nHost: app.test\r\nContent-Length: 2\r\n\r\nhi");
     }
     assert_eq!(bad.requests().len(), 2);
-    proxy.until_logged("backend out: it breaks off before it answers, 2 times in a row");
+    proxy.until_logged("backend out for 1000 ms: 2 requests in a row got no answer");
 }
 
 #[test]
 fn a_backend_that_is_out_is_tried_again_after_a_while_that_grows() {
     let ((bad, asked), good) = (answering(500), Backend::saying("good"));
     let proxy = Proxy::plan()
+        .flag("--workers=1")
         .site("app.toml", in_turn(bad.port, good.port, "{ 5xx = 1 }"))
         .start();
     let mut client = proxy.client();
@@ -161,6 +171,7 @@ fn one_request_at_a_time_tries_a_backend_that_was_out() {
     });
     let good = Backend::saying("good");
     let proxy = Proxy::plan()
+        .flag("--workers=1")
         .site("app.toml", in_turn(bad.port, good.port, "{ 5xx = 1 }"))
         .start();
     until("it is out", || {
@@ -185,7 +196,7 @@ fn one_request_at_a_time_tries_a_backend_that_was_out() {
     assert_eq!(waiting.load(Ordering::SeqCst), 1);
     release.send(()).unwrap();
     assert_eq!(trying.join().unwrap(), "well again");
-    proxy.until_logged("backend back: it answers 200");
+    proxy.until_logged("backend back");
     // All that it gets from now on is answered at once.
     drop(release);
     until("it has its share again", || {
@@ -201,6 +212,7 @@ fn the_last_backend_is_never_taken_out() {
         only.port
     );
     let proxy = Proxy::plan()
+        .flag("--workers=1")
         .site("alone.toml", alone)
         .site("app.toml", in_turn(only.port, other.port, "{ 5xx = 1 }"))
         .start();
@@ -231,6 +243,7 @@ fn the_failures_of_one_site_are_no_other_s() {
         .replace("app.test", "patient.test")
         .replace("5xx = 1", "5xx = 999");
     let proxy = Proxy::plan()
+        .flag("--workers=1")
         .site("strict.toml", strict)
         .site("patient.toml", patient)
         .start();
