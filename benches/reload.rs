@@ -82,6 +82,7 @@ fn serves(criterion: &mut Criterion) {
                 onedoor::tls::Keyring::new(Vec::new(), settings.state.clone()).expect("keyring"),
             ),
             Arc::new(onedoor::upstream::States::new(1, b"key")),
+            tokio::sync::mpsc::unbounded_channel().0,
         );
         let (reload, summary) = runtime.block_on(started);
         assert_eq!(summary.live, size);

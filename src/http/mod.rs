@@ -37,4 +37,9 @@ mod side;
 pub(crate) use obtain::{Affinity, Found, Patient, Search};
 
 #[cfg(feature = "serve")]
+mod visit;
+
+#[cfg(feature = "serve")]
 pub use kit::{Arrival, Client, FullSite, Kit, Shared};
+#[cfg(feature = "serve")]
+pub use visit::Visit;

@@ -27,6 +27,8 @@ pub(super) enum Request {
     List {
         reply: oneshot::Sender<Overview>,
     },
+    /// What is known of backends is another one.
+    Backends,
     Flush {
         reply: oneshot::Sender<()>,
     },
@@ -69,6 +71,12 @@ impl Reload {
         waited.unwrap_or(Waited::Timeout {
             pending: Vec::new(),
         })
+    }
+
+    /// A backend has gone out or come back: whoever waits for one looks again.
+    pub fn backends_changed(&self) {
+        // A loop that has ended has nobody who waits.
+        self.requests.send(Request::Backends).ok();
     }
 
     /// Every file of the sites directory.

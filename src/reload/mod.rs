@@ -13,6 +13,7 @@ mod guard;
 mod handle;
 mod last_good;
 mod look;
+mod news;
 mod parallel;
 mod requests;
 mod search;
@@ -32,7 +33,8 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tracing::warn;
 
 pub use handle::Reload;
-pub use status::{FileStatus, Overview, Report, State, Summary, Waited};
+pub use news::News;
+pub use status::{BackendStatus, FileStatus, Overview, Report, State, Summary, Waited};
 
 use crate::observe::panic::contain;
 use crate::route::{Current, RouteTable};
@@ -68,6 +70,7 @@ pub async fn start(
     current: Arc<Current>,
     keyring: Arc<Keyring>,
     states: Arc<States>,
+    news: mpsc::UnboundedSender<News>,
 ) -> (Reload, Summary) {
     let sites = std::path::absolute(&settings.sites).unwrap_or_else(|_| settings.sites.clone());
     // First the watch, then the list: what changes in between is seen twice rather than never.
@@ -104,6 +107,7 @@ pub async fn start(
         keyring,
         reads,
         read,
+        news,
         wish: settings.watch,
         kept_in: kept_in.clone(),
         base: None,
@@ -156,6 +160,8 @@ struct Follower {
     reads: mpsc::UnboundedSender<Read>,
     /// Certificates of sites that serve already.
     read: mpsc::UnboundedReceiver<Read>,
+    /// To whoever watches backends.
+    news: mpsc::UnboundedSender<News>,
     wish: settings::Watch,
     kept_in: PathBuf,
     /// What the next table is made from, where that is not the one in force.
@@ -350,7 +356,9 @@ impl Follower {
             removed,
             held,
         } = step;
+        let live = held.iter().map(|held| Arc::clone(&held.site)).collect();
         self.hold(held);
+        self.tell_news(live, &changes);
         self.report(&added, &changed, &removed);
         let base = self.base.take();
         freed.append(&mut self.abandoned);
@@ -380,10 +388,19 @@ impl Follower {
 
     /// No worker has a connection of a site with these numbers any more.
     fn free(&mut self, numbers: Vec<u32>) {
-        numbers
-            .iter()
-            .for_each(|number| self.keyring.forget(*number));
+        for number in &numbers {
+            self.keyring.forget(*number);
+            // Who watches may have ended, with the process.
+            self.news.send(News::Gone(*number)).ok();
+        }
         self.book.free(numbers);
+    }
+
+    /// Something is known of a backend that was not known before.
+    fn backends_changed(&mut self) {
+        for version in self.book.proven() {
+            self.store.keep(version);
+        }
     }
 
     fn report(&mut self, added: &[SiteName], changed: &[SiteName], removed: &[SiteName]) {

@@ -46,8 +46,10 @@ pub struct FileStatus {
     pub serving_since: Option<SystemTime>,
     /// What the version that serves claims, hosts first; without one, empty.
     pub hosts: Vec<String>,
-    /// Of the version that serves, each once.
-    pub backends: Vec<String>,
+    /// Where the version that serves goes, each once.
+    pub to: Vec<String>,
+    /// The same, with what is known of them.
+    pub backends: Vec<BackendStatus>,
     /// What it says itself: `respond 200`, `redirect https://www.shop.test`; each once.
     pub answers: Vec<String>,
     pub note: Option<String>,
@@ -55,6 +57,19 @@ pub struct FileStatus {
     pub problems: Vec<String>,
     /// Why it is in this state, in one line, where that is not the problems.
     pub reason: Option<String>,
+}
+
+/// One backend of a site, as of now.
+#[derive(Clone, Debug)]
+pub struct BackendStatus {
+    /// As the file has it, or nearly.
+    pub at: String,
+    pub fit: bool,
+    /// What was found out about it, in one line.
+    pub reason: Option<String>,
+    /// What its name leads to.
+    pub addresses: Vec<String>,
+    pub in_flight: u32,
 }
 
 /// The whole sites directory, as of now.

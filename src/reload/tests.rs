@@ -94,7 +94,15 @@ impl Story {
             let rules = settings.rules();
             let states = Arc::new(crate::upstream::States::new(1, b"key"));
             let current = self.current.clone();
-            start(&settings, rules, current, Arc::new(keyring), states).await
+            start(
+                &settings,
+                rules,
+                current,
+                Arc::new(keyring),
+                states,
+                mpsc::unbounded_channel().0,
+            )
+            .await
         };
         self.reload = Some(reload);
         self.news = Some(self.current.subscribe());

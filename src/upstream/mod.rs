@@ -7,29 +7,34 @@ mod pool;
 mod resolve;
 mod states;
 mod tally;
+mod trying;
 
 use std::cell::{Cell, RefCell};
+use std::hash::BuildHasher;
 use std::io;
 use std::rc::Rc;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
+use foldhash::fast::RandomState;
 use tracing::{info, warn};
 
 use crate::observe::Trouble;
 use crate::site::backend_tls::BackendTls;
 use crate::site::fitness::Moment;
-use crate::site::{Address, Backend, SendProxy};
+use crate::site::{Address, Backend, Member, SendProxy};
 use crate::stream::Stream;
 use crate::tls::{Identity, Keyring, Turnstile};
 use crate::wheel::{Timer, Wheel};
 
 pub use balance::{Among, Balancer, PLACES, Tried, Way};
+pub use connect::{reach, secure};
 pub use endpoint::Endpoint;
 use pool::Pool;
-pub use resolve::Resolver;
+pub use resolve::look_up;
 pub use states::States;
 pub use tally::{InFlight, Tally};
+use trying::Trying;
 
 static STARTED: LazyLock<Instant> = LazyLock::new(Instant::now);
 
@@ -106,11 +111,12 @@ pub enum Phase {
 #[derive(Debug)]
 pub struct Upstreams {
     pool: RefCell<Pool>,
-    resolver: Arc<Resolver>,
     keyring: Arc<Keyring>,
     turnstile: Rc<Turnstile>,
     wheel: Rc<Wheel>,
     exhausted: Trouble,
+    /// Which address of a name comes next.
+    turn: Cell<u64>,
 }
 
 impl Upstreams {
@@ -118,25 +124,36 @@ impl Upstreams {
     pub fn new(
         most_per_backend: usize,
         most: usize,
-        resolver: Arc<Resolver>,
         keyring: Arc<Keyring>,
         turnstile: Rc<Turnstile>,
         wheel: Rc<Wheel>,
     ) -> Upstreams {
         Upstreams {
             pool: RefCell::new(Pool::new(most_per_backend, most)),
-            resolver,
             keyring,
             turnstile,
             wheel,
             exhausted: Trouble::default(),
+            turn: Cell::new(RandomState::default().hash_one(0)),
         }
     }
 
     /// An idle upstream to `backend`, the one used last. One that was closed meanwhile, or has said something
     /// nobody asked for (CASES R-08), is dropped. No system call.
-    pub fn take_idle(&self, backend: &Backend) -> Option<Upstream> {
-        let endpoint = Endpoint::of(backend)?;
+    pub fn take_idle(&self, member: &Member) -> Option<Upstream> {
+        let backend = &member.backend;
+        let Address::Name { .. } = backend.address else {
+            return self.take_idle_of(Endpoint::of(backend)?);
+        };
+        let addresses = member.state.leads_to()?;
+        // When there is none, a new one is opened there.
+        let next = addresses.in_turn(self.turn.get()).next()?;
+        let idle = self.take_idle_of(Endpoint::at(&next.address, backend)?)?;
+        self.turn();
+        Some(idle)
+    }
+
+    fn take_idle_of(&self, endpoint: Endpoint) -> Option<Upstream> {
         let mut pool = self.pool.borrow_mut();
         while let Some(stream) = pool.take(&endpoint, self.wheel.now()) {
             let upstream = Upstream {
@@ -153,29 +170,34 @@ impl Upstreams {
         None
     }
 
-    /// Opens an upstream to `backend`, says `first` on it, and then shakes hands where TLS is spoken, waiting at most
+    /// Opens an upstream to `member`, says `first` on it, and then shakes hands where TLS is spoken, waiting at most
     /// `limit` for all of it. Never retries, the caller chooses; but where nothing is left to open one with, idle
-    /// upstreams are given up for it.
+    /// upstreams are given up for it. Of a name, one address after the other is tried, each connection beginning with
+    /// another one.
     ///
     /// # Errors
     /// See [`UpstreamError`].
     pub async fn open(
         &self,
-        backend: &Backend,
+        member: &Member,
         first: &[u8],
         limit: Duration,
         timer: &Timer,
     ) -> Result<Upstream, UpstreamError> {
-        let Backend { address, tls } = backend;
+        let Backend { address, tls } = &member.backend;
         let phase = Cell::new(Phase::Connect);
         let opening = async {
-            match tls {
-                None => self.dial_and_say(address, first).await,
+            match (address, tls) {
                 // Boxed, so that a clear text exchange is no larger for it.
-                Some(tls) => Box::pin(self.dial_tls(address, first, tls, &phase)).await,
+                (Address::Name { .. }, _) => {
+                    return Box::pin(self.dial_name(member, first, &phase)).await;
+                }
+                (_, None) => self.dial_and_say(address, first).await,
+                (_, Some(tls)) => Box::pin(self.dial_tls(address, first, tls, &phase)).await,
             }
+            .map(|stream| (stream, address.clone()))
         };
-        let stream = match timer.within(limit, opening).await {
+        let (stream, at) = match timer.within(limit, opening).await {
             Ok(opened) => opened?,
             Err(_) => {
                 return Err(UpstreamError::TimedOut {
@@ -187,11 +209,59 @@ impl Upstreams {
         };
         Ok(Upstream {
             stream,
-            endpoint: Endpoint::of(backend).ok_or_else(|| no_identity(address))?,
+            endpoint: Endpoint::at(&at, &member.backend).ok_or_else(|| no_identity(address))?,
             reused: false,
             is_pinned: false,
             introduced: None,
         })
+    }
+
+    /// The first address that a name leads to and that is well; and which it is.
+    async fn dial_name(
+        &self,
+        member: &Member,
+        first: &[u8],
+        phase: &Cell<Phase>,
+    ) -> Result<(Stream, Address), UpstreamError> {
+        let Backend { address, tls } = &member.backend;
+        let Some(addresses) = member.state.leads_to() else {
+            let why = member.state.finding();
+            let why = why.unwrap_or_else(|| "its name is still being looked up".into());
+            return Err(UpstreamError::Unresolved {
+                backend: address.clone(),
+                source: io::Error::new(io::ErrorKind::NotFound, String::from(why)),
+            });
+        };
+        let mut failed = None;
+        let rested = addresses.list.iter().find_map(Trying::rested);
+        let others = addresses.in_turn(self.turn());
+        let others = others.map(|located| (located, Trying::at(&located.endpoint)));
+        for (located, trying) in rested.into_iter().chain(others) {
+            let dialled = match tls {
+                None => self.dial_and_say(&located.address, first).await,
+                Some(tls) => self.dial_tls(&located.address, first, tls, phase).await,
+            };
+            match dialled {
+                Ok(stream) => {
+                    trying.accepted();
+                    return Ok((stream, located.address.clone()));
+                }
+                Err(error @ UpstreamError::Exhausted { .. }) => {
+                    trying.is_nobodys_fault();
+                    return Err(error);
+                }
+                Err(error) => failed = Some(error),
+            }
+        }
+        // Perhaps it leads elsewhere by now.
+        addresses.doubt.raise();
+        Err(failed.unwrap_or_else(|| no_identity(address)))
+    }
+
+    fn turn(&self) -> u64 {
+        let turn = self.turn.get();
+        self.turn.set(RandomState::default().hash_one(turn));
+        turn
     }
 
     async fn dial_tls(
@@ -246,9 +316,9 @@ impl Upstreams {
     }
 
     async fn dial(&self, address: &Address) -> Result<Stream, UpstreamError> {
-        let mut dialled = connect::dial(address, &self.resolver).await;
+        let mut dialled = connect::reach(address).await;
         if matches!(dialled, Err(UpstreamError::Exhausted { .. })) && self.close_idle() {
-            dialled = connect::dial(address, &self.resolver).await;
+            dialled = connect::reach(address).await;
         }
         match &dialled {
             Err(UpstreamError::Exhausted { source }) if self.exhausted.is_to_be_said() => {

@@ -182,6 +182,10 @@ impl States {
             endpoint: self.endpoint(backend),
             ..BackendState::default()
         });
+        if let Address::Name { .. } = backend.address {
+            // Whoever looks names up takes it back.
+            state.fitness.set(Against::Unresolved, moment());
+        }
         known.backends.push((backend.clone(), Arc::clone(&state)));
         state
     }
@@ -199,7 +203,8 @@ impl States {
         token
     }
 
-    fn endpoint(&self, backend: &Backend) -> Arc<EndpointState> {
+    /// What is known of where `backend` leads, whatever site names it.
+    pub fn endpoint(&self, backend: &Backend) -> Arc<EndpointState> {
         let key = EndpointKey::of(backend);
         let mut found = self.endpoints.entry(key).or_default();
         found.upgrade().unwrap_or_else(|| {

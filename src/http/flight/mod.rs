@@ -17,9 +17,9 @@ use crate::http::kit::{Client, Kit};
 use crate::http::obtain::{Found, NotFound, Patient, Search};
 use crate::observe::{Finished, Kind};
 use crate::proxy_header::{self, Beside, Ends};
-use crate::site::{Address, SendHost, SendProxy, Site};
+use crate::site::{SendHost, SendProxy, Site};
 use crate::tls::Secure;
-use crate::upstream::{Endpoint, Upstream};
+use crate::upstream::Upstream;
 use crate::wheel::{Tick, Timer};
 
 mod attempt;
@@ -97,7 +97,7 @@ impl<'a, C: ClientSide> Flight<'a, C> {
             };
             if self.site.send_host == SendHost::Backend {
                 // Each backend has its own.
-                let host = backend_host(&upstream.endpoint);
+                let host = search.host(&visit);
                 let rest = out.split_off(host_at.start);
                 let line_end = memchr::memchr(b'\r', &rest).unwrap_or(rest.len());
                 out.extend_from_slice(host.as_bytes());
@@ -286,48 +286,6 @@ impl<C: ClientSide> Patient for Waits<'_, C> {
             self.client.poll_gone(cx)
         } else {
             Poll::Pending
-        }
-    }
-}
-
-/// What `send_host = "backend"` says to a backend.
-fn backend_host(endpoint: &Endpoint) -> String {
-    let usual = if endpoint.speaks_tls() { 443 } else { 80 };
-    match &endpoint.address {
-        Address::Loopback { port } => format!("127.0.0.1:{port}"),
-        Address::Ip(at) => at.to_string(),
-        Address::Name { name, port } if *port == usual => name.to_string(),
-        Address::Name { name, port } => format!("{name}:{port}"),
-        Address::Unix(_) => "localhost".to_owned(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::num::NonZeroU32;
-    use std::path::Path;
-
-    use super::*;
-    use crate::site::Backend;
-    use crate::site::backend::LinkLocal;
-    use crate::site::backend_tls::TlsIdentity;
-
-    #[test]
-    fn a_backends_own_host_has_a_port_unless_it_is_the_schemes() {
-        for (text, host) in [
-            ("http://app.internal", "app.internal"),
-            ("http://app.internal:443", "app.internal:443"),
-            ("https://app.internal", "app.internal"),
-            ("https://app.internal:80", "app.internal:80"),
-            ("https://10.0.0.9:8443", "10.0.0.9:8443"),
-        ] {
-            let backend = Backend::parse(text, Path::new("/"), LinkLocal::Refused).expect(text);
-            if let Some(tls) = &backend.tls {
-                let identity = TlsIdentity(Arc::new(NonZeroU32::MIN));
-                tls.identity.set(Ok(identity)).expect("not set yet");
-            }
-            let endpoint = Endpoint::of(&backend).expect("known");
-            assert_eq!(backend_host(&endpoint), host);
         }
     }
 }

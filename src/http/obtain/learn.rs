@@ -97,6 +97,14 @@ impl Search<'_, '_> {
         true
     }
 
+    /// What `send_host = "backend"` says there.
+    pub(in crate::http) fn host(&self, visit: &Visit<'_>) -> String {
+        let visited = self.visited(self.present(), visit);
+        visited
+            .map(|(_, member)| member.backend.host())
+            .unwrap_or_default()
+    }
+
     /// The cookie that brings the client back to where it is now.
     pub(in crate::http) fn cookie(&self, visit: &Visit<'_>) -> Option<String> {
         let site = self.present();

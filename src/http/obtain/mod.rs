@@ -166,7 +166,7 @@ impl<'k, 'a> Search<'k, 'a> {
     /// The visit to a backend of this request that `endpoint` is one of: of an upstream that the caller has already.
     pub(super) fn visit(&self, endpoint: &Endpoint) -> Option<Visit<'k>> {
         let list = &self.backends()?.list;
-        let at = list.iter().position(|m| endpoint.is_of(&m.backend))?;
+        let at = list.iter().position(|m| endpoint.is_of(m))?;
         // It is that client's alone: it has had its turn.
         Some(self.enter(at, &list[at], None))
     }
@@ -215,7 +215,7 @@ impl<'k, 'a> Search<'k, 'a> {
             None => None,
             Some(_) => Some(Turn::take(self.site, member)?),
         };
-        let upstream = self.kit.upstreams.take_idle(&member.backend)?;
+        let upstream = self.kit.upstreams.take_idle(member)?;
         self.next = None;
         let visit = self.enter(at, member, turn);
         Some(Found { upstream, visit })
@@ -308,7 +308,7 @@ impl<'k, 'a> Search<'k, 'a> {
             };
             if !self.fresh_only
                 && self.introduction.is_none()
-                && let Some(upstream) = self.kit.upstreams.take_idle(&member.backend)
+                && let Some(upstream) = self.kit.upstreams.take_idle(member)
             {
                 return Ok(Some(Round::Found(Found { upstream, visit })));
             }
@@ -377,7 +377,7 @@ impl<'k, 'a> Search<'k, 'a> {
         let opened = self
             .kit
             .upstreams
-            .open(&member.backend, first, limit, self.timer)
+            .open(member, first, limit, self.timer)
             .await;
         match opened {
             Ok(upstream) => {

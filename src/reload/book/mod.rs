@@ -51,6 +51,8 @@ pub(super) struct Book {
     serving: usize,
     /// What the guard keeps, as it was said.
     kept: Option<Kept>,
+    /// Versions that are kept for a restart when a backend of theirs is fit; until then the one before is.
+    unproven: BTreeMap<SiteName, LastGood>,
     /// Conflicts nobody has been told of yet.
     untold: Vec<SiteName>,
     /// When [`Book::tick`] has something to do.
@@ -134,6 +136,7 @@ impl Book {
             present: 0,
             serving: 0,
             kept: None,
+            unproven: BTreeMap::new(),
             untold: Vec::new(),
             due: None,
         }
@@ -222,6 +225,19 @@ impl Book {
         });
         site.waiting.follow(&site);
         site
+    }
+
+    /// Versions of which a backend has turned out to be fit since the last call, to be kept for a restart.
+    pub(super) fn proven(&mut self) -> Vec<LastGood> {
+        let Book {
+            unproven, entries, ..
+        } = self;
+        let is_proven = |name: &SiteName, _: &mut LastGood| {
+            let live = entries.get(name).and_then(|entry| entry.live.as_ref());
+            live.is_none_or(|live| !live.site.awaits_a_fit_backend())
+        };
+        let proven = unproven.extract_if(.., is_proven);
+        proven.map(|(_, version)| version).collect()
     }
 
     /// Whether this very version serves.
