@@ -95,7 +95,11 @@ fn serves(criterion: &mut Criterion) {
                 |()| {
                     port = 5000 + (port + 1) % 1000;
                     folder.write(7, port);
-                    let waited = reload.wait(Some("shop-7".into()), false, PATIENCE);
+                    let waited = reload.wait(
+                        Some("shop-7".into()),
+                        onedoor::reload::Until::Serving,
+                        PATIENCE,
+                    );
                     assert_eq!(runtime.block_on(waited), Waited::Serving);
                 },
                 BatchSize::PerIteration,

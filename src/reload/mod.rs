@@ -34,7 +34,7 @@ use tracing::warn;
 
 pub use handle::Reload;
 pub use news::News;
-pub use status::{BackendStatus, FileStatus, Overview, Report, State, Summary, Waited};
+pub use status::{BackendStatus, FileStatus, Overview, Report, State, Summary, Until, Waited};
 
 use crate::observe::panic::contain;
 use crate::route::{Current, RouteTable};
@@ -59,6 +59,8 @@ use watch::{Identity, Watch};
 const PACE: Duration = Duration::from_millis(20);
 /// Between two looks at everything, whatever the events say.
 const NET: Duration = Duration::from_secs(30);
+/// Between two looks at the requests that somebody waits for the end of.
+const REQUESTS: Duration = Duration::from_millis(50);
 /// Before everything is begun anew: a panic that comes back must not keep a processor busy.
 const BEGIN_ANEW: Duration = Duration::from_secs(1);
 
@@ -258,6 +260,10 @@ impl Follower {
             .min();
         if let Some(work) = work {
             next = next.min(work.max(self.paced));
+        }
+        // Nobody says when a request ends.
+        if self.waiters.iter().any(Waiter::is_for_requests) {
+            next = next.min(Instant::now() + REQUESTS);
         }
         self.waiters
             .iter()

@@ -47,7 +47,7 @@ impl Follower {
             }
             Request::Wait {
                 name: Some(name),
-                gone,
+                until,
                 timeout,
                 reply,
             } => {
@@ -55,7 +55,7 @@ impl Follower {
                 self.look_now(&name).await;
                 let goal = Goal::One {
                     name: name.clone(),
-                    gone,
+                    until,
                     reply,
                 };
                 self.wait(goal, HashSet::from([name]), timeout);

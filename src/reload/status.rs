@@ -98,6 +98,17 @@ pub struct Report {
     pub kept: Option<String>,
 }
 
+/// What somebody waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Until {
+    /// What is on disk serves.
+    Serving,
+    /// The site is served no more.
+    Gone,
+    /// What is on disk serves, and no request or stream is left on backends that it does not name.
+    Drained,
+}
+
 /// How a `wait` ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Waited {
@@ -105,6 +116,8 @@ pub enum Waited {
     Serving,
     /// No worker serves it any more.
     Gone,
+    /// It serves, or is gone, and nothing is left on backends that its file does not name any more.
+    Drained,
     /// Drawn for a terminal.
     Rejected { problems: Vec<String> },
     /// Still to come at the end of the time.

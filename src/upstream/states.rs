@@ -159,17 +159,15 @@ impl States {
         }
     }
 
-    /// Requests in flight at backends that the live version of `name` does not name.
-    pub fn left_behind(&self, name: &SiteName, live: Option<&Site>) -> u32 {
-        let Some(known) = self.sites.get(name) else {
-            return 0;
-        };
+    /// Requests in flight at backends that the live version of `name` does not name. `None`: nothing is known of it.
+    pub fn left_behind(&self, name: &SiteName, live: Option<&Site>) -> Option<u32> {
+        let known = self.sites.get(name)?;
         let is_named = |state: &Arc<BackendState>| {
             let mut members = live.into_iter().flat_map(Site::members);
             members.any(|member| Arc::ptr_eq(&member.state, state))
         };
         let left = known.backends.iter().filter(|(_, state)| !is_named(state));
-        left.map(|(_, state)| self.in_flight(state)).sum()
+        Some(left.map(|(_, state)| self.in_flight(state)).sum())
     }
 
     fn state(&self, known: &mut Known, backend: &Backend) -> Arc<BackendState> {

@@ -10,6 +10,7 @@ mod harness;
 mod abuse; // slow clients by the hundred; others do not notice
 mod answers; // what a site answers without a backend, and what the door refuses
 mod backend_failures; // refused, slow, closed half-way, malformed, gone and back
+mod backends; // which one a request goes to, and what happens while none takes it
 mod broken_sites; // one bad file harms nobody else; the message shows the line
 mod command_line; // usage, exit codes, addresses in use, what the commands print
 mod descriptors; // none left, no memory: said, waited for without spinning, recovered from

@@ -260,7 +260,9 @@ impl<'k, 'a> Search<'k, 'a> {
             let tried = std::mem::take(&mut self.tried);
             let full = std::mem::take(&mut self.full);
             self.tried = before.others;
-            let asked = self.ask(site, before.backends, Among::Fit, true, &mut last);
+            // What is wrong with those is no answer to what is wrong with the new ones.
+            let mut theirs = None;
+            let asked = self.ask(site, before.backends, Among::Fit, true, &mut theirs);
             let round = asked.await?;
             (self.tried, self.full) = (tried, full);
             if let Some(round) = round {

@@ -257,6 +257,19 @@ impl Book {
         }
     }
 
+    /// Requests that are still at backends which the live version of a site does not name.
+    pub(super) fn left_behind(&self, name: &SiteName) -> u32 {
+        let live = self.entries.get(name).and_then(|entry| entry.live.as_ref());
+        self.states
+            .left_behind(name, live.map(|live| &*live.site))
+            .unwrap_or(0)
+    }
+
+    /// Whether a site of this name is remembered for what is still at its backends, or was a moment ago.
+    pub(super) fn has_left_something(&self, name: &SiteName) -> bool {
+        self.states.left_behind(name, None).is_some()
+    }
+
     /// When [`Book::tick`] is next worth a call.
     pub(super) fn due(&self) -> Option<Instant> {
         self.due
