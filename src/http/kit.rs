@@ -11,7 +11,7 @@ use ipnet::IpNet;
 
 use super::h1::head::HeadLimits;
 use crate::limits::Limits;
-use crate::observe::Counters;
+use crate::observe::{Counters, Finished, Reason};
 use crate::route::{Current, Snapshot};
 use crate::settings::ProxyProtocol;
 use crate::site::{Site, SiteSlot};
@@ -169,7 +169,16 @@ impl Kit {
             return site.slots.connection(usize::MAX);
         }
         self.shared.full.mark(site.number);
+        site.slots.refusals.add(Reason::SiteFull as usize);
         None
+    }
+
+    /// Counts what has ended, and against `site` why it was not as a backend would have had it.
+    pub fn finished(&self, finished: &Finished, site: Option<&Site>) {
+        self.counters.finished(finished);
+        if let (Some(reason), Some(site)) = (finished.reason, site) {
+            site.slots.refusals.add(reason as usize);
+        }
     }
 
     /// Lets go of an old table.

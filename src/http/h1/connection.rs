@@ -174,7 +174,7 @@ impl Connection {
             request_id: departure.asked.request_id,
         };
         let Landed { after, finished } = flight.fly(departure, started).await;
-        kit.counters.finished(&finished);
+        kit.finished(&finished, Some(site));
         after
     }
 
@@ -204,7 +204,7 @@ impl Connection {
         let arrival = &mut *self.arrival;
         let sent = reader::send(&mut arrival.stream, &out, pace, &arrival.timer).await;
         let cut = (sent == Err(Unsent::TooSlow)).then_some(Reason::SlowReader);
-        self.arrival.kit.counters.finished(&Finished {
+        let finished = Finished {
             kind: Kind::Exchange,
             site,
             status,
@@ -213,7 +213,12 @@ impl Connection {
             to_client: out.len() as u64,
             retries: 0,
             took: self.arrival.kit.since(started),
-        });
+        };
+        // A request that was not read to its end is nobody's.
+        let known = known.filter(|known| site == Some(known.number));
+        self.arrival
+            .kit
+            .finished(&finished, known.map(|site| &**site));
         match sent {
             Ok(()) => after,
             Err(Unsent::Gone | Unsent::TooSlow) => After::Close,
