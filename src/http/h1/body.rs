@@ -162,7 +162,10 @@ impl Body {
             if let Some(block) = &mut self.pending {
                 while !block.is_empty() {
                     match to.poll_put(cx, block.filled()) {
-                        Poll::Pending => return Poll::Pending,
+                        Poll::Pending => {
+                            block.settle();
+                            return Poll::Pending;
+                        }
                         Poll::Ready(Ok(count)) => {
                             block.consume(count);
                             self.moved += count as u64;
