@@ -94,10 +94,15 @@ impl Block {
     /// Lets go of all that is in use.
     pub fn clear(&mut self) {
         if self.bytes.len() != WHOLE {
-            *self = Block::lend();
+            self.lend_anew();
         }
         self.start = FRONT;
         self.end = FRONT;
+    }
+
+    #[cold]
+    fn lend_anew(&mut self) {
+        *self = Block::lend();
     }
 
     /// Who holds it will wait. Where many wait, what is in use moves to where it takes no more room than it needs; there

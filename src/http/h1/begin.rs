@@ -133,8 +133,8 @@ pub(super) fn begin(
                 site.limits.body_bytes,
                 kit.shared.head_limits,
                 kit.shared.limits.framing_bytes,
-            )
-            .without_trailers_of(&site.headers.request);
+            );
+            upload.bar_trailers_of(&site.headers.request);
             arrival.timer.serving(Some(Serving {
                 site: site.number,
                 version: site.version,

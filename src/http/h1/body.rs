@@ -110,9 +110,9 @@ impl Body {
         }
     }
 
-    /// The same without trailers of names that the operator sets or removes: whoever merges trailers into the head
-    /// must not find there what was taken out of it.
-    pub(super) fn without_trailers_of(mut self, edits: &[HeaderEdit]) -> Body {
+    /// Passes on no trailers of names that the operator sets or removes: whoever merges trailers into the head must not
+    /// find there what was taken out of it.
+    pub(super) fn bar_trailers_of(&mut self, edits: &[HeaderEdit]) {
         if matches!(self.source, Source::Chunked(_)) {
             self.barred = edits
                 .iter()
@@ -120,7 +120,6 @@ impl Body {
                 .map(|edit| edit.name().into())
                 .collect();
         }
-        self
     }
 
     /// Whether all of it has been taken by the other side.

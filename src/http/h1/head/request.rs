@@ -160,6 +160,8 @@ impl<'a> RequestFields<'a> {
                     Some(_) => Coding::Unknown,
                 });
             }
+            // What nearly everybody says, and what holds anyhow.
+            Kind::Connection if same(value, b"keep-alive") => {}
             Kind::Connection => {
                 for option in list_members(value) {
                     self.close |= same(option, b"close");
