@@ -44,6 +44,8 @@ struct Filing {
     slots: Vec<Vec<u32>>,
     /// The last tick whose slot has been looked at.
     swept: Tick,
+    /// Indices of entries that have fired and whose tasks have not been woken.
+    due: Vec<u32>,
 }
 
 #[derive(Debug)]
@@ -97,6 +99,7 @@ impl Wheel {
                 free: Vec::new(),
                 slots: (0..SLOTS).map(|_| Vec::new()).collect(),
                 swept: 0,
+                due: Vec::new(),
             }),
         })
     }
@@ -166,7 +169,7 @@ impl Wheel {
         }
     }
 
-    /// Takes the time and wakes everybody whose deadline has passed. Called once a tick.
+    /// Takes the time, and notes whose deadline has passed. Called once a tick; [`Wheel::wake`] tells them.
     pub fn turn(&self) {
         let ticks = self.started.elapsed().as_millis() / TICK.as_millis();
         self.turn_to(u32::try_from(ticks).unwrap_or(NEVER - 1));
@@ -181,6 +184,22 @@ impl Wheel {
             filing.sweep(tick, now);
         }
         filing.swept = now;
+    }
+
+    /// Wakes up to `most` of those whose deadline has passed. Whether there are more: deadlines fall together on ticks,
+    /// and ending a thousand connections in a row would keep everybody else waiting.
+    pub fn wake(&self, most: usize) -> bool {
+        let mut filing = self.filing.borrow_mut();
+        let Filing { due, entries, .. } = &mut *filing;
+        let rest = due.len().saturating_sub(most);
+        for index in due.drain(rest..) {
+            // Somebody else's by now, it has not fired; and if it has, it is only told so twice.
+            let entry = &entries[index as usize];
+            if let (true, Some(waker)) = (entry.fired, &entry.waker) {
+                waker.wake_by_ref();
+            }
+        }
+        rest > 0
     }
 
     /// Ends connections that have waited for a request for at least `rested`, those first that have waited longest: a
@@ -266,7 +285,8 @@ impl Filing {
             entry.filed = NEVER;
             let deadline = entry.deadline.min(entry.cut);
             if deadline <= now {
-                entry.fire();
+                entry.fired = true;
+                self.due.push(index);
             } else if deadline != NEVER {
                 self.file(index, deadline, now);
             }
@@ -458,6 +478,9 @@ impl Drop for Timer {
 mod tests {
     use super::*;
     use std::net::Ipv4Addr;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Wake;
 
     fn fired(timer: &Timer) -> bool {
         timer
@@ -519,6 +542,36 @@ mod tests {
         }
         wheel.turn_to(5000);
         assert!(timers.iter().all(fired));
+    }
+
+    #[test]
+    fn those_whose_time_is_over_at_once_are_woken_in_groups() {
+        struct Count(AtomicUsize);
+        impl Wake for Count {
+            fn wake(self: Arc<Self>) {
+                self.0.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        let woken = Arc::new(Count(AtomicUsize::new(0)));
+        let waker = Waker::from(Arc::clone(&woken));
+        let wheel = Wheel::new();
+        let timers: Vec<Timer> = (0..10).map(|_| timer(&wheel)).collect();
+        for timer in &timers {
+            timer.set_at(5);
+            assert!(
+                timer
+                    .poll_fired(&mut Context::from_waker(&waker))
+                    .is_pending()
+            );
+        }
+        wheel.turn_to(5);
+        assert!(timers.iter().all(fired), "who looks sees it at once");
+        timers[9].set_at(20);
+        for (more, count) in [(true, 3), (true, 7), (false, 9)] {
+            assert_eq!(wheel.wake(4), more);
+            assert_eq!(woken.0.load(Ordering::Relaxed), count);
+        }
+        assert!(!wheel.wake(4));
     }
 
     #[test]
