@@ -1,5 +1,6 @@
 //! Bodies pass as they come: at once, whole, both ways, in bounded memory.
 
+use std::fs;
 use std::io::{Read, Write};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -7,7 +8,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::Duration;
 
-use crate::harness::{Backend, Client, Conversation, Plan, Proxy, until};
+use crate::harness::{Backend, Client, Conversation, PATIENCE, Plan, Proxy, found, until};
 
 /// A onedoor with one site, `app.test`, in front of `app`.
 fn in_front_of(app: &Backend) -> Plan {
@@ -731,4 +732,48 @@ fn connections_that_wait_for_a_request_hold_no_buffer() {
     let grown = proxy.peak_memory() - before;
     // 2 KiB each without optimisation, and what the allocator takes at a time.
     assert!(grown < 4 << 20, "{} KiB for {IDLE}", grown >> 10);
+}
+
+#[test]
+fn a_long_body_is_spliced_where_it_runs_and_copied_where_it_drips() {
+    const LONG: usize = 16 << 20;
+    if !found("strace") {
+        return;
+    }
+    let (came, has_come) = channel();
+    let app = Backend::doing(move |conversation| {
+        conversation.request_head();
+        for _ in 0..50 {
+            conversation.bytes(1);
+            came.send(()).unwrap();
+        }
+        conversation.bytes(LONG - 50);
+        conversation.answer("all of it");
+    });
+    let plan = in_front_of(&app);
+    let trace = plan.folder().join("trace");
+    let words = ["strace", "-f", "-qq", "-e", "trace=splice", "-o"];
+    let proxy = plan
+        .under(words.into_iter().chain([trace.to_str().unwrap()]))
+        .start();
+    let spliced = || -> u64 {
+        let text = fs::read_to_string(&trace).unwrap_or_default();
+        let counts = text
+            .lines()
+            .filter_map(|line| line.rsplit_once(" = ")?.1.parse::<u64>().ok());
+        counts.sum()
+    };
+    let mut client = proxy.client();
+    client.send(format!(
+        "POST / HTTP/1.1\r\nHost: app.test\r\nContent-Length: {LONG}\r\n\r\n"
+    ));
+    for _ in 0..50 {
+        client.send("x");
+        has_come.recv_timeout(PATIENCE).unwrap();
+    }
+    assert_eq!(spliced(), 0);
+    client.send(vec![b'x'; LONG - 50]);
+    assert_eq!(client.response().text(), "all of it");
+    // In and out of a pipe; how soon it runs is the machine's affair.
+    until("most of it has been spliced", || spliced() > LONG as u64);
 }
