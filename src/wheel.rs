@@ -2,7 +2,8 @@
 //!
 //! One slot a tick (100 ms). A connection has one entry; what it does on the way of a request is write a number
 //! into it. The entry is looked at again when its slot comes round, and filed anew if its deadline has moved on,
-//! so no request costs a timer operation. Times are therefore late by at most two ticks, and never early.
+//! so no request costs a timer operation. Times are therefore late by at most two ticks, and never early; where a great many
+//! end at the same tick, also by what ending them in groups takes.
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
