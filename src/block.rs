@@ -144,6 +144,13 @@ impl Block {
         true
     }
 
+    /// Lets `write` have all of an empty block, with what is else kept free. It says how much of it it used.
+    pub fn write_with(&mut self, write: impl FnOnce(&mut [u8]) -> usize) {
+        debug_assert!(self.is_empty(), "what is in use would be lost");
+        self.start = 0;
+        self.end = write(&mut self.bytes).min(self.bytes.len());
+    }
+
     /// Moves all bytes from `count` on into a block of their own. `None` when there are none.
     pub fn split_off(&mut self, count: usize) -> Option<Block> {
         let surplus = self
