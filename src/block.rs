@@ -168,21 +168,36 @@ impl Block {
     ///
     /// # Errors
     /// What the stream says.
+    #[inline]
     pub fn poll_fill<S: AsyncRead + Unpin>(
         &mut self,
         cx: &mut Context<'_>,
         stream: &mut S,
     ) -> Poll<io::Result<usize>> {
+        self.poll_fill_at_most(cx, stream, READ_BYTES)
+    }
+
+    /// The same, but no more than `most` bytes.
+    ///
+    /// # Errors
+    /// What the stream says.
+    #[inline]
+    pub fn poll_fill_at_most<S: AsyncRead + Unpin>(
+        &mut self,
+        cx: &mut Context<'_>,
+        stream: &mut S,
+        mut most: usize,
+    ) -> Poll<io::Result<usize>> {
         if self.start == self.end && (self.start != FRONT || self.bytes.len() != WHOLE) {
             self.clear();
         }
         // A full buffer would read as the end of the stream.
-        debug_assert!(self.has_room(), "a read needs room");
-        let mut most = FRONT + READ_BYTES;
+        debug_assert!(self.has_room() && most > 0, "a read needs room");
         if are_many_lent() {
-            most = most.min(self.end + SAVING_BYTES);
+            most = most.min(SAVING_BYTES);
         }
-        let mut room = ReadBuf::new(&mut self.bytes[self.end..most]);
+        let end = (self.end + most).min(FRONT + READ_BYTES);
+        let mut room = ReadBuf::new(&mut self.bytes[self.end..end]);
         ready!(Pin::new(stream).poll_read(cx, &mut room))?;
         let count = room.filled().len();
         self.end += count;
@@ -244,6 +259,12 @@ impl Sheet {
                 .with_borrow_mut(Vec::pop)
                 .unwrap_or_else(|| Vec::with_capacity(SHEET_BYTES)),
         )
+    }
+}
+
+impl Default for Sheet {
+    fn default() -> Sheet {
+        Sheet::lend()
     }
 }
 
