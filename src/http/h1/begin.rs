@@ -133,8 +133,8 @@ pub(super) fn begin(
                 site.limits.body_bytes,
                 kit.shared.head_limits,
                 kit.shared.limits.framing_bytes,
-            )
-            .without_trailers_of(&site.headers.request);
+            );
+            upload.bar_trailers_of(&site.headers.request);
             arrival.timer.serving(Some(Serving {
                 site: site.number,
                 version: site.version,
@@ -145,7 +145,9 @@ pub(super) fn begin(
             inbound.consume(bytes);
             match upload.take(inbound) {
                 Ok(()) => {}
-                Err(error) => return Begun::refused(flight::answer_to(&error), kit),
+                Err(error) => {
+                    return Begun::refused(flight::answer_to(&error), kit).at(said.site);
+                }
             }
             upload.join(&mut said.out, SMALL_BODY_BYTES);
             Begun::Onward(Departure {
@@ -210,6 +212,14 @@ impl Begun {
             site: None,
             after: After::Linger,
         })
+    }
+
+    /// It was a request for the site of this number.
+    fn at(mut self, site: Option<u32>) -> Begun {
+        if let Begun::Said(said) = &mut self {
+            said.site = site;
+        }
+        self
     }
 }
 
