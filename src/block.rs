@@ -47,6 +47,15 @@ impl Block {
         }
     }
 
+    /// One without room, to stand in for one that is handed on.
+    pub fn empty() -> Block {
+        Block {
+            bytes: Box::default(),
+            start: 0,
+            end: 0,
+        }
+    }
+
     /// The bytes in use.
     pub fn filled(&self) -> &[u8] {
         &self.bytes[self.start..self.end]
@@ -83,6 +92,11 @@ impl Block {
     pub fn clear(&mut self) {
         self.start = FRONT;
         self.end = FRONT;
+    }
+
+    /// How many bytes another read may bring.
+    pub fn read_room(&self) -> usize {
+        (FRONT + READ_BYTES).saturating_sub(self.end)
     }
 
     /// How many bytes [`Block::append`] finds room for.
@@ -259,6 +273,9 @@ impl Drop for Sheet {
 impl Drop for Block {
     fn drop(&mut self) {
         let bytes = std::mem::take(&mut self.bytes);
+        if bytes.is_empty() {
+            return;
+        }
         FREE.with_borrow_mut(|free| {
             if free.len() < KEPT {
                 free.push(bytes);

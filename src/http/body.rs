@@ -189,6 +189,8 @@ impl Body {
                 }
             }
             if T::FRAMES {
+                // The other side may have kept the block itself.
+                self.pending = None;
                 if matches!(self.to_come, ToCome::Ended) && !self.end_is_told {
                     let told = to.end(&std::mem::take(&mut self.ending));
                     told.map_err(|_| BodyError::TargetGone)?;

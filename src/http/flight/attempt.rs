@@ -359,7 +359,7 @@ impl<C: ClientSide> Flight<'_, C> {
 
     /// Sets the timer for a request body: the idle time, and no later than a client at the least rate would be here.
     fn set_for_body(&self, asked: &Asked, attempt: &Attempt<'_>, upload: &Body) {
-        if waits_for_100(asked, attempt, upload) {
+        if self.is_patient || waits_for_100(asked, attempt, upload) {
             return self.set(attempt.end, self.site.timeouts.first_byte);
         }
         let wheel = self.timer.wheel();

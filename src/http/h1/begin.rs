@@ -57,14 +57,18 @@ pub(super) fn begin(
     let (framing, bytes) = (head.framing, head.bytes);
     let raw = inbound.filled();
     let begun = match begin::begin(&head, raw, known, &asker, timer, keep_alive, ends) {
-        Ok(Step::Send(mut departure)) => {
+        Ok(Step::Send(mut order)) => {
+            let Some(site) = known.site() else {
+                return Begun::refused(Answer::Internal, kit);
+            };
+            let mut upload = begin::upload(&head, site, kit);
             inbound.consume(bytes);
-            match departure.upload.take(inbound) {
+            match upload.take(inbound) {
                 Ok(()) => {}
                 Err(error) => return Begun::refused(flight::answer_to(&error), kit),
             }
-            departure.upload.join(&mut departure.out, SMALL_BODY_BYTES);
-            Begun::Onward(departure)
+            upload.join(&mut order.out, SMALL_BODY_BYTES);
+            Begun::Onward(Departure { order, upload })
         }
         Ok(Step::Say(said)) if !ends => {
             // What came behind the head is the next request.
