@@ -149,7 +149,10 @@ impl Source for Stream {
     }
 
     fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        Stream::poll_readable(self, cx)
+        match self {
+            Stream::Line(line) => line.poll_readable(cx),
+            stream => Stream::poll_readable(stream, cx),
+        }
     }
 
     fn plain(&self) -> Option<&Stream> {

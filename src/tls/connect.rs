@@ -12,7 +12,7 @@ use tokio_rustls::TlsConnector;
 use super::identity::Identity;
 use super::stream::TlsStream;
 
-/// Shakes hands with a backend that has accepted. Has no limit of its own.
+/// Shakes hands with a backend that has accepted; it may choose HTTP/2 if that is offered. Has no limit of its own.
 ///
 /// # Errors
 /// What is wrong with it, for a person, as something that `backend` does or shows.
@@ -20,8 +20,14 @@ pub async fn connect(
     identity: &Identity,
     stream: TcpStream,
     backend: &dyn std::fmt::Display,
+    offers_http2: bool,
 ) -> Result<Box<TlsStream>, String> {
-    let connector = TlsConnector::from(Arc::clone(&identity.config));
+    let config = if offers_http2 {
+        &identity.config
+    } else {
+        &identity.http1
+    };
+    let connector = TlsConnector::from(Arc::clone(config));
     match connector.connect(identity.name.clone(), stream).await {
         Ok(stream) => Ok(Box::new(TlsStream::new(stream.into()))),
         Err(error) => Err(complaint(&error, backend).unwrap_or_else(|| match error.kind() {

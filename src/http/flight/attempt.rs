@@ -16,7 +16,7 @@ use crate::http::h1::head::{self, Framing, Method, Parsed, Room, Version};
 use crate::http::obtain::Visit;
 use crate::http::side::ClientSide;
 use crate::tls;
-use crate::upstream::Upstream;
+use crate::upstream::{self, Upstream};
 use crate::wheel::Tick;
 
 /// What is known of a response once its head has been written anew.
@@ -305,6 +305,11 @@ impl<C: ClientSide> Flight<'_, C> {
         let is_repeatable =
             attempt.sent == 0 || (asked.method.is_idempotent() && upload.moved == 0);
         if was_idle && !said_anything && is_repeatable {
+            return Retry::Fresh;
+        }
+        // CASES G-08: the backend says that it has not looked at it. Of a body that has gone out nothing is left.
+        let is_untouched = error.as_ref().is_some_and(upstream::is_untouched);
+        if was_idle && is_untouched && upload.moved == 0 {
             return Retry::Fresh;
         }
         let address = &attempt.upstream.endpoint.address;

@@ -90,6 +90,9 @@ impl<'a, C: ClientSide> Flight<'a, C> {
             .total
             .map(|total| self.timer.wheel().at(total));
         let mut search = Search::new(self.kit, self.timer, self.site, rule, None);
+        if asked.upgrade.is_some() {
+            search.insist_on_http1();
+        }
         let answered = loop {
             let Found { upstream, visit } = match self.obtain(&mut search).await {
                 Ok(found) => found,
