@@ -15,6 +15,9 @@ use crate::site::{HeaderEdit, HostPattern, SendHost, Site, Wire};
 use crate::tls::Secure;
 use crate::wheel::{Serving, Timer};
 
+/// A body up to this size leaves in one write with its head.
+pub(super) const SMALL_BODY_BYTES: usize = 2 << 10;
+
 /// What is to be done about a request.
 pub(super) enum Step {
     Say(Said),

@@ -3,14 +3,11 @@
 use super::head::{self, Framing, Parsed, Room};
 use crate::block::Block;
 use crate::http::answer::Answer;
-use crate::http::begin::{self, Said, Step};
+use crate::http::begin::{self, SMALL_BODY_BYTES, Said, Step};
 use crate::http::departure::{After, Departure};
 use crate::http::flight;
 use crate::http::kit::{Arrival, Kit};
 use crate::http::known_host::KnownHost;
-
-/// A body up to this size leaves in one write with its head.
-const SMALL_BODY_BYTES: usize = 2 << 10;
 
 /// What is to be done about the bytes that came.
 #[expect(

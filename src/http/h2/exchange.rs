@@ -15,11 +15,13 @@ use super::connection::Shared;
 use super::request::{Asks, Protocol, Room, Whole, view};
 use super::stream::ClientStream;
 use crate::http::answer::Answer;
-use crate::http::begin::{self, Said, Step};
+use crate::http::begin::{self, SMALL_BODY_BYTES, Said, Step};
+use crate::http::body::BodyError;
 use crate::http::departure::{After, Departure, Order};
-use crate::http::flight::{Flight, Landed};
+use crate::http::flight::{self, Flight, Landed};
 use crate::http::known_host::KnownHost;
 use crate::http::reader::{Pace, Unsent};
+use crate::http::side::Source;
 use crate::limits::{SiteLimits, SiteTimeouts};
 use crate::observe::panic::{self, InWork};
 use crate::observe::{Finished, Kind, Reason};
@@ -50,7 +52,11 @@ pub(super) async fn one(shared: &Rc<Shared>, parts: Parts, mut stream: ClientStr
     drop(parts);
     match begun {
         Begun::Say(said) => say(shared, said, &mut stream, &timer, started).await,
-        Begun::Send(departure, site, slot) => {
+        Begun::Send(mut departure, site, slot) => {
+            if let Err(error) = take_small_body(&mut departure, &mut stream).await {
+                let said = Said::refused(flight::answer_to(&error), kit);
+                return say(shared, said, &mut stream, &timer, started).await;
+            }
             // Boxed apart from a head that is gone by now.
             send(shared, departure, &site, &mut stream, &timer, started).await;
             drop(slot);
@@ -122,6 +128,24 @@ fn add_key(order: &mut Order, random: &[u8; 32]) {
     out.extend_from_slice(b"Sec-WebSocket-Key: ");
     out.extend_from_slice(BASE64.encode(&random[..16]).as_bytes());
     out.extend_from_slice(b"\r\n\r\n");
+}
+
+/// Of a small body all has come by now, and it leaves with its head.
+async fn take_small_body(
+    departure: &mut Departure,
+    stream: &mut ClientStream,
+) -> Result<(), BodyError> {
+    let Departure { order, upload } = departure;
+    if upload.is_done() || stream.is_tunnel {
+        return Ok(());
+    }
+    match poll_fn(|cx| Poll::Ready(upload.take_from(cx, &mut stream.incoming))).await {
+        // The flight will find the client gone, and count it.
+        Ok(()) | Err(BodyError::SourceGone) => {}
+        error => return error,
+    }
+    upload.join(&mut order.out, SMALL_BODY_BYTES);
+    Ok(())
 }
 
 async fn send(

@@ -63,11 +63,6 @@ impl Incoming {
         }
     }
 
-    /// Whether nothing follows the head.
-    pub(super) fn is_over(&self) -> bool {
-        self.recv.is_end_stream()
-    }
-
     /// Waits for the next bytes, or the end with its trailers.
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.left.is_empty() && !self.has_ended {
@@ -84,6 +79,12 @@ impl Incoming {
 }
 
 impl Source for Incoming {
+    const TELLS_END: bool = true;
+
+    fn is_over(&self) -> bool {
+        self.left.is_empty() && self.recv.is_end_stream()
+    }
+
     fn poll_fill(
         &mut self,
         cx: &mut Context<'_>,
