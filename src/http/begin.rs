@@ -201,14 +201,15 @@ pub(super) fn upload(head: &RequestHead<'_>, site: &Site, kit: &Kit) -> Body {
         (Framing::Chunked, Version::Http2) => Framing::Close,
         (framing, _) => framing,
     };
-    Body::new(
+    let mut upload = Body::new(
         framing,
         written,
         site.limits.body_bytes,
         kit.shared.head_limits,
         kit.shared.limits.framing_bytes,
-    )
-    .without_trailers_of(&site.headers.request)
+    );
+    upload.bar_trailers_of(&site.headers.request);
+    upload
 }
 
 impl Said {

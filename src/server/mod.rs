@@ -175,10 +175,7 @@ async fn serve(mut settings: Settings) -> Result<Ending, StartError> {
     }
     let share = descriptors::share(&settings.limits, settings.workers);
     let workers = Workers::start(&settings, sockets, &current, keyring, &states, &home, share)?;
-    let socket = settings
-        .admin
-        .clone()
-        .unwrap_or_else(|| settings.state.join(admin::SOCKET_NAME));
+    let socket = settings.admin_socket();
     start_admin(&socket, &settings, &reload, &workers);
     say_hello(&settings, &summary);
     let ending = attend(signals, settings.limits.drain_time, &reload, workers).await;

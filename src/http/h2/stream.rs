@@ -91,6 +91,9 @@ impl Source for Incoming {
         block: &mut Block,
         most: usize,
     ) -> Poll<io::Result<usize>> {
+        if block.is_empty() {
+            block.clear();
+        }
         let mut count = 0;
         // The frames that have come are one write to the other side.
         while count < most && block.has_room() {
