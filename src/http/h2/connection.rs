@@ -100,8 +100,10 @@ async fn serve_all(arrival: Box<Arrival>, early: Option<Block>) {
     let wire = Wire::new(stream, early, budget, &kit.wheel);
     timer.set(limits.head_time);
     let connection = match shake_hands(&wire, &timer, limits).await {
-        Ok(Some(connection)) => connection,
-        Ok(None) => return kit.counters.because(Reason::UnknownProtocol),
+        Ok(Ok(connection)) => connection,
+        // It left, as browsers do that have opened one too many.
+        Ok(Err(error)) if error.is_io() => return,
+        Ok(Err(_)) => return kit.counters.because(Reason::UnknownProtocol),
         Err(Expired) => return kit.counters.because(Reason::OpeningTimeout),
     };
     let shared = Rc::new(Shared {
@@ -147,7 +149,7 @@ async fn shake_hands(
     wire: &Wire,
     timer: &Timer,
     limits: &Limits,
-) -> Result<Option<server::Connection<Wire, Load>>, Expired> {
+) -> Result<Result<server::Connection<Wire, Load>, ::h2::Error>, Expired> {
     let resets = usize::try_from(limits.resets).unwrap_or(usize::MAX / 2);
     let mut builder = server::Builder::new();
     builder
@@ -166,11 +168,9 @@ async fn shake_hands(
     let mut handshake = pin!(builder.handshake::<_, Load>(wire.clone()));
     let shaken = timer.until_fired(poll_fn(|cx| {
         let polled = handshake.as_mut().poll(cx);
-        match (polled, wire.poll_send(cx)) {
-            (Poll::Ready(shaken), _) => Poll::Ready(shaken.ok()),
-            (Poll::Pending, Poll::Ready(Err(_))) => Poll::Ready(None),
-            (Poll::Pending, _) => Poll::Pending,
-        }
+        // Where the client is gone, a read will tell.
+        let _sent = wire.poll_send(cx);
+        polled
     }));
     shaken.await
 }

@@ -125,10 +125,7 @@ fn a_page_of_a_hundred_objects_of_two_sites_and_a_web_socket() {
     };
     until("the page is whole", || done().is_some());
     assert_eq!(done().unwrap().target(), "/done?100%20h2%20hello");
-    // Both sites on one connection, and the socket too.
-    assert!(
-        proxy.counters()["connections"].as_u64().unwrap() <= 2,
-        "{}",
-        proxy.counters()
-    );
+    // Both sites and the socket on one connection, beside those that a browser opens in advance.
+    let connections = proxy.counters()["connections"].as_u64();
+    assert!(connections <= Some(4), "{connections:?}");
 }

@@ -112,6 +112,8 @@ fn large_bodies_arrive_whole_both_ways() {
     let proxy = in_front_of(&app).start();
     let mut client = Http2::over(proxy.client(), &[(4, 1 << 20)]);
     client.window(0, 4 << 20);
+    // Before that a window is 64 KiB.
+    client.settle();
     let body: Vec<u8> = (0..3u32 << 20).map(|n| (n % 251) as u8).collect();
     let stream = client.begin(&request("POST", "app.test", "/", &[]));
     // 256 KiB may be under way before a window is opened again.
@@ -215,7 +217,12 @@ fn a_response_that_breaks_off_resets_its_stream_alone() {
     let mut client = Http2::to(&proxy);
     for path in ["/short", "/bad"] {
         let answer = client.get("app.test", path);
-        assert_eq!((answer.reset, answer.has_ended), (Some(2), false), "{path}");
+        // What is found out before anything was passed on can still be said.
+        let is_said = path == "/bad" && answer.status() == 502;
+        assert!(
+            is_said || (answer.reset, answer.has_ended) == (Some(2), false),
+            "{path}: {answer:?}"
+        );
     }
     assert_eq!(client.get("app.test", "/").text(), "fine");
 }
