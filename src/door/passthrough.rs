@@ -12,7 +12,7 @@ use crate::observe::{Finished, Kind, Reason};
 use crate::proxy_header::{self, Beside, Ends};
 use crate::relay::{self, Ending};
 use crate::site::{Action, Site};
-use crate::upstream::{Among, InFlight, Tried, Upstream, UpstreamError, Way};
+use crate::upstream::{Among, InFlight, Speaks, Tried, Upstream, UpstreamError, Way};
 use crate::wheel::{Serving, Timer};
 
 /// Gives the client that has sent `hello` (and perhaps more) to a backend of `site`, every byte unchanged.
@@ -132,7 +132,7 @@ async fn connect<'k>(
         let visit = kit.balancer.enter(member);
         last = match kit
             .upstreams
-            .open(&member.backend, first, limit, timer)
+            .open(&member.backend, Speaks::Http1, first, limit, timer)
             .await
         {
             Ok(upstream) => return Ok((upstream, visit)),

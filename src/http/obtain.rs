@@ -13,7 +13,7 @@ use super::kit::Kit;
 use crate::site::fitness::Against;
 use crate::site::{Backends, Member, Site};
 use crate::upstream::{
-    Among, Endpoint, InFlight, Phase, Tried, Upstream, UpstreamError, Way, moment,
+    Among, Endpoint, InFlight, Phase, Speaks, Tried, Upstream, UpstreamError, Way, moment,
 };
 use crate::wheel::Timer;
 
@@ -29,6 +29,7 @@ pub(super) struct Search<'a> {
     /// What an upstream begins with that belongs to one client alone: the site's PROXY header. `None`: nothing, so that
     /// idle ones serve.
     introduction: Option<Vec<u8>>,
+    speaks: Speaks,
     tried: Tried,
     /// An idle upstream has turned out to be closed: another may be, too.
     fresh_only: bool,
@@ -75,6 +76,7 @@ impl<'a> Search<'a> {
             rule,
             hash,
             introduction: None,
+            speaks: Speaks::Any,
             tried: Tried::default(),
             fresh_only: false,
             retries: 0,
@@ -84,6 +86,11 @@ impl<'a> Search<'a> {
     /// Each upstream begins with this, and none is shared.
     pub(super) fn introduce(&mut self, introduction: Vec<u8>) {
         self.introduction = Some(introduction);
+    }
+
+    /// Only upstreams that may become something else.
+    pub(super) fn insist_on_http1(&mut self) {
+        self.speaks = Speaks::Http1;
     }
 
     /// From now on only upstreams that have not been used before.
@@ -111,7 +118,7 @@ impl<'a> Search<'a> {
             let member = &backends.list[at];
             if !self.fresh_only
                 && self.introduction.is_none()
-                && let Some(upstream) = self.kit.upstreams.take_idle(&member.backend)
+                && let Some(upstream) = self.kit.upstreams.take_idle(&member.backend, self.speaks)
             {
                 let visit = self.enter(at, member);
                 return Ok(Found { upstream, visit });
@@ -172,7 +179,7 @@ impl<'a> Search<'a> {
         let opened = self
             .kit
             .upstreams
-            .open(&member.backend, first, limit, self.timer)
+            .open(&member.backend, self.speaks, first, limit, self.timer)
             .await;
         match opened {
             Ok(upstream) => {

@@ -53,12 +53,14 @@ pub enum Reason {
     SlowReader,
     TotalTimeout,
     TunnelTimeout,
+    ResetFlood,
+    FrameFlood,
     Panic,
 }
 
 impl Reason {
     /// All of them, each at its own number.
-    pub const ALL: [Reason; 48] = [
+    pub const ALL: [Reason; 50] = [
         Reason::MalformedRequest,
         Reason::NoHost,
         Reason::BadHost,
@@ -106,6 +108,8 @@ impl Reason {
         Reason::SlowReader,
         Reason::TotalTimeout,
         Reason::TunnelTimeout,
+        Reason::ResetFlood,
+        Reason::FrameFlood,
         Reason::Panic,
     ];
 
@@ -166,6 +170,8 @@ impl Reason {
             Reason::SlowReader => "slow-reader",
             Reason::TotalTimeout => "total-timeout",
             Reason::TunnelTimeout => "tunnel-timeout",
+            Reason::ResetFlood => "reset-flood",
+            Reason::FrameFlood => "frame-flood",
             Reason::Panic => "panic",
         }
     }

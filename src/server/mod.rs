@@ -419,8 +419,10 @@ async fn attend(
 /// Operator events to standard error, from here on; and a panic is one of them.
 fn start_log(settings: &Settings) -> io::Result<Lines> {
     let lines = log::start()?;
-    let filter = tracing_subscriber::EnvFilter::try_new(&settings.log.level)
-        .unwrap_or_else(|_| "info".into());
+    // What the library for HTTP/2 says is about single clients, and any of them could fill the log with it.
+    let level = format!("h2=error,{}", settings.log.level);
+    let filter =
+        tracing_subscriber::EnvFilter::try_new(level).unwrap_or_else(|_| "h2=error,info".into());
     let colored = match settings.log.color {
         Color::Always => true,
         Color::Never => false,

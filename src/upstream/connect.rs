@@ -7,7 +7,7 @@ use std::sync::Arc;
 use rustix::io::Errno;
 use tokio::net::{TcpStream, UnixStream};
 
-use super::{Resolver, UpstreamError};
+use super::{Resolver, Speaks, UpstreamError};
 use crate::site::Address;
 use crate::stream::Stream;
 use crate::tls::{self, Identity};
@@ -77,6 +77,7 @@ pub(super) async fn secure(
     stream: Stream,
     identity: &Identity,
     address: &Address,
+    speaks: Speaks,
 ) -> Result<Stream, UpstreamError> {
     let failed = |why| UpstreamError::Tls {
         backend: address.clone(),
@@ -85,7 +86,7 @@ pub(super) async fn secure(
     let Stream::Tcp(stream) = stream else {
         return Err(failed(format!("{address} is no place for TLS")));
     };
-    let secured = tls::connect(identity, stream, address).await;
+    let secured = tls::connect(identity, stream, address, speaks == Speaks::Any).await;
     secured.map(Stream::Tls).map_err(failed)
 }
 

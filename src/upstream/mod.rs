@@ -3,6 +3,7 @@
 mod balance;
 mod connect;
 mod endpoint;
+mod http2;
 mod pool;
 mod resolve;
 mod states;
@@ -26,6 +27,7 @@ use crate::wheel::{Timer, Wheel};
 
 pub use balance::{Among, Balancer, Tried, Way};
 pub use endpoint::Endpoint;
+pub use http2::{Line, is_untouched};
 use pool::Pool;
 pub use resolve::Resolver;
 pub use states::States;
@@ -81,6 +83,14 @@ pub enum UpstreamError {
     Exhausted { source: io::Error },
 }
 
+/// What may be spoken on an upstream, where the backend leaves a choice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Speaks {
+    Any,
+    /// The connection as a whole may become something else.
+    Http1,
+}
+
 /// How far opening an upstream has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
@@ -94,6 +104,7 @@ pub enum Phase {
 #[derive(Debug)]
 pub struct Upstreams {
     pool: RefCell<Pool>,
+    http2: http2::Connections,
     resolver: Arc<Resolver>,
     keyring: Arc<Keyring>,
     turnstile: Rc<Turnstile>,
@@ -113,6 +124,7 @@ impl Upstreams {
     ) -> Upstreams {
         Upstreams {
             pool: RefCell::new(Pool::new(most_per_backend, most)),
+            http2: http2::Connections::default(),
             resolver,
             keyring,
             turnstile,
@@ -123,8 +135,14 @@ impl Upstreams {
 
     /// An idle upstream to `backend`, the one used last. One that was closed meanwhile, or has said something
     /// nobody asked for (CASES R-08), is dropped. No system call.
-    pub fn take_idle(&self, backend: &Backend) -> Option<Upstream> {
+    pub fn take_idle(&self, backend: &Backend, speaks: Speaks) -> Option<Upstream> {
         let endpoint = Endpoint::of(backend)?;
+        if speaks == Speaks::Any
+            && endpoint.may_speak_http2()
+            && let Some(line) = self.http2.line(&endpoint)
+        {
+            return Some(on_line(line, endpoint, true));
+        }
         let mut pool = self.pool.borrow_mut();
         while let Some(stream) = pool.take(&endpoint, self.wheel.now()) {
             let upstream = Upstream {
@@ -150,17 +168,21 @@ impl Upstreams {
     pub async fn open(
         &self,
         backend: &Backend,
+        speaks: Speaks,
         first: &[u8],
         limit: Duration,
         timer: &Timer,
     ) -> Result<Upstream, UpstreamError> {
-        let Backend { address, tls } = backend;
+        let Backend { address, tls, h2c } = backend;
         let phase = Cell::new(Phase::Connect);
         let opening = async {
             match tls {
+                None if *h2c && speaks == Speaks::Any => {
+                    Box::pin(self.dial_h2c(backend, first)).await
+                }
                 None => self.dial_and_say(address, first).await,
                 // Boxed, so that a clear text exchange is no larger for it.
-                Some(tls) => Box::pin(self.dial_tls(address, first, tls, &phase)).await,
+                Some(tls) => Box::pin(self.dial_tls(backend, speaks, first, tls, &phase)).await,
             }
         };
         let stream = match timer.within(limit, opening).await {
@@ -182,20 +204,63 @@ impl Upstreams {
         })
     }
 
+    /// A line on a connection that somebody opens just now, or a connection of its own.
+    async fn dial_h2c(&self, backend: &Backend, first: &[u8]) -> Result<Stream, UpstreamError> {
+        let address = &backend.address;
+        let endpoint = Endpoint::of(backend).ok_or_else(|| no_identity(address))?;
+        // One that begins with somebody's name is nobody else's.
+        let _opening = loop {
+            if !first.is_empty() {
+                break None;
+            }
+            if let Some(line) = self.http2.line(&endpoint) {
+                return Ok(Stream::Line(Box::new(line)));
+            }
+            if let Some(opening) = self.http2.open_or_wait(&endpoint).await {
+                break Some(opening);
+            }
+        };
+        let stream = self.dial_and_say(address, first).await?;
+        self.begin_http2(stream, endpoint, first.is_empty()).await
+    }
+
+    async fn begin_http2(
+        &self,
+        stream: Stream,
+        endpoint: Endpoint,
+        is_shared: bool,
+    ) -> Result<Stream, UpstreamError> {
+        let begun = self.http2.begin(stream, &endpoint, is_shared).await;
+        match begun {
+            Ok(line) => Ok(Stream::Line(Box::new(line))),
+            Err(source) => Err(UpstreamError::Refused {
+                backend: endpoint.address,
+                source,
+            }),
+        }
+    }
+
     async fn dial_tls(
         &self,
-        address: &Address,
+        backend: &Backend,
+        speaks: Speaks,
         first: &[u8],
         tls: &BackendTls,
         phase: &Cell<Phase>,
     ) -> Result<Stream, UpstreamError> {
+        let address = &backend.address;
         phase.set(Phase::Files);
         let identity = self.identity(address, tls).await?;
         phase.set(Phase::Connect);
         let stream = self.dial_and_say(address, first).await?;
         phase.set(Phase::Handshake);
         self.turnstile.turn_up().await;
-        connect::secure(stream, &identity, address).await
+        let stream = connect::secure(stream, &identity, address, speaks).await?;
+        if stream.alpn() != Some(b"h2") {
+            return Ok(stream);
+        }
+        let endpoint = Endpoint::of(backend).ok_or_else(|| no_identity(address))?;
+        self.begin_http2(stream, endpoint, first.is_empty()).await
     }
 
     async fn dial_and_say(&self, address: &Address, first: &[u8]) -> Result<Stream, UpstreamError> {
@@ -252,11 +317,14 @@ impl Upstreams {
 
     /// Closes all idle upstreams, because somebody needs what they hold. Whether there were any.
     pub fn close_idle(&self) -> bool {
-        self.pool.borrow_mut().clear() > 0
+        self.pool.borrow_mut().clear() + self.http2.close_idle() > 0
     }
 
     /// Keeps `upstream` for at most `idle`. The caller knows that its last exchange has ended where it should.
     pub fn give_back(&self, upstream: Upstream, idle: Duration) {
+        if matches!(upstream.stream, Stream::Line(_)) {
+            return; // its connection is kept
+        }
         let until = self.wheel.at(idle);
         self.pool
             .borrow_mut()
@@ -266,11 +334,22 @@ impl Upstreams {
     /// Closes what has been idle for too long. Called once a second.
     pub fn sweep(&self) {
         self.pool.borrow_mut().sweep(self.wheel.now());
+        self.http2.sweep();
     }
 
     /// How many are idle.
     pub fn idle(&self) -> usize {
         self.pool.borrow().len()
+    }
+}
+
+fn on_line(line: Line, endpoint: Endpoint, reused: bool) -> Upstream {
+    Upstream {
+        stream: Stream::Line(Box::new(line)),
+        endpoint,
+        reused,
+        is_pinned: false,
+        introduced: None,
     }
 }
 
