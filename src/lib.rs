@@ -31,6 +31,8 @@ pub mod block;
 #[cfg(feature = "serve")]
 pub mod cli;
 pub mod door;
+#[cfg(feature = "serve")]
+pub mod health;
 pub mod http;
 #[cfg(feature = "serve")]
 pub mod observe;
