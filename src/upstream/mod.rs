@@ -5,6 +5,7 @@ mod connect;
 mod endpoint;
 mod pool;
 mod resolve;
+mod socket;
 mod states;
 mod tally;
 mod trying;
@@ -235,7 +236,7 @@ impl Upstreams {
                     return Ok((stream, located.address.clone()));
                 }
                 Err(error @ UpstreamError::Exhausted { .. }) => {
-                    trying.is_nobodys_fault();
+                    trying.forgive();
                     return Err(error);
                 }
                 Err(error) => failed = Some(error),

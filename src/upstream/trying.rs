@@ -49,7 +49,7 @@ impl<'a> Trying<'a> {
     }
 
     /// We had nothing left to try with.
-    pub(super) fn is_nobodys_fault(mut self) {
+    pub(super) fn forgive(mut self) {
         if let Some(endpoint) = self.endpoint.take() {
             self.is_over(endpoint);
         }
