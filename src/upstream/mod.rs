@@ -87,6 +87,18 @@ pub enum UpstreamError {
     Exhausted { source: io::Error },
 }
 
+impl UpstreamError {
+    /// Whether nobody is there: another place may be asked, and who comes back may be waited for. What is wrong with TLS
+    /// stays wrong, and is no reason to go where something else is believed.
+    pub fn is_absence(&self) -> bool {
+        match self {
+            UpstreamError::Refused { .. } | UpstreamError::Unresolved { .. } => true,
+            UpstreamError::TimedOut { during, .. } => *during == Phase::Connect,
+            UpstreamError::Tls { .. } | UpstreamError::Exhausted { .. } => false,
+        }
+    }
+}
+
 /// How far opening an upstream has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {

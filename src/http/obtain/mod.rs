@@ -256,7 +256,8 @@ impl<'k, 'a> Search<'k, 'a> {
         {
             return Ok(round);
         }
-        let before = self.before(site);
+        let is_absence = last.as_ref().is_none_or(UpstreamError::is_absence);
+        let before = self.before(site).filter(|_| is_absence);
         if let Some(before) = &before {
             let tried = std::mem::take(&mut self.tried);
             let full = std::mem::take(&mut self.full);
@@ -397,7 +398,7 @@ impl<'k, 'a> Search<'k, 'a> {
                 Some(words::of_site(site, &words::of(&error))),
             )),
             Err(error) => {
-                learn::refused(site, backends, member, &visit);
+                learn::refused(site, backends, member, &visit, &error);
                 Ok(Err(error))
             }
         }
