@@ -6,6 +6,7 @@ mod endpoint;
 mod http2;
 mod pool;
 mod resolve;
+mod socket;
 mod states;
 mod tally;
 mod trying;
@@ -266,7 +267,7 @@ impl Upstreams {
                     return Ok((stream, located.address.clone()));
                 }
                 Err(error @ UpstreamError::Exhausted { .. }) => {
-                    trying.is_nobodys_fault();
+                    trying.forgive();
                     return Err(error);
                 }
                 Err(error) => failed = Some(error),

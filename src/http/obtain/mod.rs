@@ -214,8 +214,10 @@ impl<'k, 'a> Search<'k, 'a> {
         // Whatever comes of it, it has its turn.
         self.next = Some(at);
         let member = &backends.list[at];
-        // Failures elsewhere may make this the moment to try a backend again.
-        if backends.list.len() > 1 && !member.state.is_fit() {
+        // Failures next door may make this the moment to try that one again; sooner or later everybody's neighbour is
+        // chosen.
+        let count = backends.list.len();
+        if count > 1 && backends.list[(at + 1) % count].state.awaits_trial(moment) {
             return None;
         }
         let turn = match member.max {
