@@ -19,7 +19,10 @@ use crate::wheel::{Serving, Timer};
 pub(super) async fn serve(mut arrival: Box<Arrival>, site: Arc<Site>, hello: Hello) {
     let started = arrival.kit.wheel.now();
     let asker = arrival.client.address.ip().to_canonical();
+    let slots = Arc::clone(&site.slots);
+    let count = |reason: Reason| slots.refusals.add(reason as usize);
     if !may_ask(&site, asker) {
+        count(Reason::NotAllowed);
         return refuse_with(Alert::AccessDenied, arrival, Reason::NotAllowed).await;
     }
     let Some(_slot) = arrival.kit.slot(&site) else {
@@ -50,7 +53,10 @@ pub(super) async fn serve(mut arrival: Box<Arrival>, site: Arc<Site>, hello: Hel
     let connected = connect(&site, first, timer, &kit, asker, &mut finished).await;
     let (mut upstream, _visit) = match connected {
         Ok(Found { upstream, visit }) => (upstream, visit),
-        Err(reason) => return refuse_with(Alert::InternalError, arrival, reason).await,
+        Err(reason) => {
+            count(reason);
+            return refuse_with(Alert::InternalError, arrival, reason).await;
+        }
     };
     let idle = site.timeouts.passthrough_idle;
     // An edit may let go of this version: what is relayed does not need it.
@@ -69,6 +75,9 @@ pub(super) async fn serve(mut arrival: Box<Arrival>, site: Arc<Site>, hello: Hel
     finished.to_client = outcome.from_upstream;
     finished.took = kit.since(started);
     kit.counters.finished(&finished);
+    if let Some(reason) = finished.reason {
+        count(reason);
+    }
 }
 
 fn may_ask(site: &Site, asker: IpAddr) -> bool {
@@ -104,6 +113,7 @@ async fn connect<'k>(
 ) -> Result<Found<'k>, Reason> {
     let affinity = Affinity::of_connection(site, asker);
     let mut search = Search::new(kit, timer, site, None, affinity, None);
+    search.insist_on_http1();
     search.introduce(first);
     let found = search.upstream(&mut Unread).await;
     finished.retries = search.retries;

@@ -13,7 +13,7 @@ use crate::parsed::Parsed;
 use crate::site::Address;
 use crate::site::health::{Ask, Check};
 use crate::tls::Identity;
-use crate::upstream::{self, UpstreamError};
+use crate::upstream::{self, Speaks, UpstreamError};
 
 /// Read at once: a health page in one piece.
 const READ_BYTES: usize = 8 << 10;
@@ -85,7 +85,7 @@ impl Probe {
             .map_err(Failure::Refused)?;
         if let Some(identity) = &self.identity {
             phase.set(Phase::Handshake);
-            stream = upstream::secure(stream, identity, &self.address).await?;
+            stream = upstream::secure(stream, identity, &self.address, Speaks::Http1).await?;
         }
         let Ask::Get(get) = &self.check.ask else {
             return Ok(());

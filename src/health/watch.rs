@@ -363,6 +363,7 @@ impl Watch {
                 let backend = Backend {
                     address: address.clone(),
                     tls: member.backend.tls.clone(),
+                    h2c: member.backend.h2c,
                 };
                 Located {
                     endpoint: self.tools.states.endpoint(&backend),

@@ -7,6 +7,7 @@
 
 pub mod field;
 pub mod h1;
+pub mod h2;
 
 #[cfg(feature = "serve")]
 mod answer;

@@ -56,12 +56,14 @@ pub enum Reason {
     SlowReader,
     TotalTimeout,
     TunnelTimeout,
+    ResetFlood,
+    FrameFlood,
     Panic,
 }
 
 impl Reason {
     /// All of them, each at its own number.
-    pub const ALL: [Reason; 51] = [
+    pub const ALL: [Reason; 53] = [
         Reason::MalformedRequest,
         Reason::NoHost,
         Reason::BadHost,
@@ -112,8 +114,17 @@ impl Reason {
         Reason::SlowReader,
         Reason::TotalTimeout,
         Reason::TunnelTimeout,
+        Reason::ResetFlood,
+        Reason::FrameFlood,
         Reason::Panic,
     ];
+
+    /// Those that `count` knows of, by their code.
+    pub fn counted(count: impl Fn(usize) -> u64) -> impl Iterator<Item = (&'static str, u64)> {
+        let all = Reason::ALL.into_iter();
+        let counts = all.map(move |reason| (reason.code(), count(reason as usize)));
+        counts.filter(|(_, count)| *count > 0)
+    }
 
     /// As it is written everywhere.
     pub fn code(self) -> &'static str {
@@ -168,6 +179,8 @@ impl Reason {
             Reason::SlowReader => "slow-reader",
             Reason::TotalTimeout => "total-timeout",
             Reason::TunnelTimeout => "tunnel-timeout",
+            Reason::ResetFlood => "reset-flood",
+            Reason::FrameFlood => "frame-flood",
             Reason::Panic => "panic",
         }
     }

@@ -188,10 +188,7 @@ async fn serve(mut settings: Settings) -> Result<Ending, StartError> {
     };
     drop(tokio::task::spawn_local(health::watch(to_watch, tools)));
     let workers = Workers::start(&settings, sockets, &current, keyring, &states, &home, share)?;
-    let socket = settings
-        .admin
-        .clone()
-        .unwrap_or_else(|| settings.state.join(admin::SOCKET_NAME));
+    let socket = settings.admin_socket();
     start_admin(&socket, &settings, &reload, &workers);
     say_hello(&settings, &summary);
     let ending = attend(signals, settings.limits.drain_time, &reload, workers).await;
@@ -442,8 +439,10 @@ async fn attend(
 /// Operator events to standard error, from here on; and a panic is one of them.
 fn start_log(settings: &Settings) -> io::Result<Lines> {
     let lines = log::start()?;
-    let filter = tracing_subscriber::EnvFilter::try_new(&settings.log.level)
-        .unwrap_or_else(|_| "info".into());
+    // What the library for HTTP/2 says is about single clients, and any of them could fill the log with it.
+    let level = format!("h2=error,{}", settings.log.level);
+    let filter =
+        tracing_subscriber::EnvFilter::try_new(level).unwrap_or_else(|_| "h2=error,info".into());
     let colored = match settings.log.color {
         Color::Always => true,
         Color::Never => false,

@@ -52,7 +52,18 @@ pub struct Settings {
     pub warnings: Vec<Problem>,
 }
 
+/// Where commands find the daemon, in its state directory.
+const ADMIN_SOCKET: &str = "admin.sock";
+
 impl Settings {
+    /// Where commands find the daemon.
+    pub fn admin_socket(&self) -> PathBuf {
+        match &self.admin {
+            Some(socket) => socket.clone(),
+            None => self.state.join(ADMIN_SOCKET),
+        }
+    }
+
     /// Whether backends may be where clouds keep credentials.
     pub fn link_local(&self) -> LinkLocal {
         match self.allow_link_local {
@@ -70,6 +81,7 @@ impl Settings {
             sockets_under: self.sockets_under.clone(),
             allow_link_local: self.allow_link_local,
             listen: self.listen.clone(),
+            admin: Some(self.admin_socket()),
             defaults: self.defaults.clone(),
             excerpts: Excerpts::InsideSites,
         }

@@ -171,6 +171,11 @@ impl Outage {
         length
     }
 
+    /// Whether [`Outage::trial`] would say yes.
+    fn has_come(&self, now: Moment) -> bool {
+        self.trial_at.load(Ordering::Relaxed) <= now && !self.trial.load(Ordering::Relaxed)
+    }
+
     /// The right to be the one request that tries it again, when its time has come.
     pub fn trial(&self, now: Moment) -> bool {
         self.trial_at.load(Ordering::Relaxed) <= now && !self.trial.swap(true, Ordering::Acquire)
@@ -286,6 +291,18 @@ impl BackendState {
         both.into_iter()
             .find(|(fitness, outage, _)| fitness.has(Against::Failures) && outage.trial(now()))
             .map(|(_, _, tried)| tried)
+    }
+
+    /// Whether one request should ask for a trial. Without failures two loads.
+    pub fn awaits_trial(&self, now: impl Fn() -> Moment) -> bool {
+        let both = [
+            (&self.fitness, &self.outage),
+            (&self.endpoint.fitness, &self.endpoint.outage),
+        ];
+        let mut out = both
+            .into_iter()
+            .filter(|(fitness, _)| fitness.has(Against::Failures));
+        out.any(|(_, outage)| outage.has_come(now()))
     }
 
     pub fn outage(&self, tried: Tried) -> &Outage {

@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use rustix::io::Errno;
 use tokio::net::{TcpStream, UnixStream};
 
-use super::UpstreamError;
+use super::{Speaks, UpstreamError, socket};
 use crate::site::Address;
 use crate::stream::Stream;
 use crate::tls::{self, Identity};
@@ -31,7 +31,7 @@ pub async fn reach(address: &Address) -> Result<Stream, UpstreamError> {
         Address::Unix(path) => UnixStream::connect(path)
             .await
             .map(Stream::Unix)
-            .map_err(refused),
+            .map_err(|error| refused(socket::explained(path, error))),
         Address::Name { .. } => Err(UpstreamError::Unresolved {
             backend: address.clone(),
             source: io::Error::other("it is a name"),
@@ -57,6 +57,7 @@ pub async fn secure(
     stream: Stream,
     identity: &Identity,
     address: &Address,
+    speaks: Speaks,
 ) -> Result<Stream, UpstreamError> {
     let failed = |why| UpstreamError::Tls {
         backend: address.clone(),
@@ -65,7 +66,7 @@ pub async fn secure(
     let Stream::Tcp(stream) = stream else {
         return Err(failed(format!("{address} is no place for TLS")));
     };
-    let secured = tls::connect(identity, stream, address).await;
+    let secured = tls::connect(identity, stream, address, speaks == Speaks::Any).await;
     secured.map(Stream::Tls).map_err(failed)
 }
 

@@ -11,6 +11,8 @@ pub struct Endpoint {
     pub address: Address,
     /// The number of a `TlsIdentity`. `None`: clear text.
     identity: Option<NonZeroU32>,
+    /// HTTP/2 by prior knowledge.
+    h2c: bool,
 }
 
 impl Endpoint {
@@ -23,6 +25,7 @@ impl Endpoint {
         Some(Endpoint {
             address: backend.address.clone(),
             identity,
+            h2c: backend.h2c,
         })
     }
 
@@ -47,10 +50,16 @@ impl Endpoint {
             list.any(|located| located.address == self.address)
         };
         speaks_alike
+            && self.h2c == backend.h2c
             && match backend.address {
                 Address::Name { .. } => leads_here(),
                 _ => self.address == backend.address,
             }
+    }
+
+    /// Whether it does, or may.
+    pub fn may_speak_http2(&self) -> bool {
+        self.h2c || self.speaks_tls()
     }
 
     pub fn speaks_tls(&self) -> bool {

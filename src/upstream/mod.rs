@@ -3,8 +3,10 @@
 mod balance;
 mod connect;
 mod endpoint;
+mod http2;
 mod pool;
 mod resolve;
+mod socket;
 mod states;
 mod tally;
 mod trying;
@@ -30,6 +32,7 @@ use crate::wheel::{Timer, Wheel};
 pub use balance::{Among, Balancer, PLACES, Tried, Way};
 pub use connect::{reach, secure};
 pub use endpoint::Endpoint;
+pub use http2::{Line, is_untouched};
 use pool::Pool;
 pub use resolve::look_up;
 pub use states::States;
@@ -98,6 +101,14 @@ impl UpstreamError {
     }
 }
 
+/// What may be spoken on an upstream, where the backend leaves a choice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Speaks {
+    Any,
+    /// The connection as a whole may become something else.
+    Http1,
+}
+
 /// How far opening an upstream has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
@@ -111,6 +122,7 @@ pub enum Phase {
 #[derive(Debug)]
 pub struct Upstreams {
     pool: RefCell<Pool>,
+    http2: http2::Connections,
     keyring: Arc<Keyring>,
     turnstile: Rc<Turnstile>,
     wheel: Rc<Wheel>,
@@ -130,6 +142,7 @@ impl Upstreams {
     ) -> Upstreams {
         Upstreams {
             pool: RefCell::new(Pool::new(most_per_backend, most)),
+            http2: http2::Connections::default(),
             keyring,
             turnstile,
             wheel,
@@ -140,20 +153,26 @@ impl Upstreams {
 
     /// An idle upstream to `backend`, the one used last. One that was closed meanwhile, or has said something
     /// nobody asked for (CASES R-08), is dropped. No system call.
-    pub fn take_idle(&self, member: &Member) -> Option<Upstream> {
+    pub fn take_idle(&self, member: &Member, speaks: Speaks) -> Option<Upstream> {
         let backend = &member.backend;
         let Address::Name { .. } = backend.address else {
-            return self.take_idle_of(Endpoint::of(backend)?);
+            return self.take_idle_of(Endpoint::of(backend)?, speaks);
         };
         let addresses = member.state.leads_to()?;
         // When there is none, a new one is opened there.
         let next = addresses.in_turn(self.turn.get()).next()?;
-        let idle = self.take_idle_of(Endpoint::at(&next.address, backend)?)?;
+        let idle = self.take_idle_of(Endpoint::at(&next.address, backend)?, speaks)?;
         self.turn();
         Some(idle)
     }
 
-    fn take_idle_of(&self, endpoint: Endpoint) -> Option<Upstream> {
+    fn take_idle_of(&self, endpoint: Endpoint, speaks: Speaks) -> Option<Upstream> {
+        if speaks == Speaks::Any
+            && endpoint.may_speak_http2()
+            && let Some(line) = self.http2.line(&endpoint)
+        {
+            return Some(on_line(line, endpoint, true));
+        }
         let mut pool = self.pool.borrow_mut();
         while let Some(stream) = pool.take(&endpoint, self.wheel.now()) {
             let upstream = Upstream {
@@ -180,20 +199,23 @@ impl Upstreams {
     pub async fn open(
         &self,
         member: &Member,
+        speaks: Speaks,
         first: &[u8],
         limit: Duration,
         timer: &Timer,
     ) -> Result<Upstream, UpstreamError> {
-        let Backend { address, tls } = &member.backend;
+        let address = &member.backend.address;
         let phase = Cell::new(Phase::Connect);
         let opening = async {
-            match (address, tls) {
-                // Boxed, so that a clear text exchange is no larger for it.
-                (Address::Name { .. }, _) => {
-                    return Box::pin(self.dial_name(member, first, &phase)).await;
+            match address {
+                // Boxed, so that an exchange with any other is no larger for it.
+                Address::Name { .. } => {
+                    return Box::pin(self.dial_name(member, speaks, first, &phase)).await;
                 }
-                (_, None) => self.dial_and_say(address, first).await,
-                (_, Some(tls)) => Box::pin(self.dial_tls(address, first, tls, &phase)).await,
+                _ => {
+                    self.dial_at(address, &member.backend, speaks, first, &phase)
+                        .await
+                }
             }
             .map(|stream| (stream, address.clone()))
         };
@@ -220,10 +242,11 @@ impl Upstreams {
     async fn dial_name(
         &self,
         member: &Member,
+        speaks: Speaks,
         first: &[u8],
         phase: &Cell<Phase>,
     ) -> Result<(Stream, Address), UpstreamError> {
-        let Backend { address, tls } = &member.backend;
+        let address = &member.backend.address;
         let Some(addresses) = member.state.leads_to() else {
             let why = member.state.finding();
             let why = why.unwrap_or_else(|| "its name is still being looked up".into());
@@ -237,17 +260,14 @@ impl Upstreams {
         let others = addresses.in_turn(self.turn());
         let others = others.map(|located| (located, Trying::at(&located.endpoint)));
         for (located, trying) in rested.into_iter().chain(others) {
-            let dialled = match tls {
-                None => self.dial_and_say(&located.address, first).await,
-                Some(tls) => self.dial_tls(&located.address, first, tls, phase).await,
-            };
-            match dialled {
+            let dialled = self.dial_at(&located.address, &member.backend, speaks, first, phase);
+            match dialled.await {
                 Ok(stream) => {
                     trying.accepted();
                     return Ok((stream, located.address.clone()));
                 }
                 Err(error @ UpstreamError::Exhausted { .. }) => {
-                    trying.is_nobodys_fault();
+                    trying.forgive();
                     return Err(error);
                 }
                 Err(error) => failed = Some(error),
@@ -264,20 +284,86 @@ impl Upstreams {
         turn
     }
 
+    /// Opens the way to `at`, which is where `backend` is or one of the addresses of its name.
+    async fn dial_at(
+        &self,
+        at: &Address,
+        backend: &Backend,
+        speaks: Speaks,
+        first: &[u8],
+        phase: &Cell<Phase>,
+    ) -> Result<Stream, UpstreamError> {
+        match &backend.tls {
+            None if backend.h2c && speaks == Speaks::Any => {
+                Box::pin(self.dial_h2c(at, backend, first)).await
+            }
+            None => self.dial_and_say(at, first).await,
+            // Boxed, so that a clear text exchange is no larger for it.
+            Some(tls) => Box::pin(self.dial_tls(at, backend, speaks, first, tls, phase)).await,
+        }
+    }
+
+    /// A line on a connection that somebody opens just now, or a connection of its own.
+    async fn dial_h2c(
+        &self,
+        at: &Address,
+        backend: &Backend,
+        first: &[u8],
+    ) -> Result<Stream, UpstreamError> {
+        let endpoint = Endpoint::at(at, backend).ok_or_else(|| no_identity(at))?;
+        // One that begins with somebody's name is nobody else's.
+        let _opening = loop {
+            if !first.is_empty() {
+                break None;
+            }
+            if let Some(line) = self.http2.line(&endpoint) {
+                return Ok(Stream::Line(Box::new(line)));
+            }
+            if let Some(opening) = self.http2.open_or_wait(&endpoint).await {
+                break Some(opening);
+            }
+        };
+        let stream = self.dial_and_say(at, first).await?;
+        self.begin_http2(stream, endpoint, first.is_empty()).await
+    }
+
+    async fn begin_http2(
+        &self,
+        stream: Stream,
+        endpoint: Endpoint,
+        is_shared: bool,
+    ) -> Result<Stream, UpstreamError> {
+        let begun = self.http2.begin(stream, &endpoint, is_shared).await;
+        match begun {
+            Ok(line) => Ok(Stream::Line(Box::new(line))),
+            Err(source) => Err(UpstreamError::Refused {
+                backend: endpoint.address,
+                source,
+            }),
+        }
+    }
+
     async fn dial_tls(
         &self,
-        address: &Address,
+        at: &Address,
+        backend: &Backend,
+        speaks: Speaks,
         first: &[u8],
         tls: &BackendTls,
         phase: &Cell<Phase>,
     ) -> Result<Stream, UpstreamError> {
         phase.set(Phase::Files);
-        let identity = self.identity(address, tls).await?;
+        let identity = self.identity(at, tls).await?;
         phase.set(Phase::Connect);
-        let stream = self.dial_and_say(address, first).await?;
+        let stream = self.dial_and_say(at, first).await?;
         phase.set(Phase::Handshake);
         self.turnstile.turn_up().await;
-        connect::secure(stream, &identity, address).await
+        let stream = connect::secure(stream, &identity, at, speaks).await?;
+        if stream.alpn() != Some(b"h2") {
+            return Ok(stream);
+        }
+        let endpoint = Endpoint::at(at, backend).ok_or_else(|| no_identity(at))?;
+        self.begin_http2(stream, endpoint, first.is_empty()).await
     }
 
     async fn dial_and_say(&self, address: &Address, first: &[u8]) -> Result<Stream, UpstreamError> {
@@ -334,11 +420,14 @@ impl Upstreams {
 
     /// Closes all idle upstreams, because somebody needs what they hold. Whether there were any.
     pub fn close_idle(&self) -> bool {
-        self.pool.borrow_mut().clear() > 0
+        self.pool.borrow_mut().clear() + self.http2.close_idle() > 0
     }
 
     /// Keeps `upstream` for at most `idle`. The caller knows that its last exchange has ended where it should.
     pub fn give_back(&self, upstream: Upstream, idle: Duration) {
+        if matches!(upstream.stream, Stream::Line(_)) {
+            return; // its connection is kept
+        }
         let until = self.wheel.at(idle);
         self.pool
             .borrow_mut()
@@ -348,11 +437,22 @@ impl Upstreams {
     /// Closes what has been idle for too long. Called once a second.
     pub fn sweep(&self) {
         self.pool.borrow_mut().sweep(self.wheel.now());
+        self.http2.sweep();
     }
 
     /// How many are idle.
     pub fn idle(&self) -> usize {
         self.pool.borrow().len()
+    }
+}
+
+fn on_line(line: Line, endpoint: Endpoint, reused: bool) -> Upstream {
+    Upstream {
+        stream: Stream::Line(Box::new(line)),
+        endpoint,
+        reused,
+        is_pinned: false,
+        introduced: None,
     }
 }
 

@@ -28,11 +28,13 @@ impl<'a> Trying<'a> {
         let may = !located.is_out()
             && endpoint.fitness.has(Against::Failures)
             && endpoint.outage.trial(moment());
-        let trying = Trying {
-            is_trial: true,
-            ..Trying::at(endpoint)
-        };
-        may.then_some((located, trying))
+        may.then(|| {
+            let trying = Trying {
+                endpoint: Some(endpoint),
+                is_trial: true,
+            };
+            (located, trying)
+        })
     }
 
     pub(super) fn accepted(mut self) {
@@ -47,7 +49,7 @@ impl<'a> Trying<'a> {
     }
 
     /// We had nothing left to try with.
-    pub(super) fn is_nobodys_fault(mut self) {
+    pub(super) fn forgive(mut self) {
         if let Some(endpoint) = self.endpoint.take() {
             self.is_over(endpoint);
         }

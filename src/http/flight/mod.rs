@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use self::attempt::{Attempt, Retry};
 use super::body::BodyError;
-use super::departure::{After, Asked, Departure};
+use super::departure::{After, Asked, Departure, Order};
 use super::h1::head::Method;
 use super::side::ClientSide;
 use crate::block::Sheet;
@@ -36,6 +36,8 @@ pub(super) struct Flight<'a, C> {
     pub(super) site: &'a Arc<Site>,
     /// An upstream that is this client connection's alone.
     pub(super) pinned: &'a mut Option<Box<Upstream>>,
+    /// Whether both sides may be silent for as long as they like.
+    pub(super) is_patient: bool,
 }
 
 /// How it ended.
@@ -64,14 +66,14 @@ enum Failed {
 impl<'a, C: ClientSide> Flight<'a, C> {
     /// Sends the request to a backend and the response back.
     pub(super) async fn fly(mut self, departure: Departure, started: Tick) -> Landed {
-        let Departure {
+        let Departure { order, mut upload } = departure;
+        let Order {
             mut out,
             host_at,
             asked,
-            mut upload,
             rule,
             affinity,
-        } = departure;
+        } = order;
         let mut finished = Finished {
             kind: Kind::Exchange,
             site: Some(self.site.number),
@@ -82,6 +84,7 @@ impl<'a, C: ClientSide> Flight<'a, C> {
             retries: 0,
             took: Duration::ZERO,
         };
+        self.is_patient = asked.is_grpc;
         self.client.request_is_over(&mut upload);
         let end = self
             .site
@@ -89,6 +92,9 @@ impl<'a, C: ClientSide> Flight<'a, C> {
             .total
             .map(|total| self.timer.wheel().at(total));
         let mut search = Search::new(self.kit, self.timer, self.site, rule, affinity, end);
+        if asked.upgrade.is_some() {
+            search.insist_on_http1();
+        }
         let answered = loop {
             let is_over = upload.is_done();
             let Found { upstream, visit } = match self.obtain(&mut search, is_over).await {
@@ -268,6 +274,9 @@ impl<'a, C: ClientSide> Flight<'a, C> {
 
     /// Sets the timer, but never behind the end of the whole exchange.
     fn set(&self, end: Option<Tick>, after: Duration) {
+        if self.is_patient {
+            return self.timer.set_at(end.unwrap_or(Tick::MAX));
+        }
         let at = self.timer.wheel().at(after);
         self.timer.set_at(end.map_or(at, |end| at.min(end)));
     }

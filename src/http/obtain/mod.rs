@@ -22,7 +22,7 @@ use crate::site::fitness;
 use crate::site::health::WhenNone;
 use crate::site::{BackendState, Backends, Member, PathPattern, Site, Waiting};
 use crate::upstream::{
-    Among, Endpoint, InFlight, PLACES, Tried, Upstream, UpstreamError, Way, moment,
+    Among, Endpoint, InFlight, PLACES, Speaks, Tried, Upstream, UpstreamError, Way, moment,
 };
 use crate::wheel::{Tick, Timer};
 
@@ -44,6 +44,7 @@ pub(crate) struct Search<'k, 'a> {
     /// What an upstream begins with that belongs to one client alone: the site's PROXY header. `None`: nothing, so that
     /// idle ones serve.
     introduction: Option<Vec<u8>>,
+    speaks: Speaks,
     tried: Tried,
     /// Those at their `max`.
     full: Tried,
@@ -142,6 +143,7 @@ impl<'k, 'a> Search<'k, 'a> {
             rule,
             affinity,
             introduction: None,
+            speaks: Speaks::Any,
             tried: Tried::default(),
             full: Tried::default(),
             next: None,
@@ -155,6 +157,11 @@ impl<'k, 'a> Search<'k, 'a> {
     /// Each upstream begins with this, and none is shared.
     pub(crate) fn introduce(&mut self, introduction: Vec<u8>) {
         self.introduction = Some(introduction);
+    }
+
+    /// Only upstreams that may become something else.
+    pub(crate) fn insist_on_http1(&mut self) {
+        self.speaks = Speaks::Http1;
     }
 
     /// From now on only upstreams that have not been used before.
@@ -207,15 +214,17 @@ impl<'k, 'a> Search<'k, 'a> {
         // Whatever comes of it, it has its turn.
         self.next = Some(at);
         let member = &backends.list[at];
-        // Failures elsewhere may make this the moment to try a backend again.
-        if backends.list.len() > 1 && !member.state.is_fit() {
+        // Failures next door may make this the moment to try that one again; sooner or later everybody's neighbour is
+        // chosen.
+        let count = backends.list.len();
+        if count > 1 && backends.list[(at + 1) % count].state.awaits_trial(moment) {
             return None;
         }
         let turn = match member.max {
             None => None,
             Some(_) => Some(Turn::take(self.site, member)?),
         };
-        let upstream = self.kit.upstreams.take_idle(member)?;
+        let upstream = self.kit.upstreams.take_idle(member, self.speaks)?;
         self.next = None;
         let visit = self.enter(at, member, turn);
         Some(Found { upstream, visit })
@@ -310,7 +319,7 @@ impl<'k, 'a> Search<'k, 'a> {
             };
             if !self.fresh_only
                 && self.introduction.is_none()
-                && let Some(upstream) = self.kit.upstreams.take_idle(member)
+                && let Some(upstream) = self.kit.upstreams.take_idle(member, self.speaks)
             {
                 return Ok(Some(Round::Found(Found { upstream, visit })));
             }
@@ -379,7 +388,7 @@ impl<'k, 'a> Search<'k, 'a> {
         let opened = self
             .kit
             .upstreams
-            .open(member, first, limit, self.timer)
+            .open(member, self.speaks, first, limit, self.timer)
             .await;
         match opened {
             Ok(upstream) => {

@@ -7,6 +7,7 @@ use tracing::{info, warn};
 use super::entry::{Entry, Live, Verdict};
 use super::{Book, TALKATIVE};
 use crate::document::Problem;
+use crate::observe::Reason;
 use crate::reload::status::{BackendStatus, FileStatus, State, Summary};
 use crate::site::fitness::Against;
 use crate::site::{Action, HostPattern, Member, Site, SiteName};
@@ -204,6 +205,7 @@ impl Book {
             note: site
                 .and_then(|site| site.note.as_deref())
                 .map(str::to_owned),
+            refusals: site.map(refusals).unwrap_or_default(),
             problems: self.problems(name).into_iter().chain(advice).collect(),
             reason,
         }
@@ -323,4 +325,9 @@ fn answers(site: &Site) -> Vec<String> {
         }
     }
     all
+}
+
+/// Why we refused or ended something of it, and how often.
+fn refusals(site: &Site) -> Vec<(&'static str, u64)> {
+    Reason::counted(|reason| site.slots.refusals.read(reason)).collect()
 }

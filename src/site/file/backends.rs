@@ -7,6 +7,7 @@ use super::SiteFile;
 use crate::document::{Span, Table, Value, integer, one_or_more};
 use crate::site::backend::{Address, Backend, LinkLocal};
 use crate::site::backend_tls::{BackendTls, Verify};
+use crate::site::fence::is_same_socket;
 use crate::site::member::{MOST_WEIGHT, Member};
 use crate::site::tls::PairFiles;
 use crate::site::{Backends, Hostname};
@@ -81,7 +82,7 @@ impl<'t> SiteFile<'_, 't> {
             );
             return None;
         };
-        let Backend { address, tls } = self.address(at)?;
+        let Backend { address, tls, h2c } = self.address(at)?;
         let tls = match tls {
             Some(tls) => Some(Box::new(self.backend_tls(table, &address, *tls))),
             None => {
@@ -89,7 +90,7 @@ impl<'t> SiteFile<'_, 't> {
                 None
             }
         };
-        Some(Backend { address, tls })
+        Some(Backend { address, tls, h2c })
     }
 
     fn address(&mut self, value: &Value<'t>) -> Option<Backend> {
@@ -230,6 +231,13 @@ impl<'t> SiteFile<'_, 't> {
             .find(|listen| is_own(address, listen))
         {
             self.reader.error(span, format!("{address} is where onedoor itself listens ({own}), requests would go round in circles"));
+            return None;
+        }
+        if let (Address::Unix(path), Some(admin)) = (address, &self.rules.admin)
+            && is_same_socket(path, admin)
+        {
+            let message = format!("{address} is onedoor's own admin socket, and no app");
+            self.reader.error(span, message);
             return None;
         }
         if let Address::Unix(path) = address

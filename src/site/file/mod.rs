@@ -46,6 +46,8 @@ pub struct Rules {
     pub allow_link_local: bool,
     /// Our own addresses, which are no backends.
     pub listen: Vec<SocketAddr>,
+    /// The socket by which we are told what to do, which is none either.
+    pub admin: Option<PathBuf>,
     pub defaults: Defaults,
     /// Whose text may be shown in errors.
     pub excerpts: Excerpts,
@@ -60,6 +62,7 @@ impl Default for Rules {
             sockets_under: None,
             allow_link_local: false,
             listen: Vec::new(),
+            admin: None,
             defaults: Defaults::default(),
             excerpts: Excerpts::InsideSites,
         }

@@ -173,7 +173,7 @@ fn a_file_named_like_a_host_needs_no_host() {
 
 #[test]
 fn all_errors_of_a_file_are_reported_at_once_in_its_order() {
-    let text = "hots = 'a'\nhost = 'a b'\nto = \"h2c://x\"\nupstream = 3\n[timeout]\nidle = '5'\nsticky = 1\n";
+    let text = "hots = 'a'\nhost = 'a b'\nto = \"http://x/y\"\nupstream = 3\n[timeout]\nidle = '5'\nsticky = 1\n";
     let errors = errors_with(text, &Rules::default());
     assert_eq!(errors.len(), 6, "{errors:#?}");
     assert_eq!(
@@ -182,7 +182,7 @@ fn all_errors_of_a_file_are_reported_at_once_in_its_order() {
     );
     assert_eq!(errors[1], ":2:8: \"a b\": ' ' is not allowed in a hostname");
     assert!(
-        errors[2].contains("h2c:// backends are not there yet"),
+        errors[2].contains("a backend is an address without a path"),
         "{errors:#?}"
     );
     assert_eq!(
@@ -424,6 +424,33 @@ fn our_own_listeners_are_no_backends() {
         let errors = errors_with(&format!("host = 'a.test'\nto = {to}"), &listening(listen));
         assert_eq!(!errors.is_empty(), own, "{listen} {to} {errors:?}");
     }
+}
+
+#[test]
+fn our_own_admin_socket_is_no_backend_by_any_way_to_it() {
+    let root = std::env::temp_dir().join(format!("onedoor-admin-{}", std::process::id()));
+    std::fs::create_dir_all(root.join("state")).expect("folder");
+    drop(std::os::unix::fs::symlink(
+        root.join("state"),
+        root.join("link"),
+    ));
+    let rules = Rules {
+        admin: Some(root.join("state/admin.sock")),
+        ..Rules::default()
+    };
+    for (socket, own) in [
+        ("state/admin.sock", true),
+        ("state/../state/admin.sock", true),
+        ("link/admin.sock", true),
+        ("state/app.sock", false),
+        ("admin.sock", false),
+    ] {
+        let to = root.join(socket);
+        let text = format!("host = 'a.test'\nto = 'unix:{}'", to.display());
+        let errors = errors_with(&text, &rules);
+        assert_eq!(!errors.is_empty(), own, "{socket} {errors:?}");
+    }
+    drop(std::fs::remove_dir_all(root));
 }
 
 #[test]

@@ -6,7 +6,7 @@
 
 use std::mem::MaybeUninit;
 
-use memchr::{memchr, memchr_iter, memmem};
+use memchr::{memchr, memchr_iter};
 
 use crate::http::field::{Fields, Kind, same};
 use crate::limits::MOST_FIELDS;
@@ -14,10 +14,14 @@ use crate::site::Wire;
 
 mod request;
 mod response;
+mod unfinished;
 
 pub use crate::parsed::Parsed;
+#[cfg(feature = "serve")]
+pub(in crate::http) use request::refuse_method;
 pub use request::request;
 pub use response::response;
+pub use unfinished::Unfinished;
 
 /// Bounds for one head.
 #[derive(Clone, Copy, Debug)]
@@ -269,7 +273,7 @@ impl Coding {
 }
 
 /// Whether these credentials, or this challenge, are of a scheme that authenticates connections and not requests.
-fn is_of_connection(value: &[u8]) -> bool {
+pub(in crate::http) fn is_of_connection(value: &[u8]) -> bool {
     [&b"NTLM"[..], b"Negotiate"].iter().any(|scheme| {
         value
             .split_at_checked(scheme.len())
@@ -283,7 +287,11 @@ fn is_of_connection(value: &[u8]) -> bool {
 }
 
 /// Takes what may be said once.
-fn once<T>(seen: &mut Option<T>, value: T, twice: &'static str) -> Result<(), HeadRefusal> {
+pub(in crate::http) fn once<T>(
+    seen: &mut Option<T>,
+    value: T,
+    twice: &'static str,
+) -> Result<(), HeadRefusal> {
     match seen.replace(value) {
         None => Ok(()),
         Some(_) => Err(HeadRefusal::Malformed(twice)),
@@ -291,7 +299,7 @@ fn once<T>(seen: &mut Option<T>, value: T, twice: &'static str) -> Result<(), He
 }
 
 /// Section 6.2: 1*DIGIT and nothing else. 63 bits, so that nobody behind us can read it as negative.
-fn length(value: &[u8]) -> Result<u64, HeadRefusal> {
+pub(in crate::http) fn length(value: &[u8]) -> Result<u64, HeadRefusal> {
     if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
         return Err(HeadRefusal::Malformed("Content-Length is not a number"));
     }
@@ -327,18 +335,8 @@ fn leading_lines(bytes: &[u8]) -> usize {
         .count()
 }
 
-/// Whether `bytes`, whose first `seen` bytes were an unfinished head, may hold a whole one now. Keeps a head that
-/// comes byte by byte from being parsed a thousand times.
-pub fn may_be_whole(bytes: &[u8], seen: usize, limits: &HeadLimits) -> bool {
-    let fresh = &bytes[seen.saturating_sub(3)..];
-    memmem::find(fresh, b"\n\r\n").is_some()
-        || memmem::find(fresh, b"\n\n").is_some()
-        || bytes.len() >= limits.head_bytes
-        || (seen <= limits.line_bytes && bytes.len() > limits.line_bytes)
-}
-
 /// Whether an unfinished head may still become one within its limits.
-fn unfinished<T>(bytes: &[u8], limits: &HeadLimits) -> Result<Parsed<T>, HeadRefusal> {
+fn need_more<T>(bytes: &[u8], limits: &HeadLimits) -> Result<Parsed<T>, HeadRefusal> {
     let start = leading_lines(bytes);
     let head = &bytes[start..];
     // The line ends are looked at now already: a line that ends wrongly never becomes right.

@@ -4,7 +4,7 @@ use memchr::memchr;
 
 use super::{
     Coding, Framing, HeadLimits, HeadRefusal, Parsed, RequestHead, Room, Target, Version,
-    is_of_connection, leading_lines, length, line_ends, offset, once, refused, unfinished,
+    is_of_connection, leading_lines, length, line_ends, need_more, offset, once, refused,
 };
 use crate::http::field::{Fields, Kind, list_members, same};
 use crate::limits::MOST_FIELDS;
@@ -32,7 +32,7 @@ pub fn request<'a>(
                     _ => return Err(HeadRefusal::Malformed("the request line is not complete")),
                 }
             }
-            Ok(httparse::Status::Partial) => return unfinished(bytes, limits),
+            Ok(httparse::Status::Partial) => return need_more(bytes, limits),
             Err(error) => return Err(refused(error, bytes)),
         }
     };
@@ -160,6 +160,8 @@ impl<'a> RequestFields<'a> {
                     Some(_) => Coding::Unknown,
                 });
             }
+            // What nearly everybody says, and what holds anyhow.
+            Kind::Connection if same(value, b"keep-alive") => {}
             Kind::Connection => {
                 for option in list_members(value) {
                     self.close |= same(option, b"close");
@@ -185,7 +187,7 @@ impl<'a> RequestFields<'a> {
 
 /// RFC 9110 9.1: `head` is not HEAD. Some frameworks think it is, and then the response has no body there that is
 /// waited for here; so three methods are meant in all letters.
-fn refuse_method(method: &str) -> Result<(), HeadRefusal> {
+pub(in crate::http) fn refuse_method(method: &str) -> Result<(), HeadRefusal> {
     let is = |other: &str| method.eq_ignore_ascii_case(other);
     if is("CONNECT") || is("TRACE") {
         return Err(HeadRefusal::MethodNotAllowed);
