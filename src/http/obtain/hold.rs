@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
 
-use super::{Followed, Found, NotFound, Patient, Round, Search, exchange, lost_since, words};
+use super::round::Round;
+use super::{Followed, Found, NotFound, Patient, Search, exchange, lost_since, words};
 use crate::http::answer::Answer;
 use crate::site::fitness::Moment;
 use crate::site::{Backends, EndpointState, Site};

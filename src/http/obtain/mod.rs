@@ -8,10 +8,11 @@ mod affinity;
 mod budget;
 mod hold;
 mod learn;
+mod round;
+mod turn;
 mod words;
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
 use super::answer::Answer;
@@ -19,16 +20,14 @@ use super::exchange;
 use super::kit::Kit;
 use crate::observe::Reason;
 use crate::site::fitness;
-use crate::site::health::WhenNone;
-use crate::site::{BackendState, Backends, Member, PathPattern, Site, Waiting};
-use crate::upstream::{
-    Among, Endpoint, InFlight, PLACES, Speaks, Tried, Upstream, UpstreamError, Way, moment,
-};
+use crate::site::{Backends, Member, PathPattern, Site};
+use crate::upstream::{Among, Endpoint, InFlight, Speaks, Tried, Upstream, Way, moment};
 use crate::wheel::{Tick, Timer};
 
 pub(crate) use affinity::Affinity;
 pub(super) use budget::Budget;
 pub(super) use learn::Failure;
+use turn::{Trial, Turn};
 
 /// See the module.
 #[derive(Debug)]
@@ -80,20 +79,6 @@ pub(crate) struct Visit<'k> {
     trial: Option<Trial>,
 }
 
-/// One of the `max` requests that a backend sees at once. Free again when dropped, and whoever waits is called.
-#[derive(Debug)]
-struct Turn {
-    state: Arc<BackendState>,
-    waiting: Arc<Waiting>,
-}
-
-/// The one request that tries a backend which failures have taken out.
-#[derive(Debug)]
-struct Trial {
-    state: Arc<BackendState>,
-    of: fitness::Tried,
-}
-
 #[derive(Debug)]
 struct Followed {
     site: Arc<Site>,
@@ -107,16 +92,6 @@ pub(crate) enum NotFound {
     Answer(Answer, Option<String>),
     /// The client has not waited for it.
     ClientGone,
-}
-
-/// What came of asking each backend once.
-#[derive(Debug)]
-enum Round<'k> {
-    Found(Found<'k>),
-    /// Each that could be asked has as many requests as it takes.
-    Full,
-    /// Nobody is fit, or nobody accepts.
-    Nobody(Option<UpstreamError>),
 }
 
 /// Says when a client has left that is owed a response.
@@ -230,189 +205,6 @@ impl<'k, 'a> Search<'k, 'a> {
         Some(Found { upstream, visit })
     }
 
-    async fn one_way_or_another(
-        &mut self,
-        client: &mut impl Patient,
-    ) -> Result<Found<'k>, NotFound> {
-        let site = Arc::clone(self.present());
-        let Some(backends) = exchange::backends(&site, self.present_rule()) else {
-            return Err(Answer::Internal.into());
-        };
-        // Whoever came before and waits for a turn has it first.
-        let round = match backends.has_max && !site.waiting.is_empty() {
-            true => Round::Full,
-            false => self.round(&site, backends).await?,
-        };
-        match round {
-            Round::Found(found) => Ok(found),
-            other => self.hold(other, client).await,
-        }
-    }
-
-    /// Asks each backend once, the fit ones first, until one has an upstream: then those that the site had before, then
-    /// those that something speaks against.
-    async fn round(
-        &mut self,
-        site: &Arc<Site>,
-        backends: &Backends,
-    ) -> Result<Round<'k>, NotFound> {
-        let mut last = None;
-        if let Some(round) = self
-            .ask(site, backends, Among::Fit, false, &mut last)
-            .await?
-        {
-            return Ok(round);
-        }
-        let is_absence = last.as_ref().is_none_or(UpstreamError::is_absence);
-        let before = self.before(site).filter(|_| is_absence);
-        if let Some(before) = &before {
-            let tried = std::mem::take(&mut self.tried);
-            let full = std::mem::take(&mut self.full);
-            self.tried = before.others;
-            // What is wrong with those is no answer to what is wrong with the new ones.
-            let mut theirs = None;
-            let asked = self.ask(site, before.backends, Among::Fit, true, &mut theirs);
-            let round = asked.await?;
-            (self.tried, self.full) = (tried, full);
-            if let Some(round) = round {
-                return Ok(round);
-            }
-        }
-        if site.health.when_none == WhenNone::Try
-            && let Some(round) = self
-                .ask(site, backends, Among::All, false, &mut last)
-                .await?
-        {
-            return Ok(round);
-        }
-        Ok(Round::Nobody(last))
-    }
-
-    /// Asks those of one kind. `None`: all have been asked in vain, for the reason in `last`.
-    async fn ask(
-        &mut self,
-        site: &Arc<Site>,
-        backends: &Backends,
-        among: Among,
-        of_before: bool,
-        last: &mut Option<UpstreamError>,
-    ) -> Result<Option<Round<'k>>, NotFound> {
-        let mut is_full = false;
-        while let Some((at, trial)) = self.choose(site, backends, among) {
-            let member = &backends.list[at];
-            let turn = match member.max {
-                None => None,
-                Some(_) => match Turn::take(site, member) {
-                    Some(turn) => Some(turn),
-                    None if at < PLACES => {
-                        self.full.add(at);
-                        is_full = true;
-                        continue;
-                    }
-                    None => return Ok(Some(Round::Full)),
-                },
-            };
-            let visit = Visit {
-                of_before,
-                trial,
-                ..self.enter(at, member, turn)
-            };
-            if !self.fresh_only
-                && self.introduction.is_none()
-                && let Some(upstream) = self.kit.upstreams.take_idle(member, self.speaks)
-            {
-                return Ok(Some(Round::Found(Found { upstream, visit })));
-            }
-            match self.open(site, backends, member, visit).await? {
-                Ok(found) => return Ok(Some(Round::Found(found))),
-                Err(error) => {
-                    self.tried.add(at);
-                    if last.replace(error).is_some() {
-                        self.retries += 1;
-                    }
-                }
-            }
-            let goes_on = site.retry.times > 0 && site.retry.on.connect;
-            // A list of more has places that nobody remembers.
-            if !goes_on || at >= PLACES {
-                break;
-            }
-        }
-        Ok(is_full.then_some(Round::Full))
-    }
-
-    /// The backend whose turn it is, and whether the visit is a trial.
-    fn choose(
-        &mut self,
-        site: &Site,
-        backends: &Backends,
-        among: Among,
-    ) -> Option<(usize, Option<Trial>)> {
-        let tried = self.tried.and(self.full);
-        if backends.list.len() > 1 {
-            let trials = backends.list.iter().enumerate();
-            let mut trials = trials.filter(|(at, m)| !tried.has(*at) && !m.is_drained());
-            let trial = trials.find_map(|(at, member)| Some((at, Trial::of(&member.state)?)));
-            if let Some((at, trial)) = trial {
-                return Some((at, Some(trial)));
-            }
-        }
-        let next = self.next.take();
-        if let Some(next) = next.filter(|next| *next < backends.list.len() && !tried.has(*next)) {
-            return Some((next, None));
-        }
-        let way = self.way(site);
-        let at = self.kit.balancer.choose(backends, way, tried, among)?;
-        Some((at, None))
-    }
-
-    /// A new upstream to `member`; inside, why that backend gives none.
-    async fn open(
-        &self,
-        site: &Arc<Site>,
-        backends: &Backends,
-        member: &Member,
-        visit: Visit<'k>,
-    ) -> Result<Result<Found<'k>, UpstreamError>, NotFound> {
-        // Held until the backend has accepted, or has not.
-        let most = site.limits.connecting;
-        let Some(_connecting) = site.slots.connecting(most) else {
-            let why = format!("{most} requests wait for a connection already");
-            return Err(NotFound::Answer(
-                Answer::SiteBusy,
-                Some(words::of_site(site, &why)),
-            ));
-        };
-        let first = self.introduction.as_deref().unwrap_or_default();
-        let limit = site.timeouts.connect;
-        let opened = self
-            .kit
-            .upstreams
-            .open(member, self.speaks, first, limit, self.timer)
-            .await;
-        match opened {
-            Ok(upstream) => {
-                learn::accepted(site, member);
-                let introduced = self.site.send_proxy;
-                let upstream = Upstream {
-                    introduced,
-                    ..upstream
-                };
-                Ok(Ok(Found { upstream, visit }))
-            }
-            Err(_) if self.timer.was_cut() => Err(Answer::SiteGone.into()),
-            // No other backend would find more.
-            Err(error @ UpstreamError::Exhausted { .. }) => Err(NotFound::Answer(
-                Answer::from(&error),
-                Some(words::of_site(site, &words::of(&error))),
-            )),
-            Err(error) => {
-                learn::refused(site, backends, member, &visit, &error);
-                Ok(Err(error))
-            }
-        }
-    }
-
     fn enter(&self, at: usize, member: &Member, turn: Option<Turn>) -> Visit<'k> {
         Visit {
             at,
@@ -449,35 +241,6 @@ impl<'k, 'a> Search<'k, 'a> {
     fn backends(&self) -> Option<&Backends> {
         exchange::backends(self.present(), self.present_rule())
     }
-
-    /// The backends that the site had before, as long as they may answer.
-    fn before<'s>(&self, site: &'s Site) -> Option<Eligible<'s>> {
-        let pattern = pattern(site, self.present_rule());
-        let former = site.before.as_ref()?.former(pattern)?;
-        if !former.is_waited_for() {
-            // Fallen back to while `hold` runs, from when the new ones were found not to be there.
-            let backends = exchange::backends(site, self.present_rule())?;
-            let lost = lost_since(backends)?;
-            if moment() >= lost + hold::length(site) {
-                return None;
-            }
-        }
-        let backends = &former.backends;
-        let mut others = Tried::default();
-        let states = &self.kit.shared.states;
-        for (at, member) in backends.list.iter().enumerate() {
-            if states.is_of_another(&member.backend.address, &site.name) {
-                others.add(at);
-            }
-        }
-        Some(Eligible { backends, others })
-    }
-}
-
-/// Backends of the version before, and those among them that are another site's by now.
-struct Eligible<'s> {
-    backends: &'s Backends,
-    others: Tried,
 }
 
 /// Since when no request can be answered by this list. `None`: one could.
@@ -491,44 +254,6 @@ fn pattern(site: &Site, rule: Option<usize>) -> Option<&PathPattern> {
     let rule = site.paths.get(rule?)?;
     // A rule without an answer of its own goes to the site's backends.
     rule.action.is_some().then_some(&rule.pattern)
-}
-
-impl Turn {
-    /// `None`: the backend has as many as it takes.
-    fn take(site: &Arc<Site>, member: &Member) -> Option<Turn> {
-        let max = member.max?.get();
-        let free = |taken: u32| (taken < max).then_some(taken + 1);
-        let taken = &member.state.taken;
-        taken
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, free)
-            .ok()?;
-        Some(Turn {
-            state: Arc::clone(&member.state),
-            waiting: Arc::clone(&site.waiting),
-        })
-    }
-}
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        self.state.taken.fetch_sub(1, Ordering::Relaxed);
-        self.waiting.wake_one();
-    }
-}
-
-impl Trial {
-    /// `None`: nothing has to be tried, or not now, or somebody does.
-    fn of(state: &Arc<BackendState>) -> Option<Trial> {
-        let of = state.trial(moment)?;
-        let state = Arc::clone(state);
-        Some(Trial { state, of })
-    }
-}
-
-impl Drop for Trial {
-    fn drop(&mut self) {
-        self.state.outage(self.of).trial_is_over();
-    }
 }
 
 impl NotFound {

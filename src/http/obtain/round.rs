@@ -1,0 +1,237 @@
+//! Each backend of a list is asked once: the fit ones, those that the site had before, and those that something speaks
+//! against, in this order.
+
+use std::sync::Arc;
+
+use super::turn::{Trial, Turn};
+use super::words;
+use super::{Found, NotFound, Patient, Search, Visit, exchange, hold, learn, lost_since, pattern};
+use crate::http::answer::Answer;
+use crate::site::health::WhenNone;
+use crate::site::{Backends, Member, Site};
+use crate::upstream::{Among, PLACES, Tried, Upstream, UpstreamError, moment};
+
+/// What came of asking each backend once.
+#[derive(Debug)]
+pub(super) enum Round<'k> {
+    Found(Found<'k>),
+    /// Each that could be asked has as many requests as it takes.
+    Full,
+    /// Nobody is fit, or nobody accepts.
+    Nobody(Option<UpstreamError>),
+}
+
+impl<'k> Search<'k, '_> {
+    /// What no idle upstream is at hand for.
+    pub(super) async fn one_way_or_another(
+        &mut self,
+        client: &mut impl Patient,
+    ) -> Result<Found<'k>, NotFound> {
+        let site = Arc::clone(self.present());
+        let Some(backends) = exchange::backends(&site, self.present_rule()) else {
+            return Err(Answer::Internal.into());
+        };
+        // Whoever came before and waits for a turn has it first.
+        let round = match backends.has_max && !site.waiting.is_empty() {
+            true => Round::Full,
+            false => self.round(&site, backends).await?,
+        };
+        match round {
+            Round::Found(found) => Ok(found),
+            other => self.hold(other, client).await,
+        }
+    }
+
+    /// Asks each backend once, the fit ones first, until one has an upstream: then those that the site had before, then
+    /// those that something speaks against.
+    pub(super) async fn round(
+        &mut self,
+        site: &Arc<Site>,
+        backends: &Backends,
+    ) -> Result<Round<'k>, NotFound> {
+        let mut last = None;
+        if let Some(round) = self
+            .ask(site, backends, Among::Fit, false, &mut last)
+            .await?
+        {
+            return Ok(round);
+        }
+        let is_absence = last.as_ref().is_none_or(UpstreamError::is_absence);
+        let before = self.before(site).filter(|_| is_absence);
+        if let Some(before) = &before {
+            let tried = std::mem::take(&mut self.tried);
+            let full = std::mem::take(&mut self.full);
+            self.tried = before.others;
+            // What is wrong with those is no answer to what is wrong with the new ones.
+            let mut theirs = None;
+            let asked = self.ask(site, before.backends, Among::Fit, true, &mut theirs);
+            let round = asked.await?;
+            (self.tried, self.full) = (tried, full);
+            if let Some(round) = round {
+                return Ok(round);
+            }
+        }
+        if site.health.when_none == WhenNone::Try
+            && let Some(round) = self
+                .ask(site, backends, Among::All, false, &mut last)
+                .await?
+        {
+            return Ok(round);
+        }
+        Ok(Round::Nobody(last))
+    }
+
+    /// Asks those of one kind. `None`: all have been asked in vain, for the reason in `last`.
+    async fn ask(
+        &mut self,
+        site: &Arc<Site>,
+        backends: &Backends,
+        among: Among,
+        of_before: bool,
+        last: &mut Option<UpstreamError>,
+    ) -> Result<Option<Round<'k>>, NotFound> {
+        let mut is_full = false;
+        while let Some((at, trial)) = self.choose(site, backends, among) {
+            let member = &backends.list[at];
+            let turn = match member.max {
+                None => None,
+                Some(_) => match Turn::take(site, member) {
+                    Some(turn) => Some(turn),
+                    None if at < PLACES => {
+                        self.full.add(at);
+                        is_full = true;
+                        continue;
+                    }
+                    None => return Ok(Some(Round::Full)),
+                },
+            };
+            let visit = Visit {
+                of_before,
+                trial,
+                ..self.enter(at, member, turn)
+            };
+            if !self.fresh_only
+                && self.introduction.is_none()
+                && let Some(upstream) = self.kit.upstreams.take_idle(member, self.speaks)
+            {
+                return Ok(Some(Round::Found(Found { upstream, visit })));
+            }
+            match self.open(site, backends, member, visit).await? {
+                Ok(found) => return Ok(Some(Round::Found(found))),
+                Err(error) => {
+                    self.tried.add(at);
+                    if last.replace(error).is_some() {
+                        self.retries += 1;
+                    }
+                }
+            }
+            let goes_on = site.retry.times > 0 && site.retry.on.connect;
+            // A list of more has places that nobody remembers.
+            if !goes_on || at >= PLACES {
+                break;
+            }
+        }
+        Ok(is_full.then_some(Round::Full))
+    }
+
+    /// The backend whose turn it is, and whether the visit is a trial.
+    fn choose(
+        &mut self,
+        site: &Site,
+        backends: &Backends,
+        among: Among,
+    ) -> Option<(usize, Option<Trial>)> {
+        let tried = self.tried.and(self.full);
+        if backends.list.len() > 1 {
+            let trials = backends.list.iter().enumerate();
+            let mut trials = trials.filter(|(at, m)| !tried.has(*at) && !m.is_drained());
+            let trial = trials.find_map(|(at, member)| Some((at, Trial::of(&member.state)?)));
+            if let Some((at, trial)) = trial {
+                return Some((at, Some(trial)));
+            }
+        }
+        let next = self.next.take();
+        if let Some(next) = next.filter(|next| *next < backends.list.len() && !tried.has(*next)) {
+            return Some((next, None));
+        }
+        let way = self.way(site);
+        let at = self.kit.balancer.choose(backends, way, tried, among)?;
+        Some((at, None))
+    }
+
+    /// A new upstream to `member`; inside, why that backend gives none.
+    async fn open(
+        &self,
+        site: &Arc<Site>,
+        backends: &Backends,
+        member: &Member,
+        visit: Visit<'k>,
+    ) -> Result<Result<Found<'k>, UpstreamError>, NotFound> {
+        // Held until the backend has accepted, or has not.
+        let most = site.limits.connecting;
+        let Some(_connecting) = site.slots.connecting(most) else {
+            let why = format!("{most} requests wait for a connection already");
+            return Err(NotFound::Answer(
+                Answer::SiteBusy,
+                Some(words::of_site(site, &why)),
+            ));
+        };
+        let first = self.introduction.as_deref().unwrap_or_default();
+        let limit = site.timeouts.connect;
+        let opened = self
+            .kit
+            .upstreams
+            .open(member, self.speaks, first, limit, self.timer)
+            .await;
+        match opened {
+            Ok(upstream) => {
+                learn::accepted(site, member);
+                let introduced = self.site.send_proxy;
+                let upstream = Upstream {
+                    introduced,
+                    ..upstream
+                };
+                Ok(Ok(Found { upstream, visit }))
+            }
+            Err(_) if self.timer.was_cut() => Err(Answer::SiteGone.into()),
+            // No other backend would find more.
+            Err(error @ UpstreamError::Exhausted { .. }) => Err(NotFound::Answer(
+                Answer::from(&error),
+                Some(words::of_site(site, &words::of(&error))),
+            )),
+            Err(error) => {
+                learn::refused(site, backends, member, &visit, &error);
+                Ok(Err(error))
+            }
+        }
+    }
+
+    /// The backends that the site had before, as long as they may answer.
+    fn before<'s>(&self, site: &'s Site) -> Option<Eligible<'s>> {
+        let pattern = pattern(site, self.present_rule());
+        let former = site.before.as_ref()?.former(pattern)?;
+        if !former.is_waited_for() {
+            // Fallen back to while `hold` runs, from when the new ones were found not to be there.
+            let backends = exchange::backends(site, self.present_rule())?;
+            let lost = lost_since(backends)?;
+            if moment() >= lost + hold::length(site) {
+                return None;
+            }
+        }
+        let backends = &former.backends;
+        let mut others = Tried::default();
+        let states = &self.kit.shared.states;
+        for (at, member) in backends.list.iter().enumerate() {
+            if states.is_of_another(&member.backend.address, &site.name) {
+                others.add(at);
+            }
+        }
+        Some(Eligible { backends, others })
+    }
+}
+
+/// Backends of the version before, and those among them that are another site's by now.
+struct Eligible<'s> {
+    backends: &'s Backends,
+    others: Tried,
+}
