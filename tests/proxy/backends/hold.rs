@@ -9,8 +9,8 @@ const OUTAGE: Duration = Duration::from_millis(1500);
 
 #[test]
 fn requests_wait_for_an_app_that_restarts() {
-    let app = Backend::saying("before");
-    let port = app.port;
+    let port = left();
+    let app = Backend::saying_on_port(port, "before");
     let proxy = Proxy::plan()
         .flag("--workers=2")
         .site(
