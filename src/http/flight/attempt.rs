@@ -71,6 +71,8 @@ pub(super) struct Attempt<'a> {
 pub(super) enum Retry {
     /// On an upstream that has not been used before.
     Fresh,
+    /// The backend says that it has not looked at it (RFC 9113 8.7): on another, some times; then this.
+    Untouched(Failed),
     Never(Failed),
 }
 
@@ -307,11 +309,8 @@ impl<C: ClientSide> Flight<'_, C> {
         if was_idle && !said_anything && is_repeatable {
             return Retry::Fresh;
         }
-        // CASES G-08: the backend says that it has not looked at it. Of a body that has gone out nothing is left.
-        let is_untouched = error.as_ref().is_some_and(upstream::is_untouched);
-        if was_idle && is_untouched && upload.moved == 0 {
-            return Retry::Fresh;
-        }
+        // CASES G-08. Of a body that has gone out nothing is left.
+        let is_untouched = error.as_ref().is_some_and(upstream::is_untouched) && upload.moved == 0;
         let address = &attempt.upstream.endpoint.address;
         // With TLS 1.3 a client certificate is refused after the handshake.
         if let Some(why) = error.and_then(|error| tls::complaint(&error, address)) {
@@ -323,10 +322,11 @@ impl<C: ClientSide> Flight<'_, C> {
             "before it answered"
         };
         let why = format!("{address} closed the connection {what}");
-        Retry::Never(Failed::Answer(
-            Answer::BackendFailed,
-            Some(self.of_site(&why)),
-        ))
+        let failed = Failed::Answer(Answer::BackendFailed, Some(self.of_site(&why)));
+        if is_untouched && !said_anything {
+            return Retry::Untouched(failed);
+        }
+        Retry::Never(failed)
     }
 
     fn timed_out(&self, out: &[u8], asked: &Asked, upload: &Body, attempt: &Attempt<'_>) -> Retry {
