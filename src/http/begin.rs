@@ -9,6 +9,7 @@ use super::forward::{self, Forwarded, Onward};
 use super::h1::head::{Framing, Method, RequestHead, Version};
 use super::kit::{Asker, Kit};
 use super::known_host::KnownHost;
+use super::obtain::Affinity;
 use crate::block::Sheet;
 use crate::site::hostname::{HostBuffer, authority};
 use crate::site::{HeaderEdit, HostPattern, SendHost, Site, Wire};
@@ -156,6 +157,7 @@ impl Send {
         let Ok(host_at) = forward::request_head(&mut out, raw, head, &onward) else {
             return Err(Answer::TooManyConnectionOptions);
         };
+        let affinity = Affinity::of(head, site, client, asker, asked_by.wire == Wire::Tls);
         let asked = Asked {
             method: Method::of(head.method),
             version: head.version,
@@ -178,6 +180,7 @@ impl Send {
             host_at,
             asked,
             rule: self.rule,
+            affinity,
         }))
     }
 }

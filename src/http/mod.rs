@@ -35,4 +35,12 @@ mod reader;
 mod side;
 
 #[cfg(feature = "serve")]
+pub(crate) use obtain::{Affinity, Found, Patient, Search};
+
+#[cfg(feature = "serve")]
+mod visit;
+
+#[cfg(feature = "serve")]
 pub use kit::{Arrival, Client, FullSite, Kit, Shared};
+#[cfg(feature = "serve")]
+pub use visit::Visit;

@@ -31,6 +31,7 @@ impl Follower {
                 files.extend(ignored.map(|(path, why)| ignored_status(path, why)));
                 reply.send(Overview { files, notice }).ok();
             }
+            Request::Backends => self.backends_changed(),
             Request::Flush { reply } => {
                 let store = self.store.clone();
                 tokio::spawn(async move {
@@ -46,7 +47,7 @@ impl Follower {
             }
             Request::Wait {
                 name: Some(name),
-                gone,
+                until,
                 timeout,
                 reply,
             } => {
@@ -54,7 +55,7 @@ impl Follower {
                 self.look_now(&name).await;
                 let goal = Goal::One {
                     name: name.clone(),
-                    gone,
+                    until,
                     reply,
                 };
                 self.wait(goal, HashSet::from([name]), timeout);
@@ -193,6 +194,7 @@ fn ignored_status(path: &Path, why: &str) -> FileStatus {
         since: since.unwrap_or(SystemTime::UNIX_EPOCH),
         serving_since: None,
         hosts: Vec::new(),
+        to: Vec::new(),
         backends: Vec::new(),
         answers: Vec::new(),
         note: None,

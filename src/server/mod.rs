@@ -25,6 +25,7 @@ use tracing::{error, info, warn};
 use crate::admin;
 use crate::door::slots::Slots;
 use crate::door::worker::{self, Note, Start};
+use crate::health;
 use crate::http::h1::head::HeadLimits;
 use crate::http::{FullSite, Shared};
 use crate::observe::log::{self, Lines};
@@ -32,9 +33,8 @@ use crate::observe::{self, Counters};
 use crate::reload::{self, Reload, Summary};
 use crate::route::Current;
 use crate::settings::{Color, LogFormat, Settings};
-use crate::site::backend::LinkLocal;
 use crate::tls::Keyring;
-use crate::upstream::{Resolver, States};
+use crate::upstream::States;
 
 use descriptors::Share;
 use home::Home;
@@ -157,13 +157,15 @@ async fn serve(mut settings: Settings) -> Result<Ending, StartError> {
     let keyring = Keyring::new(settings.certificates.clone(), settings.state.clone())
         .map_err(|source| StartError::System(io::Error::other(source)))?;
     let keyring = Arc::new(keyring);
-    let states = Arc::new(States::new(settings.workers));
+    let states = Arc::new(States::new(settings.workers, &home.key));
+    let (news, to_watch) = mpsc::unbounded_channel();
     let (reload, summary) = reload::start(
         &settings,
         settings.rules(),
         Arc::clone(&current),
         Arc::clone(&keyring),
         Arc::clone(&states),
+        news,
     )
     .await;
     // Only now, with the sites in the table: whoever connects is answered by what is on disk.
@@ -174,6 +176,17 @@ async fn serve(mut settings: Settings) -> Result<Ending, StartError> {
         })?;
     }
     let share = descriptors::share(&settings.limits, settings.workers);
+    let tools = health::Tools {
+        states: Arc::clone(&states),
+        keyring: Arc::clone(&keyring),
+        reload: reload.clone(),
+        via: via(&home),
+        port: settings.listen.first().map_or(80, SocketAddr::port),
+        most: share.checks,
+        link_local: settings.link_local(),
+        seed: [home::random(), home::random()],
+    };
+    drop(tokio::task::spawn_local(health::watch(to_watch, tools)));
     let workers = Workers::start(&settings, sockets, &current, keyring, &states, &home, share)?;
     let socket = settings.admin_socket();
     start_admin(&socket, &settings, &reload, &workers);
@@ -200,11 +213,11 @@ impl Workers {
         sockets: Vec<Socket>,
         current: &Arc<Current>,
         keyring: Arc<Keyring>,
-        states: &States,
+        states: &Arc<States>,
         home: &Home,
         share: Share,
     ) -> io::Result<Workers> {
-        let shared = Arc::new(shared(settings, home, keyring, share));
+        let shared = Arc::new(shared(settings, home, keyring, states, share));
         let per_client = settings.limits.per_client;
         let per_client = per_client.unwrap_or((share.connections / 4).max(1));
         let slots = Slots::new(share.connections, per_client);
@@ -276,8 +289,19 @@ impl Workers {
     }
 }
 
+/// Our name in Via.
+fn via(home: &Home) -> Box<str> {
+    format!("onedoor-{}", home.pseudonym).into()
+}
+
 /// What the workers read.
-fn shared(settings: &Settings, home: &Home, keyring: Arc<Keyring>, share: Share) -> Shared {
+fn shared(
+    settings: &Settings,
+    home: &Home,
+    keyring: Arc<Keyring>,
+    states: &Arc<States>,
+    share: Share,
+) -> Shared {
     let limits = settings.limits.clone();
     Shared {
         head_limits: HeadLimits {
@@ -291,13 +315,9 @@ fn shared(settings: &Settings, home: &Home, keyring: Arc<Keyring>, share: Share)
         limits,
         trusted_proxies: settings.trust.proxies.clone(),
         proxy_protocol: settings.trust.proxy_protocol.clone(),
-        via: format!("onedoor-{}", home.pseudonym).into(),
-        resolver: Arc::new(Resolver::new(if settings.allow_link_local {
-            LinkLocal::Allowed
-        } else {
-            LinkLocal::Refused
-        })),
+        via: via(home),
         keyring,
+        states: Arc::clone(states),
         full: FullSite::default(),
     }
 }

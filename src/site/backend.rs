@@ -97,6 +97,20 @@ impl Backend {
     }
 }
 
+impl Backend {
+    /// What stands in Host when it is asked for by its own address.
+    pub fn host(&self) -> String {
+        let usual = if self.tls.is_some() { 443 } else { 80 };
+        match &self.address {
+            Address::Loopback { port } => format!("127.0.0.1:{port}"),
+            Address::Ip(at) => at.to_string(),
+            Address::Name { name, port } if *port == usual => name.to_string(),
+            Address::Name { name, port } => format!("{name}:{port}"),
+            Address::Unix(_) => "localhost".to_owned(),
+        }
+    }
+}
+
 /// In clear text.
 impl From<Address> for Backend {
     fn from(address: Address) -> Backend {
@@ -432,6 +446,22 @@ mod tests {
                 .ok()
                 .and_then(|backend| backend.tls);
             assert_eq!(tls.expect(text).server_name.as_str(), name);
+        }
+    }
+
+    #[test]
+    fn a_backends_own_host_has_a_port_unless_it_is_the_schemes() {
+        for (text, host) in [
+            ("http://app.internal", "app.internal"),
+            ("http://app.internal:443", "app.internal:443"),
+            ("https://app.internal", "app.internal"),
+            ("https://app.internal:80", "app.internal:80"),
+            ("https://10.0.0.9:8443", "10.0.0.9:8443"),
+            ("5000", "127.0.0.1:5000"),
+            ("unix:/run/x.sock", "localhost"),
+        ] {
+            let backend = Backend::parse(text, Path::new("/"), LinkLocal::Refused).expect(text);
+            assert_eq!(backend.host(), host);
         }
     }
 
