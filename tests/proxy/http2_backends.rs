@@ -202,10 +202,12 @@ fn an_app_that_is_silent_for_good_is_noticed() {
         return;
     }
     let (app, proxy) = in_front_of("{}");
-    assert_eq!(proxy.get("app.test", "/").status, 200);
+    // On one connection, so that it is one worker's, with its connection to the app.
+    let mut client = proxy.client();
+    assert_eq!(client.get("app.test", "/").status, 200);
     let id = Pid::from_raw(i32::try_from(app.id()).unwrap()).unwrap();
     kill_process(id, Signal::STOP).unwrap();
-    let answer = proxy.get("app.test", "/");
+    let answer = client.get("app.test", "/");
     kill_process(id, Signal::CONT).unwrap();
     assert_eq!(
         (answer.status, answer.value("onedoor-reason")),

@@ -142,7 +142,8 @@ fn a_certificate_for_another_name_is_refused_unless_the_file_expects_that_name()
 fn the_name_that_is_expected_is_the_one_that_is_asked_for() {
     let authority = Authority::new("internal");
     let mut config = (*shows(&authority, &["app.internal"])).clone();
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    // One that knows HTTP/2 is spoken to in that: `http2_backends`.
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
     let app = Backend::over_tls(&Arc::new(config), |conversation| {
         while conversation.request().is_some() {
             let name = conversation.agreed(|tls| tls.server_name().map(str::to_owned));
