@@ -39,7 +39,8 @@ pub(super) struct Body {
     pipe: Option<Pipe>,
     /// Whether splicing pays, as long as it runs fast.
     is_long: bool,
-    /// Whether the last read brought so much that the next may be spliced: one byte now and then costs a call more so.
+    /// Whether the last read brought so much that the next may be spliced: one byte now and then costs a call more so. The
+    /// first may, which is what a long response that comes at once lives on.
     runs_fast: bool,
     /// What came behind the end of the body.
     surplus: Option<Block>,
@@ -102,7 +103,7 @@ impl Body {
             pipe: None,
             is_long: !chunked
                 && matches!(framing, Framing::Length(length) if length >= SPLICE_FROM),
-            runs_fast: false,
+            runs_fast: true,
             surplus: None,
             is_drained: false,
             moved: 0,
