@@ -2,9 +2,11 @@
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
 use std::sync::Arc;
 
 use rustix::io::Errno;
+use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpStream, UnixStream};
 
 use super::{Resolver, UpstreamError};
@@ -12,13 +14,15 @@ use crate::site::Address;
 use crate::stream::Stream;
 use crate::tls::{self, Identity};
 
-/// Dials `address`: each address of a name in turn, 127.0.0.1 and then [::1] for loopback. Has no limit of its own.
+/// Dials `address`: each address of a name in turn, 127.0.0.1 and then [::1] for loopback; and says `first`. Has no
+/// limit of its own.
 ///
 /// # Errors
 /// `Refused` with the last address's reason, `Unresolved` when there is no address, `Exhausted` when it is not the
 /// backend's doing.
 pub(super) async fn dial(
     address: &Address,
+    first: &[u8],
     resolver: &Arc<Resolver>,
 ) -> Result<Stream, UpstreamError> {
     let refused = |source| {
@@ -31,20 +35,17 @@ pub(super) async fn dial(
         }
     };
     match address {
-        Address::Ip(at) => tcp(*at).await.map_err(refused),
-        Address::Loopback { port } => match tcp((Ipv4Addr::LOCALHOST, *port).into()).await {
+        Address::Ip(at) => tcp(*at, first).await.map_err(refused),
+        Address::Loopback { port } => match tcp((Ipv4Addr::LOCALHOST, *port).into(), first).await {
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
                 // What 127.0.0.1 said is what the operator looks for, unless [::1] is there.
-                tcp((Ipv6Addr::LOCALHOST, *port).into())
+                tcp((Ipv6Addr::LOCALHOST, *port).into(), first)
                     .await
                     .map_err(|_| refused(error))
             }
             answer => answer.map_err(refused),
         },
-        Address::Unix(path) => UnixStream::connect(path)
-            .await
-            .map(Stream::Unix)
-            .map_err(refused),
+        Address::Unix(path) => unix(path, first).await.map_err(refused),
         Address::Name { name, port } => {
             let unresolved = |source| {
                 if is_ours(&source) {
@@ -58,7 +59,7 @@ pub(super) async fn dial(
             let addresses = resolver.addresses(name).await.map_err(unresolved)?;
             let mut last = io::Error::other("the name has no address");
             for ip in addresses.iter() {
-                match tcp((*ip, *port).into()).await {
+                match tcp((*ip, *port).into(), first).await {
                     Ok(stream) => return Ok(stream),
                     Err(error) => last = error,
                 }
@@ -97,9 +98,45 @@ fn is_ours(error: &io::Error) -> bool {
     )
 }
 
-async fn tcp(at: SocketAddr) -> io::Result<Stream> {
+async fn unix(path: &Path, first: &[u8]) -> io::Result<Stream> {
+    let mut stream = Stream::Unix(UnixStream::connect(path).await?);
+    stream.put_all(first).await?;
+    Ok(stream)
+}
+
+async fn tcp(at: SocketAddr, first: &[u8]) -> io::Result<Stream> {
+    if !first.is_empty() {
+        return tcp_and_say(at, first).await;
+    }
     let stream = TcpStream::connect(at).await?;
     // A head and a body are often two writes; waiting for the first to be acknowledged costs 40 ms.
     stream.set_nodelay(true)?;
     Ok(Stream::Tcp(stream))
+}
+
+/// The last step of TCP's handshake is sent together with `first`, and a near backend, which has accepted by the time
+/// that connect(2) is back, is not waited for: one packet less, and one waking less of each side.
+async fn tcp_and_say(at: SocketAddr, first: &[u8]) -> io::Result<Stream> {
+    let kind = Type::STREAM.nonblocking().cloexec();
+    let socket = Socket::new(Domain::for_address(at), kind, Some(Protocol::TCP))?;
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_quickack(false)?;
+    match socket.connect(&at.into()) {
+        Err(error) if Errno::from_io_error(&error) != Some(Errno::INPROGRESS) => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    let said = match socket.send(first) {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+        said => Some(said?),
+    };
+    let stream = TcpStream::from_std(socket.into())?;
+    if said.is_none() {
+        stream.writable().await?;
+        if let Some(error) = stream.take_error()? {
+            return Err(error);
+        }
+    }
+    let mut stream = Stream::Tcp(stream);
+    stream.put_all(&first[said.unwrap_or(0)..]).await?;
+    Ok(stream)
 }

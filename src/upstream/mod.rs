@@ -143,7 +143,7 @@ impl Upstreams {
         let phase = Cell::new(Phase::Connect);
         let opening = async {
             match tls {
-                None => self.dial_and_say(address, first).await,
+                None => self.dial(address, first).await,
                 // Boxed, so that a clear text exchange is no larger for it.
                 Some(tls) => Box::pin(self.dial_tls(address, first, tls, &phase)).await,
             }
@@ -177,21 +177,10 @@ impl Upstreams {
         phase.set(Phase::Files);
         let identity = self.identity(address, tls).await?;
         phase.set(Phase::Connect);
-        let stream = self.dial_and_say(address, first).await?;
+        let stream = self.dial(address, first).await?;
         phase.set(Phase::Handshake);
         self.turnstile.turn_up().await;
         connect::secure(stream, &identity, address).await
-    }
-
-    async fn dial_and_say(&self, address: &Address, first: &[u8]) -> Result<Stream, UpstreamError> {
-        let mut stream = self.dial(address).await?;
-        match stream.put_all(first).await {
-            Ok(()) => Ok(stream),
-            Err(source) => Err(UpstreamError::Refused {
-                backend: address.clone(),
-                source,
-            }),
-        }
     }
 
     /// How TLS is spoken to it. Early in a start its files are still being read.
@@ -218,10 +207,10 @@ impl Upstreams {
         }
     }
 
-    async fn dial(&self, address: &Address) -> Result<Stream, UpstreamError> {
-        let mut dialled = connect::dial(address, &self.resolver).await;
+    async fn dial(&self, address: &Address, first: &[u8]) -> Result<Stream, UpstreamError> {
+        let mut dialled = connect::dial(address, first, &self.resolver).await;
         if matches!(dialled, Err(UpstreamError::Exhausted { .. })) && self.close_idle() {
-            dialled = connect::dial(address, &self.resolver).await;
+            dialled = connect::dial(address, first, &self.resolver).await;
         }
         match &dialled {
             Err(UpstreamError::Exhausted { source }) if self.exhausted.is_to_be_said() => {
