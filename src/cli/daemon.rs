@@ -16,6 +16,13 @@ pub(super) fn find(places: &Places) -> Result<Client, ExitCode> {
     if let Some(socket) = &places.admin {
         return Ok(Client::new(socket));
     }
+    // Nor does a state directory that is named, unless the file puts the socket elsewhere.
+    if let Some(state) = &places.state
+        && let socket = state.join(SOCKET_NAME)
+        && socket.exists()
+    {
+        return Ok(Client::new(&socket));
+    }
     let settings = super::run::settings(places, super::args::Serving::default())?;
     let socket = settings
         .admin

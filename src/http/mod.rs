@@ -20,4 +20,4 @@ mod kit;
 mod known_host;
 
 #[cfg(feature = "serve")]
-pub use kit::{Arrival, Client, FullSite, Kit, Shared};
+pub use kit::{Arrival, Client, FullSite, Kit, Latest, Shared};

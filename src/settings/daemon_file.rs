@@ -8,7 +8,10 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::{Color, Log, LogFormat, ProxyProtocol, Settings, Trust, Watch, read_listen};
+use super::{
+    Color, Log, LogFormat, Overrides, ProxyProtocol, Settings, Trust, Watch, read_level,
+    read_listen,
+};
 use crate::document::{Reader, Span, Table, integer, one_or_more, units};
 use crate::limits::{Limits, MOST_FIELDS, MOST_HEAD_BYTES};
 use crate::site::fence::Fence;
@@ -32,6 +35,7 @@ impl DaemonFile<'_, '_> {
             .map(|count| count as usize);
         Settings {
             config: None,
+            overrides: Overrides::default(),
             listen: self.listen(table),
             sites: self
                 .path(table, "sites")
@@ -229,9 +233,8 @@ impl DaemonFile<'_, '_> {
         };
         Log {
             level: self
-                .reader
-                .text(log, "level")
-                .map_or(usual.level, |(level, _)| level.to_owned()),
+                .parsed(log, "level", read_level)
+                .unwrap_or(usual.level),
             format: self
                 .parsed(log, "format", LogFormat::parse)
                 .unwrap_or(usual.format),

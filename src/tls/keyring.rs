@@ -29,7 +29,7 @@ pub struct Keyring {
     /// By `Site::number`; only sites that are not plain `auto`.
     sites: DashMap<u32, Held>,
     found: ArcSwap<Found>,
-    folders: Box<[PathBuf]>,
+    folders: ArcSwap<Vec<PathBuf>>,
     state: PathBuf,
     /// `None` inside: it cannot be had, and that was said.
     authority: OnceLock<Option<Authority>>,
@@ -101,7 +101,7 @@ impl Keyring {
         Ok(Keyring {
             sites: DashMap::new(),
             found: ArcSwap::default(),
-            folders: folders.into(),
+            folders: ArcSwap::from_pointee(folders),
             authority: OnceLock::new(),
             usual: policies.of(Default::default(), None)?,
             policies,
@@ -295,12 +295,14 @@ impl Keyring {
         self.read.notified()
     }
 
+    /// Other folders, from the next [`Keyring::search`] on.
+    pub fn change_folders(&self, folders: Vec<PathBuf>) {
+        self.folders.store(Arc::new(folders));
+    }
+
     /// Looks into the folders again, blocking. Whether anything is another one now.
     pub fn search(&self) -> bool {
-        if self.folders.is_empty() {
-            return false;
-        }
-        match self.found.load().again(&self.folders) {
+        match self.found.load().again(&self.folders.load()) {
             None => false,
             Some((found, problems)) => {
                 for problem in problems {

@@ -106,6 +106,11 @@ impl Upstreams {
         }
     }
 
+    /// Other numbers than those it was made with, from now on.
+    pub fn allow(&self, most_per_backend: usize, most: usize) {
+        self.pool.borrow_mut().allow(most_per_backend, most);
+    }
+
     /// An idle upstream to `backend`, the one used last. One that was closed meanwhile, or has said something
     /// nobody asked for (CASES R-08), is dropped. No system call.
     pub fn take_idle(&self, backend: &Backend) -> Option<Upstream> {

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
@@ -18,7 +19,7 @@ const FRESH: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub struct Resolver {
     known: DashMap<Arc<str>, Known>,
-    link_local: LinkLocal,
+    allows_link_local: AtomicBool,
 }
 
 #[derive(Clone, Debug)]
@@ -33,7 +34,15 @@ impl Resolver {
     pub fn new(link_local: LinkLocal) -> Resolver {
         Resolver {
             known: DashMap::default(),
-            link_local,
+            allows_link_local: AtomicBool::new(link_local == LinkLocal::Allowed),
+        }
+    }
+
+    /// From now on; also names that have been found before are looked up anew.
+    pub fn change(&self, link_local: LinkLocal) {
+        let is_allowed = link_local == LinkLocal::Allowed;
+        if self.allows_link_local.swap(is_allowed, Ordering::Relaxed) != is_allowed {
+            self.known.clear();
         }
     }
 
@@ -81,7 +90,8 @@ impl Resolver {
             .collect();
         addresses.dedup();
         let found = addresses.len();
-        addresses.retain(|&ip| self.link_local == LinkLocal::Allowed || !is_link_local(ip));
+        let is_allowed = self.allows_link_local.load(Ordering::Relaxed);
+        addresses.retain(|&ip| is_allowed || !is_link_local(ip));
         if addresses.is_empty() {
             let why = match found {
                 0 => "the name has no address",

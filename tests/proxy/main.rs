@@ -12,6 +12,7 @@ mod answers; // what a site answers without a backend, and what the door refuses
 mod backend_failures; // refused, slow, closed half-way, malformed, gone and back
 mod broken_sites; // one bad file harms nobody else; the message shows the line
 mod command_line; // usage, exit codes, addresses in use, what the commands print
+mod daemon_file; // onedoor.toml read again: what is in force then, and for whom
 mod descriptors; // none left, no memory: said, waited for without spinning, recovered from
 mod differential; // nginx and Node behind the door read the same requests, or none
 mod drain; // open work finishes; the deadline holds

@@ -42,6 +42,8 @@ pub struct Rules {
     pub defaults: Defaults,
     /// Whose text may be shown in errors.
     pub excerpts: Excerpts,
+    /// Another one for other rules, while onedoor runs: a file is read anew under them. 0 at the start.
+    pub number: u64,
 }
 
 impl Default for Rules {
@@ -55,6 +57,7 @@ impl Default for Rules {
             listen: Vec::new(),
             defaults: Defaults::default(),
             excerpts: Excerpts::InsideSites,
+            number: 0,
         }
     }
 }

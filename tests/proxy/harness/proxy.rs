@@ -309,6 +309,11 @@ impl Proxy {
         self.wait_for(name);
     }
 
+    /// Another `onedoor.toml`, which counts when it is read again.
+    pub(crate) fn daemon_file(&self, text: &str) {
+        fs::write(self.folder().join("onedoor.toml"), text).unwrap();
+    }
+
     /// Waits with `onedoor wait NAME` until what is on disk is serving.
     #[track_caller]
     pub(crate) fn wait_for(&self, name: &str) {
