@@ -16,7 +16,8 @@ use crate::document::{Reader, Span, Table, integer, one_or_more, units};
 use crate::limits::{Limits, MOST_FIELDS, MOST_HEAD_BYTES};
 use crate::site::fence::Fence;
 use crate::site::file::{
-    Defaults, read_drain, read_limits, read_network, read_send_host, read_timeouts,
+    Defaults, read_allow, read_default_tls, read_drain, read_limits, read_network, read_send_host,
+    read_send_proxy, read_timeouts,
 };
 use crate::site::{SiteName, headers};
 
@@ -232,9 +233,7 @@ impl DaemonFile<'_, '_> {
             return usual;
         };
         Log {
-            level: self
-                .parsed(log, "level", read_level)
-                .unwrap_or(usual.level),
+            level: self.parsed(log, "level", read_level).unwrap_or(usual.level),
             format: self
                 .parsed(log, "format", LogFormat::parse)
                 .unwrap_or(usual.format),
@@ -268,6 +267,9 @@ impl DaemonFile<'_, '_> {
             },
             drain: read_drain(reader, defaults, &usual.drain),
             send_host: read_send_host(reader, defaults, &usual.send_host),
+            send_proxy: read_send_proxy(reader, defaults, usual.send_proxy),
+            allow: read_allow(reader, defaults),
+            tls: read_default_tls(reader, defaults, &fence),
         }
     }
 }

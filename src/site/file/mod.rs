@@ -12,7 +12,9 @@ use self::tls::with_hsts;
 use super::fence::Fence;
 use super::headers;
 use super::tls::Mode;
-use super::{Allow, DrainPolicy, HeaderEdits, SendHost, SendProxy, Site, SiteDocument, SiteName};
+use super::{
+    Allow, DrainPolicy, HeaderEdits, SendHost, SendProxy, Site, SiteDocument, SiteName, Tls,
+};
 use crate::document::keys::Place;
 use crate::document::{Excerpt, Problem, Reader, Span, Table};
 use crate::limits::{SiteLimits, SiteTimeouts};
@@ -24,7 +26,10 @@ mod paths;
 mod shared_keys;
 mod tls;
 
-pub(crate) use shared_keys::{read_drain, read_limits, read_send_host, read_timeouts};
+pub(crate) use shared_keys::{
+    read_allow, read_drain, read_limits, read_send_host, read_send_proxy, read_timeouts,
+};
+pub(crate) use tls::read_default_tls;
 
 /// What the daemon file says about all site files.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,6 +85,9 @@ pub struct Defaults {
     pub headers: HeaderEdits,
     pub drain: DrainPolicy,
     pub send_host: SendHost,
+    pub send_proxy: Option<SendProxy>,
+    pub allow: Option<Allow>,
+    pub tls: Tls,
 }
 
 /// A site that can go live.
@@ -186,10 +194,10 @@ impl<'t> SiteFile<'_, 't> {
             version: 0,
             slots: Default::default(),
             action,
-            allow: self.allow(table),
+            allow: read_allow(&mut self.reader, table).or_else(|| defaults.allow.clone()),
             paths: paths.into(),
             send_host: read_send_host(&mut self.reader, table, &defaults.send_host),
-            send_proxy: self.send_proxy(table),
+            send_proxy: read_send_proxy(&mut self.reader, table, defaults.send_proxy),
             headers,
             limits: read_limits(&mut self.reader, table, &defaults.limits),
             timeouts: read_timeouts(&mut self.reader, table, &defaults.timeouts),
@@ -199,34 +207,6 @@ impl<'t> SiteFile<'_, 't> {
             claims: claims.into(),
         };
         (!site.claims.is_empty()).then_some(site)
-    }
-
-    fn allow(&mut self, table: &Table<'t>) -> Option<Allow> {
-        let networks = self.reader.texts(table, "allow")?;
-        if networks.is_empty()
-            && let Some(value) = table.get("allow")
-        {
-            self.reader.error(
-                value.span(),
-                "\"allow\" is an empty list, so nobody could ask",
-            );
-        }
-        let read = networks
-            .into_iter()
-            .filter_map(|(text, span)| read_network(&mut self.reader, text, span));
-        Some(Allow(read.collect()))
-    }
-
-    fn send_proxy(&mut self, table: &Table<'t>) -> Option<SendProxy> {
-        match self.reader.text(table, "send_proxy")? {
-            ("v1", _) => Some(SendProxy::V1),
-            ("v2", _) => Some(SendProxy::V2),
-            (text, span) => {
-                let message = format!("{text:?} is neither \"v1\" nor \"v2\"");
-                self.reader.error(span, message);
-                None
-            }
-        }
     }
 
     fn note(&mut self, table: &Table<'t>) -> Option<Box<str>> {
