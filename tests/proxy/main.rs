@@ -16,6 +16,7 @@ mod daemon_file; // onedoor.toml read again: what is in force then, and for whom
 mod descriptors; // none left, no memory: said, waited for without spinning, recovered from
 mod differential; // nginx and Node behind the door read the same requests, or none
 mod drain; // open work finishes; the deadline holds
+mod foreign_clients; // handshakes of OpenSSL, and of browsers as curl-cffi says them
 mod forwarding; // headers added, headers removed, an upstream's next use
 mod framing; // requests that are refused, and why: every case of the two lists
 mod https_backends; // TLS with the app: who is believed, who shares, what a cut means
