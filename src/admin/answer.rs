@@ -97,6 +97,10 @@ pub(super) fn sites(overview: &Overview) -> Answer {
 }
 
 fn file(status: &FileStatus) -> Value {
+    let refusals = status.refusals.iter();
+    let refusals: Map<String, Value> = refusals
+        .map(|(code, count)| ((*code).to_string(), (*count).into()))
+        .collect();
     json!({
         "name": status.name,
         "state": status.state.word(),
@@ -107,6 +111,7 @@ fn file(status: &FileStatus) -> Value {
         "since": seconds(status.since),
         "serving_since": status.serving_since.map(seconds),
         "note": status.note,
+        "refusals": refusals,
         "problems": status.problems,
         "reason": status.reason,
     })

@@ -4,8 +4,8 @@ use std::process::ExitCode;
 
 use super::args::Places;
 use super::{FAILED, NO_DAEMON, complain};
-use crate::admin::SOCKET_NAME;
 use crate::admin::client::{Client, ClientError};
+use crate::settings::ADMIN_SOCKET;
 
 /// The daemon that these places belong to; it need not be running.
 ///
@@ -18,16 +18,13 @@ pub(super) fn find(places: &Places) -> Result<Client, ExitCode> {
     }
     // Nor does a state directory that is named, unless the file puts the socket elsewhere.
     if let Some(state) = &places.state
-        && let socket = state.join(SOCKET_NAME)
+        && let socket = state.join(ADMIN_SOCKET)
         && socket.exists()
     {
         return Ok(Client::new(&socket));
     }
     let settings = super::run::settings(places, super::args::Serving::default())?;
-    let socket = settings
-        .admin
-        .unwrap_or_else(|| settings.state.join(SOCKET_NAME));
-    Ok(Client::new(&socket))
+    Ok(Client::new(&settings.admin_socket()))
 }
 
 /// Says why there was no answer, and with which code to end.

@@ -11,13 +11,13 @@ use ipnet::IpNet;
 
 use super::h1::head::HeadLimits;
 use crate::limits::Limits;
-use crate::observe::Counters;
+use crate::observe::{Counters, Finished, Reason};
 use crate::route::{Current, Snapshot};
 use crate::settings::ProxyProtocol;
-use crate::site::{Site, SiteSlot};
+use crate::site::{Site, SiteSlot, Wire};
 use crate::stream::Stream;
 use crate::tls::{Keyring, Secure, Turnstile};
-use crate::upstream::{Resolver, Upstreams};
+use crate::upstream::{Balancer, Resolver, Tally, Upstreams};
 use crate::wheel::{Tick, Timer, Wheel};
 
 /// Who is asking. Filled in by the door.
@@ -46,6 +46,15 @@ pub struct Arrival {
     pub kit: Rc<Kit>,
 }
 
+/// Who asks, and by what kind of connection: what is the same for all requests on it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asker<'a> {
+    pub(super) client: &'a Client,
+    pub(super) secure: Option<&'a Secure>,
+    pub(super) wire: Wire,
+    pub(super) kit: &'a Rc<Kit>,
+}
+
 impl Arrival {
     /// Asks again whether the client's X-Forwarded-* are believed, where that may be another answer than before. A
     /// comparison of pointers, for every request.
@@ -54,6 +63,15 @@ impl Arrival {
         if !std::ptr::eq(self.trusted_by, shared) {
             self.trusted_by = shared;
             self.client.trusted = shared.trusts(self.client.address.ip().to_canonical());
+        }
+    }
+
+    pub(super) fn asker(&self) -> Asker<'_> {
+        Asker {
+            client: &self.client,
+            secure: self.secure.as_deref(),
+            wire: self.stream.wire(),
+            kit: &self.kit,
         }
     }
 }
@@ -134,14 +152,13 @@ pub struct Kit {
     pub shared: Latest,
     pub wheel: Rc<Wheel>,
     pub upstreams: Upstreams,
+    pub balancer: Balancer,
     pub counters: Arc<Counters>,
     pub turnstile: Rc<Turnstile>,
     current: Arc<Current>,
     snapshot: RefCell<Snapshot>,
     /// Tables this worker has let go of; freed by the thread that published them.
     retired: RefCell<Vec<Snapshot>>,
-    /// Whose turn it is among the backends of a site, by `Site::number`.
-    turns: RefCell<Vec<u32>>,
     date: Cell<(Tick, [u8; 29])>,
     random: Cell<[u64; 2]>,
 }
@@ -153,6 +170,7 @@ impl Kit {
         current: Arc<Current>,
         wheel: Rc<Wheel>,
         counters: Arc<Counters>,
+        tally: Arc<Tally>,
         seed: [u64; 2],
     ) -> Kit {
         let turnstile = Rc::new(Turnstile::new(shared.limits.handshakes));
@@ -165,9 +183,9 @@ impl Kit {
                 Rc::clone(&turnstile),
                 Rc::clone(&wheel),
             ),
+            balancer: Balancer::new(tally, seed[0] ^ seed[1].rotate_left(32)),
             snapshot: RefCell::new(current.snapshot()),
             retired: RefCell::default(),
-            turns: RefCell::default(),
             date: Cell::new((0, date_text(SystemTime::now()))),
             random: Cell::new([seed[0] | 1, seed[1]]),
             shared: Latest(Cell::new(shared)),
@@ -212,7 +230,16 @@ impl Kit {
             return site.slots.connection(usize::MAX);
         }
         self.shared.full.mark(site.number);
+        site.slots.refusals.add(Reason::SiteFull as usize);
         None
+    }
+
+    /// Counts what has ended, and against `site` why it was not as a backend would have had it.
+    pub fn finished(&self, finished: &Finished, site: Option<&Site>) {
+        self.counters.finished(finished);
+        if let (Some(reason), Some(site)) = (finished.reason, site) {
+            site.slots.refusals.add(reason as usize);
+        }
     }
 
     /// Lets go of an old table.
@@ -226,20 +253,6 @@ impl Kit {
     /// The tables let go of, for the publisher to free.
     pub fn retired(&self) -> Vec<Snapshot> {
         self.retired.take()
-    }
-
-    /// Which of `count` backends has its turn at the site of this number.
-    pub fn turn(&self, number: u32, count: usize) -> usize {
-        if count < 2 {
-            return 0;
-        }
-        let mut turns = self.turns.borrow_mut();
-        let index = number as usize;
-        if turns.len() <= index {
-            turns.resize(index + 1, 0);
-        }
-        turns[index] = turns[index].wrapping_add(1);
-        turns[index] as usize % count
     }
 
     /// The text of a Date field (RFC 9110 5.6.7), at most a second old.
@@ -265,12 +278,10 @@ impl Kit {
             mixed.rotate_left(37),
         );
         self.random.set([a, b]);
-        let number =
-            (u128::from(first) << 64) | u128::from(a.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ b);
         let mut text = [0; 32];
-        for (n, digit) in text.iter_mut().enumerate() {
-            *digit = b"0123456789abcdef"[(number >> (124 - 4 * n)) as usize & 15];
-        }
+        let (left, right) = text.split_at_mut(16);
+        left.copy_from_slice(&hex(first));
+        right.copy_from_slice(&hex(a.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ b));
         text
     }
 
@@ -278,6 +289,24 @@ impl Kit {
     pub fn since(&self, since: Tick) -> Duration {
         crate::wheel::TICK * self.wheel.now().saturating_sub(since)
     }
+}
+
+/// The digits of `number`, all at once: each of them is moved into a byte of its own and becomes a character there.
+fn hex(number: u64) -> [u8; 16] {
+    const LOW: u128 = 0x0f0f_0f0f_0f0f_0f0f_0f0f_0f0f_0f0f_0f0f;
+    let spread = |wide: u128, by: u32, mask: u128| (wide | wide << by) & mask;
+    let wide = spread(
+        u128::from(number),
+        32,
+        0x0000_0000_ffff_ffff_0000_0000_ffff_ffff,
+    );
+    let wide = spread(wide, 16, 0x0000_ffff_0000_ffff_0000_ffff_0000_ffff);
+    let wide = spread(wide, 8, 0x00ff_00ff_00ff_00ff_00ff_00ff_00ff_00ff);
+    let nibbles = spread(wide, 4, LOW);
+    // A byte beyond 9 is a letter: six more carries into its fifth bit.
+    let letters = ((nibbles + (LOW / 0x0f) * 6) >> 4) & (LOW / 0x0f);
+    let text = nibbles + (LOW / 0x0f) * u128::from(b'0') + letters * u128::from(b'a' - b'9' - 1);
+    text.to_be_bytes()
 }
 
 /// `Sun, 06 Nov 1994 08:49:37 GMT`.
@@ -313,6 +342,21 @@ fn date_text(time: SystemTime) -> [u8; 29] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_are_written_in_hex() {
+        for number in [
+            0,
+            1,
+            9,
+            10,
+            0xffff_ffff_ffff_ffff,
+            0x0123_4567_89ab_cdef,
+            0xf9a0_0000_9a9a_0f0f,
+        ] {
+            assert_eq!(hex(number), format!("{number:016x}").as_bytes());
+        }
+    }
 
     #[test]
     fn dates_are_those_of_the_calendar() {

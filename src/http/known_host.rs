@@ -8,12 +8,12 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::answer::Answer;
-use super::kit::Arrival;
+use super::kit::{Asker, Kit};
 use crate::block::Sheet;
 use crate::site::hostname::{HostBuffer, authority};
 use crate::site::{Site, SiteSlot, Wire};
 use crate::tls::{self, InClear};
-use crate::wheel::GONE;
+use crate::wheel::{GONE, Timer};
 
 /// See the module.
 #[derive(Debug)]
@@ -45,35 +45,43 @@ pub(super) enum Gate {
 
 impl KnownHost {
     /// What is known about the host that `raw` asks for; looked up when it is not what was asked for last, or
-    /// when a table was published since.
+    /// when a table was published since. With a timer it is the connection that takes a slot of the site.
     ///
     /// # Errors
     /// `NoHost`, `BadHost` and `SiteFull`.
     pub(super) fn recall<'k>(
         known: &'k mut Option<Box<KnownHost>>,
         raw: &[u8],
-        arrival: &Arrival,
+        asker: &Asker<'_>,
+        timer: Option<&Timer>,
     ) -> Result<&'k KnownHost, Answer> {
-        let kit = &arrival.kit;
+        let kit = asker.kit;
         let is_same = known.as_ref().is_some_and(|known| known.raw() == raw);
         if !is_same {
             let slot = known.take().and_then(|known| known.slot);
-            *known = Some(Box::new(KnownHost::learn(raw, slot, arrival)?));
+            *known = Some(Box::new(KnownHost::learn(raw, slot, asker, timer)?));
         } else if let Some(mut old) = known.take_if(|known| known.generation != kit.generation()) {
             old.generation = kit.generation();
             old.site = None; // the old version may be the last one that anybody holds
             let name = old.name().unwrap_or_default();
             old.site = kit.find(&name);
-            old.gate = gate(old.site.as_deref(), &name, arrival);
-            old.slot = slot(old.site.as_deref(), old.slot, arrival)?;
+            old.gate = gate(old.site.as_deref(), &name, asker);
+            old.slot = slot(old.site.as_deref(), old.slot, kit, timer)?;
             *known = Some(old);
         }
         known.as_deref().ok_or(Answer::NoHost)
     }
 
     /// `held` is what the connection holds so far.
-    fn learn(raw: &[u8], held: Option<SiteSlot>, arrival: &Arrival) -> Result<KnownHost, Answer> {
-        let Arrival { client, kit, .. } = arrival;
+    fn learn(
+        raw: &[u8],
+        held: Option<SiteSlot>,
+        asker: &Asker<'_>,
+        timer: Option<&Timer>,
+    ) -> Result<KnownHost, Answer> {
+        let Asker {
+            client, wire, kit, ..
+        } = *asker;
         let mut buffer = HostBuffer::new();
         if raw.is_empty() {
             return Err(Answer::NoHost);
@@ -81,13 +89,12 @@ impl KnownHost {
         let asked = authority(raw, &mut buffer).map_err(|_| Answer::BadHost)?;
         let generation = kit.generation();
         let site = kit.find(asked.host);
-        let gate = gate(site.as_deref(), asked.host, arrival);
-        let wire = arrival.stream.wire();
+        let gate = gate(site.as_deref(), asked.host, asker);
         let scheme = match wire {
             Wire::ClearText => "http",
             Wire::Tls => "https",
         };
-        let slot = slot(site.as_deref(), held, arrival)?;
+        let slot = slot(site.as_deref(), held, kit, timer)?;
 
         let ip = client.address.ip().to_canonical();
         // Written into one lent sheet and kept in one piece of just the size: a connection per request pays for it.
@@ -134,7 +141,8 @@ impl KnownHost {
         })
     }
 
-    fn raw(&self) -> &[u8] {
+    /// Host as it was written.
+    pub(super) fn raw(&self) -> &[u8] {
         &self.text[..usize::from(self.raw_bytes)]
     }
 
@@ -170,13 +178,13 @@ impl KnownHost {
 }
 
 /// Also asked again with every new table: what an edit tightens binds connections that are open (CASES T-43).
-fn gate(site: Option<&Site>, host: &str, arrival: &Arrival) -> Gate {
+fn gate(site: Option<&Site>, host: &str, asker: &Asker<'_>) -> Gate {
     let Some(site) = site else {
         return Gate::Open;
     };
-    let keyring = &arrival.kit.shared.keyring;
-    let Some(secure) = &arrival.secure else {
-        return match keyring.in_clear(site, host, arrival.client.address.ip()) {
+    let keyring = &asker.kit.shared.keyring;
+    let Some(secure) = asker.secure else {
+        return match keyring.in_clear(site, host, asker.client.address.ip()) {
             InClear::Serve => Gate::Open,
             InClear::Redirect { only_reading } => Gate::ToTls { only_reading },
             InClear::Refuse => Gate::Closed(Answer::TlsOnly),
@@ -194,22 +202,26 @@ fn gate(site: Option<&Site>, host: &str, arrival: &Arrival) -> Gate {
     }
 }
 
-/// A slot of `site`: the one that is held, if it is that site's.
+/// A slot of `site` for the connection of `timer`: the one that is held, if it is that site's.
 fn slot(
     site: Option<&Site>,
     held: Option<SiteSlot>,
-    arrival: &Arrival,
+    kit: &Kit,
+    timer: Option<&Timer>,
 ) -> Result<Option<SiteSlot>, Answer> {
+    let Some(timer) = timer else {
+        return Ok(None);
+    };
     if let (Some(site), Some(slot)) = (site, &held)
         && slot.is_of(&site.slots)
     {
         return Ok(held);
     }
     drop(held);
-    arrival.timer.at_site(site.map_or(GONE, |site| site.number));
+    timer.at_site(site.map_or(GONE, |site| site.number));
     match site {
         None => Ok(None),
-        Some(site) => arrival.kit.slot(site).map(Some).ok_or(Answer::SiteFull),
+        Some(site) => kit.slot(site).map(Some).ok_or(Answer::SiteFull),
     }
 }
 

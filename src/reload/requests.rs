@@ -215,6 +215,7 @@ fn ignored_status(path: &Path, why: &str) -> FileStatus {
         backends: Vec::new(),
         answers: Vec::new(),
         note: None,
+        refusals: Vec::new(),
         problems: Vec::new(),
         reason: Some(why.to_owned()),
     }

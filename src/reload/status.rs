@@ -51,6 +51,8 @@ pub struct FileStatus {
     /// What it says itself: `respond 200`, `redirect https://www.shop.test`; each once.
     pub answers: Vec<String>,
     pub note: Option<String>,
+    /// Why requests and connections for it were refused or ended by onedoor, and how often; since it first went live.
+    pub refusals: Vec<(&'static str, u64)>,
     /// Drawn for a terminal, errors first, then warnings.
     pub problems: Vec<String>,
     /// Why it is in this state, in one line, where that is not the problems.

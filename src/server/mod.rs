@@ -33,7 +33,7 @@ use crate::reload::{self, Summary};
 use crate::route::Current;
 use crate::settings::Settings;
 use crate::tls::Keyring;
-use crate::upstream::Resolver;
+use crate::upstream::{Resolver, States};
 
 use descriptors::Share;
 use home::Home;
@@ -160,11 +160,13 @@ async fn serve(mut settings: Settings, logging: Arc<Logging>) -> Result<Ending, 
     let keyring = Keyring::new(settings.certificates.clone(), settings.state.clone())
         .map_err(|source| StartError::System(io::Error::other(source)))?;
     let keyring = Arc::new(keyring);
+    let states = Arc::new(States::new(settings.workers));
     let (reload, summary) = reload::start(
         &settings,
         settings.rules(),
         Arc::clone(&current),
         Arc::clone(&keyring),
+        Arc::clone(&states),
     )
     .await;
     // Only now, with the sites in the table: whoever connects is answered by what is on disk.
@@ -184,7 +186,7 @@ async fn serve(mut settings: Settings, logging: Arc<Logging>) -> Result<Ending, 
         full: Arc::default(),
     };
     let shared = renewal::leak(&settings, lasting.clone(), share);
-    let workers = Workers::start(&settings, sockets, &current, shared, &slots, share)?;
+    let workers = Workers::start(&settings, sockets, &current, shared, &slots, &states, share)?;
     let renewal = Renewal {
         lasting,
         descriptors,
@@ -194,10 +196,7 @@ async fn serve(mut settings: Settings, logging: Arc<Logging>) -> Result<Ending, 
         reload: reload.clone(),
         in_force: Mutex::new(asked_for),
     };
-    let socket = settings
-        .admin
-        .clone()
-        .unwrap_or_else(|| settings.state.join(admin::SOCKET_NAME));
+    let socket = settings.admin_socket();
     let (again, asked) = mpsc::unbounded_channel();
     let admin = admin::Powers {
         reload: reload.clone(),
@@ -228,6 +227,7 @@ impl Workers {
         current: &Arc<Current>,
         shared: &'static Shared,
         slots: &Slots,
+        states: &States,
         share: Share,
     ) -> io::Result<Workers> {
         let mut workers = Workers {
@@ -254,6 +254,7 @@ impl Workers {
                 published: current.subscribe(),
                 notes: inbox,
                 counters,
+                tally: states.tally(number),
                 slots: slots.clone(),
                 pipes: share.pipes,
                 seed: [home::random(), home::random()],

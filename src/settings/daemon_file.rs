@@ -16,8 +16,8 @@ use crate::document::{Reader, Span, Table, integer, one_or_more, units};
 use crate::limits::{Limits, MOST_FIELDS, MOST_HEAD_BYTES};
 use crate::site::fence::Fence;
 use crate::site::file::{
-    Defaults, read_allow, read_default_tls, read_drain, read_limits, read_network, read_send_host,
-    read_send_proxy, read_timeouts,
+    Defaults, read_allow, read_balancing, read_default_tls, read_drain, read_limits, read_network,
+    read_retry, read_send_host, read_send_proxy, read_timeouts,
 };
 use crate::site::{SiteName, headers};
 
@@ -270,6 +270,8 @@ impl DaemonFile<'_, '_> {
             send_proxy: read_send_proxy(reader, defaults, usual.send_proxy),
             allow: read_allow(reader, defaults),
             tls: read_default_tls(reader, defaults, &fence),
+            balancing: read_balancing(reader, defaults, &usual.balancing),
+            retry: read_retry(reader, defaults, &usual.retry),
         }
     }
 }

@@ -7,15 +7,17 @@ use std::future::poll_fn;
 use std::task::Poll;
 use std::thread;
 
-use super::begin::{Begun, Said, begin};
-use super::departure::{After, Departure};
-use super::flight::{Flight, Landed};
-use super::head;
-use super::reader::{self, Pace, Unsent};
+use super::begin::{Begun, begin};
+use super::client::Busy;
+use super::head::Unfinished;
 use crate::block::Block;
 use crate::http::answer::Answer;
+use crate::http::begin::Said;
+use crate::http::departure::{After, Departure};
+use crate::http::flight::{Flight, Landed};
 use crate::http::kit::Arrival;
 use crate::http::known_host::KnownHost;
+use crate::http::reader::{self, Pace, Unsent};
 use crate::limits::{SiteLimits, SiteTimeouts};
 use crate::linger::linger;
 use crate::observe::panic::{self, InWork};
@@ -94,48 +96,50 @@ impl Connection {
     /// One request, from its first bytes to its end.
     async fn one_request(&mut self, mut inbound: Block) -> After {
         let started = self.arrival.kit.wheel.now();
-        let mut seen = 0;
+        let mut unfinished = Unfinished::default();
         loop {
-            let is_worth_a_look = seen == 0
-                || head::may_be_whole(inbound.filled(), seen, &self.arrival.kit.shared.head_limits);
-            let begun = if is_worth_a_look {
-                begin(&mut self.arrival, &mut self.known, inbound)
-            } else {
-                Begun::NeedMore(inbound)
-            };
-            match begun {
+            match begin(&mut self.arrival, &mut self.known, inbound) {
                 Begun::NeedMore(block) => {
-                    if seen == 0 {
-                        // One deadline for the whole head, however slowly it drips.
-                        self.arrival
-                            .timer
-                            .set(self.arrival.kit.shared.limits.head_time);
-                    }
-                    seen = block.len();
-                    match self.more_of_the_head(block).await {
+                    match self.more_of_the_head(block, &mut unfinished).await {
                         More::Bytes(block) => inbound = block,
                         More::Gone => return After::Close,
                         More::TooSlow => return self.refuse(Answer::HeadTimeout, started).await,
                     }
                 }
-                Begun::Said(said) => return self.say(said, started).await,
+                Begun::Said(said, after) => return self.say(said, after, started).await,
                 Begun::Onward(onward) => return self.forward(onward, started).await,
             }
         }
     }
 
-    /// Waits for more of a head that has begun. What has come is kept in no more room than it needs.
-    async fn more_of_the_head(&mut self, block: Block) -> More {
-        let partial = block.filled().to_vec();
+    /// Waits until more of a head that has begun is worth reading. What has come is kept in no more room than it needs.
+    async fn more_of_the_head(&mut self, block: Block, unfinished: &mut Unfinished) -> More {
+        let Arrival {
+            stream, timer, kit, ..
+        } = &mut *self.arrival;
+        if unfinished.is_new() {
+            // One deadline for the whole head, however slowly it drips.
+            timer.set(kit.shared.limits.head_time);
+        }
+        let limits = &kit.shared.head_limits;
+        unfinished.was_read(block.filled(), limits);
+        let mut partial = block.filled().to_vec();
         drop(block);
         poll_fn(|cx| {
-            let mut block = Block::lend();
-            let fits = block.append(&partial);
-            debug_assert!(fits, "a head fits into a block");
-            match block.poll_fill(cx, &mut self.arrival.stream) {
-                Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(More::Gone),
-                Poll::Ready(Ok(_)) => Poll::Ready(More::Bytes(block)),
-                Poll::Pending => self.arrival.timer.poll_fired(cx).map(|()| More::TooSlow),
+            loop {
+                let mut block = Block::lend();
+                let fits = block.append(&partial);
+                debug_assert!(fits, "a head fits into a block");
+                match block.poll_fill(cx, stream) {
+                    Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(More::Gone),
+                    Poll::Ready(Ok(_)) if unfinished.is_worth_reading(block.filled(), limits) => {
+                        return Poll::Ready(More::Bytes(block));
+                    }
+                    Poll::Ready(Ok(_)) => {
+                        partial.extend_from_slice(&block.filled()[partial.len()..])
+                    }
+                    Poll::Pending => return timer.poll_fired(cx).map(|()| More::TooSlow),
+                }
             }
         })
         .await
@@ -149,7 +153,7 @@ impl Connection {
         } = self;
         let Arrival {
             stream,
-            client,
+            client: who,
             secure,
             timer,
             kit,
@@ -158,9 +162,13 @@ impl Connection {
         let Some(site) = known.as_ref().and_then(|known| known.site()) else {
             return After::Abort;
         };
+        let mut client = Busy {
+            stream,
+            behind: None,
+        };
         let flight = Flight {
-            client: stream,
-            who: client,
+            client: &mut client,
+            who,
             secure: secure.as_deref(),
             timer,
             kit,
@@ -172,26 +180,25 @@ impl Connection {
             request_id: departure.asked.request_id,
         };
         let Landed { after, finished } = flight.fly(departure, started).await;
-        kit.counters.finished(&finished);
+        kit.finished(&finished, Some(site));
         after
     }
 
     /// Answers what cannot be gone on with.
     async fn refuse(&mut self, answer: Answer, started: Tick) -> After {
         match Begun::refused(answer, &self.arrival.kit) {
-            Begun::Said(said) => self.say(said, started).await,
+            Begun::Said(said, after) => self.say(said, after, started).await,
             _ => After::Close,
         }
     }
 
     /// Sends a response of our own.
-    async fn say(&mut self, said: Said, started: Tick) -> After {
+    async fn say(&mut self, said: Said, after: After, started: Tick) -> After {
         let Said {
             out,
             status,
             answer,
             site,
-            after,
         } = said;
         // A body of `respond` may be long, and a client slow.
         let known = self.known.as_ref().and_then(|known| known.site());
@@ -202,7 +209,7 @@ impl Connection {
         let arrival = &mut *self.arrival;
         let sent = reader::send(&mut arrival.stream, &out, pace, &arrival.timer).await;
         let cut = (sent == Err(Unsent::TooSlow)).then_some(Reason::SlowReader);
-        self.arrival.kit.counters.finished(&Finished {
+        let finished = Finished {
             kind: Kind::Exchange,
             site,
             status,
@@ -211,7 +218,12 @@ impl Connection {
             to_client: out.len() as u64,
             retries: 0,
             took: self.arrival.kit.since(started),
-        });
+        };
+        // A request that was not read to its end is nobody's.
+        let known = known.filter(|known| site == Some(known.number));
+        self.arrival
+            .kit
+            .finished(&finished, known.map(|site| &**site));
         match sent {
             Ok(()) => after,
             Err(Unsent::Gone | Unsent::TooSlow) => After::Close,

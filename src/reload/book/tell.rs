@@ -7,6 +7,7 @@ use tracing::{info, warn};
 use super::entry::{Entry, Live, Verdict};
 use super::{Book, TALKATIVE};
 use crate::document::Problem;
+use crate::observe::Reason;
 use crate::reload::status::{FileStatus, State, Summary};
 use crate::site::{Action, HostPattern, Site, SiteName};
 use crate::tls::Keyring;
@@ -197,6 +198,7 @@ impl Book {
             note: site
                 .and_then(|site| site.note.as_deref())
                 .map(str::to_owned),
+            refusals: site.map(refusals).unwrap_or_default(),
             problems: self.problems(name).into_iter().chain(advice).collect(),
             reason,
         }
@@ -280,4 +282,9 @@ fn answers(site: &Site) -> Vec<String> {
         }
     }
     all
+}
+
+/// Why we refused or ended something of it, and how often.
+fn refusals(site: &Site) -> Vec<(&'static str, u64)> {
+    Reason::counted(|reason| site.slots.refusals.read(reason)).collect()
 }

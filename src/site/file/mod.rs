@@ -13,7 +13,8 @@ use super::fence::Fence;
 use super::headers;
 use super::tls::Mode;
 use super::{
-    Allow, DrainPolicy, HeaderEdits, SendHost, SendProxy, Site, SiteDocument, SiteName, Tls,
+    Allow, Balancing, DrainPolicy, HeaderEdits, Retry, SendHost, SendProxy, Site, SiteDocument,
+    SiteName, Tls,
 };
 use crate::document::keys::Place;
 use crate::document::{Excerpt, Problem, Reader, Span, Table};
@@ -21,11 +22,13 @@ use crate::limits::{SiteLimits, SiteTimeouts};
 
 mod action;
 mod backends;
+mod balance;
 mod names;
 mod paths;
 mod shared_keys;
 mod tls;
 
+pub(crate) use balance::{read_balancing, read_retry};
 pub(crate) use shared_keys::{
     read_allow, read_drain, read_limits, read_send_host, read_send_proxy, read_timeouts,
 };
@@ -44,6 +47,8 @@ pub struct Rules {
     pub allow_link_local: bool,
     /// Our own addresses, which are no backends.
     pub listen: Vec<SocketAddr>,
+    /// The socket by which we are told what to do, which is none either.
+    pub admin: Option<PathBuf>,
     pub defaults: Defaults,
     /// Whose text may be shown in errors.
     pub excerpts: Excerpts,
@@ -60,6 +65,7 @@ impl Default for Rules {
             sockets_under: None,
             allow_link_local: false,
             listen: Vec::new(),
+            admin: None,
             defaults: Defaults::default(),
             excerpts: Excerpts::InsideSites,
             number: 0,
@@ -88,6 +94,8 @@ pub struct Defaults {
     pub send_proxy: Option<SendProxy>,
     pub allow: Option<Allow>,
     pub tls: Tls,
+    pub balancing: Balancing,
+    pub retry: Retry,
 }
 
 /// A site that can go live.
@@ -193,6 +201,9 @@ impl<'t> SiteFile<'_, 't> {
             number: 0,
             version: 0,
             slots: Default::default(),
+            waiting: Default::default(),
+            balancing: self.balancing(table),
+            retry: read_retry(&mut self.reader, table, &defaults.retry),
             action,
             allow: read_allow(&mut self.reader, table).or_else(|| defaults.allow.clone()),
             paths: paths.into(),
