@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use super::question::Refusal;
 use super::{About, Reloaded};
 use crate::observe::{Counters, Reason};
-use crate::reload::{FileStatus, Overview, Waited};
+use crate::reload::{BackendStatus, FileStatus, Overview, Waited};
 
 /// Status and JSON.
 #[derive(Debug)]
@@ -106,7 +106,8 @@ fn file(status: &FileStatus) -> Value {
         "state": status.state.word(),
         "file": status.path.to_string_lossy(),
         "hosts": status.hosts,
-        "to": status.backends,
+        "to": status.to,
+        "backends": status.backends.iter().map(backend).collect::<Vec<_>>(),
         "answers": status.answers,
         "since": seconds(status.since),
         "serving_since": status.serving_since.map(seconds),
@@ -114,6 +115,16 @@ fn file(status: &FileStatus) -> Value {
         "refusals": refusals,
         "problems": status.problems,
         "reason": status.reason,
+    })
+}
+
+fn backend(status: &BackendStatus) -> Value {
+    json!({
+        "at": status.at,
+        "fit": status.fit,
+        "reason": status.reason,
+        "addresses": status.addresses,
+        "in_flight": status.in_flight,
     })
 }
 
@@ -146,6 +157,7 @@ pub(super) fn waited(waited: &Waited) -> Answer {
     fine(match waited {
         Waited::Serving => json!({ "outcome": "serving" }),
         Waited::Gone => json!({ "outcome": "gone" }),
+        Waited::Drained => json!({ "outcome": "drained" }),
         Waited::Rejected { problems } => json!({ "outcome": "rejected", "problems": problems }),
         Waited::Timeout { pending } => json!({ "outcome": "timeout", "pending": pending }),
         Waited::Unknown {

@@ -181,7 +181,9 @@ async fn reply(question: Question, powers: &Powers, about: &About) -> Answer {
             drop(powers.again.send(again));
             answer::reloaded(&reloaded.await.unwrap_or_default())
         }
-        Question::Wait { name, gone, time } => answer::waited(&reload.wait(name, gone, time).await),
+        Question::Wait { name, until, time } => {
+            answer::waited(&reload.wait(name, until, time).await)
+        }
     }
 }
 

@@ -76,6 +76,9 @@ pub(super) enum Command {
         /// Wait until NAME is served no more
         #[arg(long, requires = "name")]
         gone: bool,
+        /// Wait until no request is left on backends that NAME's file does not name any more
+        #[arg(long, requires = "name", conflicts_with = "gone")]
+        drained: bool,
     },
     /// Read the daemon file and every site file again, wait until that is in force, print what changed
     Reload {

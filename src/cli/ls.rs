@@ -110,11 +110,23 @@ fn row(file: &Value, now: u64) -> [String; 5] {
     };
     [
         word(&file["name"]),
-        word(&file["state"]),
+        state(file),
         list(&["hosts"], " "),
         list(&["to", "answers"], ", "),
         since(&file["since"], now),
     ]
+}
+
+/// The state, and how many backends are fit where that is worth a word: `live 1/2`.
+fn state(file: &Value) -> String {
+    let word = word(&file["state"]);
+    let backends = file["backends"].as_array().map(Vec::as_slice);
+    let backends = backends.unwrap_or_default();
+    let fit = backends.iter().filter(|backend| backend["fit"] == true);
+    match (fit.count(), backends.len()) {
+        (0, 0) | (1, 1) => word,
+        (fit, all) => format!("{word} {fit}/{all}"),
+    }
 }
 
 /// How long ago, in its largest unit: what somebody wants to know is whether it was just now.
@@ -143,6 +155,8 @@ fn reasons(file: &Value) -> Vec<&str> {
     if reasons.is_empty() {
         reasons.extend(file["reason"].as_str());
     }
+    let backends = file["backends"].as_array().into_iter().flatten();
+    reasons.extend(backends.filter_map(|backend| backend["reason"].as_str()));
     reasons.extend(file["note"].as_str());
     reasons
 }

@@ -19,6 +19,8 @@ use clap::Parser;
 use args::{Args, Command};
 use trust::Wish;
 
+use crate::reload::Until;
+
 /// The configuration or the operation failed.
 const FAILED: u8 = 1;
 /// What was waited for did not come in time.
@@ -40,7 +42,15 @@ pub fn main() -> ExitCode {
             name,
             timeout,
             gone,
-        }) => wait::wait(&args.places, name.as_deref(), timeout, gone),
+            drained,
+        }) => {
+            let until = match (gone, drained) {
+                (true, _) => Until::Gone,
+                (_, true) => Until::Drained,
+                _ => Until::Serving,
+            };
+            wait::wait(&args.places, name.as_deref(), timeout, until)
+        }
         Some(Command::Reload { accept_removals }) => reload::reload(&args.places, accept_removals),
         Some(Command::Trust { remove, print }) => {
             let wish = match (remove, print) {

@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use ipnet::IpNet;
 
 use super::h1::head::HeadLimits;
+use super::obtain::Budget;
 use crate::limits::Limits;
 use crate::observe::{Counters, Finished, Reason};
 use crate::route::{Current, Snapshot};
@@ -17,7 +18,7 @@ use crate::settings::ProxyProtocol;
 use crate::site::{Site, SiteSlot, Wire};
 use crate::stream::Stream;
 use crate::tls::{Keyring, Secure, Turnstile};
-use crate::upstream::{Balancer, Resolver, Tally, Upstreams};
+use crate::upstream::{Balancer, States, Tally, Upstreams};
 use crate::wheel::{Tick, Timer, Wheel};
 
 /// Who is asking. Filled in by the door.
@@ -90,8 +91,8 @@ pub struct Shared {
     pub proxy_protocol: ProxyProtocol,
     /// Our name in Via: a pseudonym of its own per state directory, so that loops are found.
     pub via: Box<str>,
-    pub resolver: Arc<Resolver>,
     pub keyring: Arc<Keyring>,
+    pub states: Arc<States>,
     pub full: Arc<FullSite>,
 }
 
@@ -153,6 +154,7 @@ pub struct Kit {
     pub wheel: Rc<Wheel>,
     pub upstreams: Upstreams,
     pub balancer: Balancer,
+    pub(super) budget: Budget,
     pub counters: Arc<Counters>,
     pub turnstile: Rc<Turnstile>,
     current: Arc<Current>,
@@ -178,12 +180,12 @@ impl Kit {
             upstreams: Upstreams::new(
                 shared.limits.pool,
                 shared.pool_all,
-                Arc::clone(&shared.resolver),
                 Arc::clone(&shared.keyring),
                 Rc::clone(&turnstile),
                 Rc::clone(&wheel),
             ),
             balancer: Balancer::new(tally, seed[0] ^ seed[1].rotate_left(32)),
+            budget: Budget::default(),
             snapshot: RefCell::new(current.snapshot()),
             retired: RefCell::default(),
             date: Cell::new((0, date_text(SystemTime::now()))),

@@ -33,6 +33,9 @@ pub enum Reason {
     NoCertificate,
     SiteFull,
     SiteBusy,
+    NoBackendFit,
+    QueueFull,
+    QueueTimeout,
     Exhausted,
     BackendTimeout,
     VersionNotSupported,
@@ -53,12 +56,14 @@ pub enum Reason {
     SlowReader,
     TotalTimeout,
     TunnelTimeout,
+    ResetFlood,
+    FrameFlood,
     Panic,
 }
 
 impl Reason {
     /// All of them, each at its own number.
-    pub const ALL: [Reason; 48] = [
+    pub const ALL: [Reason; 53] = [
         Reason::MalformedRequest,
         Reason::NoHost,
         Reason::BadHost,
@@ -87,6 +92,9 @@ impl Reason {
         Reason::NoCertificate,
         Reason::SiteFull,
         Reason::SiteBusy,
+        Reason::NoBackendFit,
+        Reason::QueueFull,
+        Reason::QueueTimeout,
         Reason::Exhausted,
         Reason::BackendTimeout,
         Reason::VersionNotSupported,
@@ -106,6 +114,8 @@ impl Reason {
         Reason::SlowReader,
         Reason::TotalTimeout,
         Reason::TunnelTimeout,
+        Reason::ResetFlood,
+        Reason::FrameFlood,
         Reason::Panic,
     ];
 
@@ -147,6 +157,9 @@ impl Reason {
             Reason::NoCertificate => "no-certificate",
             Reason::SiteFull => "site-full",
             Reason::SiteBusy => "site-busy",
+            Reason::NoBackendFit => "no-backend-fit",
+            Reason::QueueFull => "queue-full",
+            Reason::QueueTimeout => "queue-timeout",
             Reason::Exhausted => "proxy-exhausted",
             Reason::BackendTimeout => "backend-timeout",
             Reason::VersionNotSupported => "version-not-supported",
@@ -166,6 +179,8 @@ impl Reason {
             Reason::SlowReader => "slow-reader",
             Reason::TotalTimeout => "total-timeout",
             Reason::TunnelTimeout => "tunnel-timeout",
+            Reason::ResetFlood => "reset-flood",
+            Reason::FrameFlood => "frame-flood",
             Reason::Panic => "panic",
         }
     }

@@ -34,6 +34,7 @@ impl Follower {
                 reply.send(Overview { files, notice }).ok();
             }
             Request::Rules { rules } => self.change_rules(*rules),
+            Request::Backends => self.backends_changed(),
             Request::Flush { reply } => {
                 let store = self.store.clone();
                 tokio::spawn(async move {
@@ -49,7 +50,7 @@ impl Follower {
             }
             Request::Wait {
                 name: Some(name),
-                gone,
+                until,
                 timeout,
                 reply,
             } => {
@@ -57,7 +58,7 @@ impl Follower {
                 self.look_now(&name).await;
                 let goal = Goal::One {
                     name: name.clone(),
-                    gone,
+                    until,
                     reply,
                 };
                 self.wait(goal, HashSet::from([name]), timeout);
@@ -212,6 +213,7 @@ fn ignored_status(path: &Path, why: &str) -> FileStatus {
         since: since.unwrap_or(SystemTime::UNIX_EPOCH),
         serving_since: None,
         hosts: Vec::new(),
+        to: Vec::new(),
         backends: Vec::new(),
         answers: Vec::new(),
         note: None,

@@ -46,8 +46,10 @@ pub struct FileStatus {
     pub serving_since: Option<SystemTime>,
     /// What the version that serves claims, hosts first; without one, empty.
     pub hosts: Vec<String>,
-    /// Of the version that serves, each once.
-    pub backends: Vec<String>,
+    /// Where the version that serves goes, each once.
+    pub to: Vec<String>,
+    /// The same, with what is known of them.
+    pub backends: Vec<BackendStatus>,
     /// What it says itself: `respond 200`, `redirect https://www.shop.test`; each once.
     pub answers: Vec<String>,
     pub note: Option<String>,
@@ -57,6 +59,19 @@ pub struct FileStatus {
     pub problems: Vec<String>,
     /// Why it is in this state, in one line, where that is not the problems.
     pub reason: Option<String>,
+}
+
+/// One backend of a site, as of now.
+#[derive(Clone, Debug)]
+pub struct BackendStatus {
+    /// As the file has it, or nearly.
+    pub at: String,
+    pub fit: bool,
+    /// What was found out about it, in one line.
+    pub reason: Option<String>,
+    /// What its name leads to.
+    pub addresses: Vec<String>,
+    pub in_flight: u32,
 }
 
 /// The whole sites directory, as of now.
@@ -85,6 +100,17 @@ pub struct Report {
     pub kept: Option<String>,
 }
 
+/// What somebody waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Until {
+    /// What is on disk serves.
+    Serving,
+    /// The site is served no more.
+    Gone,
+    /// What is on disk serves, and no request or stream is left on backends that it does not name.
+    Drained,
+}
+
 /// How a `wait` ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Waited {
@@ -92,6 +118,8 @@ pub enum Waited {
     Serving,
     /// No worker serves it any more.
     Gone,
+    /// It serves, or is gone, and nothing is left on backends that its file does not name any more.
+    Drained,
     /// Drawn for a terminal.
     Rejected { problems: Vec<String> },
     /// Still to come at the end of the time.

@@ -55,8 +55,10 @@ impl Logging {
 }
 
 fn filter(wish: &Log) -> EnvFilter {
+    // What the library for HTTP/2 says is about single clients, and any of them could fill the log with it.
+    let level = format!("h2=error,{}", wish.level);
     // Looked at when the settings were read.
-    EnvFilter::try_new(&wish.level).unwrap_or_else(|_| "info".into())
+    EnvFilter::try_new(level).unwrap_or_else(|_| "h2=error,info".into())
 }
 
 fn shape(wish: &Log, lines: &Lines) -> Shape {

@@ -27,13 +27,14 @@ use tracing::{error, info, warn};
 use crate::admin::{self, Again};
 use crate::door::slots::Slots;
 use crate::door::worker::{self, Note, Start};
+use crate::health;
 use crate::http::Shared;
 use crate::observe::Counters;
 use crate::reload::{self, Summary};
 use crate::route::Current;
 use crate::settings::Settings;
 use crate::tls::Keyring;
-use crate::upstream::{Resolver, States};
+use crate::upstream::States;
 
 use descriptors::Share;
 use home::Home;
@@ -160,13 +161,15 @@ async fn serve(mut settings: Settings, logging: Arc<Logging>) -> Result<Ending, 
     let keyring = Keyring::new(settings.certificates.clone(), settings.state.clone())
         .map_err(|source| StartError::System(io::Error::other(source)))?;
     let keyring = Arc::new(keyring);
-    let states = Arc::new(States::new(settings.workers));
+    let states = Arc::new(States::new(settings.workers, &home.key));
+    let (news, to_watch) = mpsc::unbounded_channel();
     let (reload, summary) = reload::start(
         &settings,
         settings.rules(),
         Arc::clone(&current),
         Arc::clone(&keyring),
         Arc::clone(&states),
+        news,
     )
     .await;
     // Only now, with the sites in the table: whoever connects is answered by what is on disk.
@@ -180,11 +183,22 @@ async fn serve(mut settings: Settings, logging: Arc<Logging>) -> Result<Ending, 
     let share = descriptors::share(descriptors, &settings.limits);
     let slots = Slots::new(share.connections, renewal::per_client(&settings, share));
     let lasting = Lasting {
-        via: format!("onedoor-{}", home.pseudonym).into(),
-        resolver: Arc::new(Resolver::new(renewal::link_local(&settings))),
-        keyring,
+        via: via(&home),
+        keyring: Arc::clone(&keyring),
+        states: Arc::clone(&states),
         full: Arc::default(),
     };
+    let tools = health::Tools {
+        states: Arc::clone(&states),
+        keyring,
+        reload: reload.clone(),
+        via: via(&home),
+        port: settings.listen.first().map_or(80, SocketAddr::port),
+        most: share.checks,
+        link_local: settings.link_local(),
+        seed: [home::random(), home::random()],
+    };
+    drop(tokio::task::spawn_local(health::watch(to_watch, tools)));
     let shared = renewal::leak(&settings, lasting.clone(), share);
     let workers = Workers::start(&settings, sockets, &current, shared, &slots, &states, share)?;
     let renewal = Renewal {
@@ -296,6 +310,11 @@ impl Workers {
             drop(ended.await);
         }
     }
+}
+
+/// Our name in Via.
+fn via(home: &Home) -> Box<str> {
+    format!("onedoor-{}", home.pseudonym).into()
 }
 
 /// Without its socket the daemon serves all the same; `ls` and `wait` do not find it then.

@@ -17,9 +17,8 @@ use crate::http::h1::head::HeadLimits;
 use crate::http::{FullSite, Shared};
 use crate::reload::Reload;
 use crate::settings::{Renewed, Settings};
-use crate::site::backend::LinkLocal;
 use crate::tls::Keyring;
-use crate::upstream::Resolver;
+use crate::upstream::States;
 
 /// What the daemon file reaches.
 pub(super) struct Renewal {
@@ -37,8 +36,8 @@ pub(super) struct Renewal {
 #[derive(Clone)]
 pub(super) struct Lasting {
     pub(super) via: Box<str>,
-    pub(super) resolver: Arc<Resolver>,
     pub(super) keyring: Arc<Keyring>,
+    pub(super) states: Arc<States>,
     pub(super) full: Arc<FullSite>,
 }
 
@@ -101,7 +100,6 @@ impl Renewal {
         let share = descriptors::share(self.descriptors, &settings.limits);
         self.slots
             .allow(share.connections, per_client(settings, share));
-        self.lasting.resolver.change(link_local(settings));
         self.lasting
             .keyring
             .change_folders(settings.certificates.clone());
@@ -120,8 +118,7 @@ impl Renewal {
         while all_taken.recv().await.is_some() {}
         let has_other_rules = before.defaults != settings.defaults
             || before.files_under != settings.files_under
-            || before.sockets_under != settings.sockets_under
-            || before.allow_link_local != settings.allow_link_local;
+            || before.sockets_under != settings.sockets_under;
         if has_other_rules {
             self.reload.change_rules(settings.rules());
         }
@@ -132,8 +129,8 @@ impl Renewal {
 pub(super) fn leak(settings: &Settings, lasting: Lasting, share: Share) -> &'static Shared {
     let Lasting {
         via,
-        resolver,
         keyring,
+        states,
         full,
     } = lasting;
     let limits = settings.limits.clone();
@@ -150,8 +147,8 @@ pub(super) fn leak(settings: &Settings, lasting: Lasting, share: Share) -> &'sta
         trusted_proxies: settings.trust.proxies.clone(),
         proxy_protocol: settings.trust.proxy_protocol.clone(),
         via,
-        resolver,
         keyring,
+        states,
         full,
     }))
 }
@@ -159,12 +156,4 @@ pub(super) fn leak(settings: &Settings, lasting: Lasting, share: Share) -> &'sta
 pub(super) fn per_client(settings: &Settings, share: Share) -> usize {
     let usual = (share.connections / 4).max(1);
     settings.limits.per_client.unwrap_or(usual)
-}
-
-pub(super) fn link_local(settings: &Settings) -> LinkLocal {
-    if settings.allow_link_local {
-        LinkLocal::Allowed
-    } else {
-        LinkLocal::Refused
-    }
 }

@@ -3,14 +3,18 @@
 //! Values of these types are usable as they are: whoever holds a [`Site`] checks nothing again. They are made
 //! by [`file::read`] from the text of a site file. No sockets, no clock.
 
+#[cfg(feature = "serve")]
+pub mod addresses;
 pub mod backend;
 pub mod backend_tls;
 pub mod balance;
+pub mod before;
 pub mod directory;
 pub mod fence;
 pub mod file;
 pub mod fitness;
 pub(crate) mod headers;
+pub mod health;
 pub mod hostname;
 pub mod member;
 pub mod path;
@@ -28,7 +32,9 @@ use ipnet::IpNet;
 
 pub use backend::{Address, Backend};
 pub use balance::{Balance, Balancing, Retry};
+pub use before::Before;
 pub use fitness::{BackendState, EndpointState};
+pub use health::Health;
 pub use hostname::{HostPattern, Hostname};
 pub use member::Member;
 pub use path::{PathPattern, PathRefusal, Place};
@@ -86,12 +92,16 @@ pub struct Site {
     pub allow: Option<Allow>,
     /// In matching order: exact paths first, then prefixes, longest first (see [`path`]).
     pub paths: Box<[PathRule]>,
+    /// What answers while new backends do not. `None`: no edit brought any, or nobody has to be fallen back to. Given by
+    /// `reload`.
+    pub before: Option<Before>,
     pub balancing: Balancing,
     pub retry: Retry,
     pub send_host: SendHost,
     /// `None`: backends are not told by a PROXY header.
     pub send_proxy: Option<SendProxy>,
     pub headers: HeaderEdits,
+    pub health: Health,
     pub limits: SiteLimits,
     pub timeouts: SiteTimeouts,
     pub drain: DrainPolicy,
@@ -118,6 +128,26 @@ impl Site {
             Action::Proxy(backends) => &*backends.list,
             Action::Redirect(_) | Action::Respond(_) => &[],
         })
+    }
+
+    /// Whether its check has passed nowhere yet.
+    pub fn awaits_a_first_pass(&self) -> bool {
+        self.awaits(BackendState::has_passed)
+    }
+
+    /// Whether none of its backends has passed its check and is fit. A site without a check awaits nothing.
+    pub fn awaits_a_fit_backend(&self) -> bool {
+        self.awaits(|state| state.has_passed() && state.is_fit())
+    }
+
+    fn awaits(&self, is_there: impl Fn(&BackendState) -> bool) -> bool {
+        let mut members = self
+            .members()
+            .filter(|member| !member.is_drained())
+            .peekable();
+        self.health.check.is_some()
+            && members.peek().is_some()
+            && !members.any(|member| is_there(&member.state))
     }
 
     /// The same to be given their states, before the site is published.
@@ -165,6 +195,8 @@ pub struct Backends {
     pub list: Box<[Member]>,
     /// Whether all are alike: no backup, nobody drained, one share each.
     pub is_even: bool,
+    /// Whether any has a `max`.
+    pub has_max: bool,
 }
 
 impl Backends {
@@ -174,6 +206,7 @@ impl Backends {
             is_even: list
                 .iter()
                 .all(|member| member.weight == 1 && !member.backup),
+            has_max: list.iter().any(|member| member.max.is_some()),
             list: list.into(),
         }
     }
@@ -224,7 +257,7 @@ impl Allow {
 }
 
 /// The version of the PROXY protocol in which backends are told who the client is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SendProxy {
     V1,
     V2,

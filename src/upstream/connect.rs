@@ -3,37 +3,33 @@
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
-use std::sync::Arc;
 
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpStream, UnixStream};
 
-use super::{Resolver, UpstreamError};
+use super::{Speaks, UpstreamError, socket};
 use crate::site::Address;
 use crate::stream::Stream;
 use crate::tls::{self, Identity};
 
-/// Dials `address`: each address of a name in turn, 127.0.0.1 and then [::1] for loopback; and says `first`. Has no
-/// limit of its own.
+/// Connects to `address`, which is no name: 127.0.0.1 and then [::1] for loopback. Has no limit of its own.
 ///
 /// # Errors
-/// `Refused` with the last address's reason, `Unresolved` when there is no address, `Exhausted` when it is not the
-/// backend's doing.
-pub(super) async fn dial(
+/// `Refused`, `Exhausted` when it is not the backend's doing, and `Unresolved` for a name.
+pub async fn reach(address: &Address) -> Result<Stream, UpstreamError> {
+    reach_and_say(address, &[]).await
+}
+
+/// The same, and says `first`.
+///
+/// # Errors
+/// As [`reach`].
+pub(super) async fn reach_and_say(
     address: &Address,
     first: &[u8],
-    resolver: &Arc<Resolver>,
 ) -> Result<Stream, UpstreamError> {
-    let refused = |source| {
-        if is_ours(&source) {
-            return UpstreamError::Exhausted { source };
-        }
-        UpstreamError::Refused {
-            backend: address.clone(),
-            source,
-        }
-    };
+    let refused = |source| refused(address, source);
     match address {
         Address::Ip(at) => tcp(*at, first).await.map_err(refused),
         Address::Loopback { port } => match tcp((Ipv4Addr::LOCALHOST, *port).into(), first).await {
@@ -45,28 +41,23 @@ pub(super) async fn dial(
             }
             answer => answer.map_err(refused),
         },
-        Address::Unix(path) => unix(path, first).await.map_err(refused),
-        Address::Name { name, port } => {
-            let unresolved = |source| {
-                if is_ours(&source) {
-                    return UpstreamError::Exhausted { source };
-                }
-                UpstreamError::Unresolved {
-                    backend: address.clone(),
-                    source,
-                }
-            };
-            let addresses = resolver.addresses(name).await.map_err(unresolved)?;
-            let mut last = io::Error::other("the name has no address");
-            for ip in addresses.iter() {
-                match tcp((*ip, *port).into(), first).await {
-                    Ok(stream) => return Ok(stream),
-                    Err(error) => last = error,
-                }
-            }
-            resolver.doubt(name);
-            Err(refused(last))
-        }
+        Address::Unix(path) => unix(path, first)
+            .await
+            .map_err(|error| refused(socket::explained(path, error))),
+        Address::Name { .. } => Err(UpstreamError::Unresolved {
+            backend: address.clone(),
+            source: io::Error::other("it is a name"),
+        }),
+    }
+}
+
+fn refused(address: &Address, source: io::Error) -> UpstreamError {
+    if is_ours(&source) {
+        return UpstreamError::Exhausted { source };
+    }
+    UpstreamError::Refused {
+        backend: address.clone(),
+        source,
     }
 }
 
@@ -74,10 +65,11 @@ pub(super) async fn dial(
 ///
 /// # Errors
 /// `Tls`, with what is wrong.
-pub(super) async fn secure(
+pub async fn secure(
     stream: Stream,
     identity: &Identity,
     address: &Address,
+    speaks: Speaks,
 ) -> Result<Stream, UpstreamError> {
     let failed = |why| UpstreamError::Tls {
         backend: address.clone(),
@@ -86,7 +78,7 @@ pub(super) async fn secure(
     let Stream::Tcp(stream) = stream else {
         return Err(failed(format!("{address} is no place for TLS")));
     };
-    let secured = tls::connect(identity, stream, address).await;
+    let secured = tls::connect(identity, stream, address, speaks == Speaks::Any).await;
     secured.map(Stream::Tls).map_err(failed)
 }
 
@@ -109,6 +101,7 @@ async fn tcp(at: SocketAddr, first: &[u8]) -> io::Result<Stream> {
         return tcp_and_say(at, first).await;
     }
     let stream = TcpStream::connect(at).await?;
+    refuse_ourselves(&stream, at)?;
     // A head and a body are often two writes; waiting for the first to be acknowledged costs 40 ms.
     stream.set_nodelay(true)?;
     Ok(Stream::Tcp(stream))
@@ -136,7 +129,16 @@ async fn tcp_and_say(at: SocketAddr, first: &[u8]) -> io::Result<Stream> {
             return Err(error);
         }
     }
+    refuse_ourselves(&stream, at)?;
     let mut stream = Stream::Tcp(stream);
     stream.put_all(&first[said.unwrap_or(0)..]).await?;
     Ok(stream)
+}
+
+/// Where nobody listens, the system may choose that very port for our end, and we would talk to ourselves.
+fn refuse_ourselves(stream: &TcpStream, at: SocketAddr) -> io::Result<()> {
+    if at.ip().is_loopback() && stream.local_addr()? == at {
+        return Err(io::ErrorKind::ConnectionRefused.into());
+    }
+    Ok(())
 }

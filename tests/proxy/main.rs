@@ -10,6 +10,7 @@ mod harness;
 mod abuse; // slow clients by the hundred; others do not notice
 mod answers; // what a site answers without a backend, and what the door refuses
 mod backend_failures; // refused, slow, closed half-way, malformed, gone and back
+mod backends; // which one a request goes to, and what happens while none takes it
 mod broken_sites; // one bad file harms nobody else; the message shows the line
 mod command_line; // usage, exit codes, addresses in use, what the commands print
 mod daemon_file; // onedoor.toml read again: what is in force then, and for whom
@@ -19,6 +20,10 @@ mod drain; // open work finishes; the deadline holds
 mod foreign_clients; // handshakes of OpenSSL, and of browsers as curl-cffi says them
 mod forwarding; // headers added, headers removed, an upstream's next use
 mod framing; // requests that are refused, and why: every case of the two lists
+mod grpc; // real calls of all kinds, from end to end
+mod health; // backends that are watched: out and back, names, edits
+mod http2; // HTTP/2 clients: the same sites, rules and safety
+mod http2_backends; // apps that speak HTTP/2: one connection for many requests, theirs to end
 mod https_backends; // TLS with the app: who is believed, who shares, what a cut means
 mod limits; // each limit crossed once
 mod one_meaning; // what is written, either way, reads alike to every reader

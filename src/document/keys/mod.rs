@@ -32,6 +32,9 @@ pub enum Place {
     Drain,
     Limit,
     Timeout,
+    Health,
+    /// `[health.passive]`
+    Passive,
     Headers,
     /// `[headers.request]` and `[headers.response]`
     Edits,
@@ -46,7 +49,7 @@ pub enum Place {
 }
 
 impl Place {
-    const SITE: [Place; 14] = [
+    const SITE: [Place; 16] = [
         Place::Site,
         Place::Path,
         Place::Backend,
@@ -59,6 +62,8 @@ impl Place {
         Place::Drain,
         Place::Limit,
         Place::Timeout,
+        Place::Health,
+        Place::Passive,
         Place::Headers,
         Place::Edits,
     ];
@@ -87,6 +92,8 @@ impl Place {
             Place::Drain => "drain",
             Place::Limit | Place::DoorLimit => "[limit]",
             Place::Timeout | Place::DoorTimeout => "[timeout]",
+            Place::Health => "[health]",
+            Place::Passive => "[health.passive]",
             Place::Headers => "[headers]",
             Place::Edits => "[headers.request] or [headers.response]",
             Place::Trust => "[trust]",
@@ -134,10 +141,14 @@ pub enum Kind {
     /// A text, a list of texts, or a table with keys of this place.
     TextsOrTable(Place),
     TextNumberOrTable(Place),
+    /// A number or a text.
+    Address,
     /// A number, a text, a table, or a list of these.
     Backends,
     /// A number, a text, or a list of these.
     Listeners,
+    /// The same.
+    Statuses,
     /// Any names; values are texts, `{ file = "..." }` or lists of these.
     Fields,
     /// Whatever: the key is not built yet.
@@ -162,8 +173,10 @@ impl Kind {
             Kind::FlagOrTable(_) => "true, false or a table",
             Kind::TextsOrTable(_) => "a text, a list of texts or a table",
             Kind::TextNumberOrTable(_) => "a text, a number or a table",
+            Kind::Address => "a port or an address",
             Kind::Backends => "a port, an address, or a list of these",
             Kind::Listeners => "a port, an address, or a list of these",
+            Kind::Statuses => "a status, a range such as \"200-399\", or a list of these",
             Kind::Fields => "a table of header names and values",
             Kind::Anything => "a value",
         }

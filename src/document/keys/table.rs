@@ -147,13 +147,19 @@ pub const KEYS: &[Key] = &[
         "how long a backend that is back takes to get its whole share",
     )
     .because("apps warm up"),
-    planned(Place::Site, "health"),
     key(
         Place::Site,
         "retry",
         Kind::Table(Place::Retry),
         "",
         "when a request is sent to another backend",
+    ),
+    key(
+        Place::Site,
+        "health",
+        Kind::Table(Place::Health),
+        "",
+        "asks backends whether they are fit; the table as such turns it on",
     ),
     planned(Place::Site, "buffer"),
     key(
@@ -198,7 +204,7 @@ pub const KEYS: &[Key] = &[
         "",
         "as in the site",
     ),
-    key(Place::Backend, "at", Kind::Text, "", "the address"),
+    key(Place::Backend, "at", Kind::Address, "", "the port or address"),
     key(
         Place::Backend,
         "server_name",
@@ -359,6 +365,13 @@ pub const KEYS: &[Key] = &[
         "the oldest version that is spoken, `\"1.2\"` or `\"1.3\"`",
     )
     .because("RFC 8996 forbids older ones"),
+    key(
+        Place::Tls,
+        "http2",
+        Kind::Flag,
+        "true",
+        "whether HTTP/2 is offered over TLS (ALPN)",
+    ),
     key(
         Place::Tls,
         "http",
@@ -527,6 +540,106 @@ pub const KEYS: &[Key] = &[
         "how long an idle upstream is kept",
     )
     .because("Node closes after 5 s, gunicorn after 2"),
+    key(
+        Place::Health,
+        "path",
+        Kind::Text,
+        "",
+        "what a GET asks each backend for; without it a connect is made, behind `https://` a TLS handshake",
+    ),
+    key(
+        Place::Health,
+        "expect",
+        Kind::Statuses,
+        "\"200-399\"",
+        "the statuses that are good: `204`, `\"200-299\"`, or a list",
+    )
+    .because("an app that sends its visitors to a login page is alive"),
+    key(
+        Place::Health,
+        "contains",
+        Kind::Text,
+        "",
+        "what must stand in the first 64 KiB of the answer's body",
+    ),
+    key(
+        Place::Health,
+        "send_host",
+        Kind::Text,
+        "the Host of a visitor: the site's first exact name",
+        "the Host to ask for",
+    )
+    .because("apps answer by name, and refuse what they do not know"),
+    key(
+        Place::Health,
+        "every",
+        Kind::DurationOrOff,
+        "\"2s\"",
+        "from one asking to the next; `\"off\"`: nobody is asked, `passive` alone counts",
+    )
+    .because("as HAProxy; a dead one is out after three"),
+    key(
+        Place::Health,
+        "timeout",
+        Kind::Duration,
+        "\"2s\"",
+        "for all of one asking",
+    )
+    .because("who is slower at that is not well"),
+    key(
+        Place::Health,
+        "rise",
+        Kind::Count,
+        "2",
+        "passes in a row until a backend that was out is back",
+    )
+    .because("one may be luck"),
+    key(
+        Place::Health,
+        "fall",
+        Kind::Count,
+        "3",
+        "failures in a row until a backend is out",
+    )
+    .because("one may be bad luck"),
+    key(
+        Place::Health,
+        "passive",
+        Kind::TextsOrTable(Place::Passive),
+        "\"connect\"",
+        "what of requests counts: `\"connect\"`, `\"reset\"`, `\"5xx\"`, `\"off\"`; a table says how many in a row. Then the backend rests for a second, and longer each time; never the last one",
+    )
+    .because("a refused connect is nobody's opinion"),
+    key(
+        Place::Health,
+        "when_none",
+        Kind::Text,
+        "\"try\"",
+        "while none passes: `\"try\"` all of them, or `\"refuse\"` (503)",
+    )
+    .because("the check may be what is wrong"),
+    key(
+        Place::Passive,
+        "connect",
+        Kind::Count,
+        "3 where it is listed",
+        "connects in a row that are refused or too slow",
+    ),
+    key(
+        Place::Passive,
+        "reset",
+        Kind::Count,
+        "5 where it is listed",
+        "upstreams in a row that break off before they answer",
+    ),
+    key(
+        Place::Passive,
+        "5xx",
+        Kind::Count,
+        "5 where it is listed",
+        "answers in a row from 500 on",
+    )
+    .because("as Envoy"),
     key(
         Place::Headers,
         "via",
@@ -837,6 +950,62 @@ pub const KEYS: &[Key] = &[
         "how much is read from a client after the last answer",
     ),
     key(
+        Place::DoorLimit,
+        "streams",
+        Kind::Count,
+        "100",
+        "requests that one HTTP/2 connection may have open",
+    )
+    .because("the least that RFC 9113 recommends"),
+    key(
+        Place::DoorLimit,
+        "stream_window",
+        Kind::Size,
+        "\"256kb\"",
+        "what an HTTP/2 client may send of one body before it is taken",
+    )
+    .because("more than a round trip brings over a usual line"),
+    key(
+        Place::DoorLimit,
+        "connection_window",
+        Kind::Size,
+        "\"1mb\"",
+        "the same for all bodies of a connection",
+    )
+    .because("four bodies at full speed"),
+    key(
+        Place::DoorLimit,
+        "stream_queue",
+        Kind::Size,
+        "\"256kb\"",
+        "what is queued of the responses of one HTTP/2 connection, whatever its windows allow",
+    )
+    .because("a client that does not read holds no more"),
+    key(
+        Place::DoorLimit,
+        "resets",
+        Kind::Count,
+        "200",
+        "HTTP/2 streams reset by either side in 30 s, beyond half of the requests; then ENHANCE_YOUR_CALM",
+    )
+    .because("a page that is left takes back a hundred at once"),
+    key(
+        Place::DoorLimit,
+        "control_frames",
+        Kind::Count,
+        "1000",
+        "HTTP/2 frames in 30 s that are neither request nor data, beyond four for each of these; then ENHANCE_YOUR_CALM",
+    )
+    .because("a client that measures its line sends some ten pings a second"),
+    key(
+        Place::DoorLimit,
+        "crumbs",
+        Kind::Count,
+        "200",
+        "pieces that the cookie of an HTTP/2 request may come in",
+    )
+    .because("browsers keep at most 180 for a site"),
+    key(
         Place::Trust,
         "proxies",
         Kind::Texts,
@@ -967,6 +1136,13 @@ pub const KEYS: &[Key] = &[
         Place::Defaults,
         "timeout",
         Kind::Table(Place::Timeout),
+        "",
+        "as in a site file",
+    ),
+    key(
+        Place::Defaults,
+        "health",
+        Kind::Table(Place::Health),
         "",
         "as in a site file",
     ),

@@ -3,26 +3,31 @@
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use self::attempt::{Attempt, Retry};
 use super::body::BodyError;
-use super::departure::{After, Asked, Departure};
+use super::departure::{After, Asked, Departure, Order};
 use super::h1::head::Method;
 use super::side::ClientSide;
 use crate::block::Sheet;
 use crate::http::answer::Answer;
 use crate::http::kit::{Client, Kit};
-use crate::http::obtain::{Found, NotFound, Search};
+use crate::http::obtain::{Found, NotFound, Patient, Search};
 use crate::observe::{Finished, Kind};
 use crate::proxy_header::{self, Beside, Ends};
-use crate::site::{Address, SendHost, SendProxy, Site};
+use crate::site::{SendHost, SendProxy, Site};
 use crate::tls::Secure;
-use crate::upstream::{Endpoint, Upstream};
+use crate::upstream::Upstream;
 use crate::wheel::{Tick, Timer};
 
 mod attempt;
 mod way_back;
+
+/// How often a request may be passed over before that is the answer. A backend that ends its connections one after the
+/// other passes over a request once or twice.
+const MOST_UNTOUCHED: u32 = 4;
 
 /// What an exchange works with.
 pub(super) struct Flight<'a, C> {
@@ -35,6 +40,8 @@ pub(super) struct Flight<'a, C> {
     pub(super) site: &'a Arc<Site>,
     /// An upstream that is this client connection's alone.
     pub(super) pinned: &'a mut Option<Box<Upstream>>,
+    /// Whether both sides may be silent for as long as they like.
+    pub(super) is_patient: bool,
 }
 
 /// How it ended.
@@ -63,13 +70,14 @@ enum Failed {
 impl<'a, C: ClientSide> Flight<'a, C> {
     /// Sends the request to a backend and the response back.
     pub(super) async fn fly(mut self, departure: Departure, started: Tick) -> Landed {
-        let Departure {
+        let Departure { order, mut upload } = departure;
+        let Order {
             mut out,
             host_at,
             asked,
-            mut upload,
             rule,
-        } = departure;
+            affinity,
+        } = order;
         let mut finished = Finished {
             kind: Kind::Exchange,
             site: Some(self.site.number),
@@ -80,21 +88,26 @@ impl<'a, C: ClientSide> Flight<'a, C> {
             retries: 0,
             took: Duration::ZERO,
         };
+        self.is_patient = asked.is_grpc;
         self.client.request_is_over(&mut upload);
         let end = self
             .site
             .timeouts
             .total
             .map(|total| self.timer.wheel().at(total));
-        let mut search = Search::new(self.kit, self.timer, self.site, rule, None);
+        let mut search = Search::new(self.kit, self.timer, self.site, rule, affinity, end);
+        if asked.upgrade.is_some() {
+            search.insist_on_http1();
+        }
         let answered = loop {
-            let Found { upstream, visit } = match self.obtain(&mut search).await {
+            let is_over = upload.is_done();
+            let Found { upstream, visit } = match self.obtain(&mut search, is_over).await {
                 Ok(found) => found,
                 Err(failed) => break Err(failed),
             };
             if self.site.send_host == SendHost::Backend {
                 // Each backend has its own.
-                let host = backend_host(&upstream.endpoint);
+                let host = search.host(&visit);
                 let rest = out.split_off(host_at.start);
                 let line_end = memchr::memchr(b'\r', &rest).unwrap_or(rest.len());
                 out.extend_from_slice(host.as_bytes());
@@ -111,13 +124,13 @@ impl<'a, C: ClientSide> Flight<'a, C> {
                 interim: 0,
                 reusable: true,
             };
-            match self.response(&out, &asked, &mut upload, &mut attempt).await {
+            let response = self.response(&out, &asked, &mut upload, &mut attempt, &mut search);
+            match response.await {
                 Ok((returning, head, block)) => break Ok((returning, head, block, attempt)),
-                Err(Retry::Fresh) => {
-                    search.retries += 1;
-                    search.insist_on_fresh();
-                }
-                Err(Retry::Never(failed)) => break Err(failed),
+                Err(Retry::Fresh) => search.insist_on_fresh(),
+                Err(Retry::Again) => {}
+                Err(Retry::Untouched(_)) if search.retries < MOST_UNTOUCHED => search.retries += 1,
+                Err(Retry::Untouched(failed) | Retry::Never(failed)) => break Err(failed),
             }
         };
         drop(out);
@@ -157,7 +170,12 @@ impl<'a, C: ClientSide> Flight<'a, C> {
     }
 
     /// An upstream: the one this client owns, or one that the search finds.
-    async fn obtain(&mut self, search: &mut Search<'a>) -> Result<Found<'a>, Failed> {
+    /// `is_over`: the client has sent its request to the end.
+    async fn obtain(
+        &mut self,
+        search: &mut Search<'a, '_>,
+        is_over: bool,
+    ) -> Result<Found<'a>, Failed> {
         let send_proxy = self.site.send_proxy;
         if let Some(pinned) = self.pinned.take()
             && pinned.introduced == send_proxy
@@ -170,8 +188,15 @@ impl<'a, C: ClientSide> Flight<'a, C> {
         if let Some(version) = send_proxy {
             search.introduce(self.introduction(version));
         }
-        let found = search.upstream().await;
-        found.map_err(|NotFound { answer, why }| Failed::Answer(answer, why))
+        let mut client = Waits {
+            client: &mut *self.client,
+            is_over,
+        };
+        let found = search.upstream(&mut client).await;
+        found.map_err(|not_found| match not_found {
+            NotFound::Answer(answer, why) => Failed::Answer(answer, why),
+            NotFound::ClientGone => Failed::Silent,
+        })
     }
 
     /// What an upstream begins with, so that the backend knows whose connection it is.
@@ -254,49 +279,27 @@ impl<'a, C: ClientSide> Flight<'a, C> {
 
     /// Sets the timer, but never behind the end of the whole exchange.
     fn set(&self, end: Option<Tick>, after: Duration) {
+        if self.is_patient {
+            return self.timer.set_at(end.unwrap_or(Tick::MAX));
+        }
         let at = self.timer.wheel().at(after);
         self.timer.set_at(end.map_or(at, |end| at.min(end)));
     }
 }
 
-/// What `send_host = "backend"` says to a backend.
-fn backend_host(endpoint: &Endpoint) -> String {
-    let usual = if endpoint.speaks_tls() { 443 } else { 80 };
-    match &endpoint.address {
-        Address::Loopback { port } => format!("127.0.0.1:{port}"),
-        Address::Ip(at) => at.to_string(),
-        Address::Name { name, port } if *port == usual => name.to_string(),
-        Address::Name { name, port } => format!("{name}:{port}"),
-        Address::Unix(_) => "localhost".to_owned(),
-    }
+/// A client that waits for an upstream.
+struct Waits<'c, C> {
+    client: &'c mut C,
+    is_over: bool,
 }
 
-#[cfg(test)]
-mod tests {
-    use std::num::NonZeroU32;
-    use std::path::Path;
-
-    use super::*;
-    use crate::site::Backend;
-    use crate::site::backend::LinkLocal;
-    use crate::site::backend_tls::TlsIdentity;
-
-    #[test]
-    fn a_backends_own_host_has_a_port_unless_it_is_the_schemes() {
-        for (text, host) in [
-            ("http://app.internal", "app.internal"),
-            ("http://app.internal:443", "app.internal:443"),
-            ("https://app.internal", "app.internal"),
-            ("https://app.internal:80", "app.internal:80"),
-            ("https://10.0.0.9:8443", "10.0.0.9:8443"),
-        ] {
-            let backend = Backend::parse(text, Path::new("/"), LinkLocal::Refused).expect(text);
-            if let Some(tls) = &backend.tls {
-                let identity = TlsIdentity(Arc::new(NonZeroU32::MIN));
-                tls.identity.set(Ok(identity)).expect("not set yet");
-            }
-            let endpoint = Endpoint::of(&backend).expect("known");
-            assert_eq!(backend_host(&endpoint), host);
+impl<C: ClientSide> Patient for Waits<'_, C> {
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        // What comes of its body is for the backend to read.
+        if self.is_over {
+            self.client.poll_gone(cx)
+        } else {
+            Poll::Pending
         }
     }
 }

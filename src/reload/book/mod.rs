@@ -51,6 +51,8 @@ pub(super) struct Book {
     serving: usize,
     /// What the guard keeps, as it was said.
     kept: Option<Kept>,
+    /// Versions that are kept for a restart when a backend of theirs is fit; until then the one before is.
+    unproven: BTreeMap<SiteName, LastGood>,
     /// Conflicts nobody has been told of yet.
     untold: Vec<SiteName>,
     /// When [`Book::tick`] has something to do.
@@ -134,6 +136,7 @@ impl Book {
             present: 0,
             serving: 0,
             kept: None,
+            unproven: BTreeMap::new(),
             untold: Vec::new(),
             due: None,
         }
@@ -212,7 +215,7 @@ impl Book {
     /// `old` is the version whose place it takes.
     fn numbered(&mut self, mut site: Site, old: Option<&Site>) -> Arc<Site> {
         self.versions += 1;
-        self.states.bind(&mut site);
+        self.states.bind(&mut site, old);
         let site = Arc::new(Site {
             number: old.map_or_else(|| self.numbers.next(), |old| old.number),
             version: self.versions,
@@ -222,6 +225,19 @@ impl Book {
         });
         site.waiting.follow(&site);
         site
+    }
+
+    /// Versions of which a backend has turned out to be fit since the last call, to be kept for a restart.
+    pub(super) fn proven(&mut self) -> Vec<LastGood> {
+        let Book {
+            unproven, entries, ..
+        } = self;
+        let is_proven = |name: &SiteName, _: &mut LastGood| {
+            let live = entries.get(name).and_then(|entry| entry.live.as_ref());
+            live.is_none_or(|live| !live.site.awaits_a_fit_backend())
+        };
+        let proven = unproven.extract_if(.., is_proven);
+        proven.map(|(_, version)| version).collect()
     }
 
     /// Whether this very version serves.
@@ -239,6 +255,19 @@ impl Book {
         {
             live.warnings.extend(complaints);
         }
+    }
+
+    /// Requests that are still at backends which the live version of a site does not name.
+    pub(super) fn left_behind(&self, name: &SiteName) -> u32 {
+        let live = self.entries.get(name).and_then(|entry| entry.live.as_ref());
+        self.states
+            .left_behind(name, live.map(|live| &*live.site))
+            .unwrap_or(0)
+    }
+
+    /// Whether a site of this name is remembered for what is still at its backends, or was a moment ago.
+    pub(super) fn has_left_something(&self, name: &SiteName) -> bool {
+        self.states.left_behind(name, None).is_some()
     }
 
     /// When [`Book::tick`] is next worth a call.

@@ -8,8 +8,9 @@ use super::entry::{Entry, Live, Verdict};
 use super::{Book, TALKATIVE};
 use crate::document::Problem;
 use crate::observe::Reason;
-use crate::reload::status::{FileStatus, State, Summary};
-use crate::site::{Action, HostPattern, Site, SiteName};
+use crate::reload::status::{BackendStatus, FileStatus, State, Summary};
+use crate::site::fitness::Against;
+use crate::site::{Action, HostPattern, Member, Site, SiteName};
 use crate::tls::Keyring;
 
 impl Book {
@@ -102,6 +103,7 @@ impl Book {
         match self.entries.get(name) {
             None => Standing::Unknown,
             Some(entry) => match &entry.verdict {
+                Verdict::Fine if entry.awaits(Site::awaits_a_fit_backend) => Standing::Waiting,
                 Verdict::Fine => Standing::Live {
                     generation: entry.generation,
                 },
@@ -164,6 +166,10 @@ impl Book {
         keyring: &Keyring,
     ) -> FileStatus {
         let (state, reason) = match (&entry.verdict, &entry.live) {
+            (Verdict::Fine, _) if entry.awaits(Site::awaits_a_first_pass) => {
+                let reason = "no backend has passed its check yet";
+                (State::Waiting, Some(reason.to_owned()))
+            }
             (Verdict::Fine, _) => (State::Live, None),
             (Verdict::Broken(_), Some(_)) => (State::Stale, None),
             (Verdict::Broken(_), None) => (State::Down, None),
@@ -193,7 +199,8 @@ impl Book {
             since: entry.since,
             serving_since: entry.live.as_ref().map(|live| live.since),
             hosts: site.map(hosts).unwrap_or_default(),
-            backends: site.map(backends).unwrap_or_default(),
+            to: site.map(to).unwrap_or_default(),
+            backends: site.map(|site| self.backends(site)).unwrap_or_default(),
             answers: site.map(answers).unwrap_or_default(),
             note: site
                 .and_then(|site| site.note.as_deref())
@@ -202,6 +209,32 @@ impl Book {
             problems: self.problems(name).into_iter().chain(advice).collect(),
             reason,
         }
+    }
+}
+
+/// A backend in words, and what is known of it.
+impl Book {
+    fn backends(&self, site: &Site) -> Vec<BackendStatus> {
+        let mut all: Vec<BackendStatus> = Vec::new();
+        for member in site.members() {
+            let at = member.to_string();
+            if all.iter().any(|known| known.at == at) {
+                continue;
+            }
+            let state = &member.state;
+            let addresses = state.leads_to();
+            let addresses = addresses.iter().flat_map(|addresses| addresses.list.iter());
+            all.push(BackendStatus {
+                at,
+                fit: state.is_fit(),
+                reason: reason_against(member),
+                addresses: addresses
+                    .map(|located| located.address.to_string())
+                    .collect(),
+                in_flight: self.states.in_flight(state),
+            });
+        }
+        all
     }
 }
 
@@ -217,7 +250,7 @@ pub(in crate::reload) enum Standing {
     Conflict {
         owner: SiteName,
     },
-    /// For a certificate file.
+    /// For a certificate file, or for a fit backend.
     Waiting,
     Absent,
 }
@@ -246,6 +279,16 @@ fn hosts(site: &Site) -> Vec<String> {
         .collect()
 }
 
+/// What is wrong with a backend, or may be.
+fn reason_against(member: &Member) -> Option<String> {
+    let state = &member.state;
+    let found = state.finding().map(String::from);
+    let has_failed = [&state.fitness, &state.endpoint.fitness]
+        .iter()
+        .any(|fitness| fitness.has(Against::Failures));
+    found.or_else(|| has_failed.then(|| "requests failed there, it is tried again soon".to_owned()))
+}
+
 /// For a line of the log: a file may claim more names than anybody wants to read there.
 fn few_hosts(site: &Site) -> String {
     const FEW: usize = 8;
@@ -257,7 +300,7 @@ fn few_hosts(site: &Site) -> String {
     text.join(" ")
 }
 
-fn backends(site: &Site) -> Vec<String> {
+fn to(site: &Site) -> Vec<String> {
     let mut all: Vec<String> = Vec::new();
     for backend in site.backends() {
         let backend = backend.to_string();

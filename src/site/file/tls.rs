@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{SiteFile, inner};
 use crate::document::{Reader, Span, Table};
 use crate::site::fence::Fence;
-use crate::site::tls::{ClearText, ClientAuth, MinVersion, Mode, Need, PairFiles, Tls};
+use crate::site::tls::{ClearText, ClientAuth, Http2, MinVersion, Mode, Need, PairFiles, Tls};
 use crate::site::{Action, HeaderEdit};
 
 impl<'t> SiteFile<'_, 't> {
@@ -134,12 +134,17 @@ impl TlsKeys<'_, '_> {
                 .duration_or_off(tls, "hsts")
                 .unwrap_or(base.hsts),
             min: self.min_version(tls).unwrap_or(base.min),
+            http2: match self.reader.flag(tls, "http2") {
+                Some(true) => Http2::Offered,
+                Some(false) => Http2::Off,
+                None => base.http2,
+            },
             client,
             mode,
         };
         let read = self.fitting(tls, read);
         if !read.is_terminated() {
-            self.has_no_effect(tls, ["hsts", "min", "client"]);
+            self.has_no_effect(tls, ["hsts", "min", "http2", "client"]);
         }
         if read.mode == Mode::Off {
             self.has_no_effect(tls, ["http", "https_port"]);

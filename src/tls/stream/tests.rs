@@ -9,7 +9,6 @@ use std::thread::{self, JoinHandle};
 
 use proptest::prelude::*;
 use rustls::client::UnbufferedClientConnection;
-use rustls::crypto::aws_lc_rs;
 use rustls::server::UnbufferedServerConnection;
 use rustls::{
     AlertDescription, ClientConnection, ConnectionCommon, Error, ServerConnection,
@@ -19,7 +18,7 @@ use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::TlsStream;
-use crate::tls::session::tests::{configs, shop};
+use crate::tls::session::tests::{configs, shop, suites, tls12, tls13};
 use crate::tls::shake::shake;
 
 /// What the other side does, on a thread of its own: it gets a connection, blocking, and has not shaken hands.
@@ -113,18 +112,6 @@ impl Write for InPieces<'_> {
     }
 }
 
-fn suites() -> impl Strategy<Value = SupportedCipherSuite> {
-    proptest::sample::select(aws_lc_rs::ALL_CIPHER_SUITES.to_vec())
-}
-
-fn tls13() -> SupportedCipherSuite {
-    aws_lc_rs::cipher_suite::TLS13_AES_256_GCM_SHA384
-}
-
-fn tls12() -> SupportedCipherSuite {
-    aws_lc_rs::cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256
-}
-
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
@@ -188,6 +175,8 @@ fn a_reader_that_sleeps_holds_one_block_and_loses_nothing() {
             back == expected
         },
         async |mut ours, other| {
+            let kernel = socket2::SockRef::from(ours.tcp());
+            kernel.set_send_buffer_size(64 << 10).expect("a small one");
             let mut at = 0;
             let mut is_awake = false;
             while at < text.len() {
@@ -215,6 +204,35 @@ fn a_reader_that_sleeps_holds_one_block_and_loses_nothing() {
         },
     );
     assert!(whole);
+}
+
+#[test]
+fn what_a_reader_did_not_take_before_the_end_is_missed() {
+    let (wake, sleep) = std::sync::mpsc::channel::<()>();
+    let end = server(
+        tls13(),
+        move |mut connection, mut tcp| {
+            let mut line = rustls::Stream::new(&mut connection, &mut tcp);
+            line.conn.complete_io(line.sock).expect("shaken hands");
+            sleep.recv().expect("woken");
+            let end = line.read_to_end(&mut Vec::new());
+            end.expect_err("it is cut").kind()
+        },
+        async |mut ours, other| {
+            let kernel = socket2::SockRef::from(ours.tcp());
+            kernel.set_send_buffer_size(64 << 10).expect("a small one");
+            let text = vec![b'x'; 50_000];
+            poll_fn(|cx| {
+                while Pin::new(&mut ours).poll_write(cx, &text).is_ready() {}
+                Poll::Ready(())
+            })
+            .await;
+            drop(ours);
+            wake.send(()).expect("it sleeps");
+            other.join().expect("the other side")
+        },
+    );
+    assert_eq!(end, ErrorKind::UnexpectedEof);
 }
 
 /// Shakes hands and says `text`, of which the last bytes are lost with the connection.

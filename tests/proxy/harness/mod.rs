@@ -4,6 +4,8 @@ mod backend;
 mod certificates;
 mod client;
 mod folder;
+pub(crate) mod hpack;
+pub(crate) mod http2;
 mod message;
 mod network;
 mod proxy;
