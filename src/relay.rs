@@ -12,10 +12,9 @@ use crate::wheel::Timer;
 
 /// Bytes one direction may move before the other tasks of the worker get their turn.
 const TURN_BYTES: u64 = 256 << 10;
-/// A splice that brings less than this is no cheaper than a copy. A record of TLS is a little more.
+/// A splice that brings less than this is no cheaper than a copy. A record of TLS is a little more: whoever sends one
+/// that is full has more to say.
 const SPLICE_LEAST: usize = 16 << 10;
-/// Reads in a row that bring so much, after which a direction is spliced: a message or a small file is copied as cheaply.
-const LARGE_READS: u32 = 4;
 
 /// How a relay ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,8 +100,8 @@ struct Direction {
     pending: Option<Block>,
     /// Read and not yet taken by the other side, without having been here.
     pipe: Option<Pipe>,
-    /// How many reads in a row have brought at least [`SPLICE_LEAST`].
-    large_reads: u32,
+    /// Whether the last read has brought at least [`SPLICE_LEAST`].
+    is_fast: bool,
     moved: u64,
     ended: bool,
     done: bool,
@@ -131,7 +130,7 @@ impl Direction {
                 self.pending = None;
                 return Poll::Pending;
             }
-            if self.large_reads >= LARGE_READS
+            if self.is_fast
                 && from.is_plain()
                 && to.is_plain()
                 && let Some(mut pipe) = Pipe::lend()
@@ -139,9 +138,7 @@ impl Direction {
                 self.pending = None;
                 let count = ready!(pipe.poll_fill(cx, from, TURN_BYTES as usize))?;
                 self.ended = count == 0;
-                if count < SPLICE_LEAST {
-                    self.large_reads = 0;
-                }
+                self.is_fast = count >= SPLICE_LEAST;
                 self.pipe = Some(pipe);
                 continue;
             }
@@ -152,12 +149,10 @@ impl Direction {
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => 0,
                 read => read?,
             };
-            self.ended = count == 0;
-            self.large_reads = if count >= SPLICE_LEAST {
-                self.large_reads + 1
-            } else {
-                0
-            };
+            // A read that leaves room has emptied the socket. Where the end was known by then, it comes next: it is
+            // told together with the bytes, without a read that finds nothing else.
+            self.ended = count == 0 || block.has_room() && from.has_ended();
+            self.is_fast = count >= SPLICE_LEAST;
             self.pending = Some(block);
         }
     }
@@ -166,7 +161,10 @@ impl Direction {
     fn poll_put(&mut self, cx: &mut Context<'_>, to: &mut Stream) -> Poll<io::Result<()>> {
         if let Some(block) = &mut self.pending {
             while !block.is_empty() {
-                let count = ready!(to.poll_put(cx, block.filled()))?;
+                let count = match self.ended {
+                    true => ready!(to.poll_put_last(cx, block.filled()))?,
+                    false => ready!(to.poll_put(cx, block.filled()))?,
+                };
                 block.consume(count);
                 self.moved += count as u64;
             }

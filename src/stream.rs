@@ -4,8 +4,9 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::{Pin, pin};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 
+use rustix::net::{SendFlags, send};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::task::coop;
@@ -66,6 +67,21 @@ impl Stream {
         }
     }
 
+    /// Whether the other side is known to have said that nothing more comes; what it sent before may still be unread.
+    /// No system call.
+    pub fn has_ended(&self) -> bool {
+        let Stream::Tcp(stream) = self else {
+            return false;
+        };
+        // There is nearly always room to write, so it answers at once.
+        let ready = stream.ready(Interest::READABLE | Interest::WRITABLE);
+        let mut cx = Context::from_waker(Waker::noop());
+        match pin!(ready).poll(&mut cx) {
+            Poll::Ready(Ok(ready)) => ready.is_read_closed(),
+            Poll::Ready(Err(_)) | Poll::Pending => false,
+        }
+    }
+
     /// Whether a write would find room. No system call.
     pub fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<()> {
         match self {
@@ -114,7 +130,7 @@ impl Stream {
         let mut sent = 0;
         poll_fn(|cx| {
             while sent < bytes.len() {
-                sent += std::task::ready!(self.poll_put(cx, &bytes[sent..]))?;
+                sent += ready!(self.poll_put(cx, &bytes[sent..]))?;
             }
             Poll::Ready(Ok(()))
         })
@@ -127,6 +143,24 @@ impl Stream {
     /// What the stream says.
     pub fn poll_put(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(self).poll_write(cx, bytes)
+    }
+
+    /// As [`Stream::poll_put`], for bytes that are followed by the end at once: one segment carries both.
+    ///
+    /// # Errors
+    /// What the stream says.
+    pub fn poll_put_last(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let Stream::Tcp(_) = self else {
+            return self.poll_put(cx, bytes);
+        };
+        loop {
+            ready!(self.poll_writable(cx));
+            let flags = SendFlags::MORE | SendFlags::NOSIGNAL;
+            match self.try_write_with(|socket| Ok(send(socket, bytes, flags)?)) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                written => return Poll::Ready(written),
+            }
+        }
     }
 
     /// Tells the other side that nothing more comes.

@@ -1,7 +1,7 @@
 /* The clients of benches/abuse/run: good ones that measure, and bad ones of every kind at a fixed rate.
  *
  *   load good PORT CONNECTIONS RATE SECONDS   keep-alive GETs on a schedule; prints answered, failed, p50, p99, most (us)
- *   load KIND PORT CONNECTIONS RATE           until it is killed
+ *   load KIND PORT CONNECTIONS RATE [FILE]    until it is killed; FILE has the client hello of those that say one
  *
  * In C, because its own work on the one core that is left must not be what is measured. A latency counts from when the
  * request was due, so that a stall is counted for everybody who would have asked meanwhile. Only ever for 127.0.0.1.
@@ -150,9 +150,11 @@ struct kind {
     int receive_buffer;
     enum { STAYS, CLOSES, RESETS, VANISHES } after; /* what it does when its turn comes */
     int reads;                                       /* 0: never */
+    int burst;                                       /* so many turns at once, then none until their time is over */
+    int greeting_bytes;                              /* 0: up to its NUL */
 };
 
-static char head_of_too_many_fields[1 << 16], many_requests[1 << 14], many_chunks[1 << 12];
+static char head_of_too_many_fields[1 << 16], many_requests[1 << 14], many_chunks[1 << 12], hello[1 << 12];
 
 static struct kind kinds[] = {
     {"slow-heads", "GET / HTTP/1.1\r\n" HOST, "X-A: b\r\n", 0, 0, STAYS, 1},
@@ -165,6 +167,9 @@ static struct kind kinds[] = {
     {"silent", NULL, NULL, 0, 0, STAYS, 1},
     {"vanish", "GET /big HTTP/1.1\r\n" HOST "\r\n", NULL, 0, 0, RESETS, 0},
     {"half-open", "GET / HTTP/1.1\r\n" HOST, NULL, 0, 0, VANISHES, 0},
+    /* The server has signed when they leave, and they have computed nothing. */
+    {"hello-flood", hello, NULL, 0, 0, CLOSES, 1},
+    {"hello-burst", hello, NULL, 0, 0, CLOSES, 1, 1000},
 };
 
 static int greeted(struct kind *kind, int epoll, int index) {
@@ -189,10 +194,11 @@ static void be_bad(struct kind *kind, int connections, int rate) {
     char *greet = calloc(connections, 1);
     memset(fds, -1, connections * sizeof *fds);
     int64_t start = now();
+    int burst = kind->burst ? kind->burst : 1;
     /* One turn after the other, at the rate: who is not connected connects, who is does what its kind does. */
     for (int64_t turn = 0;; turn++) {
         int64_t wait;
-        while ((wait = start + turn * SECOND / rate - now()) > 0) {
+        while ((wait = start + turn / burst * burst * SECOND / rate - now()) > 0) {
             struct timespec timeout = {wait / SECOND, wait % SECOND};
             ppoll(&(struct pollfd){.fd = epoll, .events = POLLIN}, 1, &timeout, NULL);
             struct epoll_event events[256];
@@ -202,7 +208,8 @@ static void be_bad(struct kind *kind, int connections, int rate) {
                 if (fd < 0) continue;
                 if (events[i].events & EPOLLOUT && !greet[index] && !(events[i].events & EPOLLERR)) {
                     greet[index] = 1;
-                    if (kind->greeting) send(fd, kind->greeting, strlen(kind->greeting), MSG_NOSIGNAL);
+                    int bytes = kind->greeting_bytes ? kind->greeting_bytes : kind->greeting ? strlen(kind->greeting) : 0;
+                    if (bytes) send(fd, kind->greeting, bytes, MSG_NOSIGNAL);
                 }
                 int is_gone = events[i].events & (EPOLLHUP | EPOLLERR) || (kind->reads && drained(fd) < 0);
                 if (is_gone) close(fd), fds[index] = -1;
@@ -240,7 +247,12 @@ int main(int count, char **words) {
     signal(SIGPIPE, SIG_IGN);
     write_texts();
     if (!strcmp(words[1], "good") && count > 5) return be_good(atoi(words[3]), atoi(words[4]), atoi(words[5])), 0;
-    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
-        if (!strcmp(words[1], kinds[i].name)) be_bad(&kinds[i], atoi(words[3]), atoi(words[4]));
+    FILE *file = count > 5 ? fopen(words[5], "r") : NULL;
+    int hello_bytes = file ? fread(hello, 1, sizeof hello, file) : 0;
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        if (strcmp(words[1], kinds[i].name)) continue;
+        if (kinds[i].greeting == hello && !(kinds[i].greeting_bytes = hello_bytes)) return 2;
+        be_bad(&kinds[i], atoi(words[3]), atoi(words[4]));
+    }
     return 2;
 }

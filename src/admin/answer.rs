@@ -4,10 +4,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Map, Value, json};
 
-use super::About;
 use super::question::Refusal;
+use super::{About, Reloaded};
 use crate::observe::{Counters, Reason};
-use crate::reload::{BackendStatus, FileStatus, Overview, Report, Waited};
+use crate::reload::{BackendStatus, FileStatus, Overview, Waited};
 
 /// Status and JSON.
 #[derive(Debug)]
@@ -135,8 +135,14 @@ fn seconds(time: SystemTime) -> u64 {
         .as_secs()
 }
 
-pub(super) fn reloaded(report: &Report) -> Answer {
+pub(super) fn reloaded(reloaded: &Reloaded) -> Answer {
+    let Reloaded { renewed, report } = reloaded;
     fine(json!({
+        "settings": {
+            "changed": renewed.changed,
+            "needs_restart": renewed.waiting,
+            "problems": renewed.problems,
+        },
         "added": report.added,
         "changed": report.changed,
         "removed": report.removed,

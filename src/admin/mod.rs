@@ -17,11 +17,12 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::{sleep, timeout};
 
 use crate::observe::Counters;
-use crate::reload::Reload;
+use crate::reload::{Reload, Report};
+use crate::settings::Renewed;
 use answer::Answer;
 use question::{Parsed, Question, Refusal};
 use reserve::Reserve;
@@ -34,6 +35,29 @@ const HEAD_BYTES: usize = 4 << 10;
 const CONNECTIONS: usize = 256;
 /// How long accepting rests where there is nothing to accept with.
 const PAUSE: Duration = Duration::from_millis(50);
+
+/// What can be done by those who ask.
+#[derive(Clone, Debug)]
+pub struct Powers {
+    pub reload: Reload,
+    /// To whoever reads the daemon file.
+    pub again: mpsc::UnboundedSender<Again>,
+}
+
+/// The wish that everything be read once more.
+#[derive(Debug)]
+pub struct Again {
+    /// What is gone may go, however much it is.
+    pub accept_removals: bool,
+    pub reply: oneshot::Sender<Reloaded>,
+}
+
+/// What came of it.
+#[derive(Debug, Default)]
+pub struct Reloaded {
+    pub renewed: Renewed,
+    pub report: Report,
+}
 
 /// What is told about this process.
 #[derive(Clone, Debug)]
@@ -79,7 +103,7 @@ fn remove_if_there(path: &Path) -> io::Result<()> {
 /// When the listener cannot be given to the runtime.
 pub async fn serve(
     listener: std::os::unix::net::UnixListener,
-    reload: Reload,
+    powers: Powers,
     about: About,
 ) -> io::Result<()> {
     let listener = UnixListener::from_std(listener)?;
@@ -92,10 +116,10 @@ pub async fn serve(
         };
         match listener.accept().await {
             Ok((mut stream, _)) => {
-                let (reload, about, reserve) = (reload.clone(), about.clone(), reserve.clone());
+                let (powers, about, reserve) = (powers.clone(), about.clone(), reserve.clone());
                 tokio::spawn(async move {
                     // A client that went away early has nobody left to tell.
-                    drop(converse(&mut stream, reload, &about).await);
+                    drop(converse(&mut stream, &powers, &about).await);
                     reserve.close(stream);
                     drop(slot);
                 });
@@ -107,12 +131,12 @@ pub async fn serve(
     }
 }
 
-async fn converse(stream: &mut UnixStream, reload: Reload, about: &About) -> io::Result<()> {
+async fn converse(stream: &mut UnixStream, powers: &Powers, about: &About) -> io::Result<()> {
     let answer = match timeout(PATIENCE, read(stream)).await {
         Ok(Ok(Ok(question))) => {
             tokio::select! {
                 biased;
-                answer = reply(question, &reload, about) => answer,
+                answer = reply(question, powers, about) => answer,
                 // Somebody who waits and gives up is not kept until the end of the time.
                 () = gone(stream) => return Ok(()),
             }
@@ -141,13 +165,21 @@ async fn read(stream: &mut UnixStream) -> io::Result<Result<Question, Refusal>> 
     }
 }
 
-async fn reply(question: Question, reload: &Reload, about: &About) -> Answer {
+async fn reply(question: Question, powers: &Powers, about: &About) -> Answer {
+    let reload = &powers.reload;
     match question {
         Question::Status => answer::status(about),
         Question::Counters => answer::counters(about),
         Question::Sites => answer::sites(&reload.list().await),
         Question::Reload { accept_removals } => {
-            answer::reloaded(&reload.reload(accept_removals).await)
+            let (reply, reloaded) = oneshot::channel();
+            let again = Again {
+                accept_removals,
+                reply,
+            };
+            // One that is about to end reads nothing any more.
+            drop(powers.again.send(again));
+            answer::reloaded(&reloaded.await.unwrap_or_default())
         }
         Question::Wait { name, until, time } => {
             answer::waited(&reload.wait(name, until, time).await)

@@ -18,7 +18,7 @@ Try it:
 Exit codes: 0 fine, 1 the configuration or the operation failed, 2 usage;
 of wait also 3 for not in time and 4 for no daemon.
 Each flag is also a variable: --listen is ONEDOOR_LISTEN.
-A daemon reads its sites again on SIGHUP; SIGTERM and SIGINT let open work finish and end it.";
+A daemon reads everything again on SIGHUP; SIGTERM and SIGINT let open work finish and end it.";
 
 /// One process owns one port; many apps live behind it, told apart by name. An app is registered by dropping a small
 /// TOML file into sites.d: it is live a moment later, nothing is restarted, and nobody else notices.
@@ -80,7 +80,7 @@ pub(super) enum Command {
         #[arg(long, requires = "name", conflicts_with = "gone")]
         drained: bool,
     },
-    /// Look at every site file again, wait until that is in force, print what changed
+    /// Read the daemon file and every site file again, wait until that is in force, print what changed
     Reload {
         /// Believe a directory that lost most of its files
         #[arg(long)]

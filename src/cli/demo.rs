@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::args::{Places, Serving};
 use super::demo_apps::{self, App};
 use super::{FAILED, complain, print, run};
+use crate::settings::Overrides;
 
 const BLUE: &str = include_str!("../../sites.d/blue.localhost.toml");
 const GREEN: &str = include_str!("../../sites.d/green.localhost.toml");
@@ -39,10 +40,13 @@ pub(super) fn demo(places: &Places, serving: Serving) -> ExitCode {
         sites: Some(sites.clone()),
         ..places.clone()
     };
-    match run::settings(&places, serving) {
-        Ok(mut settings) => {
-            // The demo's own pages hold streams open that never end; nobody wants to wait for them.
-            settings.limits.drain_time = settings.limits.drain_time.min(DRAIN);
+    let overrides = Overrides {
+        // The demo's own pages hold streams open that never end; nobody wants to wait for them.
+        drain_at_most: Some(DRAIN),
+        ..run::overrides(&places, serving)
+    };
+    match run::load(&places, overrides) {
+        Ok(settings) => {
             print(&welcome(
                 &sites,
                 &settings.state,

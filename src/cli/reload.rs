@@ -1,4 +1,4 @@
-//! `onedoor reload`: a look at everything on disk, and what came of it.
+//! `onedoor reload`: the daemon file and a look at everything in the sites directory, and what came of it.
 
 use std::process::ExitCode;
 
@@ -7,7 +7,8 @@ use serde_json::Value;
 use super::args::Places;
 use super::{FAILED, complain, daemon, print};
 
-/// Ends with 0 when everything on disk serves, 1 when something is rejected, 4 without a daemon.
+/// Ends with 0 when everything on disk is in force, but for what waits for a restart; 1 when something is rejected, 4
+/// without a daemon.
 pub(super) fn reload(places: &Places, accept_removals: bool) -> ExitCode {
     let answer = daemon::find(places).and_then(|daemon| {
         daemon
@@ -19,12 +20,25 @@ pub(super) fn reload(places: &Places, accept_removals: bool) -> ExitCode {
         Err(code) => return code,
     };
     print(&describe(&answer));
+    let settings = &answer["settings"];
+    let mut is_rejected = false;
+    for problem in listed(settings, "problems") {
+        complain(problem);
+        is_rejected = true;
+    }
+    if is_rejected {
+        complain(
+            "the daemon file cannot be used; the settings of before stay in force, all of them",
+        );
+    }
     if let Some(kept) = answer["kept"].as_str() {
         complain(kept);
         return ExitCode::from(FAILED);
     }
     if listed(&answer, "rejected").next().is_some() {
         complain("not everything on disk serves; `onedoor ls` shows why");
+        ExitCode::from(FAILED)
+    } else if is_rejected {
         ExitCode::from(FAILED)
     } else {
         ExitCode::SUCCESS
@@ -33,6 +47,11 @@ pub(super) fn reload(places: &Places, accept_removals: bool) -> ExitCode {
 
 fn describe(answer: &Value) -> String {
     let mut text = String::new();
+    for (key, label) in [("changed", "in force"), ("needs_restart", "restart")] {
+        for name in listed(&answer["settings"], key) {
+            text.push_str(&format!("{label:<9} {name} of the daemon file\n"));
+        }
+    }
     for key in ["added", "changed", "removed", "rejected", "unsettled"] {
         for name in listed(answer, key) {
             text.push_str(&format!("{key:<9} {name}\n"));

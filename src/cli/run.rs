@@ -61,7 +61,12 @@ fn colored(output: &impl IsTerminal, log: &Log) -> bool {
 /// # Errors
 /// The exit code, after every problem was printed.
 pub(super) fn settings(places: &Places, serving: Serving) -> Result<Settings, ExitCode> {
-    let overrides = Overrides {
+    load(places, overrides(places, serving))
+}
+
+/// What these flags say.
+pub(super) fn overrides(places: &Places, serving: Serving) -> Overrides {
+    Overrides {
         listen: serving.listen,
         sites: places.sites.clone(),
         state: places.state.clone(),
@@ -73,7 +78,15 @@ pub(super) fn settings(places: &Places, serving: Serving) -> Result<Settings, Ex
         log_level: serving.log_level,
         log_format: serving.log_format,
         log_color: serving.log_color,
-    };
+        drain_at_most: None,
+    }
+}
+
+/// What is in force with `overrides`.
+///
+/// # Errors
+/// As [`settings`].
+pub(super) fn load(places: &Places, overrides: Overrides) -> Result<Settings, ExitCode> {
     settings::load(places.config.as_deref(), overrides).map_err(|problems| {
         for problem in &problems {
             show(problem);

@@ -72,7 +72,7 @@ async fn take_in(
     full: &Trouble,
 ) {
     let ip = address.ip().to_canonical();
-    let shared = &worker.kit.shared;
+    let shared = worker.kit.shared.latest();
     let trusted = shared.trusts(ip);
     // Whose connections a load balancer brings is counted when it has said so.
     let speaks_for_others = shared.proxy_protocol.of(ip) != HeaderFirst::Never;

@@ -15,9 +15,9 @@ struct Counts {
     taken: AtomicUsize,
     /// Listeners that hold a connection without a slot.
     waiting: AtomicUsize,
-    most: usize,
+    most: AtomicUsize,
     per_client: DashMap<IpAddr, usize>,
-    most_per_client: usize,
+    most_per_client: AtomicUsize,
 }
 
 /// The right to have one connection open; free again when dropped.
@@ -41,10 +41,18 @@ impl Slots {
         Slots(Arc::new(Counts {
             taken: AtomicUsize::new(0),
             waiting: AtomicUsize::new(0),
-            most,
+            most: AtomicUsize::new(most),
             per_client: DashMap::new(),
-            most_per_client,
+            most_per_client: AtomicUsize::new(most_per_client),
         }))
+    }
+
+    /// Other numbers from now on. Who is one too many now stays.
+    pub fn allow(&self, most: usize, most_per_client: usize) {
+        self.0.most.store(most, Ordering::Relaxed);
+        self.0
+            .most_per_client
+            .store(most_per_client, Ordering::Relaxed);
     }
 
     /// A slot for a connection of `client`; `None` is a client that is not counted by address.
@@ -53,7 +61,7 @@ impl Slots {
     /// See [`NoSlot`].
     pub fn take(&self, client: Option<IpAddr>) -> Result<Slot, NoSlot> {
         let counts = &self.0;
-        if counts.taken.fetch_add(1, Ordering::Relaxed) >= counts.most {
+        if counts.taken.fetch_add(1, Ordering::Relaxed) >= counts.most.load(Ordering::Relaxed) {
             counts.taken.fetch_sub(1, Ordering::Relaxed);
             return Err(NoSlot::Full);
         }
@@ -101,7 +109,7 @@ impl Slot {
         debug_assert!(self.client.is_none(), "a connection has one client");
         let client = counted_as(client);
         let mut open = self.counts.per_client.entry(client).or_insert(0);
-        if *open >= self.counts.most_per_client {
+        if *open >= self.counts.most_per_client.load(Ordering::Relaxed) {
             return Err(NoSlot::ClientFull);
         }
         *open += 1;
@@ -153,6 +161,19 @@ mod tests {
         drop((first, second));
         assert_eq!(slots.taken(), 0);
         assert!(slots.0.per_client.is_empty());
+    }
+
+    #[test]
+    fn other_numbers_count_from_then_on() {
+        let slots = Slots::new(2, 1);
+        let (_first, _second) = (slots.take(None), slots.take(None));
+        slots.allow(3, 1);
+        let third = slots.take(None);
+        assert!(third.is_ok());
+        slots.allow(1, 1);
+        drop(third);
+        assert_eq!(slots.take(None).err(), Some(NoSlot::Full));
+        assert_eq!(slots.taken(), 2);
     }
 
     #[test]

@@ -83,6 +83,7 @@ pub(super) async fn terminate(
         stream,
         client,
         timer,
+        trusted_by,
         requests_left,
         kit,
         ..
@@ -106,6 +107,7 @@ pub(super) async fn terminate(
         client,
         secure: Some(Box::new(secure)),
         timer,
+        trusted_by,
         requests_left,
         kit,
     }))

@@ -27,7 +27,7 @@ use crate::wheel::{GONE, Serving, TICK, Wheel};
 #[derive(Debug)]
 pub struct Start {
     pub listeners: Vec<std::net::TcpListener>,
-    pub shared: Arc<Shared>,
+    pub shared: &'static Shared,
     pub current: Arc<Current>,
     pub published: mpsc::UnboundedReceiver<Published>,
     pub notes: mpsc::UnboundedReceiver<Note>,
@@ -42,6 +42,12 @@ pub struct Start {
 /// What a worker is told.
 #[derive(Debug)]
 pub enum Note {
+    /// The daemon file has been read anew, and this is what comes of it. `taken` is dropped when it is in force.
+    Renew {
+        shared: &'static Shared,
+        pipes: usize,
+        taken: mpsc::UnboundedSender<()>,
+    },
     /// Accept no more, end what is idle, and stop when the rest has ended.
     Drain,
 }
@@ -143,6 +149,7 @@ impl Worker {
             client,
             secure: None,
             timer,
+            trusted_by: self.kit.shared.latest(),
             requests_left: self.kit.shared.limits.requests,
             kit: Rc::clone(&self.kit),
         });
@@ -243,11 +250,18 @@ async fn read_inbox(
     loop {
         tokio::select! {
             Some(published) = published.recv() => take_published(&worker.kit, published),
-            Some(Note::Drain) = notes.recv() => {
-                worker.kit.wheel.drain();
-                worker.drain.notify_waiters();
-                worker.stirred.notify_waiters();
-            }
+            Some(note) = notes.recv() => match note {
+                Note::Renew { shared, pipes, taken } => {
+                    pipe::allow(pipes);
+                    worker.kit.renew(shared);
+                    drop(taken);
+                }
+                Note::Drain => {
+                    worker.kit.wheel.drain();
+                    worker.drain.notify_waiters();
+                    worker.stirred.notify_waiters();
+                }
+            },
             else => return,
         }
     }

@@ -40,6 +40,8 @@ pub struct Arrival {
     /// What is known of its TLS, where that ends here.
     pub secure: Option<Box<Secure>>,
     pub timer: Timer,
+    /// What `client.trusted` was found by.
+    pub trusted_by: &'static Shared,
     /// How many requests may still come on it.
     pub requests_left: u32,
     pub kit: Rc<Kit>,
@@ -55,6 +57,16 @@ pub(super) struct Asker<'a> {
 }
 
 impl Arrival {
+    /// Asks again whether the client's X-Forwarded-* are believed, where that may be another answer than before. A
+    /// comparison of pointers, for every request.
+    pub fn renew_trust(&mut self) {
+        let shared = self.kit.shared.latest();
+        if !std::ptr::eq(self.trusted_by, shared) {
+            self.trusted_by = shared;
+            self.client.trusted = shared.trusts(self.client.address.ip().to_canonical());
+        }
+    }
+
     pub(super) fn asker(&self) -> Asker<'_> {
         Asker {
             client: &self.client,
@@ -65,7 +77,8 @@ impl Arrival {
     }
 }
 
-/// What all workers read. Only one mark in it changes while the process runs, and rarely.
+/// What all workers read. Only one mark in it changes, and rarely; when the daemon file is read anew, another value
+/// takes its place.
 #[derive(Debug)]
 pub struct Shared {
     pub limits: Limits,
@@ -80,13 +93,34 @@ pub struct Shared {
     pub via: Box<str>,
     pub keyring: Arc<Keyring>,
     pub states: Arc<States>,
-    pub full: FullSite,
+    pub full: Arc<FullSite>,
 }
 
 impl Shared {
     /// Whether the X-Forwarded-* of `ip` are believed.
     pub fn trusts(&self, ip: IpAddr) -> bool {
         self.trusted_proxies.iter().any(|net| net.contains(&ip))
+    }
+}
+
+/// The [`Shared`] in force on one worker. Reading it is reading a pointer: no lock, no count.
+///
+/// What was in force before is never freed, because a connection may be looking at it while it waits: that is a
+/// kilobyte for every change of the daemon file.
+#[derive(Debug)]
+pub struct Latest(Cell<&'static Shared>);
+
+impl Latest {
+    pub fn latest(&self) -> &'static Shared {
+        self.0.get()
+    }
+}
+
+impl std::ops::Deref for Latest {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        self.0.get()
     }
 }
 
@@ -116,7 +150,7 @@ impl FullSite {
 /// See the module.
 #[derive(Debug)]
 pub struct Kit {
-    pub shared: Arc<Shared>,
+    pub shared: Latest,
     pub wheel: Rc<Wheel>,
     pub upstreams: Upstreams,
     pub balancer: Balancer,
@@ -134,7 +168,7 @@ pub struct Kit {
 impl Kit {
     /// `seed` is this worker's own.
     pub fn new(
-        shared: Arc<Shared>,
+        shared: &'static Shared,
         current: Arc<Current>,
         wheel: Rc<Wheel>,
         counters: Arc<Counters>,
@@ -156,12 +190,19 @@ impl Kit {
             retired: RefCell::default(),
             date: Cell::new((0, date_text(SystemTime::now()))),
             random: Cell::new([seed[0] | 1, seed[1]]),
-            shared,
+            shared: Latest(Cell::new(shared)),
             turnstile,
             wheel,
             counters,
             current,
         }
+    }
+
+    /// Puts `shared` in force for everything that is asked from now on, also on connections that are open.
+    pub fn renew(&self, shared: &'static Shared) {
+        self.shared.0.set(shared);
+        self.upstreams.allow(shared.limits.pool, shared.pool_all);
+        self.turnstile.allow(shared.limits.handshakes);
     }
 
     /// The generation of the table in force. One load.

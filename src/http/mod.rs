@@ -41,6 +41,6 @@ pub(crate) use obtain::{Affinity, Found, Patient, Search};
 mod visit;
 
 #[cfg(feature = "serve")]
-pub use kit::{Arrival, Client, FullSite, Kit, Shared};
+pub use kit::{Arrival, Client, FullSite, Kit, Latest, Shared};
 #[cfg(feature = "serve")]
 pub use visit::Visit;

@@ -10,7 +10,7 @@ use super::book::{Ground, Step};
 use super::last_good::{self, LastGood};
 use super::look::{self, Certificates, Found, Look, Question};
 use super::search::is_in_any;
-use super::{Follower, digest, parallel};
+use super::{Follower, parallel};
 use crate::site::directory::{self, Listing};
 use crate::site::file::{self, Rules};
 use crate::site::{Site, SiteName};
@@ -50,8 +50,8 @@ pub(super) fn read_everything(sites: &Path, rules: &Rules, kept_in: &Path) -> Fi
         })
         .collect();
     let records = parallel::map(records, |record| {
-        let is_same =
-            seen.get(&record.document.name) == Some(&digest(record.document.text.as_bytes()));
+        let is_same = seen.get(&record.document.name)
+            == Some(&look::digest_under(rules, &record.document.text));
         let site = if is_same {
             None
         } else {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 use super::status::{Overview, Report, Until, Waited};
+use crate::site::file::Rules;
 
 /// A hold on the reload loop, for the admin socket and for signals. The loop ends with the last clone.
 #[derive(Clone, Debug)]
@@ -23,6 +24,9 @@ pub(super) enum Request {
         until: Until,
         timeout: Duration,
         reply: oneshot::Sender<Waited>,
+    },
+    Rules {
+        rules: Box<Rules>,
     },
     List {
         reply: oneshot::Sender<Overview>,
@@ -56,6 +60,13 @@ impl Reload {
             reply,
         };
         self.ask(ask).await.unwrap_or_default()
+    }
+
+    /// From now on site files are read by `rules`, and all that are there once more.
+    pub fn change_rules(&self, rules: Rules) {
+        let rules = Box::new(rules);
+        // A loop that has ended reads no more.
+        self.requests.send(Request::Rules { rules }).ok();
     }
 
     /// Waits until what is on disk at the moment of the call serves on every worker, or for what else `until` says of a

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
@@ -17,6 +18,7 @@ use super::status::{self, FileStatus, Overview, Report, State};
 use super::wait::{Goal, Progress, Waiter};
 use crate::site::SiteName;
 use crate::site::directory;
+use crate::site::file::Rules;
 
 /// How long a `reload` waits for files that somebody is still writing.
 const RELOAD_TIME: Duration = Duration::from_secs(10);
@@ -31,6 +33,7 @@ impl Follower {
                 files.extend(ignored.map(|(path, why)| ignored_status(path, why)));
                 reply.send(Overview { files, notice }).ok();
             }
+            Request::Rules { rules } => self.change_rules(*rules),
             Request::Backends => self.backends_changed(),
             Request::Flush { reply } => {
                 let store = self.store.clone();
@@ -84,6 +87,22 @@ impl Follower {
                 if let Some(waiter) = self.waiters.last_mut() {
                     waiter.unsettled = unsettled;
                 }
+            }
+        }
+    }
+
+    /// What is there is read once more, also where no file has changed.
+    fn change_rules(&mut self, rules: Rules) {
+        self.rules = Arc::new(Rules {
+            sites: self.sites.clone(),
+            number: self.rules.number + 1,
+            ..rules
+        });
+        let now = Instant::now();
+        for name in self.book.names() {
+            // What is pending is looked at in any case, and perhaps still being written.
+            if self.book.print(name).is_some() && !self.settle.is_pending(name) {
+                self.settle.hint(name, Hint::Whole, now);
             }
         }
     }

@@ -23,10 +23,32 @@ pub(super) struct Share {
     pub(super) checks: usize,
 }
 
-/// Raises the soft limit to the hard one and shares out what is free. Says what was asked for and is not there.
-pub(super) fn share(limits: &Limits, workers: usize) -> Share {
-    let descriptors = raise();
-    let share = share_out(descriptors, open_now(), workers, limits);
+/// What there is to be shared out.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Descriptors {
+    limit: usize,
+    /// What stays open whatever is served.
+    open: usize,
+    workers: usize,
+}
+
+/// Raises the soft limit to the hard one and counts what is open, before anything is served.
+pub(super) fn count(workers: usize) -> Descriptors {
+    Descriptors {
+        limit: raise(),
+        open: open_now(),
+        workers,
+    }
+}
+
+/// Shares out what is free. Says what was asked for and is not there.
+pub(super) fn share(descriptors: Descriptors, limits: &Limits) -> Share {
+    let Descriptors {
+        limit: descriptors,
+        open,
+        workers,
+    } = descriptors;
+    let share = share_out(descriptors, open, workers, limits);
     if let Some(wished) = limits.connections
         && wished > share.connections
     {

@@ -2,42 +2,44 @@
 
 mod descriptors;
 mod home;
+mod logging;
+mod renewal;
 mod sockets;
 
 use std::fmt;
 use std::future::{Future, poll_fn};
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::pin::Pin;
 use std::process::ExitCode;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 use std::thread;
-use std::time::Duration;
 
 use tokio::runtime::LocalOptions;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Mutex, mpsc, oneshot};
 use tracing::{error, info, warn};
 
-use crate::admin;
+use crate::admin::{self, Again};
 use crate::door::slots::Slots;
 use crate::door::worker::{self, Note, Start};
 use crate::health;
-use crate::http::h1::head::HeadLimits;
-use crate::http::{FullSite, Shared};
-use crate::observe::log::{self, Lines};
-use crate::observe::{self, Counters};
-use crate::reload::{self, Reload, Summary};
+use crate::http::Shared;
+use crate::observe::Counters;
+use crate::reload::{self, Summary};
 use crate::route::Current;
-use crate::settings::{Color, LogFormat, Settings};
+use crate::settings::Settings;
 use crate::tls::Keyring;
 use crate::upstream::States;
 
 use descriptors::Share;
 use home::Home;
+use logging::Logging;
+use renewal::{Lasting, Renewal};
 use sockets::Socket;
 
 /// Why a run could not begin.
@@ -98,25 +100,26 @@ impl From<io::Error> for StartError {
 
 /// Serves until told to stop: 0 after a drain, 1 when it could not start.
 pub fn run(settings: Settings) -> ExitCode {
-    let lines = match start_log(&settings) {
-        Ok(lines) => lines,
+    let logging = match Logging::start(&settings.log) {
+        Ok(logging) => Arc::new(logging),
         Err(source) => return failed(&StartError::System(source)),
     };
     // The hook has told of a panic; what is left to say is that it was the end.
-    let code = catch_unwind(AssertUnwindSafe(|| run_to_the_end(settings))).unwrap_or_else(|_| {
+    let run = || run_to_the_end(settings, Arc::clone(&logging));
+    let code = catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| {
         error!("the control thread has panicked; ending, so that whoever supervises this starts it again");
         ExitCode::FAILURE
     });
-    lines.flush();
+    logging.flush();
     code
 }
 
-fn run_to_the_end(settings: Settings) -> ExitCode {
+fn run_to_the_end(settings: Settings, logging: Arc<Logging>) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build_local(LocalOptions::default());
     match runtime {
-        Ok(runtime) => match runtime.block_on(serve(settings)) {
+        Ok(runtime) => match runtime.block_on(serve(settings, logging)) {
             // Returning from main, and not waiting for threads: what is still open then is closed.
             Ok(Ending::Drained) => ExitCode::SUCCESS,
             Ok(Ending::WorkerLost) => {
@@ -145,10 +148,11 @@ enum Ending {
 }
 
 /// The whole run, on the control thread.
-async fn serve(mut settings: Settings) -> Result<Ending, StartError> {
+async fn serve(mut settings: Settings, logging: Arc<Logging>) -> Result<Ending, StartError> {
     // First of all: a signal that comes while sites are loaded must drain, not kill.
     let signals = Signals::listen()?;
     let home = Home::open(&settings.state)?;
+    let asked_for = settings.clone();
     let sockets = sockets::bind(&settings.listen, settings.workers)?;
     settings.listen = sockets.iter().map(|socket| socket.address).collect();
     settings.listen.dedup();
@@ -175,10 +179,18 @@ async fn serve(mut settings: Settings) -> Result<Ending, StartError> {
             source,
         })?;
     }
-    let share = descriptors::share(&settings.limits, settings.workers);
+    let descriptors = descriptors::count(settings.workers);
+    let share = descriptors::share(descriptors, &settings.limits);
+    let slots = Slots::new(share.connections, renewal::per_client(&settings, share));
+    let lasting = Lasting {
+        via: via(&home),
+        keyring: Arc::clone(&keyring),
+        states: Arc::clone(&states),
+        full: Arc::default(),
+    };
     let tools = health::Tools {
         states: Arc::clone(&states),
-        keyring: Arc::clone(&keyring),
+        keyring,
         reload: reload.clone(),
         via: via(&home),
         port: settings.listen.first().map_or(80, SocketAddr::port),
@@ -187,11 +199,26 @@ async fn serve(mut settings: Settings) -> Result<Ending, StartError> {
         seed: [home::random(), home::random()],
     };
     drop(tokio::task::spawn_local(health::watch(to_watch, tools)));
-    let workers = Workers::start(&settings, sockets, &current, keyring, &states, &home, share)?;
+    let shared = renewal::leak(&settings, lasting.clone(), share);
+    let workers = Workers::start(&settings, sockets, &current, shared, &slots, &states, share)?;
+    let renewal = Renewal {
+        lasting,
+        descriptors,
+        slots,
+        workers: workers.notes.clone(),
+        logging,
+        reload: reload.clone(),
+        in_force: Mutex::new(asked_for),
+    };
     let socket = settings.admin_socket();
-    start_admin(&socket, &settings, &reload, &workers);
+    let (again, asked) = mpsc::unbounded_channel();
+    let admin = admin::Powers {
+        reload: reload.clone(),
+        again,
+    };
+    start_admin(&socket, &settings, admin, &workers);
     say_hello(&settings, &summary);
-    let ending = attend(signals, settings.limits.drain_time, &reload, workers).await;
+    let ending = attend(signals, asked, Rc::new(renewal), workers).await;
     // What was published last is kept for the next start.
     reload.flush().await;
     // Left behind it would be no harm: the next run replaces it.
@@ -212,15 +239,11 @@ impl Workers {
         settings: &Settings,
         sockets: Vec<Socket>,
         current: &Arc<Current>,
-        keyring: Arc<Keyring>,
-        states: &Arc<States>,
-        home: &Home,
+        shared: &'static Shared,
+        slots: &Slots,
+        states: &States,
         share: Share,
     ) -> io::Result<Workers> {
-        let shared = Arc::new(shared(settings, home, keyring, states, share));
-        let per_client = settings.limits.per_client;
-        let per_client = per_client.unwrap_or((share.connections / 4).max(1));
-        let slots = Slots::new(share.connections, per_client);
         let mut workers = Workers {
             notes: Vec::new(),
             ended: Vec::new(),
@@ -240,7 +263,7 @@ impl Workers {
                     .filter_map(Option::take)
                     .map(|socket| socket.listener.into())
                     .collect(),
-                shared: Arc::clone(&shared),
+                shared,
                 current: Arc::clone(current),
                 published: current.subscribe(),
                 notes: inbox,
@@ -294,36 +317,8 @@ fn via(home: &Home) -> Box<str> {
     format!("onedoor-{}", home.pseudonym).into()
 }
 
-/// What the workers read.
-fn shared(
-    settings: &Settings,
-    home: &Home,
-    keyring: Arc<Keyring>,
-    states: &Arc<States>,
-    share: Share,
-) -> Shared {
-    let limits = settings.limits.clone();
-    Shared {
-        head_limits: HeadLimits {
-            line_bytes: limits.line_bytes,
-            field_bytes: limits.field_bytes,
-            fields: limits.fields,
-            head_bytes: limits.head_bytes,
-        },
-        site_connections: (share.connections / 2).max(1),
-        pool_all: share.pool_all,
-        limits,
-        trusted_proxies: settings.trust.proxies.clone(),
-        proxy_protocol: settings.trust.proxy_protocol.clone(),
-        via: via(home),
-        keyring,
-        states: Arc::clone(states),
-        full: FullSite::default(),
-    }
-}
-
 /// Without its socket the daemon serves all the same; `ls` and `wait` do not find it then.
-fn start_admin(socket: &Path, settings: &Settings, reload: &Reload, workers: &Workers) {
+fn start_admin(socket: &Path, settings: &Settings, powers: admin::Powers, workers: &Workers) {
     let about = admin::About {
         listening: settings.listen.clone(),
         sites: settings.sites.clone(),
@@ -332,9 +327,8 @@ fn start_admin(socket: &Path, settings: &Settings, reload: &Reload, workers: &Wo
     };
     match admin::listen(socket) {
         Ok(listener) => {
-            let reload = reload.clone();
             drop(tokio::task::spawn_local(async move {
-                if let Err(source) = admin::serve(listener, reload, about).await {
+                if let Err(source) = admin::serve(listener, powers, about).await {
                     warn!(cause = %source, "the admin socket is closed");
                 }
             }));
@@ -408,23 +402,32 @@ impl Signals {
 /// Does what signals say, until the end.
 async fn attend(
     mut signals: Signals,
-    limit: Duration,
-    reload: &Reload,
+    mut asked: mpsc::UnboundedReceiver<Again>,
+    renewal: Rc<Renewal>,
     mut workers: Workers,
 ) -> Ending {
+    let reload = |accept_removals, reply: Option<oneshot::Sender<_>>| {
+        let renewal = Rc::clone(&renewal);
+        drop(tokio::task::spawn_local(async move {
+            let reloaded = renewal.reload(accept_removals).await;
+            // Whoever asked may have gone.
+            reply.map(|reply| reply.send(reloaded).ok());
+        }));
+    };
     loop {
         tokio::select! {
             () = workers.until_one_has_ended() => return Ending::WorkerLost,
             _ = signals.terminate.recv() => break,
             _ = signals.interrupt.recv() => break,
             _ = signals.hangup.recv() => {
-                info!("SIGHUP: looking at all site files; the daemon file is read at the next start");
-                let reload = reload.clone();
-                drop(tokio::task::spawn_local(async move { drop(reload.reload(false).await) }));
+                info!("SIGHUP: reading the daemon file and looking at all site files");
+                reload(false, None);
             }
+            Some(Again { accept_removals, reply }) = asked.recv() => reload(accept_removals, Some(reply)),
             _ = signals.upgrade.recv() => warn!("SIGUSR2 is kept for the upgrade in place, which is not there yet"),
         }
     }
+    let limit = renewal.in_force.lock().await.limits.drain_time;
     info!(
         "draining: no new connections; open ones may finish within {limit:?}; a second signal ends at once"
     );
@@ -434,28 +437,4 @@ async fn attend(
         () = signals.stop() => warn!("a second signal; what is still open is closed"),
     }
     Ending::Drained
-}
-
-/// Operator events to standard error, from here on; and a panic is one of them.
-fn start_log(settings: &Settings) -> io::Result<Lines> {
-    let lines = log::start()?;
-    // What the library for HTTP/2 says is about single clients, and any of them could fill the log with it.
-    let level = format!("h2=error,{}", settings.log.level);
-    let filter =
-        tracing_subscriber::EnvFilter::try_new(level).unwrap_or_else(|_| "h2=error,info".into());
-    let colored = match settings.log.color {
-        Color::Always => true,
-        Color::Never => false,
-        Color::Auto => io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none(),
-    };
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(lines.clone())
-        .with_target(false);
-    match settings.log.format {
-        LogFormat::Text => subscriber.with_ansi(colored).init(),
-        LogFormat::Json => subscriber.json().init(),
-    }
-    observe::panic::set_hook();
-    Ok(lines)
 }

@@ -8,13 +8,16 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::{Color, Log, LogFormat, ProxyProtocol, Settings, Trust, Watch, read_listen};
+use super::{
+    Color, Log, LogFormat, Overrides, ProxyProtocol, Settings, Trust, Watch, read_level,
+    read_listen,
+};
 use crate::document::{Reader, Span, Table, integer, one_or_more, units};
 use crate::limits::{Limits, MOST_FIELDS, MOST_HEAD_BYTES};
 use crate::site::fence::Fence;
 use crate::site::file::{
-    Defaults, read_balancing, read_drain, read_health, read_limits, read_network, read_retry,
-    read_send_host, read_timeouts,
+    Defaults, read_allow, read_balancing, read_default_tls, read_drain, read_health, read_limits,
+    read_network, read_retry, read_send_host, read_send_proxy, read_timeouts,
 };
 use crate::site::{SiteName, headers};
 
@@ -33,6 +36,7 @@ impl DaemonFile<'_, '_> {
             .map(|count| count as usize);
         Settings {
             config: None,
+            overrides: Overrides::default(),
             listen: self.listen(table),
             sites: self
                 .path(table, "sites")
@@ -254,10 +258,7 @@ impl DaemonFile<'_, '_> {
             return usual;
         };
         Log {
-            level: self
-                .reader
-                .text(log, "level")
-                .map_or(usual.level, |(level, _)| level.to_owned()),
+            level: self.parsed(log, "level", read_level).unwrap_or(usual.level),
             format: self
                 .parsed(log, "format", LogFormat::parse)
                 .unwrap_or(usual.format),
@@ -291,6 +292,9 @@ impl DaemonFile<'_, '_> {
             },
             drain: read_drain(reader, defaults, &usual.drain),
             send_host: read_send_host(reader, defaults, &usual.send_host),
+            send_proxy: read_send_proxy(reader, defaults, usual.send_proxy),
+            allow: read_allow(reader, defaults),
+            tls: read_default_tls(reader, defaults, &fence),
             balancing: read_balancing(reader, defaults, &usual.balancing),
             retry: read_retry(reader, defaults, &usual.retry),
             health: read_health(reader, defaults, &usual.health),

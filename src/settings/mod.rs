@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::IpNet;
+use tracing_subscriber::EnvFilter;
 
 use crate::document::keys::Place;
 use crate::document::{Excerpt, Problem, Reader, units};
@@ -23,12 +24,17 @@ use crate::site::file::{Defaults, Excerpts, Rules};
 use daemon_file::DaemonFile;
 
 mod daemon_file;
+mod renewed;
+
+pub use renewed::Renewed;
 
 /// Everything one run needs to know before it opens a socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// The daemon file this came from, if there was one.
     pub config: Option<PathBuf>,
+    /// What was put over it.
+    pub overrides: Overrides,
     /// Never empty.
     pub listen: Vec<SocketAddr>,
     pub sites: PathBuf,
@@ -53,7 +59,7 @@ pub struct Settings {
 }
 
 /// Where commands find the daemon, in its state directory.
-const ADMIN_SOCKET: &str = "admin.sock";
+pub const ADMIN_SOCKET: &str = "admin.sock";
 
 impl Settings {
     /// Where commands find the daemon.
@@ -84,6 +90,7 @@ impl Settings {
             admin: Some(self.admin_socket()),
             defaults: self.defaults.clone(),
             excerpts: Excerpts::InsideSites,
+            number: 0,
         }
     }
 }
@@ -177,6 +184,15 @@ pub enum LogFormat {
     Json,
 }
 
+fn read_level(text: &str) -> Result<String, String> {
+    match EnvFilter::try_new(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(_) => Err(
+            "the level is \"error\", \"warn\", \"info\" or \"debug\", or a filter of these".into(),
+        ),
+    }
+}
+
 impl LogFormat {
     fn parse(text: &str) -> Result<LogFormat, String> {
         match text {
@@ -220,6 +236,8 @@ pub struct Overrides {
     pub log_level: Option<String>,
     pub log_format: Option<String>,
     pub log_color: Option<String>,
+    /// Open work may not go on for longer after SIGTERM, whatever the file says.
+    pub drain_at_most: Option<Duration>,
 }
 
 /// Reads the daemon file (`./onedoor.toml` if there is one and no other is named) and puts `overrides` over it.
@@ -253,6 +271,7 @@ fn load_in(
     let mut settings = file.settings(&table);
     let mut problems = file.reader.finish();
     settings.config = config.map(Path::to_owned);
+    settings.overrides = overrides.clone();
     problems.extend(apply(&mut settings, overrides));
     match state_directory(&settings, environment) {
         Ok(state) => settings.state = state,
@@ -363,6 +382,7 @@ fn apply(settings: &mut Settings, overrides: Overrides) -> Vec<Problem> {
         catch_all,
         allow_link_local,
         log_level,
+        drain_at_most,
         ..
     } = overrides;
     if let Some(sites) = sites {
@@ -374,8 +394,13 @@ fn apply(settings: &mut Settings, overrides: Overrides) -> Vec<Problem> {
     settings.admin = admin.or(settings.admin.take());
     settings.catch_all = catch_all.map(SiteName::new).or(settings.catch_all.take());
     settings.allow_link_local = allow_link_local.unwrap_or(settings.allow_link_local);
-    if let Some(level) = log_level {
-        settings.log.level = level;
+    match log_level.as_deref().map(read_level) {
+        None => {}
+        Some(Ok(level)) => settings.log.level = level,
+        Some(Err(error)) => wrong("--log-level", error),
+    }
+    if let Some(most) = drain_at_most {
+        settings.limits.drain_time = settings.limits.drain_time.min(most);
     }
     match overrides.workers {
         None => {}

@@ -1,6 +1,6 @@
 //! What a site does about TLS. Values only: certificates are read, and kept, by `tls`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// `tls` of a site file.
@@ -75,9 +75,19 @@ pub enum MinVersion {
 pub struct ClientAuth {
     /// PEM with the authorities that are trusted, and nobody else.
     pub ca: PathBuf,
+    /// Lists of what these have taken back, one of each authority; without any nobody is asked.
+    pub crls: Box<[PathBuf]>,
     pub need: Need,
     /// Whether the app is told whose certificate it was (X-Client-Cert-...).
     pub forward: bool,
+}
+
+impl ClientAuth {
+    /// What it is read from.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        let crls = self.crls.iter().map(PathBuf::as_path);
+        std::iter::once(self.ca.as_path()).chain(crls)
+    }
 }
 
 /// Whether a client must show a certificate. One that it shows must be good either way.

@@ -19,6 +19,7 @@ use super::identity::{Identities, Identity};
 use super::load::{LoadError, Loaded};
 use super::policy::{Policies, Policy};
 use super::remembered::Remembered;
+use super::revoked::Lists;
 use crate::site::backend_tls::TlsIdentity;
 use crate::site::tls::{ClearText, Http2, MinVersion, Mode, Need};
 use crate::site::{Claim, HostPattern, Site};
@@ -29,7 +30,7 @@ pub struct Keyring {
     /// By `Site::number`; only sites that are not plain `auto`.
     sites: DashMap<u32, Held>,
     found: ArcSwap<Found>,
-    folders: Box<[PathBuf]>,
+    folders: ArcSwap<Vec<PathBuf>>,
     state: PathBuf,
     /// `None` inside: it cannot be had, and that was said.
     authority: OnceLock<Option<Authority>>,
@@ -56,6 +57,8 @@ enum Held {
 #[derive(Debug)]
 struct Ready {
     policy: Arc<Policy>,
+    /// Of certificates that were taken back.
+    lists: Lists,
     /// Empty: by the name that is asked for.
     certificates: Arc<[Arc<Certificate>]>,
 }
@@ -101,7 +104,7 @@ impl Keyring {
         Ok(Keyring {
             sites: DashMap::new(),
             found: ArcSwap::default(),
-            folders: folders.into(),
+            folders: ArcSwap::from_pointee(folders),
             authority: OnceLock::new(),
             usual: policies.of(Default::default(), Default::default(), None)?,
             policies,
@@ -281,6 +284,13 @@ impl Keyring {
         match self.policies.of(site.tls.min, site.tls.http2, client) {
             Ok(policy) => Held::Ready(Arc::new(Ready {
                 policy,
+                // One that had ended by then was told of when it was read.
+                lists: loaded
+                    .authorities
+                    .as_ref()
+                    .map(|authorities| authorities.lists.clone())
+                    .filter(|lists| lists.advice().is_none())
+                    .unwrap_or_default(),
                 certificates: loaded.certificates.iter().cloned().collect(),
             })),
             Err(why) => {
@@ -295,12 +305,14 @@ impl Keyring {
         self.read.notified()
     }
 
+    /// Other folders, from the next [`Keyring::search`] on.
+    pub fn change_folders(&self, folders: Vec<PathBuf>) {
+        self.folders.store(Arc::new(folders));
+    }
+
     /// Looks into the folders again, blocking. Whether anything is another one now.
     pub fn search(&self) -> bool {
-        if self.folders.is_empty() {
-            return false;
-        }
-        match self.found.load().again(&self.folders) {
+        match self.found.load().again(&self.folders.load()) {
             None => false,
             Some((found, problems)) => {
                 for problem in problems {
@@ -314,11 +326,15 @@ impl Keyring {
 
     /// What an operator of `site` should know about its certificate, one line each.
     pub fn advice(&self, site: &Site) -> Vec<String> {
-        match site.tls.mode {
+        let mut advice = match site.tls.mode {
             Mode::Auto => self.advice_on_auto(site),
             Mode::Passthrough => self.advice_on_passthrough(site),
             Mode::Local | Mode::Files(_) | Mode::Off => Vec::new(),
+        };
+        if let Some(Held::Ready(ready)) = self.sites.get(&site.number).as_deref() {
+            advice.extend(ready.lists.advice());
         }
+        advice
     }
 
     /// CASES T-22: a browser that is shown the certificate of another site for such a name uses that connection for it

@@ -17,6 +17,7 @@ use rustls::{Error, InconsistentKeys, RootCertStore};
 
 use super::certificate::Certificate;
 use super::identity::Terms;
+use super::revoked::{self, Lists};
 use super::{sha256, system};
 use crate::site::backend_tls::{BackendTls, Verify};
 use crate::site::fence::{Fence, FileError, read_regular};
@@ -46,6 +47,8 @@ pub struct Loaded {
 #[derive(Clone, Debug)]
 pub struct Authorities {
     pub(super) roots: Arc<RootCertStore>,
+    /// What they have taken back. Empty: nobody asks.
+    pub(super) lists: Lists,
     /// What tells one set from another.
     pub(super) digest: Box<[u8]>,
 }
@@ -60,8 +63,20 @@ impl Authorities {
         }
         Authorities {
             roots: Arc::new(roots),
+            lists: Lists::default(),
             digest: sha256(&der),
         }
+    }
+
+    /// The same authorities with these lists are others: whoever got in under old lists is asked again.
+    fn with_lists(mut self, lists: Lists) -> Authorities {
+        let mut made_of = self.digest.to_vec();
+        for list in lists.der.iter() {
+            made_of.extend_from_slice(&sha256(list));
+        }
+        self.digest = sha256(&made_of);
+        self.lists = lists;
+        self
     }
 }
 
@@ -132,7 +147,28 @@ pub fn load_shown(site: &Site, rules: &Rules) -> Result<Loaded, LoadError> {
         loaded.certificates = certificates.into();
     }
     if let Some(client) = &tls.client {
-        loaded.authorities = Some(read_authorities(&client.ca, fence)?);
+        let own = rules.defaults.tls.client.as_ref();
+        let is_own = |path: &Path| own.is_some_and(|own| own.files().any(|file| file == path));
+        // The daemon file's own are the operator's: no fence around them.
+        let fence = |path: &Path| match is_own(path) {
+            true => Fence {
+                files_under: &[],
+                ..*fence
+            },
+            false => *fence,
+        };
+        let authorities = read_authorities(&client.ca, &fence(&client.ca))?;
+        let mut lists = Vec::new();
+        for path in &client.crls {
+            lists.extend(revoked::read(
+                path,
+                &read(path, &fence(path))?,
+                &authorities,
+            )?);
+        }
+        let lists = Lists::new(lists);
+        loaded.warnings.extend(lists.advice());
+        loaded.authorities = Some(authorities.with_lists(lists));
     }
     Ok(loaded)
 }
@@ -301,7 +337,7 @@ fn read(path: &Path, fence: &Fence<'_>) -> Result<Vec<u8>, LoadError> {
     })
 }
 
-fn broken(path: &Path, why: impl Into<Cow<'static, str>>) -> LoadError {
+pub(super) fn broken(path: &Path, why: impl Into<Cow<'static, str>>) -> LoadError {
     LoadError::Broken {
         path: path.to_owned(),
         why: why.into().into_owned(),

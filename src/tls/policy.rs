@@ -9,11 +9,13 @@ use std::sync::{Arc, Weak};
 use dashmap::DashMap;
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs;
-use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::server::NoServerSessionStorage;
 use rustls::{ServerConfig, version};
 
 use super::chosen::Chosen;
+use super::client_names::PlainNames;
 use super::load::Authorities;
+use super::revoked;
 use crate::site::tls::{Http2, MinVersion, Need};
 
 /// See the module.
@@ -98,10 +100,8 @@ impl Policies {
         let builder = match client {
             None => builder.with_no_client_auth(),
             Some((need, authorities)) => {
-                let verifier = WebPkiClientVerifier::builder_with_provider(
-                    Arc::clone(&authorities.roots),
-                    Arc::clone(&self.provider),
-                );
+                let verifier =
+                    revoked::verifier(&authorities.roots, &self.provider, &authorities.lists.der);
                 let verifier = match need {
                     Need::Require => verifier,
                     Need::Optional => verifier.allow_unauthenticated(),
@@ -109,7 +109,7 @@ impl Policies {
                 let verifier = verifier
                     .build()
                     .map_err(|error| rustls::Error::General(error.to_string()))?;
-                builder.with_client_cert_verifier(verifier)
+                builder.with_client_cert_verifier(Arc::new(PlainNames(verifier)))
             }
         };
         let mut config = builder.with_cert_resolver(Arc::new(Chosen));

@@ -18,29 +18,73 @@ const PER_TURN: u32 = 4;
 #[derive(Debug)]
 pub struct Turnstile {
     at_once: Semaphore,
+    most: Cell<usize>,
+    /// Places that are taken and will not be given again.
+    owed: Cell<usize>,
     passed: Cell<u32>,
     is_turning: Cell<bool>,
     waiting: RefCell<VecDeque<oneshot::Sender<()>>>,
 }
 
+/// The right to be one of those who shake hands; free again when dropped.
+#[derive(Debug)]
+pub struct Place<'t> {
+    permit: Option<SemaphorePermit<'t>>,
+    owed: &'t Cell<usize>,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        if let Some(owed) = self.owed.get().checked_sub(1)
+            && let Some(permit) = self.permit.take()
+        {
+            self.owed.set(owed);
+            permit.forget();
+        }
+    }
+}
+
 impl Turnstile {
     /// At most `most` handshakes at once.
     pub fn new(most: usize) -> Turnstile {
+        let most = most.min(Semaphore::MAX_PERMITS);
         Turnstile {
-            at_once: Semaphore::new(most.min(Semaphore::MAX_PERMITS)),
+            at_once: Semaphore::new(most),
+            most: Cell::new(most),
+            owed: Cell::new(0),
             passed: Cell::new(0),
             is_turning: Cell::new(false),
             waiting: RefCell::default(),
         }
     }
 
+    /// Another number of places from now on. Handshakes that go on keep theirs.
+    pub fn allow(&self, most: usize) {
+        let most = most.min(Semaphore::MAX_PERMITS);
+        let before = self.most.replace(most);
+        if most < before {
+            let fewer = before - most;
+            let free = self.at_once.forget_permits(fewer);
+            self.owed.set(self.owed.get() + fewer - free);
+        } else {
+            let more = most - before;
+            let owed = self.owed.get().min(more);
+            self.owed.set(self.owed.get() - owed);
+            self.at_once.add_permits(more - owed);
+        }
+    }
+
     /// Waits for a place and a turn. The place is free again when what is returned is dropped, after the handshake;
     /// whoever is dropped while waiting gives the turn to the next.
-    pub async fn pass(self: &Rc<Self>) -> Option<SemaphorePermit<'_>> {
+    pub async fn pass(self: &Rc<Self>) -> Option<Place<'_>> {
         // Never closed.
-        let place = self.at_once.acquire().await.ok();
+        let permit = self.at_once.acquire().await.ok()?;
+        let place = Place {
+            permit: Some(permit),
+            owed: &self.owed,
+        };
         self.turn_up().await;
-        place
+        Some(place)
     }
 
     /// Waits for a turn alone. For handshakes with backends: one that is slow must not keep clients out.
@@ -155,6 +199,24 @@ mod tests {
             assert!(!second.is_finished());
             drop(first);
             second.await.expect("passed");
+        });
+    }
+
+    #[test]
+    fn fewer_places_count_when_those_that_are_taken_are_free() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build_local(Default::default())
+            .expect("runtime");
+        runtime.block_on(async {
+            let turnstile = Rc::new(Turnstile::new(2));
+            let (first, second) = (turnstile.pass().await, turnstile.pass().await);
+            turnstile.allow(1);
+            drop(first);
+            assert_eq!(turnstile.at_once.available_permits(), 0);
+            drop(second);
+            assert_eq!(turnstile.at_once.available_permits(), 1);
+            turnstile.allow(3);
+            assert_eq!(turnstile.at_once.available_permits(), 3);
         });
     }
 }

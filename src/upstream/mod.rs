@@ -151,6 +151,11 @@ impl Upstreams {
         }
     }
 
+    /// Other numbers than those it was made with, from now on.
+    pub fn allow(&self, most_per_backend: usize, most: usize) {
+        self.pool.borrow_mut().allow(most_per_backend, most);
+    }
+
     /// An idle upstream to `backend`, the one used last. One that was closed meanwhile, or has said something
     /// nobody asked for (CASES R-08), is dropped. No system call.
     pub fn take_idle(&self, member: &Member, speaks: Speaks) -> Option<Upstream> {
@@ -296,7 +301,7 @@ impl Upstreams {
             None if backend.h2c && speaks == Speaks::Any => {
                 Box::pin(self.dial_h2c(at, backend, first)).await
             }
-            None => self.dial_and_say(at, first).await,
+            None => self.dial(at, first).await,
             // Boxed, so that a clear text exchange is no larger for it.
             Some(tls) => Box::pin(self.dial_tls(at, backend, speaks, first, tls, phase)).await,
         }
@@ -322,7 +327,7 @@ impl Upstreams {
                 break Some(opening);
             }
         };
-        let stream = self.dial_and_say(at, first).await?;
+        let stream = self.dial(at, first).await?;
         self.begin_http2(stream, endpoint, first.is_empty()).await
     }
 
@@ -354,7 +359,7 @@ impl Upstreams {
         phase.set(Phase::Files);
         let identity = self.identity(at, tls).await?;
         phase.set(Phase::Connect);
-        let stream = self.dial_and_say(at, first).await?;
+        let stream = self.dial(at, first).await?;
         phase.set(Phase::Handshake);
         self.turnstile.turn_up().await;
         let stream = connect::secure(stream, &identity, at, speaks).await?;
@@ -363,17 +368,6 @@ impl Upstreams {
         }
         let endpoint = Endpoint::at(at, backend).ok_or_else(|| no_identity(at))?;
         self.begin_http2(stream, endpoint, first.is_empty()).await
-    }
-
-    async fn dial_and_say(&self, address: &Address, first: &[u8]) -> Result<Stream, UpstreamError> {
-        let mut stream = self.dial(address).await?;
-        match stream.put_all(first).await {
-            Ok(()) => Ok(stream),
-            Err(source) => Err(UpstreamError::Refused {
-                backend: address.clone(),
-                source,
-            }),
-        }
     }
 
     /// How TLS is spoken to it. Early in a start its files are still being read.
@@ -400,10 +394,10 @@ impl Upstreams {
         }
     }
 
-    async fn dial(&self, address: &Address) -> Result<Stream, UpstreamError> {
-        let mut dialled = connect::reach(address).await;
+    async fn dial(&self, address: &Address, first: &[u8]) -> Result<Stream, UpstreamError> {
+        let mut dialled = connect::reach_and_say(address, first).await;
         if matches!(dialled, Err(UpstreamError::Exhausted { .. })) && self.close_idle() {
-            dialled = connect::reach(address).await;
+            dialled = connect::reach_and_say(address, first).await;
         }
         match &dialled {
             Err(UpstreamError::Exhausted { source }) if self.exhausted.is_to_be_said() => {

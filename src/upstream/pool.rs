@@ -32,6 +32,12 @@ impl Pool {
         }
     }
 
+    /// What is too many now stays for its short time.
+    pub(super) fn allow(&mut self, most_per_backend: usize, most: usize) {
+        self.most = most;
+        self.most_per_backend = most_per_backend;
+    }
+
     /// The one used last, unless its time is over.
     pub(super) fn take(&mut self, endpoint: &Endpoint, now: Tick) -> Option<Stream> {
         let list = self.idle.get_mut(endpoint)?;

@@ -13,9 +13,11 @@ mod backend_failures; // refused, slow, closed half-way, malformed, gone and bac
 mod backends; // which one a request goes to, and what happens while none takes it
 mod broken_sites; // one bad file harms nobody else; the message shows the line
 mod command_line; // usage, exit codes, addresses in use, what the commands print
+mod daemon_file; // onedoor.toml read again: what is in force then, and for whom
 mod descriptors; // none left, no memory: said, waited for without spinning, recovered from
 mod differential; // nginx and Node behind the door read the same requests, or none
 mod drain; // open work finishes; the deadline holds
+mod foreign_clients; // handshakes of OpenSSL, and of browsers as curl-cffi says them
 mod forwarding; // headers added, headers removed, an upstream's next use
 mod framing; // requests that are refused, and why: every case of the two lists
 mod grpc; // real calls of all kinds, from end to end

@@ -138,6 +138,48 @@ fn case_means_nothing_in_a_name() {
 }
 
 #[test]
+fn a_name_before_the_wildcard_above_it_whoever_came_first() {
+    for names in [["shop", "blog"], ["blog", "shop"]] {
+        let proxy = Proxy::plan().start();
+        let authority = Authority::new("test");
+        for name in names {
+            let host = if name == "shop" {
+                "www.shop.test"
+            } else {
+                "*.shop.test"
+            };
+            authority.pair(&[host]).write(proxy.sites().path(), name);
+            let text = format!(
+                "host = '{host}'\nrespond = '{name}'\n[tls]\ncert = '{name}.pem'\nkey = '{name}.key'\n"
+            );
+            proxy.site(&format!("{name}.toml"), text);
+        }
+        for (asked, answers) in [("www.shop.test", "shop"), ("api.shop.test", "blog")] {
+            let mut client = proxy.client();
+            client.send(open_to(asked).hello());
+            assert_eq!(shown(&proxy, &mut client), answers, "{asked}");
+        }
+        assert_eq!(
+            told(&proxy, open_to("a.b.shop.test").hello()),
+            alert(UNRECOGNIZED_NAME)
+        );
+    }
+}
+
+#[test]
+fn a_hello_may_have_almost_sixteen_kilobytes() {
+    let proxy = shop_and_blog();
+    let protocols: Vec<String> = (0..60).map(|n| format!("{n:0250}")).collect();
+    let mut protocols: Vec<&str> = protocols.iter().map(String::as_str).collect();
+    protocols.push("http/1.1");
+    let hello = open_to("shop.test").alpn(&protocols).hello();
+    assert!((15_000..16_384).contains(&hello.len()), "{}", hello.len());
+    let mut client = proxy.client();
+    client.send(hello);
+    assert_eq!(shown(&proxy, &mut client), "shop");
+}
+
+#[test]
 fn a_name_nobody_claims_gets_an_alert_and_nobodys_certificate() {
     let proxy = shop_and_blog();
     for name in ["other.test", "blog.test", "a.b.blog.test", "sub.shop.test"] {

@@ -1,5 +1,6 @@
 //! TLS that ends here: the certificate is the site's, and what a connection may ask for follows from it.
 
+mod breaches;
 mod certificates;
 mod clients;
 mod names;

@@ -58,7 +58,7 @@ pub const KEYS: &[Key] = &[
         Place::Site,
         "send_proxy",
         Kind::Text,
-        "none is sent",
+        "\"off\"",
         "the PROXY header that tells backends who the client is, `\"v1\"` or `\"v2\"`",
     ),
     key(
@@ -414,8 +414,16 @@ pub const KEYS: &[Key] = &[
         "mode",
         Kind::Text,
         "\"require\"",
-        "`\"require\"`, or `\"optional\"`: none is fine, a bad one is not",
+        "`\"require\"`; `\"optional\"`: none is fine, a bad one is not; `\"off\"`: nobody is asked, whatever `[defaults]` say",
     ),
+    key(
+        Place::TlsClient,
+        "crl",
+        Kind::Texts,
+        "",
+        "lists of revoked certificates, PEM or DER, one of every authority in the chain; a list that has ended refuses everybody",
+    )
+    .because("whoever is on the list that is missing would get in"),
     key(
         Place::TlsClient,
         "forward",
@@ -1053,6 +1061,27 @@ pub const KEYS: &[Key] = &[
         Kind::Text,
         "",
         "as in a site file",
+    ),
+    key(
+        Place::Defaults,
+        "send_proxy",
+        Kind::Text,
+        "",
+        "as in a site file",
+    ),
+    key(
+        Place::Defaults,
+        "allow",
+        Kind::Texts,
+        "",
+        "as in a site file",
+    ),
+    key(
+        Place::Defaults,
+        "tls",
+        Kind::TextOrTable(Place::Tls),
+        "",
+        "as in a site file, but for `cert` and `key`",
     ),
     key(
         Place::Defaults,

@@ -27,6 +27,7 @@ pub(super) fn begin(
     known: &mut Option<Box<KnownHost>>,
     mut inbound: Block,
 ) -> Begun {
+    arrival.renew_trust();
     let kit = &*arrival.kit;
     let mut room = Room::new();
     let head = match head::request(inbound.filled(), &kit.shared.head_limits, &mut room) {

@@ -15,7 +15,7 @@ use super::meter::{Budget, Excess};
 use super::stream::{ClientStream, Incoming, Outgoing};
 use super::wire::Wire;
 use crate::block::Block;
-use crate::http::kit::{Arrival, Asker, Client, Kit};
+use crate::http::kit::{self, Arrival, Asker, Client, Kit};
 use crate::http::known_host::KnownHost;
 use crate::http::reader::{Pace, Reader};
 use crate::limits::{Limits, SiteLimits, SiteTimeouts};
@@ -32,6 +32,11 @@ use crate::wheel::{Expired, Timer};
 pub(super) struct Shared {
     pub(super) kit: Rc<Kit>,
     client: Client,
+    /// The same client, trusted if that one is not, and not if it is.
+    otherwise: Client,
+    is_trusted: Cell<bool>,
+    /// What that was found by.
+    trusted_by: Cell<&'static kit::Shared>,
     secure: Option<Box<Secure>>,
     wire: site::Wire,
     /// The name asked for last.
@@ -46,8 +51,16 @@ pub(super) struct Shared {
 
 impl Shared {
     pub(super) fn asker(&self) -> Asker<'_> {
+        let latest = self.kit.shared.latest();
+        if !std::ptr::eq(self.trusted_by.replace(latest), latest) {
+            let ip = self.client.address.ip().to_canonical();
+            self.is_trusted.set(latest.trusts(ip));
+        }
         Asker {
-            client: &self.client,
+            client: match self.is_trusted.get() == self.client.trusted {
+                true => &self.client,
+                false => &self.otherwise,
+            },
             secure: self.secure.as_deref(),
             wire: self.wire,
             kit: &self.kit,
@@ -88,6 +101,7 @@ async fn serve_all(arrival: Box<Arrival>, early: Option<Block>) {
         client,
         secure,
         timer,
+        trusted_by,
         requests_left,
         kit,
     } = *arrival;
@@ -108,6 +122,12 @@ async fn serve_all(arrival: Box<Arrival>, early: Option<Block>) {
     };
     let shared = Rc::new(Shared {
         client,
+        otherwise: Client {
+            trusted: !client.trusted,
+            ..client
+        },
+        is_trusted: Cell::new(client.trusted),
+        trusted_by: Cell::new(trusted_by),
         secure,
         wire: of_stream,
         known: RefCell::default(),

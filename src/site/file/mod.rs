@@ -14,7 +14,7 @@ use super::headers;
 use super::tls::Mode;
 use super::{
     Allow, Balancing, DrainPolicy, HeaderEdits, Health, Retry, SendHost, SendProxy, Site,
-    SiteDocument, SiteName,
+    SiteDocument, SiteName, Tls,
 };
 use crate::document::keys::Place;
 use crate::document::{Excerpt, Problem, Reader, Span, Table};
@@ -31,7 +31,10 @@ mod tls;
 
 pub(crate) use balance::{read_balancing, read_retry};
 pub(crate) use health::read_health;
-pub(crate) use shared_keys::{read_drain, read_limits, read_send_host, read_timeouts};
+pub(crate) use shared_keys::{
+    read_allow, read_drain, read_limits, read_send_host, read_send_proxy, read_timeouts,
+};
+pub(crate) use tls::read_default_tls;
 
 /// What the daemon file says about all site files.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +54,8 @@ pub struct Rules {
     pub defaults: Defaults,
     /// Whose text may be shown in errors.
     pub excerpts: Excerpts,
+    /// Another one for other rules, while onedoor runs: a file is read anew under them. 0 at the start.
+    pub number: u64,
 }
 
 impl Default for Rules {
@@ -65,6 +70,7 @@ impl Default for Rules {
             admin: None,
             defaults: Defaults::default(),
             excerpts: Excerpts::InsideSites,
+            number: 0,
         }
     }
 }
@@ -87,6 +93,9 @@ pub struct Defaults {
     pub headers: HeaderEdits,
     pub drain: DrainPolicy,
     pub send_host: SendHost,
+    pub send_proxy: Option<SendProxy>,
+    pub allow: Option<Allow>,
+    pub tls: Tls,
     pub balancing: Balancing,
     pub retry: Retry,
     pub health: Health,
@@ -200,10 +209,10 @@ impl<'t> SiteFile<'_, 't> {
             balancing: self.balancing(table),
             retry: read_retry(&mut self.reader, table, &defaults.retry),
             action,
-            allow: self.allow(table),
+            allow: read_allow(&mut self.reader, table).or_else(|| defaults.allow.clone()),
             paths: paths.into(),
             send_host: read_send_host(&mut self.reader, table, &defaults.send_host),
-            send_proxy: self.send_proxy(table),
+            send_proxy: read_send_proxy(&mut self.reader, table, defaults.send_proxy),
             health: read_health(&mut self.reader, table, &defaults.health),
             headers,
             limits: read_limits(&mut self.reader, table, &defaults.limits),
@@ -215,34 +224,6 @@ impl<'t> SiteFile<'_, 't> {
         };
         self.can_be_checked(table, &mut site);
         (!site.claims.is_empty()).then_some(site)
-    }
-
-    fn allow(&mut self, table: &Table<'t>) -> Option<Allow> {
-        let networks = self.reader.texts(table, "allow")?;
-        if networks.is_empty()
-            && let Some(value) = table.get("allow")
-        {
-            self.reader.error(
-                value.span(),
-                "\"allow\" is an empty list, so nobody could ask",
-            );
-        }
-        let read = networks
-            .into_iter()
-            .filter_map(|(text, span)| read_network(&mut self.reader, text, span));
-        Some(Allow(read.collect()))
-    }
-
-    fn send_proxy(&mut self, table: &Table<'t>) -> Option<SendProxy> {
-        match self.reader.text(table, "send_proxy")? {
-            ("v1", _) => Some(SendProxy::V1),
-            ("v2", _) => Some(SendProxy::V2),
-            (text, span) => {
-                let message = format!("{text:?} is neither \"v1\" nor \"v2\"");
-                self.reader.error(span, message);
-                None
-            }
-        }
     }
 
     fn note(&mut self, table: &Table<'t>) -> Option<Box<str>> {

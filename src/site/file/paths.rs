@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-use super::SiteFile;
 use super::action::has_action;
+use super::{SiteFile, read_allow};
 use crate::document::{Span, Table};
 use crate::site::path::PathPattern;
 use crate::site::{Action, PathRule};
@@ -57,7 +57,7 @@ impl<'t> SiteFile<'_, 't> {
     /// A rule and the place of its `match`.
     fn path(&mut self, table: &Table<'t>, entry: Span) -> Option<(PathRule, Span)> {
         let action = self.action(table);
-        let allow = self.allow(table);
+        let allow = read_allow(&mut self.reader, table);
         let Some((text, span)) = self.reader.text(table, "match") else {
             if !table.contains_key("match") {
                 self.reader.missing(

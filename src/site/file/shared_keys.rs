@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use super::inner;
+use super::{inner, read_network};
 use crate::document::units;
 use crate::document::{Reader, Table};
 use crate::limits::{SiteLimits, SiteTimeouts};
 use crate::site::hostname::{Hostname, HostnameError};
-use crate::site::{DrainPolicy, SendHost};
+use crate::site::{Allow, DrainPolicy, SendHost, SendProxy};
 
 pub(crate) fn read_limits(
     reader: &mut Reader<'_>,
@@ -115,6 +115,40 @@ pub(crate) fn read_send_host(
             }
         },
     }
+}
+
+pub(crate) fn read_send_proxy(
+    reader: &mut Reader<'_>,
+    table: &Table<'_>,
+    base: Option<SendProxy>,
+) -> Option<SendProxy> {
+    match reader.text(table, "send_proxy") {
+        None => base,
+        Some(("v1", _)) => Some(SendProxy::V1),
+        Some(("v2", _)) => Some(SendProxy::V2),
+        Some(("off", _)) => None,
+        Some((text, span)) => {
+            let message = format!("{text:?} is none of \"v1\", \"v2\" and \"off\"");
+            reader.error(span, message);
+            base
+        }
+    }
+}
+
+pub(crate) fn read_allow(reader: &mut Reader<'_>, table: &Table<'_>) -> Option<Allow> {
+    let networks = reader.texts(table, "allow")?;
+    if networks.is_empty()
+        && let Some(value) = table.get("allow")
+    {
+        reader.error(
+            value.span(),
+            "\"allow\" is an empty list, so nobody could ask",
+        );
+    }
+    let read = networks
+        .into_iter()
+        .filter_map(|(text, span)| read_network(reader, text, span));
+    Some(Allow(read.collect()))
 }
 
 /// A name, perhaps with a port, as it stands in a Host field.

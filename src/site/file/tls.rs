@@ -4,53 +4,35 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{SiteFile, inner};
-use crate::document::{Span, Table};
+use crate::document::{Reader, Span, Table};
+use crate::site::fence::Fence;
 use crate::site::tls::{ClearText, ClientAuth, Http2, MinVersion, Mode, Need, PairFiles, Tls};
 use crate::site::{Action, HeaderEdit};
 
 impl<'t> SiteFile<'_, 't> {
     pub(super) fn tls(&mut self, table: &Table<'t>) -> Tls {
-        let Some(tls) = inner(table, "tls") else {
-            let mode = self.reader.text(table, "tls");
-            let mode = self.tls_mode(mode, Vec::new());
-            return Tls {
-                mode,
-                ..Tls::default()
-            };
+        let base = &self.rules.defaults.tls;
+        let mut keys = TlsKeys {
+            reader: &mut self.reader,
+            fence: &self.fence,
+            files: &mut self.files,
         };
-        let pairs = self.pairs(tls);
-        let mode = self.reader.text(tls, "mode");
-        let mode = self.tls_mode(mode, pairs);
-        let client = inner(tls, "client").and_then(|client| self.client_auth(tls, client));
-        let read = Tls {
-            clear_text: self.clear_text(tls, &mode),
-            https_port: self
-                .reader
-                .count(tls, "https_port", 1..=65535)
-                .and_then(|port| u16::try_from(port).ok()),
-            hsts: self.reader.duration_or_off(tls, "hsts").flatten(),
-            min: self.min_version(tls),
-            http2: match self.reader.flag(tls, "http2") {
-                Some(false) => Http2::Off,
-                _ => Http2::Offered,
-            },
-            client,
-            mode,
-        };
-        if read.client.is_some() && read.clear_text == Some(ClearText::Serve) {
-            let place = tls.get("http").map_or(0..0, |value| value.span());
-            self.reader.error(
-                place,
-                "http = \"serve\" beside [tls.client]: everybody could come in clear text, without a certificate",
-            );
+        let tls = keys.read(table, base);
+        // Also where the site says nothing of it, it is made from these.
+        let inherited = tls.client.iter().flat_map(ClientAuth::files);
+        for file in inherited {
+            if !self.files.iter().any(|known| known == file) {
+                self.files.push(file.to_owned());
+            }
         }
-        if !read.is_terminated() {
-            self.has_no_effect(tls, ["hsts", "min", "http2", "client"]);
-        }
-        if read.mode == Mode::Off {
-            self.has_no_effect(tls, ["http", "https_port"]);
-        }
-        read
+        tls
+    }
+
+    /// A file that the site is made from, and changes with.
+    pub(super) fn tls_file(&mut self, text: &str) -> PathBuf {
+        let path = self.fence.locate(text);
+        self.files.push(path.clone());
+        path
     }
 
     /// What only somebody who reads the requests could do.
@@ -85,10 +67,115 @@ impl<'t> SiteFile<'_, 't> {
             self.reader.error(value.span(), message);
         }
     }
+}
+
+/// `tls` of the daemon file's `[defaults]`: all of it but pairs, for which there are folders of certificates.
+pub(crate) fn read_default_tls(
+    reader: &mut Reader<'_>,
+    table: &Table<'_>,
+    fence: &Fence<'_>,
+) -> Tls {
+    let pairs = inner(table, "tls").and_then(|tls| tls.get("cert").or_else(|| tls.get("key")));
+    if let Some(value) = pairs {
+        reader.error_with_help(
+            value.span(),
+            "\"cert\" and \"key\" belong to one site",
+            Some(
+                "certificates = \"FOLDER\" at the top of this file finds a pair for each name"
+                    .into(),
+            ),
+        );
+    }
+    let mut keys = TlsKeys {
+        reader,
+        fence,
+        files: &mut Vec::new(),
+    };
+    keys.read(table, &Tls::default())
+}
+
+/// The keys of `tls` while they are read.
+struct TlsKeys<'k, 't> {
+    reader: &'k mut Reader<'t>,
+    fence: &'k Fence<'k>,
+    files: &'k mut Vec<PathBuf>,
+}
+
+impl TlsKeys<'_, '_> {
+    /// What is not said is as in `base`.
+    fn read(&mut self, table: &Table<'_>, base: &Tls) -> Tls {
+        let Some(tls) = inner(table, "tls") else {
+            let mode = self.reader.text(table, "tls");
+            let mode = self.tls_mode(mode, Vec::new(), base);
+            return self.fitting(
+                table,
+                Tls {
+                    mode,
+                    ..base.clone()
+                },
+            );
+        };
+        let pairs = self.pairs(tls);
+        let mode = self.reader.text(tls, "mode");
+        let mode = self.tls_mode(mode, pairs, base);
+        let client = match inner(tls, "client") {
+            Some(client) => self.client_auth(tls, client, base.client.as_ref()),
+            None => base.client.clone(),
+        };
+        let read = Tls {
+            clear_text: self.clear_text(tls, &mode).or(base.clear_text),
+            https_port: self
+                .reader
+                .count(tls, "https_port", 1..=65535)
+                .and_then(|port| u16::try_from(port).ok())
+                .or(base.https_port),
+            hsts: self
+                .reader
+                .duration_or_off(tls, "hsts")
+                .unwrap_or(base.hsts),
+            min: self.min_version(tls).unwrap_or(base.min),
+            http2: match self.reader.flag(tls, "http2") {
+                Some(true) => Http2::Offered,
+                Some(false) => Http2::Off,
+                None => base.http2,
+            },
+            client,
+            mode,
+        };
+        let read = self.fitting(tls, read);
+        if !read.is_terminated() {
+            self.has_no_effect(tls, ["hsts", "min", "http2", "client"]);
+        }
+        if read.mode == Mode::Off {
+            self.has_no_effect(tls, ["http", "https_port"]);
+        }
+        read
+    }
+
+    /// Without what does not go together: what a site says itself is an error then, what it inherits is left out.
+    fn fitting(&mut self, tls: &Table<'_>, mut read: Tls) -> Tls {
+        if read.clear_text != Some(ClearText::Serve) {
+            return read;
+        }
+        if read.mode == Mode::Passthrough {
+            read.clear_text = None;
+        }
+        if read.client.is_some() && read.is_terminated() {
+            read.clear_text = None;
+            if let Some(place) = tls.get("http") {
+                self.reader.error(
+                    place.span(),
+                    "http = \"serve\" beside [tls.client]: everybody could come in clear text, without a certificate",
+                );
+            }
+        }
+        read
+    }
 
     /// `pairs` imply files.
-    fn tls_mode(&mut self, mode: Option<(&str, Span)>, pairs: Vec<PairFiles>) -> Mode {
+    fn tls_mode(&mut self, mode: Option<(&str, Span)>, pairs: Vec<PairFiles>, base: &Tls) -> Mode {
         match mode {
+            None if pairs.is_empty() => base.mode.clone(),
             None | Some(("files", _)) if !pairs.is_empty() => Mode::Files(pairs.into()),
             None | Some(("auto", _)) if pairs.is_empty() => Mode::Auto,
             Some(("files", span)) => {
@@ -127,7 +214,7 @@ impl<'t> SiteFile<'_, 't> {
     }
 
     /// `cert` and `key`: as many of the one as of the other.
-    fn pairs(&mut self, tls: &Table<'t>) -> Vec<PairFiles> {
+    fn pairs(&mut self, tls: &Table<'_>) -> Vec<PairFiles> {
         let certs = self.reader.texts(tls, "cert").unwrap_or_default();
         let keys = self.reader.texts(tls, "key").unwrap_or_default();
         if certs.len() != keys.len() {
@@ -152,37 +239,67 @@ impl<'t> SiteFile<'_, 't> {
     }
 
     /// A file that the site is made from, and changes with.
-    pub(super) fn tls_file(&mut self, text: &str) -> PathBuf {
+    fn tls_file(&mut self, text: &str) -> PathBuf {
         let path = self.fence.locate(text);
         self.files.push(path.clone());
         path
     }
 
-    fn client_auth(&mut self, tls: &Table<'t>, client: &Table<'t>) -> Option<ClientAuth> {
+    fn client_auth(
+        &mut self,
+        tls: &Table<'_>,
+        client: &Table<'_>,
+        base: Option<&ClientAuth>,
+    ) -> Option<ClientAuth> {
         let need = match self.reader.text(client, "mode") {
-            None | Some(("require", _)) => Need::Require,
+            None => base.map_or(Need::Require, |base| base.need),
+            Some(("require", _)) => Need::Require,
             Some(("optional", _)) => Need::Optional,
+            Some(("off", _)) => {
+                self.has_no_effect_beside_off(client, ["ca", "crl", "forward"]);
+                return None;
+            }
             Some((text, span)) => {
-                let message = format!("{text:?} is neither \"require\" nor \"optional\"");
+                let message = format!("{text:?} is none of \"require\", \"optional\" and \"off\"");
                 self.reader.error(span, message);
                 Need::Require
             }
         };
-        let forward = self.reader.flag(client, "forward").unwrap_or(false);
-        let Some((ca, _)) = self.reader.text(client, "ca") else {
-            let place = tls.get("client").map_or(0..0, |value| value.span());
-            self.reader.missing(
-                place,
-                "[tls.client] has no \"ca\", so nobody's certificate would be good",
-                "write ca = \"partners.pem\"",
-            );
-            return None;
+        let forward = self.reader.flag(client, "forward");
+        let forward = forward.unwrap_or(base.is_some_and(|base| base.forward));
+        let ca = self.reader.text(client, "ca").map(|(ca, _)| ca);
+        let crls = self.reader.texts(client, "crl");
+        let ca = match (ca, base) {
+            (Some(ca), _) => self.tls_file(ca),
+            (None, Some(base)) => base.ca.clone(),
+            (None, None) => {
+                let place = tls.get("client").map_or(0..0, |value| value.span());
+                self.reader.missing(
+                    place,
+                    "[tls.client] has no \"ca\", so nobody's certificate would be good",
+                    "write ca = \"partners.pem\"",
+                );
+                return None;
+            }
         };
-        let ca = self.tls_file(ca);
-        Some(ClientAuth { ca, need, forward })
+        let crls = match (crls, base) {
+            (Some(crls), _) => crls
+                .into_iter()
+                .map(|(crl, _)| self.tls_file(crl))
+                .collect(),
+            // Those of other authorities would be of no use.
+            (None, Some(base)) if base.ca == ca => base.crls.clone(),
+            (None, _) => Box::default(),
+        };
+        Some(ClientAuth {
+            ca,
+            crls,
+            need,
+            forward,
+        })
     }
 
-    fn clear_text(&mut self, tls: &Table<'t>, mode: &Mode) -> Option<ClearText> {
+    fn clear_text(&mut self, tls: &Table<'_>, mode: &Mode) -> Option<ClearText> {
         let (text, span) = self.reader.text(tls, "http")?;
         match text {
             "redirect" => Some(ClearText::Redirect),
@@ -203,24 +320,33 @@ impl<'t> SiteFile<'_, 't> {
         }
     }
 
-    fn min_version(&mut self, tls: &Table<'t>) -> MinVersion {
-        match self.reader.text(tls, "min") {
-            None | Some(("1.2", _)) => MinVersion::Tls12,
-            Some(("1.3", _)) => MinVersion::Tls13,
-            Some((text, span)) => {
+    fn min_version(&mut self, tls: &Table<'_>) -> Option<MinVersion> {
+        match self.reader.text(tls, "min")? {
+            ("1.2", _) => Some(MinVersion::Tls12),
+            ("1.3", _) => Some(MinVersion::Tls13),
+            (text, span) => {
                 let message = format!(
                     "{text:?} is neither \"1.2\" nor \"1.3\"; older ones are not spoken (RFC 8996)"
                 );
                 self.reader.error(span, message);
-                MinVersion::Tls12
+                None
             }
         }
     }
 
-    fn has_no_effect<const N: usize>(&mut self, tls: &Table<'t>, names: [&str; N]) {
+    fn has_no_effect<const N: usize>(&mut self, tls: &Table<'_>, names: [&str; N]) {
         for name in names {
             if let Some(value) = tls.get(name) {
                 let message = format!("\"{name}\" has no effect where we do not end TLS");
+                self.reader.warning(value.span(), message);
+            }
+        }
+    }
+
+    fn has_no_effect_beside_off<const N: usize>(&mut self, client: &Table<'_>, names: [&str; N]) {
+        for name in names {
+            if let Some(value) = client.get(name) {
+                let message = format!("\"{name}\" has no effect beside mode = \"off\"");
                 self.reader.warning(value.span(), message);
             }
         }

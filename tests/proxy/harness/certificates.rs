@@ -4,14 +4,16 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, PKCS_RSA_SHA256, SanType,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, PKCS_RSA_SHA256,
+    RevokedCertParams, SanType, SerialNumber,
 };
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{WantsServerCert, WebPkiClientVerifier};
 use rustls::{ConfigBuilder, RootCertStore, ServerConfig, SupportedProtocolVersion};
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 /// An authority of a test's own.
 #[derive(Debug)]
@@ -32,7 +34,7 @@ impl Authority {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let key = KeyPair::generate().unwrap();
         let certificate = params.self_signed(&key).unwrap();
         Authority {
@@ -87,9 +89,55 @@ impl Authority {
 
     /// For a client that calls itself `name`.
     pub(crate) fn client(&self, name: &str) -> Pair {
+        self.client_with(name, |_| {})
+    }
+
+    /// One that was over yesterday.
+    pub(crate) fn former_client(&self, name: &str) -> Pair {
+        self.client_with(name, |params| {
+            let now = time::OffsetDateTime::now_utc();
+            params.not_before = now - time::Duration::days(30);
+            params.not_after = now - time::Duration::days(1);
+        })
+    }
+
+    /// One whose second name has a NUL in it.
+    pub(crate) fn client_of_two_readings(&self, name: &str) -> Pair {
+        self.client_with(name, |params| {
+            let second = "ann.example.com\0.evil.example.com".try_into().unwrap();
+            params.subject_alt_names = vec![SanType::DnsName(second)];
+        })
+    }
+
+    /// The list (CRL) of what it has taken back, good for so many days from now, in PEM.
+    pub(crate) fn revoking(&self, pairs: &[&Pair], days: i64) -> String {
+        let now = time::OffsetDateTime::now_utc();
+        let revoked = |pair: &&Pair| {
+            let der = CertificateDer::from_pem_slice(pair.cert.as_bytes()).unwrap();
+            let (_, certificate) = X509Certificate::from_der(&der).unwrap();
+            RevokedCertParams {
+                serial_number: SerialNumber::from_slice(certificate.raw_serial()),
+                revocation_time: now - time::Duration::days(1),
+                reason_code: None,
+                invalidity_date: None,
+            }
+        };
+        let params = CertificateRevocationListParams {
+            this_update: now - time::Duration::days(10),
+            next_update: now + time::Duration::days(days),
+            crl_number: SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs: pairs.iter().map(revoked).collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        params.signed_by(&self.issuer).unwrap().pem().unwrap()
+    }
+
+    fn client_with(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> Pair {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, name);
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        change(&mut params);
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         Pair {

@@ -22,7 +22,7 @@ pub(crate) use client::{Client, Cut, Response};
 pub(crate) use folder::Folder;
 pub(crate) use message::{Request, from_latin1, latin1};
 pub(crate) use network::in_a_network_of_its_own;
-pub(crate) use proxy::{Plan, Proxy, found, may_mount, onedoor, words_of};
+pub(crate) use proxy::{Plan, Proxy, found, has_package, may_mount, onedoor, words_of};
 pub(crate) use random::Random;
 pub(crate) use reading::{Kind as ReadingKind, Read as Reading, read_alike};
 pub(crate) use server::{Server, free_port};

@@ -192,6 +192,23 @@ pub(crate) fn found(program: &str) -> bool {
     there
 }
 
+/// Whether Python has a package that a test needs. In CI it must.
+pub(crate) fn has_package(package: &str) -> bool {
+    let there = Command::new("python3")
+        .args(["-c", &format!("import {package}")])
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success());
+    assert!(
+        there || std::env::var("CI").as_deref() != Ok("true"),
+        "the Python package {package} must be installed in CI"
+    );
+    if !there {
+        println!("left out: python3 has no {package}");
+    }
+    there
+}
+
 /// Whether a test may mount something in a namespace of its own; a container often may not.
 pub(crate) fn may_mount() -> bool {
     let tried = Command::new("unshare")
@@ -307,6 +324,11 @@ impl Proxy {
     pub(crate) fn site(&self, name: &str, text: impl AsRef<[u8]>) {
         self.sites().write(name, text);
         self.wait_for(name);
+    }
+
+    /// Another `onedoor.toml`, which counts when it is read again.
+    pub(crate) fn daemon_file(&self, text: &str) {
+        fs::write(self.folder().join("onedoor.toml"), text).unwrap();
     }
 
     /// Waits with `onedoor wait NAME` until what is on disk is serving.

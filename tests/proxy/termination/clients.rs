@@ -1,7 +1,7 @@
 //! Certificates of clients: asked for, checked, told to the app, and never taken from a header.
 
 use super::{last, tls_to, two_and_one, with_files};
-use crate::harness::{Authority, Backend, Client, Proxy, Tls, put};
+use crate::harness::{Authority, Backend, Client, Proxy, Tls, put, until};
 
 const CLIENT: &str = "[tls.client]\nca = 'partners.pem'\n";
 
@@ -167,4 +167,141 @@ fn a_policy_that_is_tightened_binds_connections_that_are_open() {
     );
     proxy.site("shop.toml", with_files("shop.example.com", "shop", "shop"));
     assert_eq!(client.get("shop.example.com", "/").text(), "shop");
+}
+
+#[test]
+fn a_certificate_that_was_taken_back_is_refused_and_the_list_is_swapped_while_serving() {
+    let (authority, partners) = (Authority::new("test"), Authority::new("partners"));
+    let (ann, bob) = (partners.client("ann"), partners.client("bob"));
+    let proxy = two_and_one(&authority);
+    let folder = proxy.sites().path();
+    put(folder, "partners.pem", &partners.pem);
+    put(folder, "partners.crl", &partners.revoking(&[&bob], 7));
+    proxy.site(
+        "shop.toml",
+        with_files("shop.example.com", "shop", "shop") + CLIENT + "crl = 'partners.crl'\n",
+    );
+    let tls = Tls::to("shop.example.com");
+    assert!(is_refused(&proxy, &tls.clone().showing(&bob)));
+    let with_ann = tls.clone().showing(&ann);
+    let mut open = tls_to(&proxy, &with_ann);
+    assert_eq!(open.get("shop.example.com", "/").text(), "shop");
+    // The next list has ann on it, and not bob.
+    put(folder, "partners.crl", &partners.revoking(&[&ann], 7));
+    until("bob is let in", || {
+        !is_refused(&proxy, &tls.clone().showing(&bob))
+    });
+    assert!(is_refused(&proxy, &with_ann));
+    assert_eq!(
+        open.get("shop.example.com", "/").said(),
+        "421 wrong-tls-connection"
+    );
+    // Half of a list is none: the old one stays in force, and it is said.
+    let half = partners.revoking(&[], 7);
+    put(folder, "partners.crl", &half[..half.len() / 2]);
+    proxy.until_state("shop", "stale");
+    proxy.until_logged("partners.crl: ");
+    assert!(is_refused(&proxy, &with_ann));
+    assert!(!is_refused(&proxy, &tls.showing(&bob)));
+}
+
+#[test]
+fn a_list_that_is_broken_at_a_start_lets_nobody_in() {
+    let (authority, partners) = (Authority::new("test"), Authority::new("partners"));
+    let mut proxy = two_and_one(&authority);
+    put(proxy.sites().path(), "partners.pem", &partners.pem);
+    put(
+        proxy.sites().path(),
+        "partners.crl",
+        &partners.revoking(&[], 7),
+    );
+    proxy.site(
+        "shop.toml",
+        with_files("shop.example.com", "shop", "shop") + CLIENT + "crl = ['partners.crl']\n",
+    );
+    let tls = Tls::to("shop.example.com").showing(&partners.client("ann"));
+    assert!(!is_refused(&proxy, &tls));
+    proxy.stop();
+    put(proxy.sites().path(), "partners.crl", "nothing of the kind");
+    proxy.start_again();
+    assert!(is_refused(&proxy, &tls));
+    assert_eq!(proxy.get("shop.example.com", "/").status, 503);
+    let blog = Tls::to("blog.example.com").trusting(&authority.pem);
+    assert_eq!(
+        tls_to(&proxy, &blog).get("blog.example.com", "/").text(),
+        "blog"
+    );
+}
+
+#[test]
+fn a_list_that_has_ended_or_is_of_somebody_else_lets_nobody_in() {
+    let (authority, partners) = (Authority::new("test"), Authority::new("partners"));
+    let proxy = two_and_one(&authority);
+    let folder = proxy.sites().path();
+    put(folder, "partners.pem", &partners.pem);
+    put(folder, "partners.crl", &partners.revoking(&[], -1));
+    proxy.site(
+        "shop.toml",
+        with_files("shop.example.com", "shop", "shop") + CLIENT + "crl = 'partners.crl'\n",
+    );
+    proxy.until_logged("a list of revoked certificates (crl) ended 24 hours ago");
+    let tls = Tls::to("shop.example.com").showing(&partners.client("ann"));
+    assert!(is_refused(&proxy, &tls));
+    put(folder, "partners.crl", &authority.revoking(&[], 7));
+    proxy.command(["reload"]);
+    assert!(is_refused(&proxy, &tls));
+    put(folder, "partners.crl", &partners.revoking(&[], 7));
+    until("ann is let in", || !is_refused(&proxy, &tls));
+}
+
+#[test]
+fn a_certificate_that_is_over_or_can_be_read_in_two_ways_is_refused() {
+    let (authority, partners) = (Authority::new("test"), Authority::new("partners"));
+    let proxy = two_and_one(&authority);
+    put(proxy.sites().path(), "partners.pem", &partners.pem);
+    proxy.site(
+        "shop.toml",
+        with_files("shop.example.com", "shop", "shop") + CLIENT,
+    );
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        let tls = Tls::to("shop.example.com").version(version);
+        for bad in [
+            partners.former_client("ann"),
+            partners.client_of_two_readings("ann"),
+            partners.client("ann\0bob"),
+        ] {
+            assert!(is_refused(&proxy, &tls.clone().showing(&bad)));
+        }
+        assert!(!is_refused(&proxy, &tls.showing(&partners.client("ann"))));
+    }
+}
+
+#[test]
+fn what_the_defaults_say_of_client_certificates_binds_every_site_that_does_not_say_otherwise() {
+    let (authority, partners) = (Authority::new("test"), Authority::new("partners"));
+    let plan = Proxy::plan();
+    put(plan.folder().path(), "partners.pem", &partners.pem);
+    for name in ["shop", "blog"] {
+        authority
+            .pair(&[&format!("{name}.example.com")])
+            .write(plan.sites().path(), name);
+    }
+    let open = with_files("blog.example.com", "blog", "blog") + "[tls.client]\nmode = 'off'\n";
+    let proxy = plan
+        .daemon_file(
+            "[defaults.tls]\nmin = '1.3'\nhsts = '1d'\n[defaults.tls.client]\nca = 'partners.pem'\n",
+        )
+        .site("shop.toml", with_files("shop.example.com", "shop", "shop"))
+        .site("blog.toml", open)
+        .start();
+    let shop = Tls::to("shop.example.com");
+    assert!(is_refused(&proxy, &shop));
+    let ann = shop.showing(&partners.client("ann"));
+    assert!(is_refused(
+        &proxy,
+        &ann.clone().version(&rustls::version::TLS12)
+    ));
+    let answer = tls_to(&proxy, &ann).get("shop.example.com", "/");
+    assert_eq!(answer.value("strict-transport-security"), "max-age=86400");
+    assert!(!is_refused(&proxy, &Tls::to("blog.example.com")));
 }

@@ -1,0 +1,75 @@
+//! Operator events to standard error, in the way that `[log]` says, also when it says something else later.
+
+use std::io::{self, IsTerminal};
+
+use tracing_subscriber::layer::{Layered, SubscriberExt};
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, reload};
+
+use crate::observe;
+use crate::observe::log::{self, Lines};
+use crate::settings::{Color, Log, LogFormat};
+
+type Filtered = Layered<reload::Layer<EnvFilter, Registry>, Registry>;
+type Shape = Box<dyn Layer<Filtered> + Send + Sync>;
+
+/// What writes the log.
+pub(super) struct Logging {
+    lines: Lines,
+    filter: reload::Handle<EnvFilter, Registry>,
+    shape: reload::Handle<Shape, Filtered>,
+}
+
+impl Logging {
+    /// From here on events are written; and a panic is one of them. Once in a process.
+    ///
+    /// # Errors
+    /// When there is no thread to be had.
+    pub(super) fn start(wish: &Log) -> io::Result<Logging> {
+        let lines = log::start()?;
+        let (filter, filter_handle) = reload::Layer::new(filter(wish));
+        let (shape, shape_handle) = reload::Layer::new(shape(wish, &lines));
+        tracing_subscriber::registry()
+            .with(filter)
+            .with(shape)
+            .init();
+        observe::panic::set_hook();
+        Ok(Logging {
+            lines,
+            filter: filter_handle,
+            shape: shape_handle,
+        })
+    }
+
+    /// From now on as `wish` says.
+    pub(super) fn renew(&self, wish: &Log) {
+        // Both fail only when nobody is subscribed any more.
+        drop(self.shape.reload(shape(wish, &self.lines)));
+        drop(self.filter.reload(filter(wish)));
+    }
+
+    /// Waits until what has been said is written, for a moment.
+    pub(super) fn flush(&self) {
+        self.lines.flush();
+    }
+}
+
+fn filter(wish: &Log) -> EnvFilter {
+    // What the library for HTTP/2 says is about single clients, and any of them could fill the log with it.
+    let level = format!("h2=error,{}", wish.level);
+    // Looked at when the settings were read.
+    EnvFilter::try_new(level).unwrap_or_else(|_| "h2=error,info".into())
+}
+
+fn shape(wish: &Log, lines: &Lines) -> Shape {
+    let colored = match wish.color {
+        Color::Always => true,
+        Color::Never => false,
+        Color::Auto => io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none(),
+    };
+    let layer = fmt::layer().with_writer(lines.clone()).with_target(false);
+    match wish.format {
+        LogFormat::Text => layer.with_ansi(colored).boxed(),
+        LogFormat::Json => layer.json().boxed(),
+    }
+}

@@ -1,0 +1,159 @@
+//! Everything read once more, because somebody said so: the daemon file, and then all site files.
+//!
+//! What may change while onedoor runs is put in force in one go, or, when anything in the file is wrong, not at all.
+
+use std::sync::Arc;
+
+use tokio::sync::{Mutex, mpsc};
+use tokio::task::spawn_blocking;
+use tracing::{error, info, warn};
+
+use super::descriptors::{self, Descriptors, Share};
+use super::logging::Logging;
+use crate::admin::Reloaded;
+use crate::door::slots::Slots;
+use crate::door::worker::Note;
+use crate::http::h1::head::HeadLimits;
+use crate::http::{FullSite, Shared};
+use crate::reload::Reload;
+use crate::settings::{Renewed, Settings};
+use crate::tls::Keyring;
+use crate::upstream::States;
+
+/// What the daemon file reaches.
+pub(super) struct Renewal {
+    pub(super) lasting: Lasting,
+    pub(super) descriptors: Descriptors,
+    pub(super) slots: Slots,
+    pub(super) workers: Vec<mpsc::UnboundedSender<Note>>,
+    pub(super) logging: Arc<Logging>,
+    pub(super) reload: Reload,
+    /// As they were asked for: with port 0, where that was meant.
+    pub(super) in_force: Mutex<Settings>,
+}
+
+/// What workers share and no daemon file changes.
+#[derive(Clone)]
+pub(super) struct Lasting {
+    pub(super) via: Box<str>,
+    pub(super) keyring: Arc<Keyring>,
+    pub(super) states: Arc<States>,
+    pub(super) full: Arc<FullSite>,
+}
+
+impl Renewal {
+    /// Reads everything once more. One at a time: the second finds what the first has left.
+    pub(super) async fn reload(&self, accept_removals: bool) -> Reloaded {
+        let mut in_force = self.in_force.lock().await;
+        let renewed = self.renew(&mut in_force).await;
+        drop(in_force);
+        Reloaded {
+            renewed,
+            report: self.reload.reload(accept_removals).await,
+        }
+    }
+
+    async fn renew(&self, in_force: &mut Settings) -> Renewed {
+        let before = in_force.clone();
+        let read = spawn_blocking(move || before.read_again()).await;
+        let new = match read {
+            Ok(Ok(new)) => new,
+            Ok(Err(problems)) => {
+                for problem in &problems {
+                    warn!("{problem}");
+                }
+                error!(
+                    "the daemon file cannot be used; the settings of before stay in force, all of them"
+                );
+                return Renewed {
+                    problems,
+                    ..Renewed::default()
+                };
+            }
+            // It panicked, and the hook has told.
+            Err(_) => return Renewed::default(),
+        };
+        for warning in &new.warnings {
+            warn!("{warning}");
+        }
+        let (settings, renewed) = in_force.renewed(new);
+        if !renewed.waiting.is_empty() {
+            let keys = renewed.waiting.join(", ");
+            warn!(
+                keys,
+                "changed in the daemon file, and waiting for a restart"
+            );
+        }
+        if !renewed.changed.is_empty() {
+            self.put_in_force(in_force, &settings).await;
+            let parts = renewed.changed.join(", ");
+            info!(parts, "changed in the daemon file, and in force");
+        }
+        *in_force = settings;
+        renewed
+    }
+
+    async fn put_in_force(&self, before: &Settings, settings: &Settings) {
+        if before.log != settings.log {
+            self.logging.renew(&settings.log);
+        }
+        let share = descriptors::share(self.descriptors, &settings.limits);
+        self.slots
+            .allow(share.connections, per_client(settings, share));
+        self.lasting
+            .keyring
+            .change_folders(settings.certificates.clone());
+        let shared = leak(settings, self.lasting.clone(), share);
+        let (taken, mut all_taken) = mpsc::unbounded_channel();
+        for worker in &self.workers {
+            // One that has ended serves nobody.
+            drop(worker.send(Note::Renew {
+                shared,
+                pipes: share.pipes,
+                taken: taken.clone(),
+            }));
+        }
+        drop(taken);
+        // Ends when every worker has dropped its end.
+        while all_taken.recv().await.is_some() {}
+        let has_other_rules = before.defaults != settings.defaults
+            || before.files_under != settings.files_under
+            || before.sockets_under != settings.sockets_under;
+        if has_other_rules {
+            self.reload.change_rules(settings.rules());
+        }
+    }
+}
+
+/// Lives as long as the process (see [`crate::http::Latest`]).
+pub(super) fn leak(settings: &Settings, lasting: Lasting, share: Share) -> &'static Shared {
+    let Lasting {
+        via,
+        keyring,
+        states,
+        full,
+    } = lasting;
+    let limits = settings.limits.clone();
+    Box::leak(Box::new(Shared {
+        head_limits: HeadLimits {
+            line_bytes: limits.line_bytes,
+            field_bytes: limits.field_bytes,
+            fields: limits.fields,
+            head_bytes: limits.head_bytes,
+        },
+        site_connections: (share.connections / 2).max(1),
+        pool_all: share.pool_all,
+        limits,
+        trusted_proxies: settings.trust.proxies.clone(),
+        proxy_protocol: settings.trust.proxy_protocol.clone(),
+        via,
+        keyring,
+        states,
+        full,
+    }))
+}
+
+pub(super) fn per_client(settings: &Settings, share: Share) -> usize {
+    let usual = (share.connections / 4).max(1);
+    settings.limits.per_client.unwrap_or(usual)
+}

@@ -1,0 +1,251 @@
+//! onedoor.toml read again, by SIGHUP or `onedoor reload`: what is in force then, for whom, and what waits.
+
+use std::fs;
+
+use rustix::process::Signal;
+
+use crate::harness::{Authority, Backend, Client, Plan, Proxy, Tls, until, words_of};
+
+const FORWARDED: &str = "GET / HTTP/1.1\r\nHost: shop.test\r\nX-Forwarded-For: 203.0.113.9\r\n\r\n";
+
+fn with_shop(app: &Backend) -> Plan {
+    Proxy::plan().daemon_file("").site(
+        "shop.toml",
+        format!("host = 'shop.test'\nto = {}", app.port),
+    )
+}
+
+/// Reads everything again, which must succeed, and returns what was printed.
+#[track_caller]
+fn reload(proxy: &Proxy) -> String {
+    let output = proxy.command(["reload"]);
+    let words = words_of(&output);
+    assert!(output.status.success(), "{words}");
+    words
+}
+
+fn forwarded_for(client: &mut Client, app: &Backend) -> String {
+    app.forget();
+    client.send(FORWARDED);
+    assert_eq!(client.response().status, 200);
+    app.only_request().value("x-forwarded-for")
+}
+
+#[test]
+fn a_proxy_that_is_trusted_by_sighup_is_believed_at_once_and_no_longer_when_it_is_not() {
+    let app = Backend::recording();
+    let proxy = with_shop(&app).start();
+    let mut client = proxy.client();
+    assert_eq!(forwarded_for(&mut client, &app), "127.0.0.1");
+    proxy.daemon_file("[trust]\nproxies = '127.0.0.0/8'\n");
+    proxy.signal(Signal::HUP);
+    proxy.until_logged("changed in the daemon file, and in force");
+    // Also on the connection that was open.
+    assert_eq!(forwarded_for(&mut client, &app), "203.0.113.9, 127.0.0.1");
+    assert_eq!(
+        forwarded_for(&mut proxy.client(), &app),
+        "203.0.113.9, 127.0.0.1"
+    );
+    proxy.daemon_file("");
+    let said = reload(&proxy);
+    assert!(said.contains("in force  [trust]"), "{said}");
+    assert_eq!(forwarded_for(&mut client, &app), "127.0.0.1");
+}
+
+#[test]
+fn a_load_balancer_that_is_named_later_must_introduce_new_connections_and_not_old_ones() {
+    let app = Backend::recording();
+    let proxy = with_shop(&app).start();
+    let mut before = proxy.client();
+    assert_eq!(forwarded_for(&mut before, &app), "127.0.0.1");
+    proxy.daemon_file("[trust]\nproxy_protocol = '127.0.0.1'\n");
+    reload(&proxy);
+    assert_eq!(forwarded_for(&mut before, &app), "127.0.0.1");
+    let mut introduced = proxy.client();
+    introduced.send("PROXY TCP4 10.0.0.7 10.0.0.1 50000 443\r\n");
+    assert_eq!(forwarded_for(&mut introduced, &app), "10.0.0.7");
+    let mut silent = proxy.client();
+    silent.send(FORWARDED);
+    silent.expect_close();
+}
+
+#[test]
+fn limits_bind_the_next_request_of_open_connections() {
+    let app = Backend::saying("shop");
+    let proxy = with_shop(&app).start();
+    let mut client = proxy.client();
+    let long = format!("/?{}", "x".repeat(1000));
+    assert_eq!(client.get("shop.test", &long).status, 200);
+    proxy.daemon_file("[limit]\nline = '512b'\n[timeout]\nhead = '1s'\n");
+    let said = reload(&proxy);
+    assert!(said.contains("in force  [limit]"), "{said}");
+    assert!(said.contains("in force  [timeout]"), "{said}");
+    assert_eq!(client.get("shop.test", "/").status, 200);
+    assert_eq!(client.get("shop.test", &long).status, 414);
+    let mut slow = proxy.client();
+    slow.send("GET / HTTP/1.1\r\n");
+    assert_eq!(slow.response().status, 408);
+}
+
+#[test]
+fn fewer_connections_keep_new_ones_out_and_more_let_them_in() {
+    let app = Backend::saying("shop");
+    let proxy = Proxy::plan()
+        .daemon_file("")
+        .site(
+            "shop.toml",
+            format!(
+                "host = 'shop.test'\nto = {}\n[limit]\nconnections = 9",
+                app.port
+            ),
+        )
+        .start();
+    proxy.daemon_file("[limit]\nconnections = 2\n[timeout]\nidle_when_full = '1h'\n");
+    reload(&proxy);
+    let (mut one, mut two) = (proxy.client(), proxy.client());
+    assert_eq!(one.get("shop.test", "/").status, 200);
+    assert_eq!(two.get("shop.test", "/").status, 200);
+    let mut third = proxy.client();
+    third.send("GET / HTTP/1.1\r\nHost: shop.test\r\n\r\n");
+    proxy.until_logged("all connections that [limit] connections allows are open");
+    proxy.daemon_file("[limit]\nconnections = 3\n[timeout]\nidle_when_full = '1h'\n");
+    reload(&proxy);
+    assert_eq!(third.response().text(), "shop");
+}
+
+#[test]
+fn other_defaults_reach_every_site_without_disturbing_its_connections() {
+    let app = Backend::recording();
+    let proxy = with_shop(&app)
+        .site("named.toml", "host = 'named.test'\nrespond = 'named'")
+        .start();
+    let mut client = proxy.client();
+    assert!(!client.get("named.test", "/").has("x-door"));
+    proxy.daemon_file(
+        "[defaults]\nsend_host = 'app.internal'\n[defaults.headers.response]\nset = { X-Door = 'one' }\n",
+    );
+    let said = reload(&proxy);
+    assert!(said.contains("in force  [defaults]"), "{said}");
+    assert_eq!(client.get("named.test", "/").value("x-door"), "one");
+    assert_eq!(client.get("shop.test", "/").value("x-door"), "one");
+    assert_eq!(app.only_request().value("host"), "app.internal");
+}
+
+#[test]
+fn folders_of_certificates_are_searched_when_they_are_named() {
+    let app = Backend::saying("shop");
+    let authority = Authority::new("test");
+    let proxy = Proxy::plan()
+        .daemon_file("")
+        .site(
+            "shop.toml",
+            format!("host = 'shop.example.com'\nto = {}", app.port),
+        )
+        .start();
+    let pair = authority.pair(&["shop.example.com"]);
+    fs::create_dir(proxy.folder().join("live")).unwrap();
+    pair.write(&proxy.folder().join("live"), "any");
+    let tls = Tls::to("shop.example.com").trusting(&authority.pem);
+    assert!(tls.shake(proxy.address()).is_err());
+    proxy.daemon_file("certificates = 'live'\n");
+    reload(&proxy);
+    let line = tls.shake(proxy.address()).expect("a handshake");
+    assert_eq!(
+        Client::over(line).get("shop.example.com", "/").text(),
+        "shop"
+    );
+    // Without them the name has had a certificate once, and is not shown in clear text.
+    proxy.daemon_file("");
+    reload(&proxy);
+    assert!(tls.shake(proxy.address()).is_err());
+    assert_eq!(proxy.get("shop.example.com", "/").status, 503);
+}
+
+#[test]
+fn a_tighter_fence_rejects_what_lies_outside_and_keeps_what_served() {
+    let proxy = Proxy::plan().daemon_file("").start();
+    fs::create_dir(proxy.folder().join("shared")).unwrap();
+    fs::write(proxy.folder().join("shared/page"), "page").unwrap();
+    let site = "host = 'page.test'\nrespond = { file = '../shared/page' }";
+    proxy.sites().write("page.toml", site);
+    proxy.until_state("page", "down");
+    proxy.daemon_file("files_under = 'shared'\n");
+    reload(&proxy);
+    assert_eq!(proxy.get("page.test", "/").text(), "page");
+    proxy.daemon_file("");
+    let output = proxy.command(["reload"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(proxy.state_of("page"), "stale");
+    assert_eq!(proxy.get("page.test", "/").text(), "page");
+}
+
+#[test]
+fn a_file_with_an_error_changes_nothing_and_the_error_has_its_place() {
+    let app = Backend::recording();
+    let proxy = with_shop(&app).start();
+    let mut client = proxy.client();
+    proxy.daemon_file("[trust]\nproxies = '127.0.0.1'\n[limit]\nlinee = '512b'\n");
+    proxy.site("new.toml", "host = 'new.test'\nrespond = 'new'");
+    let output = proxy.command(["reload"]);
+    let words = words_of(&output);
+    assert_eq!(output.status.code(), Some(1), "{words}");
+    assert!(words.contains("onedoor.toml:4:1"), "{words}");
+    assert!(words.contains("did you mean \"line\"?"), "{words}");
+    assert!(
+        words.contains("the settings of before stay in force"),
+        "{words}"
+    );
+    proxy.until_logged("the daemon file cannot be used");
+    assert_eq!(forwarded_for(&mut client, &app), "127.0.0.1");
+    // Site files are looked at all the same.
+    assert_eq!(proxy.get("new.test", "/").text(), "new");
+    fs::remove_file(proxy.folder().join("onedoor.toml")).unwrap();
+    let words = words_of(&proxy.command(["reload"]));
+    assert!(
+        words.contains("the settings of before stay in force"),
+        "{words}"
+    );
+}
+
+#[test]
+fn what_needs_a_restart_is_named_and_waits() {
+    let app = Backend::saying("shop");
+    let proxy = with_shop(&app).start();
+    let address = proxy.address();
+    proxy.daemon_file(
+        "workers = 7\ncatch_all = 'shop'\nsites = 'elsewhere'\n[log]\nlevel = 'debug'\n",
+    );
+    let said = reload(&proxy);
+    for key in ["workers", "catch_all"] {
+        assert!(said.contains(&format!("restart   {key}")), "{said}");
+    }
+    // A flag names it, and beats the file.
+    assert!(!said.contains("restart   sites"), "{said}");
+    assert!(said.contains("in force  [log]"), "{said}");
+    proxy.until_logged("waiting for a restart");
+    assert_eq!(proxy.address(), address);
+    assert_eq!(proxy.get("shop.test", "/").text(), "shop");
+    // Until it is done, or taken back.
+    assert!(reload(&proxy).contains("restart   workers"));
+    proxy.daemon_file("[log]\nlevel = 'debug'\n");
+    let said = reload(&proxy);
+    assert!(!said.contains("restart"), "{said}");
+    assert!(said.contains("nothing changed"), "{said}");
+}
+
+#[test]
+fn the_log_changes_its_level_and_its_shape() {
+    let proxy = Proxy::plan()
+        .daemon_file("[log]\nlevel = 'error'\n")
+        .start();
+    proxy.site("one.toml", "host = 'one.test'\nrespond = 'one'");
+    assert!(!proxy.log().contains("one.test"), "{}", proxy.log());
+    proxy.daemon_file("[log]\nformat = 'json'\n");
+    reload(&proxy);
+    proxy.site("two.toml", "host = 'two.test'\nrespond = 'two'");
+    until("the log has a line of JSON", || {
+        let log = proxy.log();
+        log.lines()
+            .any(|line| line.starts_with('{') && line.contains("two.test"))
+    });
+}
