@@ -7,11 +7,11 @@ use super::head::{self, Framing, Method, Parsed, RequestHead, Room};
 use crate::block::{Block, Sheet};
 use crate::http::answer::{self, Answer};
 use crate::http::exchange::{self, Decision};
-use crate::http::forward::{self, Forwarded, Onward};
+use crate::http::forward::{self, Onward};
 use crate::http::kit::{Arrival, Kit};
 use crate::http::known_host::KnownHost;
 use crate::site::hostname::{HostBuffer, authority};
-use crate::site::{HeaderEdit, HostPattern, SendHost, Site, Wire};
+use crate::site::{HeaderEdit, HostPattern, Site, Wire};
 use crate::tls::Secure;
 use crate::wheel::Serving;
 
@@ -85,33 +85,15 @@ pub(super) fn begin(
         return said.answer(Answer::NoSite, kit, ends, with_body, head.bytes, inbound);
     };
     let edits = site.headers.of_response(known.wire());
-    match exchange::decide(&head, known, site, &arrival.client, kit) {
+    match exchange::decide(&head, known, site, &arrival.client, &kit.shared) {
         Decision::Forward { strip, rule } => {
-            let asker = exchange::asker(&head, &arrival.client, kit);
+            let (client, shared) = (&arrival.client, &*kit.shared);
+            let asker = exchange::asker(&head, client, shared);
             let request_id = kit.request_id();
             let onward = Onward {
-                site,
-                host: match &site.send_host {
-                    SendHost::Name(name) => name.as_bytes(),
-                    // `Backend` is filled in when the backend is known.
-                    SendHost::Keep | SendHost::Backend => known.host(),
-                },
-                strip,
-                prefix: rule
-                    .and_then(|rule| site.paths.get(rule))
-                    .map_or("", |rule| rule.pattern.path()),
-                forwarded: if arrival.client.trusted {
-                    Forwarded::Added {
-                        client: arrival.client.address.ip().to_canonical(),
-                        asker,
-                        ours: known.forwarded(),
-                    }
-                } else {
-                    Forwarded::Set(known.forwarded())
-                },
                 certificate: certificate_lines(site, arrival.secure.as_deref()),
                 request_id,
-                via: site.headers.via.then_some(&*kit.shared.via),
+                ..exchange::onward(&head, known, site, client, shared, strip, rule)
             };
             let out = &mut said.out;
             let Ok(host_at) = forward::request_head(out, inbound.filled(), &head, &onward) else {
@@ -125,7 +107,7 @@ pub(super) fn begin(
                 authenticates_connection: head.authenticates_connection,
                 upgrade: head.upgrade.map(Box::from),
                 may_be_told_why: exchange::may_be_told_why(&head, known),
-                request_id: exchange::known_as(&head, &arrival.client, request_id),
+                request_id: exchange::known_as(&head, client, request_id),
             };
             let mut upload = Body::new(
                 head.framing,
