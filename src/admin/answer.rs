@@ -1,12 +1,15 @@
 //! What is answered on the admin socket, as bytes.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Map, Value, json};
 
 use super::About;
 use super::question::Refusal;
+use crate::document::mask;
+use crate::http::explain::Explanation;
 use crate::observe::{Counters, Reason};
+use crate::reload::history::Version;
 use crate::reload::{FileStatus, Overview, Report, Waited};
 
 /// Status and JSON.
@@ -21,7 +24,9 @@ impl Answer {
         let body = format!("{}\n", self.body);
         let reason = match self.status {
             200 => "OK",
+            403 => "Forbidden",
             404 => "Not Found",
+            409 => "Conflict",
             405 => "Method Not Allowed",
             408 => "Request Timeout",
             431 => "Request Header Fields Too Large",
@@ -44,11 +49,16 @@ pub(super) fn refused(refusal: Refusal) -> Answer {
         Refusal::NoSuchPath(path) => (
             404,
             format!(
-                "no {path} here; there are GET /v1/status, GET /v1/sites, GET /v1/counters, GET /v1/wait and POST /v1/reload"
+                "no {path} here; there are GET /v1/status, GET /v1/sites, GET /v1/counters, GET /v1/wait, GET /v1/explain, GET /v1/history, POST /v1/reload, POST /v1/gone and POST /v1/drain"
             ),
         ),
         Refusal::WrongMethod(wanted) => (405, format!("ask with {wanted}")),
         Refusal::BadParameter(what) => (400, what),
+        Refusal::NotAllowed => (
+            403,
+            "only root and the user that onedoor runs as may ask for this".to_owned(),
+        ),
+        Refusal::NotDone(why) => (409, why),
     };
     Answer {
         status,
@@ -67,6 +77,12 @@ pub(super) fn status(about: &About) -> Answer {
     }))
 }
 
+/// Client connections that are open now.
+pub(super) fn open(about: &About) -> u64 {
+    let sum = |of: fn(&Counters) -> u64| -> u64 { about.counters.iter().map(|one| of(one)).sum() };
+    sum(|one| one.connections.read()).saturating_sub(sum(|one| one.closed.read()))
+}
+
 /// The sums over all workers. Each of them goes on counting meanwhile.
 pub(super) fn counters(about: &About) -> Answer {
     let sum = |of: fn(&Counters) -> u64| -> u64 { about.counters.iter().map(|one| of(one)).sum() };
@@ -78,7 +94,7 @@ pub(super) fn counters(about: &About) -> Answer {
         })
         .collect();
     fine(json!({
-        "open": sum(|one| one.connections.read()).saturating_sub(sum(|one| one.closed.read())),
+        "open": open(about),
         "connections": sum(|one| one.connections.read()),
         "exchanges": sum(|one| one.exchanges.read()),
         "aborted": sum(|one| one.aborted.read()),
@@ -104,6 +120,7 @@ fn file(status: &FileStatus) -> Value {
         "hosts": status.hosts,
         "to": status.backends,
         "answers": status.answers,
+        "connections": status.connections,
         "since": seconds(status.since),
         "serving_since": status.serving_since.map(seconds),
         "note": status.note,
@@ -144,6 +161,36 @@ pub(super) fn waited(waited: &Waited) -> Answer {
             json!({ "outcome": "unknown", "did_you_mean": did_you_mean, "reason": reason })
         }
     })
+}
+
+/// The versions of a site, the newest first.
+pub(super) fn history(name: &str, versions: &[Version], has_present: bool, whole: bool) -> Answer {
+    let versions = versions.iter().enumerate().map(|(at, version)| {
+        let text = match whole {
+            true => version.text.clone(),
+            false => mask(&version.text),
+        };
+        json!({
+            "since": seconds(version.since),
+            "present": has_present && at == 0,
+            "file": version.origin.to_string_lossy(),
+            "text": text,
+        })
+    });
+    fine(json!({ "name": name, "versions": versions.collect::<Vec<_>>() }))
+}
+
+pub(super) fn gone() -> Answer {
+    fine(json!({ "gone": true }))
+}
+
+pub(super) fn draining(limit: Duration, open: u64) -> Answer {
+    fine(json!({ "draining": true, "limit": limit.as_secs(), "open": open }))
+}
+
+pub(super) fn explained(explanation: &Explanation) -> Answer {
+    // Texts and numbers: there is nothing in it that JSON does not have.
+    fine(serde_json::to_value(explanation).unwrap_or_default())
 }
 
 fn fine(body: Value) -> Answer {

@@ -17,11 +17,16 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
+use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 
+use crate::http::Shared;
+use crate::http::explain::{self, Scene};
 use crate::observe::Counters;
-use crate::reload::Reload;
+use crate::reload::{Reload, history};
+use crate::route::Current;
+use crate::site::SiteName;
 use answer::Answer;
 use question::{Parsed, Question, Refusal};
 use reserve::Reserve;
@@ -31,8 +36,10 @@ pub const SOCKET_NAME: &str = "admin.sock";
 
 /// From connect to a whole request, and for an answer to be taken. 5 s: everybody here is on this machine.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// A request head; there is nothing to say at length.
-const HEAD_BYTES: usize = 4 << 10;
+/// A request head. 64 KiB: a request to be explained comes in it, with all its headers.
+const HEAD_BYTES: usize = 64 << 10;
+/// What most of them need.
+const USUAL_HEAD_BYTES: usize = 1 << 10;
 /// Connections at once. Waiting deploy scripts are the many; a program that loops must not take the descriptors.
 const CONNECTIONS: usize = 256;
 /// How long accepting rests where there is nothing to accept with.
@@ -46,6 +53,10 @@ pub struct About {
     pub state: PathBuf,
     /// One block per worker.
     pub counters: Vec<Arc<Counters>>,
+    pub current: Arc<Current>,
+    pub shared: Arc<Shared>,
+    /// Told when somebody wants us to drain.
+    pub drain: Arc<Notify>,
 }
 
 /// Opens the socket at `path` for its owner and group. A file left by a process that is gone is replaced.
@@ -112,6 +123,9 @@ pub async fn serve(
 
 async fn converse(stream: &mut UnixStream, reload: Reload, about: &About) -> io::Result<()> {
     let answer = match timeout(PATIENCE, read(stream)).await {
+        Ok(Ok(Ok(question))) if question.is_privileged() && !is_ours(stream) => {
+            answer::refused(Refusal::NotAllowed)
+        }
         Ok(Ok(Ok(question))) => {
             tokio::select! {
                 biased;
@@ -129,8 +143,16 @@ async fn converse(stream: &mut UnixStream, reload: Reload, about: &About) -> io:
     stream.shutdown().await
 }
 
+/// Whether who asks is root or the user that we run as: the group may read.
+fn is_ours(stream: &UnixStream) -> bool {
+    let own = rustix::process::geteuid().as_raw();
+    stream
+        .peer_cred()
+        .is_ok_and(|who| who.uid() == 0 || who.uid() == own)
+}
+
 async fn read(stream: &mut UnixStream) -> io::Result<Result<Question, Refusal>> {
-    let mut head = Vec::with_capacity(HEAD_BYTES);
+    let mut head = Vec::with_capacity(USUAL_HEAD_BYTES);
     loop {
         if stream.read_buf(&mut head).await? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
@@ -149,10 +171,48 @@ async fn reply(question: Question, reload: &Reload, about: &About) -> Answer {
         Question::Status => answer::status(about),
         Question::Counters => answer::counters(about),
         Question::Sites => answer::sites(&reload.list().await),
+        Question::History { name, whole } => history(name, whole, about).await,
+        Question::Gone { name, now } => match reload.gone(SiteName::new(name), now).await {
+            true => answer::gone(),
+            false => answer::refused(Refusal::NotDone("its file is still there".into())),
+        },
+        Question::Drain => {
+            about.drain.notify_one();
+            answer::draining(about.shared.limits.drain_time, answer::open(about))
+        }
+        Question::Explain(question) => explain(&question, reload, about).await,
         Question::Reload { accept_removals } => {
             answer::reloaded(&reload.reload(accept_removals).await)
         }
         Question::Wait { name, gone, time } => answer::waited(&reload.wait(name, gone, time).await),
+    }
+}
+
+async fn history(name: String, whole: bool, about: &About) -> Answer {
+    let (state, site) = (about.state.clone(), SiteName::new(name.as_str()));
+    let read = spawn_blocking(move || history::versions(&state, &site)).await;
+    let (versions, has_present) = read.unwrap_or_default();
+    answer::history(&name, &versions, has_present, whole)
+}
+
+/// By the table in force, and the files that would like to be in it.
+async fn explain(question: &explain::Question, reload: &Reload, about: &About) -> Answer {
+    let host = match explain::host_of(question) {
+        Ok(host) => host,
+        Err(what) => return answer::refused(Refusal::BadParameter(what)),
+    };
+    let table = about.current.snapshot();
+    let winner = table.find(&host).map(|site| site.name.clone());
+    let contest = reload.contest(&host, winner).await;
+    let scene = Scene {
+        table: &table,
+        shared: &about.shared,
+        listening: &about.listening,
+        offline: false,
+    };
+    match explain::explain(question, scene, &contest) {
+        Ok(explanation) => answer::explained(&explanation),
+        Err(what) => answer::refused(Refusal::BadParameter(what)),
     }
 }
 

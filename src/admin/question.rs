@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::document::units;
+use crate::http::explain;
 
 /// What somebody wants to know or have done.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -10,6 +11,17 @@ pub(super) enum Question {
     Status,
     Sites,
     Counters,
+    Explain(explain::Question),
+    History {
+        name: String,
+        /// Secrets and all.
+        whole: bool,
+    },
+    Gone {
+        name: String,
+        now: bool,
+    },
+    Drain,
     Reload {
         accept_removals: bool,
     },
@@ -35,6 +47,23 @@ pub(super) enum Refusal {
     NoSuchPath(String),
     WrongMethod(&'static str),
     BadParameter(String),
+    NotAllowed,
+    NotDone(String),
+}
+
+impl Question {
+    /// Whether it is for those alone who could as well end the process: it changes something, or shows secrets.
+    pub(super) fn is_privileged(&self) -> bool {
+        match self {
+            Question::Reload { .. } | Question::Gone { .. } | Question::Drain => true,
+            Question::History { whole, .. } => *whole,
+            Question::Status
+            | Question::Sites
+            | Question::Counters
+            | Question::Explain(_)
+            | Question::Wait { .. } => false,
+        }
+    }
 }
 
 /// How long `wait` waits when nothing is said.
@@ -58,8 +87,9 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Parsed, Refusal> {
     };
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let wanted = match path {
-        "/v1/status" | "/v1/sites" | "/v1/counters" | "/v1/wait" => "GET",
-        "/v1/reload" => "POST",
+        "/v1/status" | "/v1/sites" | "/v1/counters" | "/v1/wait" | "/v1/explain"
+        | "/v1/history" => "GET",
+        "/v1/reload" | "/v1/gone" | "/v1/drain" => "POST",
         _ => return Err(Refusal::NoSuchPath(path.to_string())),
     };
     if method != wanted {
@@ -69,6 +99,16 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Parsed, Refusal> {
         "/v1/status" => Question::Status,
         "/v1/sites" => Question::Sites,
         "/v1/counters" => Question::Counters,
+        "/v1/history" => Question::History {
+            name: named(query)?,
+            whole: flag(query, "whole"),
+        },
+        "/v1/gone" => Question::Gone {
+            name: named(query)?,
+            now: flag(query, "now"),
+        },
+        "/v1/drain" => Question::Drain,
+        "/v1/explain" => Question::Explain(to_explain(query)?),
         "/v1/reload" => Question::Reload {
             accept_removals: flag(query, "accept-removals"),
         },
@@ -79,6 +119,33 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Parsed, Refusal> {
         },
     };
     Ok(Parsed::Complete(question))
+}
+
+fn named(query: &str) -> Result<String, Refusal> {
+    let missing = || Refusal::BadParameter("name: which site?".to_owned());
+    value(query, "name")?.ok_or_else(missing)
+}
+
+fn to_explain(query: &str) -> Result<explain::Question, Refusal> {
+    let wrong = |what: &str| Refusal::BadParameter(what.to_owned());
+    let url = value(query, "url")?.ok_or_else(|| wrong("url: which one is to be explained?"))?;
+    let client = value(query, "client")?.unwrap_or_else(|| "127.0.0.1".into());
+    let mut headers = Vec::new();
+    for (_, text) in parameters(query).filter(|(name, _)| *name == "header") {
+        let text = decode(text).ok_or_else(|| wrong("header: not valid percent-encoding"))?;
+        let (name, value) = text
+            .split_once(':')
+            .ok_or_else(|| wrong("header: write Name: value"))?;
+        headers.push((name.trim().to_owned(), value.trim().to_owned()));
+    }
+    Ok(explain::Question {
+        url,
+        method: value(query, "method")?.unwrap_or_else(|| "GET".into()),
+        headers,
+        client: client
+            .parse()
+            .map_err(|_| wrong("client: not an IP address"))?,
+    })
 }
 
 fn time(query: &str) -> Result<Duration, Refusal> {

@@ -74,7 +74,7 @@ fn prepare(sites: &Path) -> io::Result<Vec<App>> {
     for (name, color, text) in [("blue", "#2563eb", BLUE), ("green", "#15803d", GREEN)] {
         let path = file(sites, name);
         if !path.exists() {
-            fs::write(&path, text)?;
+            fs::write(&path, without_schema(text))?;
         }
         // A file that somebody made wrong, or points elsewhere, has no demo app; the server says what it makes of it.
         if let Some(port) = port(&fs::read_to_string(&path)?) {
@@ -82,6 +82,14 @@ fn prepare(sites: &Path) -> io::Result<Vec<App>> {
         }
     }
     Ok(apps)
+}
+
+/// Only the checkout has the schema where the shipped files look for it.
+fn without_schema(text: &str) -> &str {
+    match text.split_once('\n') {
+        Some((first, rest)) if first.starts_with("#:schema") => rest,
+        _ => text,
+    }
 }
 
 fn file(sites: &Path, name: &str) -> PathBuf {

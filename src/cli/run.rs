@@ -27,6 +27,7 @@ pub(super) fn check(
     path: Option<PathBuf>,
     name: Option<String>,
     strict: bool,
+    json: bool,
 ) -> ExitCode {
     let settings = match settings(places, Serving::default()) {
         Ok(settings) => settings,
@@ -39,7 +40,10 @@ pub(super) fn check(
         color: colored(&io::stdout(), &settings.log),
     };
     let verdict = check::check(&settings, &question);
-    print(&verdict.output);
+    match json {
+        true => print(&format!("{:#}\n", verdict.for_programs())),
+        false => print(&verdict.output),
+    }
     if verdict.ok {
         ExitCode::SUCCESS
     } else {

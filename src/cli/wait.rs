@@ -21,6 +21,11 @@ pub(super) fn wait(places: &Places, name: Option<&str>, time: Duration, gone: bo
         Err(error) => return daemon::explain(&error),
     };
     let what = name.unwrap_or("what is on disk");
+    tell(&answer, what, name, gone, time)
+}
+
+/// Says how a waiting ended, and with which code to end.
+fn tell(answer: &Value, what: &str, name: Option<&str>, gone: bool, time: Duration) -> ExitCode {
     match answer["outcome"].as_str() {
         Some("serving") => ExitCode::SUCCESS,
         Some("gone") => ExitCode::SUCCESS,

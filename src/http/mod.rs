@@ -2,7 +2,7 @@
 //!
 //! The seam: a head is a borrowed view ([`h1::head::RequestHead`], [`field::Fields`]) that any version can fill;
 //! what happens between the request that arrived and the response that leaves is written once, over that view:
-//! `exchange` decides, `forward` rewrites heads, `answer` is what we say ourselves. Only the pumping of
+//! `exchange` decides, `forward` rewrites heads, `answer` is what we say ourselves, `explain` walks the same steps in words. Only the pumping of
 //! bytes belongs to a version ([`h1`]).
 
 pub mod field;
@@ -12,6 +12,8 @@ pub mod h1;
 mod answer;
 #[cfg(feature = "serve")]
 mod exchange;
+#[cfg(feature = "serve")]
+pub mod explain;
 #[cfg(feature = "serve")]
 mod forward;
 #[cfg(feature = "serve")]

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::contest::Contest;
 use super::status::{Overview, Report, Waited};
+use crate::site::SiteName;
 
 /// A hold on the reload loop, for the admin socket and for signals. The loop ends with the last clone.
 #[derive(Clone, Debug)]
@@ -26,6 +28,16 @@ pub(super) enum Request {
     },
     List {
         reply: oneshot::Sender<Overview>,
+    },
+    Contest {
+        host: String,
+        winner: Option<SiteName>,
+        reply: oneshot::Sender<Contest>,
+    },
+    Gone {
+        name: SiteName,
+        cut: bool,
+        reply: oneshot::Sender<bool>,
     },
     Flush {
         reply: oneshot::Sender<()>,
@@ -74,6 +86,26 @@ impl Reload {
     /// Every file of the sites directory.
     pub async fn list(&self) -> Overview {
         self.ask(|reply| Request::List { reply })
+            .await
+            .unwrap_or_default()
+    }
+
+    /// Who wants to answer for `host`, a normalised name, which `winner` does.
+    pub async fn contest(&self, host: &str, winner: Option<SiteName>) -> Contest {
+        let host = host.to_owned();
+        self.ask(|reply| Request::Contest {
+            host,
+            winner,
+            reply,
+        })
+        .await
+        .unwrap_or_default()
+    }
+
+    /// Its operator has removed the file of `name` and means it: no grace. `cut`: open work is not waited for either.
+    /// `false`: the file is still there, and nothing is done.
+    pub async fn gone(&self, name: SiteName, cut: bool) -> bool {
+        self.ask(|reply| Request::Gone { name, cut, reply })
             .await
             .unwrap_or_default()
     }

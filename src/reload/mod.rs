@@ -8,11 +8,14 @@ mod access;
 mod book;
 mod certificates;
 mod claims;
+mod contest;
 mod first;
 mod guard;
 mod handle;
+pub mod history;
 mod last_good;
 mod look;
+mod offline;
 mod parallel;
 mod requests;
 mod search;
@@ -31,7 +34,9 @@ use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::warn;
 
+pub use contest::{Contender, Contest, patterns_for};
 pub use handle::Reload;
+pub use offline::Offline;
 pub use status::{FileStatus, Overview, Report, State, Summary, Waited};
 
 use crate::observe::panic::contain;
@@ -45,7 +50,7 @@ use book::{Book, Moment, Step};
 use certificates::Read;
 use first::read_everything;
 use handle::Request;
-use last_good::Store;
+use last_good::{Leftovers, Store};
 use look::{Look, Question};
 use search::GLANCE;
 use settle::{Hint, Settle, Verdict};
@@ -81,7 +86,7 @@ pub async fn start(
         spawn_blocking(move || {
             // Before anybody is served: what has a certificate is not served in clear text.
             keyring.search();
-            read_everything(&sites, &rules, &kept_in)
+            read_everything(&sites, &rules, &kept_in, Leftovers::Remove)
         })
         .await
     };
@@ -200,7 +205,9 @@ impl Follower {
         self.watch = Watch::start(&self.sites, self.wish).await;
         let (sites, rules, kept_in) =
             (self.sites.clone(), self.rules.clone(), self.kept_in.clone());
-        let first = spawn_blocking(move || read_everything(&sites, &rules, &kept_in)).await?;
+        let first =
+            spawn_blocking(move || read_everything(&sites, &rules, &kept_in, Leftovers::Remove))
+                .await?;
         // Freed with the old table, but for those that will be anyway.
         let is_outstanding = |number: &u32| {
             self.outstanding

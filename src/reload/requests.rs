@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
+use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 
 use super::Follower;
@@ -15,6 +16,7 @@ use super::look::{Found, Look};
 use super::settle::Hint;
 use super::status::{self, FileStatus, Overview, Report, State};
 use super::wait::{Goal, Progress, Waiter};
+use crate::route::SiteChange;
 use crate::site::SiteName;
 use crate::site::directory;
 
@@ -30,6 +32,16 @@ impl Follower {
                 let ignored = self.ignored.iter();
                 files.extend(ignored.map(|(path, why)| ignored_status(path, why)));
                 reply.send(Overview { files, notice }).ok();
+            }
+            Request::Contest {
+                host,
+                winner,
+                reply,
+            } => {
+                reply.send(self.book.contest(&host, winner.as_ref())).ok();
+            }
+            Request::Gone { name, cut, reply } => {
+                reply.send(self.take_gone(&name, cut).await).ok();
             }
             Request::Flush { reply } => {
                 let store = self.store.clone();
@@ -85,6 +97,36 @@ impl Follower {
                 }
             }
         }
+    }
+
+    /// Ends a site whose file is really gone.
+    async fn take_gone(&mut self, name: &SiteName, cut: bool) -> bool {
+        let path = self.path_of(name);
+        let there = spawn_blocking(move || fs::symlink_metadata(path).is_ok()).await;
+        if !is_plain(name) || there.unwrap_or(true) {
+            return false;
+        }
+        let at = self.moment();
+        let path = self.path_of(name);
+        self.settle.forget(name);
+        let look = Look {
+            name: name.clone(),
+            path,
+            found: Found::Nothing { off: true },
+        };
+        let mut step = Step::default();
+        self.book.apply(vec![look], at, &mut step);
+        self.book.tick(self.ground(), at, &mut step);
+        for change in &mut step.changes {
+            if let SiteChange::Removed { old, drain } = change
+                && cut
+                && old.name == *name
+            {
+                *drain = Duration::ZERO;
+            }
+        }
+        self.publish(step, at);
+        true
     }
 
     /// An operator said that what is gone is meant to be gone.
@@ -195,6 +237,8 @@ fn ignored_status(path: &Path, why: &str) -> FileStatus {
         hosts: Vec::new(),
         backends: Vec::new(),
         answers: Vec::new(),
+        connections: None,
+        number: None,
         note: None,
         problems: Vec::new(),
         reason: Some(why.to_owned()),

@@ -48,6 +48,10 @@ pub struct FileStatus {
     pub hosts: Vec<String>,
     /// Of the version that serves, each once.
     pub backends: Vec<String>,
+    /// Client connections that are with it now. `None`: nothing of it serves.
+    pub connections: Option<usize>,
+    /// `Site::number` of the version that serves.
+    pub number: Option<u32>,
     /// What it says itself: `respond 200`, `redirect https://www.shop.test`; each once.
     pub answers: Vec<String>,
     pub note: Option<String>,

@@ -9,7 +9,7 @@ use std::future::{Future, poll_fn};
 use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use tokio::runtime::LocalOptions;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tracing::{error, info, warn};
 
 use crate::admin;
@@ -177,9 +177,17 @@ async fn serve(mut settings: Settings) -> Result<Ending, StartError> {
         .admin
         .clone()
         .unwrap_or_else(|| settings.state.join(admin::SOCKET_NAME));
-    start_admin(&socket, &settings, &reload, &workers);
+    let drain = Arc::new(Notify::new());
+    start_admin(&socket, &settings, &reload, &current, &workers, &drain);
     say_hello(&settings, &summary);
-    let ending = attend(signals, settings.limits.drain_time, &reload, workers).await;
+    let ending = attend(
+        signals,
+        &drain,
+        settings.limits.drain_time,
+        &reload,
+        workers,
+    )
+    .await;
     // What was published last is kept for the next start.
     reload.flush().await;
     // Left behind it would be no harm: the next run replaces it.
@@ -192,6 +200,7 @@ struct Workers {
     notes: Vec<mpsc::UnboundedSender<Note>>,
     ended: Vec<oneshot::Receiver<()>>,
     counters: Vec<Arc<Counters>>,
+    shared: Arc<Shared>,
 }
 
 impl Workers {
@@ -204,7 +213,7 @@ impl Workers {
         home: &Home,
         share: Share,
     ) -> io::Result<Workers> {
-        let shared = Arc::new(shared(settings, home, keyring, share));
+        let shared = Arc::new(shared(settings, &home.pseudonym, keyring, share));
         let per_client = settings.limits.per_client;
         let per_client = per_client.unwrap_or((share.connections / 4).max(1));
         let slots = Slots::new(share.connections, per_client);
@@ -212,6 +221,7 @@ impl Workers {
             notes: Vec::new(),
             ended: Vec::new(),
             counters: Vec::new(),
+            shared: Arc::clone(&shared),
         };
         let mut sockets: Vec<Option<Socket>> = sockets.into_iter().map(Some).collect();
         for number in 0..settings.workers {
@@ -276,7 +286,7 @@ impl Workers {
 }
 
 /// What the workers read.
-fn shared(settings: &Settings, home: &Home, keyring: Arc<Keyring>, share: Share) -> Shared {
+fn shared(settings: &Settings, pseudonym: &str, keyring: Arc<Keyring>, share: Share) -> Shared {
     let limits = settings.limits.clone();
     Shared {
         head_limits: HeadLimits {
@@ -290,7 +300,7 @@ fn shared(settings: &Settings, home: &Home, keyring: Arc<Keyring>, share: Share)
         limits,
         trusted_proxies: settings.trust.proxies.clone(),
         proxy_protocol: settings.trust.proxy_protocol.clone(),
-        via: format!("onedoor-{}", home.pseudonym).into(),
+        via: format!("onedoor-{pseudonym}").into(),
         resolver: Arc::new(Resolver::new(if settings.allow_link_local {
             LinkLocal::Allowed
         } else {
@@ -301,13 +311,31 @@ fn shared(settings: &Settings, home: &Home, keyring: Arc<Keyring>, share: Share)
     }
 }
 
+/// The same for somebody who only wants to know what would be served: nothing is opened, and of limits that depend on
+/// the running process those are shown that it would have now.
+pub fn shared_offline(settings: &Settings, keyring: Arc<Keyring>) -> Shared {
+    let pseudonym = home::kept_pseudonym(&settings.state).unwrap_or_else(|| "new".to_owned());
+    let share = descriptors::share_of_a_start(&settings.limits, settings.workers);
+    shared(settings, &pseudonym, keyring, share)
+}
+
 /// Without its socket the daemon serves all the same; `ls` and `wait` do not find it then.
-fn start_admin(socket: &Path, settings: &Settings, reload: &Reload, workers: &Workers) {
+fn start_admin(
+    socket: &Path,
+    settings: &Settings,
+    reload: &Reload,
+    current: &Arc<Current>,
+    workers: &Workers,
+    drain: &Arc<Notify>,
+) {
     let about = admin::About {
         listening: settings.listen.clone(),
-        sites: settings.sites.clone(),
-        state: settings.state.clone(),
+        sites: absolute(&settings.sites),
+        state: absolute(&settings.state),
         counters: workers.counters.clone(),
+        current: Arc::clone(current),
+        shared: Arc::clone(&workers.shared),
+        drain: Arc::clone(drain),
     };
     match admin::listen(socket) {
         Ok(listener) => {
@@ -322,6 +350,11 @@ fn start_admin(socket: &Path, settings: &Settings, reload: &Reload, workers: &Wo
             warn!(path = %socket.display(), cause = %source, "no admin socket: ls, wait and reload will not find this onedoor")
         }
     }
+}
+
+/// As somebody in another folder has to write it.
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
 /// The lines a person reads at the start.
@@ -387,6 +420,7 @@ impl Signals {
 /// Does what signals say, until the end.
 async fn attend(
     mut signals: Signals,
+    drain: &Notify,
     limit: Duration,
     reload: &Reload,
     mut workers: Workers,
@@ -396,6 +430,7 @@ async fn attend(
             () = workers.until_one_has_ended() => return Ending::WorkerLost,
             _ = signals.terminate.recv() => break,
             _ = signals.interrupt.recv() => break,
+            () = drain.notified() => break,
             _ = signals.hangup.recv() => {
                 info!("SIGHUP: looking at all site files; the daemon file is read at the next start");
                 let reload = reload.clone();

@@ -161,6 +161,8 @@ pub struct Respond {
 #[derive(Debug)]
 pub struct PathRule {
     pub pattern: PathPattern,
+    /// 1-based line of `match` in the file.
+    pub line: u32,
     /// Remove the prefix before forwarding and send it as X-Forwarded-Prefix.
     pub strip: bool,
     /// `None`: the site's.
@@ -209,6 +211,8 @@ pub struct HeaderEdits {
     pub response_over_tls: Option<Box<[HeaderEdit]>>,
     /// Whether requests carry our Via (RFC 9110 7.6.3). On unless `via = false`.
     pub via: bool,
+    /// Names of fields whose values were read from files: never shown to anybody.
+    pub secret: Box<[Box<str>]>,
 }
 
 impl Default for HeaderEdits {
@@ -218,11 +222,27 @@ impl Default for HeaderEdits {
             response: Box::default(),
             response_over_tls: None,
             via: true,
+            secret: Box::default(),
         }
     }
 }
 
 impl HeaderEdits {
+    /// Whether the value of this field may be shown: it was not read from a file, and is not what people log in with.
+    pub fn may_show(&self, name: &str) -> bool {
+        const LOGINS: [&str; 4] = [
+            "authorization",
+            "proxy-authorization",
+            "cookie",
+            "set-cookie",
+        ];
+        !LOGINS.iter().any(|login| name.eq_ignore_ascii_case(login))
+            && !self
+                .secret
+                .iter()
+                .any(|secret| name.eq_ignore_ascii_case(secret))
+    }
+
     pub fn of_response(&self, wire: Wire) -> &[HeaderEdit] {
         match (&self.response_over_tls, wire) {
             (Some(edits), Wire::Tls) => edits,

@@ -27,6 +27,11 @@ enum Of {
 }
 
 impl SiteSlots {
+    /// How many client connections are with the site.
+    pub fn open(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
+    }
+
     /// A slot for a client connection, when fewer than `most` are taken.
     pub fn connection(self: &Arc<Self>, most: usize) -> Option<SiteSlot> {
         self.take(Of::Connections, most)

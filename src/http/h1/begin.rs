@@ -3,15 +3,14 @@
 use super::body::Body;
 use super::departure::{After, Asked, Departure};
 use super::flight;
-use super::head::{self, Framing, Method, Parsed, RequestHead, Room};
+use super::head::{self, Framing, Method, Parsed, Room};
 use crate::block::{Block, Sheet};
 use crate::http::answer::{self, Answer};
 use crate::http::exchange::{self, Decision};
 use crate::http::forward::{self, Onward};
 use crate::http::kit::{Arrival, Kit};
 use crate::http::known_host::KnownHost;
-use crate::site::hostname::{HostBuffer, authority};
-use crate::site::{HeaderEdit, HostPattern, Site, Wire};
+use crate::site::{HeaderEdit, Site};
 use crate::tls::Secure;
 use crate::wheel::Serving;
 
@@ -155,12 +154,12 @@ pub(super) fn begin(
         }
         Decision::ToTls => {
             said.status = 308;
-            let location = over_tls(site, known.host(), &head);
+            let location = answer::over_tls(site, known.host(), &head);
             answer::write_to_https(&mut said.out, &location, &kit.date(), ends, with_body);
             said.leave(head.bytes, inbound)
         }
         Decision::RedirectToFirst => {
-            let location = first_host(site, asked_for, known.wire(), &head);
+            let location = answer::first_host(site, asked_for, known.wire(), &head);
             said.redirect(
                 308, &location, edits, kit, ends, with_body, head.bytes, inbound,
             )
@@ -247,50 +246,6 @@ impl Said {
         }
         Begun::Said(self)
     }
-}
-
-/// Where a name of `redirect_from` is sent: the site's first host, on the port the client named, with path and query.
-fn first_host(site: &Site, asked: &[u8], wire: Wire, head: &RequestHead<'_>) -> String {
-    let scheme = match wire {
-        Wire::ClearText => "http",
-        Wire::Tls => "https",
-    };
-    let first = site.claims.first().map(|claim| &claim.pattern);
-    let name = match first {
-        Some(HostPattern::Exact(name)) if name.as_str().contains(':') => format!("[{name}]"),
-        Some(pattern) => pattern.to_string(),
-        None => String::new(),
-    };
-    let mut buffer = HostBuffer::new();
-    let port = authority(asked, &mut buffer)
-        .ok()
-        .and_then(|asked| asked.port);
-    let port = port.map(|port| format!(":{port}")).unwrap_or_default();
-    format!(
-        "{scheme}://{name}{port}{}{}",
-        head.target.path_of_link(),
-        head.target.query
-    )
-}
-
-/// Where clear text is sent on to. `host` is Host as it was understood: a port that is not 80 is kept, because the
-/// same port speaks TLS.
-fn over_tls(site: &Site, host: &[u8], head: &RequestHead<'_>) -> String {
-    let host = String::from_utf8_lossy(host);
-    let (name, port) = match host.rsplit_once(':') {
-        Some((name, port)) if !port.ends_with(']') => (name, port.parse().ok()),
-        _ => (&*host, None),
-    };
-    let port = match site.tls.https_port.or(port) {
-        None | Some(443) => String::new(),
-        Some(80) if site.tls.https_port.is_none() => String::new(),
-        Some(port) => format!(":{port}"),
-    };
-    format!(
-        "https://{name}{port}{}{}",
-        head.target.path_of_link(),
-        head.target.query
-    )
 }
 
 /// What an app that asked for it is told about the certificate that its client showed.

@@ -233,6 +233,11 @@ impl Book {
         self.serving
     }
 
+    /// Every name that some site owns.
+    pub(super) fn patterns(&self) -> impl Iterator<Item = &HostPattern> {
+        self.claims.patterns()
+    }
+
     pub(super) fn names(&self) -> impl Iterator<Item = &SiteName> {
         self.entries.keys()
     }

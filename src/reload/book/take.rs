@@ -257,6 +257,7 @@ impl Book {
                         .iter()
                         .map(|claim| claim.pattern.clone())
                         .collect(),
+                    since: at.wall,
                 });
                 entry.set(Verdict::Fine, at);
                 entry.generation = at.generation;

@@ -1,12 +1,14 @@
 //! What the book tells: to the log, to `ls` and to those who wait.
 
 use std::collections::HashSet;
+use std::path::PathBuf;
 
 use tracing::{info, warn};
 
 use super::entry::{Entry, Live, Verdict};
 use super::{Book, TALKATIVE};
 use crate::document::Problem;
+use crate::reload::contest::Contender;
 use crate::reload::status::{FileStatus, State, Summary};
 use crate::site::{Action, HostPattern, Site, SiteName};
 use crate::tls::Keyring;
@@ -143,6 +145,32 @@ impl Book {
         }
     }
 
+    /// Files that claim one of `patterns` and wait for another site to let go of a name.
+    pub(in crate::reload) fn refused(&self, patterns: &[HostPattern]) -> Vec<Contender> {
+        let waiting = self.entries.iter().filter_map(|(name, entry)| {
+            let Verdict::Conflict(conflict) = &entry.verdict else {
+                return None;
+            };
+            let wanted = entry.wanted.as_ref()?;
+            let mut claims = wanted.good.site.claims.iter();
+            let claim = claims.find(|claim| patterns.contains(&claim.pattern))?;
+            Some(Contender {
+                site: name.to_string(),
+                path: entry.path.clone(),
+                line: claim.line,
+                column: claim.column,
+                pattern: claim.pattern.to_string(),
+                why: conflict.complaint.line.clone(),
+            })
+        });
+        waiting.collect()
+    }
+
+    pub(in crate::reload) fn place_and_state(&self, name: &SiteName) -> Option<(PathBuf, State)> {
+        let entry = self.entries.get(name)?;
+        Some((entry.path.clone(), state(entry)))
+    }
+
     /// `notice`: why a file that is not seen may serve all the same.
     pub(in crate::reload) fn statuses(
         &self,
@@ -162,23 +190,11 @@ impl Book {
         notice: Option<&str>,
         keyring: &Keyring,
     ) -> FileStatus {
-        let (state, reason) = match (&entry.verdict, &entry.live) {
-            (Verdict::Fine, _) => (State::Live, None),
-            (Verdict::Broken(_), Some(_)) => (State::Stale, None),
-            (Verdict::Broken(_), None) => (State::Down, None),
-            (Verdict::Conflict(conflict), _) => {
-                (State::Conflict, Some(conflict.complaint.line.clone()))
-            }
-            (Verdict::Waiting(complaint), _) => (State::Waiting, Some(complaint.line.clone())),
-            (Verdict::Absent, live) => {
-                let state = if live.is_some() {
-                    State::Stale
-                } else {
-                    State::Down
-                };
-                let reason = notice.unwrap_or("its file is gone");
-                (state, Some(reason.to_owned()))
-            }
+        let reason = match &entry.verdict {
+            Verdict::Fine | Verdict::Broken(_) => None,
+            Verdict::Conflict(conflict) => Some(conflict.complaint.line.clone()),
+            Verdict::Waiting(complaint) => Some(complaint.line.clone()),
+            Verdict::Absent => Some(notice.unwrap_or("its file is gone").to_owned()),
         };
         let site = entry.live.as_ref().map(|live| &*live.site);
         let advice = site.map(|site| keyring.advice(site)).unwrap_or_default();
@@ -188,18 +204,30 @@ impl Book {
         FileStatus {
             name: name.to_string(),
             path: entry.path.clone(),
-            state,
+            state: state(entry),
             since: entry.since,
             serving_since: entry.live.as_ref().map(|live| live.since),
             hosts: site.map(hosts).unwrap_or_default(),
             backends: site.map(backends).unwrap_or_default(),
             answers: site.map(answers).unwrap_or_default(),
+            connections: site.map(|site| site.slots.open()),
+            number: site.map(|site| site.number),
             note: site
                 .and_then(|site| site.note.as_deref())
                 .map(str::to_owned),
             problems: self.problems(name).into_iter().chain(advice).collect(),
             reason,
         }
+    }
+}
+
+fn state(entry: &Entry) -> State {
+    match (&entry.verdict, &entry.live) {
+        (Verdict::Fine, _) => State::Live,
+        (Verdict::Broken(_) | Verdict::Absent, Some(_)) => State::Stale,
+        (Verdict::Broken(_) | Verdict::Absent, None) => State::Down,
+        (Verdict::Conflict(_), _) => State::Conflict,
+        (Verdict::Waiting(_), _) => State::Waiting,
     }
 }
 
