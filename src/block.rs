@@ -129,18 +129,34 @@ impl Block {
     ///
     /// # Errors
     /// What the stream says.
+    #[inline]
     pub fn poll_fill<S: AsyncRead + Unpin>(
         &mut self,
         cx: &mut Context<'_>,
         stream: &mut S,
+    ) -> Poll<io::Result<usize>> {
+        self.poll_fill_at_most(cx, stream, READ_BYTES)
+    }
+
+    /// The same, but no more than `most` bytes.
+    ///
+    /// # Errors
+    /// What the stream says.
+    #[inline]
+    pub fn poll_fill_at_most<S: AsyncRead + Unpin>(
+        &mut self,
+        cx: &mut Context<'_>,
+        stream: &mut S,
+        most: usize,
     ) -> Poll<io::Result<usize>> {
         if self.start > FRONT && self.start == self.end {
             self.start = FRONT;
             self.end = FRONT;
         }
         // A full buffer would read as the end of the stream.
-        debug_assert!(self.has_room(), "a read needs room");
-        let mut room = ReadBuf::new(&mut self.bytes[self.end..FRONT + READ_BYTES]);
+        debug_assert!(self.has_room() && most > 0, "a read needs room");
+        let end = (self.end + most).min(FRONT + READ_BYTES);
+        let mut room = ReadBuf::new(&mut self.bytes[self.end..end]);
         ready!(Pin::new(stream).poll_read(cx, &mut room))?;
         let count = room.filled().len();
         self.end += count;
@@ -202,6 +218,12 @@ impl Sheet {
                 .with_borrow_mut(Vec::pop)
                 .unwrap_or_else(|| Vec::with_capacity(SHEET_BYTES)),
         )
+    }
+}
+
+impl Default for Sheet {
+    fn default() -> Sheet {
+        Sheet::lend()
     }
 }
 

@@ -103,6 +103,9 @@ pub struct SiteLimits {
     /// Requests that wait for an upstream to be opened; 503 beyond. 4096: as many as a listening socket lets wait
     /// (somaxconn); with a backend that does not accept, more would only hold descriptors and be refused later.
     pub connecting: usize,
+    /// Requests that wait for a backend, because each is at its `max` or none is left; 503 beyond. 1024: each holds its
+    /// head and its client, and who comes later would wait in vain.
+    pub queue: usize,
 }
 
 impl Default for SiteLimits {
@@ -112,6 +115,7 @@ impl Default for SiteLimits {
             min_rate: NonZero::new(240),
             connections: None,
             connecting: 4096,
+            queue: 1024,
         }
     }
 }
@@ -121,6 +125,8 @@ impl Default for SiteLimits {
 pub struct SiteTimeouts {
     /// Until a backend accepts. 5 s: a backend that needs longer is not there.
     pub connect: Duration,
+    /// In line for a backend that is at its `max`. 10 s: who has waited for so long for nothing but a turn has left.
+    pub queue: Duration,
     /// From the request sent to the first byte of the response. 120 s: slow apps are common, dead ones are found
     /// by connect and health.
     pub first_byte: Duration,
@@ -144,6 +150,7 @@ impl Default for SiteTimeouts {
     fn default() -> SiteTimeouts {
         SiteTimeouts {
             connect: Duration::from_secs(5),
+            queue: Duration::from_secs(10),
             first_byte: Duration::from_secs(120),
             idle: Duration::from_secs(60),
             grace: Duration::from_secs(5),

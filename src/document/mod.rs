@@ -463,6 +463,7 @@ fn fits(kind: Kind, value: &DeValue<'_>) -> bool {
             .as_array()
             .is_some_and(|list| list.iter().all(|value| value.get_ref().is_table())),
         Kind::TextOrTable(_) => value.is_str() || value.is_table(),
+        Kind::FlagOrTable(_) => value.is_bool() || value.is_str() || value.is_table(),
         Kind::TextsOrTable(_) => value.is_table() || all(|value| value.is_str()),
         Kind::TextNumberOrTable(_) => value.is_str() || value.is_integer() || value.is_table(),
         Kind::Backends => all(|value| value.is_integer() || value.is_str() || value.is_table()),
@@ -477,6 +478,7 @@ fn tables_in<'a, 't>(kind: Kind, value: &'a DeValue<'t>) -> Vec<(&'a Table<'t>, 
         Kind::Table(place)
         | Kind::Tables(place)
         | Kind::TextOrTable(place)
+        | Kind::FlagOrTable(place)
         | Kind::TextsOrTable(place)
         | Kind::TextNumberOrTable(place) => place,
         Kind::Backends => Place::Backend,
@@ -582,7 +584,7 @@ mod tests {
     #[test]
     fn all_errors_of_a_file_come_at_once_and_in_order() {
         let text =
-            "upstream = 1\nhost = 5\nto = nowhere\nsticky = true\n[limit]\nbody = 5\nnote = 'x'\n";
+            "upstream = 1\nhost = 5\nto = nowhere\nbuffer = true\n[limit]\nbody = 5\nnote = 'x'\n";
         let found = problems(text);
         assert_eq!(
             found[0],
@@ -598,7 +600,7 @@ mod tests {
         );
         assert_eq!(
             found[3],
-            "a.toml:4:1: \"sticky\" is planned and not built yet, so it cannot be in force"
+            "a.toml:4:1: \"buffer\" is planned and not built yet, so it cannot be in force"
         );
         assert_eq!(
             found[4],

@@ -1,6 +1,7 @@
 //! TLS that the app ends itself: its bytes are relayed unopened.
 
 use std::net::IpAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use super::alert::Alert;
@@ -10,8 +11,8 @@ use crate::http::{Arrival, Client, Kit};
 use crate::observe::{Finished, Kind, Reason};
 use crate::proxy_header::{self, Beside, Ends};
 use crate::relay::{self, Ending};
-use crate::site::{Action, Backends, Site};
-use crate::upstream::{Upstream, UpstreamError};
+use crate::site::{Action, Site};
+use crate::upstream::{Among, InFlight, Tried, Upstream, UpstreamError, Way};
 use crate::wheel::{Serving, Timer};
 
 /// Gives the client that has sent `hello` (and perhaps more) to a backend of `site`, every byte unchanged.
@@ -27,9 +28,9 @@ pub(super) async fn serve(mut arrival: Box<Arrival>, site: Arc<Site>, hello: Hel
     let first = first_bytes(&site, &arrival.client, &hello);
     let hello_bytes = hello.bytes.len() as u64;
     drop(hello);
-    let Arrival {
-        stream, timer, kit, ..
-    } = &mut *arrival;
+    // Of its own, because the visit at the backend outlives what is borrowed here.
+    let kit = Rc::clone(&arrival.kit);
+    let Arrival { stream, timer, .. } = &mut *arrival;
     timer.serving(Some(Serving {
         site: site.number,
         version: site.version,
@@ -46,8 +47,8 @@ pub(super) async fn serve(mut arrival: Box<Arrival>, site: Arc<Site>, hello: Hel
         retries: 0,
         took: std::time::Duration::ZERO,
     };
-    let mut upstream = match connect(&site, &first, timer, kit, &mut finished).await {
-        Ok(upstream) => upstream,
+    let (mut upstream, _visit) = match connect(&site, &first, timer, &kit, &mut finished).await {
+        Ok(found) => found,
         Err(reason) => return refuse_with(Alert::InternalError, arrival, reason).await,
     };
     let idle = site.timeouts.passthrough_idle;
@@ -91,27 +92,41 @@ fn first_bytes(site: &Site, client: &Client, hello: &Hello) -> Vec<u8> {
     first
 }
 
-/// The first backend, in turn, that accepts and takes the first bytes.
-async fn connect(
+/// The first backend that accepts and takes the first bytes.
+async fn connect<'k>(
     site: &Site,
     first: &[u8],
     timer: &Timer,
-    kit: &Kit,
+    kit: &'k Kit,
     finished: &mut Finished,
-) -> Result<Upstream, Reason> {
-    let Some(Action::Proxy(Backends { list })) = &site.action else {
+) -> Result<(Upstream, InFlight<'k>), Reason> {
+    let Some(Action::Proxy(backends)) = &site.action else {
         return Err(Reason::Internal);
     };
     let limit = site.timeouts.connect;
-    let turn = kit.turn(site.number, list.len());
+    let way = Way {
+        balance: &site.balancing.by,
+        slow_start: site.balancing.slow_start,
+        hash: None,
+    };
+    let choose = |tried| {
+        let fit = kit.balancer.choose(backends, way, tried, Among::Fit);
+        fit.or_else(|| kit.balancer.choose(backends, way, tried, Among::All))
+    };
+    let mut tried = Tried::default();
     let mut last = Reason::Internal;
-    for n in 0..list.len() {
-        let backend = &list[(turn + n) % list.len()];
+    while let Some(at) = choose(tried) {
+        let member = &backends.list[at];
         let Some(_connecting) = site.slots.connecting(site.limits.connecting) else {
             return Err(Reason::SiteBusy);
         };
-        last = match kit.upstreams.open(backend, first, limit, timer).await {
-            Ok(upstream) => return Ok(upstream),
+        let visit = kit.balancer.enter(member);
+        last = match kit
+            .upstreams
+            .open(&member.backend, first, limit, timer)
+            .await
+        {
+            Ok(upstream) => return Ok((upstream, visit)),
             Err(UpstreamError::Refused { .. }) => Reason::BackendRefused,
             Err(UpstreamError::TimedOut { .. }) => Reason::BackendTimeout,
             Err(UpstreamError::Unresolved { .. }) => Reason::BackendUnresolved,
@@ -124,6 +139,11 @@ async fn connect(
             return Err(Reason::SiteGone);
         }
         finished.retries += 1;
+        tried.add(at);
+        // A list of more has places that nobody remembers.
+        if at >= 64 {
+            break;
+        }
     }
     Err(last)
 }

@@ -20,6 +20,7 @@ use crate::pipe;
 use crate::route::{Current, Published, SiteChange};
 use crate::site::Site;
 use crate::stream::Stream;
+use crate::upstream::Tally;
 use crate::wheel::{GONE, Serving, TICK, Wheel};
 
 /// What a worker is started with.
@@ -31,6 +32,7 @@ pub struct Start {
     pub published: mpsc::UnboundedReceiver<Published>,
     pub notes: mpsc::UnboundedReceiver<Note>,
     pub counters: Arc<Counters>,
+    pub tally: Arc<Tally>,
     pub slots: Slots,
     /// How many it may keep.
     pub pipes: usize,
@@ -78,13 +80,14 @@ async fn work(start: Start) -> io::Result<()> {
         published,
         notes,
         counters,
+        tally,
         slots,
         pipes,
         seed,
     } = start;
     pipe::allow(pipes);
     let wheel = Wheel::new();
-    let kit = Rc::new(Kit::new(shared, current, wheel, counters, seed));
+    let kit = Rc::new(Kit::new(shared, current, wheel, counters, tally, seed));
     let worker = Rc::new(Worker {
         kit,
         slots,

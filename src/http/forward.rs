@@ -8,6 +8,7 @@ use std::ops::Range;
 
 use super::field::{Fields, Kind, alike, list_members, same};
 use super::h1::head::{Framing, RequestHead, ResponseHead};
+use crate::block::Sheet;
 use crate::site::{HeaderEdit, Site, Wire};
 
 /// Fields that Connection may name. More than this is work without a reason (CASES hb-commas).
@@ -153,22 +154,81 @@ pub(super) struct Back<'a> {
     pub(super) to_head: bool,
 }
 
+/// What a head is written to, field by field.
+pub(super) trait HeadOut {
+    fn status(&mut self, status: u16, reason: &str);
+
+    fn field(&mut self, name: &[u8], value: &[u8]);
+
+    fn number(&mut self, name: &[u8], number: u64);
+
+    /// Takes over the fields for which `stays`. `raw` is what they were read from.
+    fn take_over(&mut self, raw: &[u8], fields: &Fields<'_>, stays: impl Fn(&[u8], Kind) -> bool);
+
+    /// Says how the connection goes on behind this head, where a head says that.
+    fn hop(&mut self, hop: Hop<'_>);
+
+    fn end(&mut self);
+}
+
+/// What a head says about its connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Hop<'a> {
+    Chunked,
+    Close,
+    Upgrade(&'a [u8]),
+}
+
+/// As lines.
+impl HeadOut for Sheet {
+    fn status(&mut self, status: u16, reason: &str) {
+        put_number_inline(self, b"HTTP/1.1 ", u64::from(status));
+        put(self, &[b" ", reason.as_bytes(), b"\r\n"]);
+    }
+
+    fn field(&mut self, name: &[u8], value: &[u8]) {
+        put(self, &[name, b": ", value, b"\r\n"]);
+    }
+
+    fn number(&mut self, name: &[u8], number: u64) {
+        put(self, &[name]);
+        put_number(self, b": ", number);
+    }
+
+    fn take_over(&mut self, raw: &[u8], fields: &Fields<'_>, stays: impl Fn(&[u8], Kind) -> bool) {
+        copy_fields(self, raw, fields, stays);
+    }
+
+    fn hop(&mut self, hop: Hop<'_>) {
+        match hop {
+            Hop::Chunked => put(self, &[b"Transfer-Encoding: chunked\r\n"]),
+            Hop::Close => put(self, &[b"Connection: close\r\n"]),
+            Hop::Upgrade(token) => {
+                put(self, &[b"Connection: Upgrade\r\nUpgrade: ", token, b"\r\n"]);
+            }
+        }
+    }
+
+    fn end(&mut self) {
+        put(self, &[b"\r\n"]);
+    }
+}
+
 /// Writes the head a client gets.
 ///
 /// # Errors
 /// [`TooManyNamed`]; `out` is then of no use.
 pub(super) fn response_head(
-    out: &mut Vec<u8>,
+    out: &mut impl HeadOut,
     raw: &[u8],
     head: &ResponseHead<'_>,
     back: &Back<'_>,
 ) -> Result<(), TooManyNamed> {
-    put_number_inline(out, b"HTTP/1.1 ", u64::from(head.status));
-    put(out, &[b" ", head.reason.as_bytes(), b"\r\n"]);
+    out.status(head.status, head.reason);
     // The fields that Connection names are those of this hop (CASES R-17).
     let named = named_in_connection(&head.fields)?;
     let edits = back.site.headers.of_response(back.wire);
-    copy_fields(out, raw, &head.fields, |name, kind| {
+    out.take_over(raw, &head.fields, |name, kind| {
         let stays = !matches!(
             kind,
             Kind::ContentLength
@@ -183,34 +243,36 @@ pub(super) fn response_head(
         stays && !named.contains(name) && !replaces(edits, name)
     });
     match back.framing {
-        Framing::Length(length) => put_number(out, b"Content-Length: ", length),
-        Framing::Chunked => put(out, &[b"Transfer-Encoding: chunked\r\n"]),
+        Framing::Length(length) => out.number(b"Content-Length", length),
+        Framing::Chunked => out.hop(Hop::Chunked),
         // RFC 9110 8.6: what a GET would have got; not for 204 and 1xx.
         Framing::None
             if (back.to_head || head.status == 304) && head.status >= 200 && head.status != 204 =>
         {
             if let Some(length) = head.length {
-                put_number(out, b"Content-Length: ", length);
+                out.number(b"Content-Length", length);
             }
         }
         Framing::None | Framing::Close => {}
     }
     if head.status >= 200 && !head.fields.kinds.contains(&Kind::Date) && !replaces(edits, b"date") {
-        put(out, &[b"Date: ", back.date, b"\r\n"]);
+        out.field(b"Date", back.date);
     }
     match (head.status, head.upgrade) {
-        (101, Some(token)) => put(out, &[b"Connection: Upgrade\r\nUpgrade: ", token, b"\r\n"]),
+        (101, Some(token)) => out.hop(Hop::Upgrade(token)),
         // RFC 9110 15.5.22: says what to upgrade to.
-        (426, Some(token)) if !back.close && !token.is_empty() => {
-            put(out, &[b"Connection: Upgrade\r\nUpgrade: ", token, b"\r\n"]);
-        }
-        _ if back.close => put(out, &[b"Connection: close\r\n"]),
+        (426, Some(token)) if !back.close && !token.is_empty() => out.hop(Hop::Upgrade(token)),
+        _ if back.close => out.hop(Hop::Close),
         _ => {}
     }
     if head.status >= 200 {
-        write_edits(out, edits);
+        for edit in edits {
+            if let HeaderEdit::Set { name, value } | HeaderEdit::Add { name, value } = edit {
+                out.field(name.as_bytes(), value);
+            }
+        }
     }
-    put(out, &[b"\r\n"]);
+    out.end();
     Ok(())
 }
 
@@ -297,6 +359,7 @@ fn copy_fields(
     stays: impl Fn(&[u8], Kind) -> bool,
 ) {
     let base = raw.as_ptr() as usize;
+    // What was read from elsewhere lies outside of `raw`, wherever that is.
     // Offsets of a run of lines that stand in `raw` as we would write them.
     let mut run = 0..0;
     for (header, kind) in fields.iter() {
@@ -304,12 +367,12 @@ fn copy_fields(
         if !stays(name, kind) {
             continue;
         }
-        let name_at = name.as_ptr() as usize - base;
-        let value_at = header.value.as_ptr() as usize - base;
-        let end = value_at + header.value.len();
-        let is_plain = value_at == name_at + name.len() + 2
-            && raw.get(value_at - 2..value_at) == Some(b": ")
-            && raw.get(end..end + 2) == Some(b"\r\n");
+        let name_at = (name.as_ptr() as usize).wrapping_sub(base);
+        let value_at = (header.value.as_ptr() as usize).wrapping_sub(base);
+        let end = value_at.wrapping_add(header.value.len());
+        let is_plain = value_at == name_at.wrapping_add(name.len() + 2)
+            && raw.get(value_at.wrapping_sub(2)..value_at) == Some(b": ")
+            && raw.get(end..end.wrapping_add(2)) == Some(b"\r\n");
         if is_plain && run.end == name_at {
             run.end = end + 2;
             continue;

@@ -14,10 +14,10 @@ use crate::limits::Limits;
 use crate::observe::Counters;
 use crate::route::{Current, Snapshot};
 use crate::settings::ProxyProtocol;
-use crate::site::{Site, SiteSlot};
+use crate::site::{Site, SiteSlot, Wire};
 use crate::stream::Stream;
 use crate::tls::{Keyring, Secure, Turnstile};
-use crate::upstream::{Resolver, Upstreams};
+use crate::upstream::{Balancer, Resolver, Tally, Upstreams};
 use crate::wheel::{Tick, Timer, Wheel};
 
 /// Who is asking. Filled in by the door.
@@ -42,6 +42,26 @@ pub struct Arrival {
     /// How many requests may still come on it.
     pub requests_left: u32,
     pub kit: Rc<Kit>,
+}
+
+/// Who asks, and by what kind of connection: what is the same for all requests on it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asker<'a> {
+    pub(super) client: &'a Client,
+    pub(super) secure: Option<&'a Secure>,
+    pub(super) wire: Wire,
+    pub(super) kit: &'a Rc<Kit>,
+}
+
+impl Arrival {
+    pub(super) fn asker(&self) -> Asker<'_> {
+        Asker {
+            client: &self.client,
+            secure: self.secure.as_deref(),
+            wire: self.stream.wire(),
+            kit: &self.kit,
+        }
+    }
 }
 
 /// What all workers read. Only one mark in it changes while the process runs, and rarely.
@@ -98,14 +118,13 @@ pub struct Kit {
     pub shared: Arc<Shared>,
     pub wheel: Rc<Wheel>,
     pub upstreams: Upstreams,
+    pub balancer: Balancer,
     pub counters: Arc<Counters>,
     pub turnstile: Rc<Turnstile>,
     current: Arc<Current>,
     snapshot: RefCell<Snapshot>,
     /// Tables this worker has let go of; freed by the thread that published them.
     retired: RefCell<Vec<Snapshot>>,
-    /// Whose turn it is among the backends of a site, by `Site::number`.
-    turns: RefCell<Vec<u32>>,
     date: Cell<(Tick, [u8; 29])>,
     random: Cell<[u64; 2]>,
 }
@@ -117,6 +136,7 @@ impl Kit {
         current: Arc<Current>,
         wheel: Rc<Wheel>,
         counters: Arc<Counters>,
+        tally: Arc<Tally>,
         seed: [u64; 2],
     ) -> Kit {
         let turnstile = Rc::new(Turnstile::new(shared.limits.handshakes));
@@ -129,9 +149,9 @@ impl Kit {
                 Rc::clone(&turnstile),
                 Rc::clone(&wheel),
             ),
+            balancer: Balancer::new(tally, seed[0] ^ seed[1].rotate_left(32)),
             snapshot: RefCell::new(current.snapshot()),
             retired: RefCell::default(),
-            turns: RefCell::default(),
             date: Cell::new((0, date_text(SystemTime::now()))),
             random: Cell::new([seed[0] | 1, seed[1]]),
             shared,
@@ -183,20 +203,6 @@ impl Kit {
     /// The tables let go of, for the publisher to free.
     pub fn retired(&self) -> Vec<Snapshot> {
         self.retired.take()
-    }
-
-    /// Which of `count` backends has its turn at the site of this number.
-    pub fn turn(&self, number: u32, count: usize) -> usize {
-        if count < 2 {
-            return 0;
-        }
-        let mut turns = self.turns.borrow_mut();
-        let index = number as usize;
-        if turns.len() <= index {
-            turns.resize(index + 1, 0);
-        }
-        turns[index] = turns[index].wrapping_add(1);
-        turns[index] as usize % count
     }
 
     /// The text of a Date field (RFC 9110 5.6.7), at most a second old.

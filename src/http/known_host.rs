@@ -8,12 +8,12 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::answer::Answer;
-use super::kit::{Arrival, Client};
+use super::kit::{Asker, Client, Kit};
 use crate::block::Sheet;
 use crate::site::hostname::{Authority, HostBuffer, authority};
 use crate::site::{Site, SiteSlot, Wire};
 use crate::tls::{self, InClear, Keyring, Secure};
-use crate::wheel::GONE;
+use crate::wheel::{GONE, Timer};
 
 /// See the module.
 #[derive(Debug)]
@@ -53,35 +53,43 @@ pub(super) enum Gate {
 
 impl KnownHost {
     /// What is known about the host that `raw` asks for; looked up when it is not what was asked for last, or
-    /// when a table was published since.
+    /// when a table was published since. With a timer it is the connection that takes a slot of the site.
     ///
     /// # Errors
     /// `NoHost`, `BadHost` and `SiteFull`.
     pub(super) fn recall<'k>(
         known: &'k mut Option<Box<KnownHost>>,
         raw: &[u8],
-        arrival: &Arrival,
+        asker: &Asker<'_>,
+        timer: Option<&Timer>,
     ) -> Result<&'k KnownHost, Answer> {
-        let kit = &arrival.kit;
+        let kit = asker.kit;
         let is_same = known.as_ref().is_some_and(|known| known.raw() == raw);
         if !is_same {
             let slot = known.take().and_then(|known| known.slot);
-            *known = Some(Box::new(KnownHost::learn(raw, slot, arrival)?));
+            *known = Some(Box::new(KnownHost::learn(raw, slot, asker, timer)?));
         } else if let Some(mut old) = known.take_if(|known| known.generation != kit.generation()) {
             old.generation = kit.generation();
             old.site = None; // the old version may be the last one that anybody holds
             let name = old.name().unwrap_or_default();
             old.site = kit.find(&name);
-            old.gate = gate_of(old.site.as_deref(), &name, arrival);
-            old.slot = slot(old.site.as_deref(), old.slot, arrival)?;
+            old.gate = gate_of(old.site.as_deref(), &name, asker);
+            old.slot = slot(old.site.as_deref(), old.slot, kit, timer)?;
             *known = Some(old);
         }
         known.as_deref().ok_or(Answer::NoHost)
     }
 
     /// `held` is what the connection holds so far.
-    fn learn(raw: &[u8], held: Option<SiteSlot>, arrival: &Arrival) -> Result<KnownHost, Answer> {
-        let kit = &arrival.kit;
+    fn learn(
+        raw: &[u8],
+        held: Option<SiteSlot>,
+        asker: &Asker<'_>,
+        timer: Option<&Timer>,
+    ) -> Result<KnownHost, Answer> {
+        let Asker {
+            client, wire, kit, ..
+        } = *asker;
         let mut buffer = HostBuffer::new();
         if raw.is_empty() {
             return Err(Answer::NoHost);
@@ -89,16 +97,15 @@ impl KnownHost {
         let asked = authority(raw, &mut buffer).map_err(|_| Answer::BadHost)?;
         let generation = kit.generation();
         let site = kit.find(asked.host);
-        let gate = gate_of(site.as_deref(), asked.host, arrival);
-        let slot = slot(site.as_deref(), held, arrival)?;
+        let gate = gate_of(site.as_deref(), asked.host, asker);
+        let slot = slot(site.as_deref(), held, kit, timer)?;
         let found = FoundSite {
             site,
             slot,
             generation,
             gate,
         };
-        let wire = arrival.stream.wire();
-        Ok(KnownHost::of(raw, asked, found, &arrival.client, wire))
+        Ok(KnownHost::of(raw, asked, found, client, wire))
     }
 
     /// What is known of the host that `raw` asks for, which was read as `asked` and looked up.
@@ -164,7 +171,8 @@ impl KnownHost {
         }
     }
 
-    fn raw(&self) -> &[u8] {
+    /// Host as it was written.
+    pub(super) fn raw(&self) -> &[u8] {
         &self.text[..usize::from(self.raw_bytes)]
     }
 
@@ -200,15 +208,9 @@ impl KnownHost {
 }
 
 /// Also asked again with every new table: what an edit tightens binds connections that are open (CASES T-43).
-fn gate_of(site: Option<&Site>, host: &str, arrival: &Arrival) -> Gate {
-    let keyring = &arrival.kit.shared.keyring;
-    gate(
-        site,
-        host,
-        arrival.client.address.ip(),
-        arrival.secure.as_deref(),
-        keyring,
-    )
+fn gate_of(site: Option<&Site>, host: &str, asker: &Asker<'_>) -> Gate {
+    let keyring = &asker.kit.shared.keyring;
+    gate(site, host, asker.client.address.ip(), asker.secure, keyring)
 }
 
 /// Whether a connection of `client`, inside of TLS if it is `secure`, may ask for `host` of `site`.
@@ -241,22 +243,26 @@ pub(super) fn gate(
     }
 }
 
-/// A slot of `site`: the one that is held, if it is that site's.
+/// A slot of `site` for the connection of `timer`: the one that is held, if it is that site's.
 fn slot(
     site: Option<&Site>,
     held: Option<SiteSlot>,
-    arrival: &Arrival,
+    kit: &Kit,
+    timer: Option<&Timer>,
 ) -> Result<Option<SiteSlot>, Answer> {
+    let Some(timer) = timer else {
+        return Ok(None);
+    };
     if let (Some(site), Some(slot)) = (site, &held)
         && slot.is_of(&site.slots)
     {
         return Ok(held);
     }
     drop(held);
-    arrival.timer.at_site(site.map_or(GONE, |site| site.number));
+    timer.at_site(site.map_or(GONE, |site| site.number));
     match site {
         None => Ok(None),
-        Some(site) => arrival.kit.slot(site).map(Some).ok_or(Answer::SiteFull),
+        Some(site) => kit.slot(site).map(Some).ok_or(Answer::SiteFull),
     }
 }
 

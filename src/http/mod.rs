@@ -11,15 +11,28 @@ pub mod h1;
 #[cfg(feature = "serve")]
 mod answer;
 #[cfg(feature = "serve")]
+mod begin;
+#[cfg(feature = "serve")]
+mod body;
+#[cfg(feature = "serve")]
+mod departure;
+#[cfg(feature = "serve")]
 mod exchange;
 #[cfg(feature = "serve")]
 pub mod explain;
+mod flight;
 #[cfg(feature = "serve")]
 mod forward;
 #[cfg(feature = "serve")]
 mod kit;
 #[cfg(feature = "serve")]
 mod known_host;
+#[cfg(feature = "serve")]
+mod obtain;
+#[cfg(feature = "serve")]
+mod reader;
+#[cfg(feature = "serve")]
+mod side;
 
 #[cfg(feature = "serve")]
 pub use kit::{Arrival, Client, FullSite, Kit, Shared};

@@ -45,6 +45,7 @@ use crate::settings::{self, Settings};
 use crate::site::SiteName;
 use crate::site::file::Rules;
 use crate::tls::Keyring;
+use crate::upstream::States;
 use access::Access;
 use book::{Book, Moment, Step};
 use certificates::Read;
@@ -71,6 +72,7 @@ pub async fn start(
     rules: Rules,
     current: Arc<Current>,
     keyring: Arc<Keyring>,
+    states: Arc<States>,
 ) -> (Reload, Summary) {
     let sites = std::path::absolute(&settings.sites).unwrap_or_else(|_| settings.sites.clone());
     // First the watch, then the list: what changes in between is seen twice rather than never.
@@ -114,7 +116,7 @@ pub async fn start(
         watch,
         store: Store::open(kept_in),
         settle: Settle::default(),
-        book: Book::default(),
+        book: Book::new(states),
         ignored: BTreeMap::new(),
         requests,
         acks,

@@ -16,6 +16,7 @@ use crate::settings::Settings;
 use crate::site::file::Rules;
 use crate::site::{Site, SiteName};
 use crate::tls::{self, Keyring};
+use crate::upstream::States;
 
 /// See the module.
 #[derive(Debug)]
@@ -40,7 +41,8 @@ impl Offline {
             wall: SystemTime::now(),
             generation: 1,
         };
-        let (mut book, mut step) = (Book::default(), Step::default());
+        let mut book = Book::new(Arc::new(States::new(1)));
+        let mut step = Step::default();
         first.enter(&mut book, at, &mut step);
         Offline {
             table: RouteTable::empty().with(step.edits),

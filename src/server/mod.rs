@@ -34,7 +34,7 @@ use crate::route::Current;
 use crate::settings::{Color, LogFormat, Settings};
 use crate::site::backend::LinkLocal;
 use crate::tls::Keyring;
-use crate::upstream::Resolver;
+use crate::upstream::{Resolver, States};
 
 use descriptors::Share;
 use home::Home;
@@ -157,11 +157,13 @@ async fn serve(mut settings: Settings) -> Result<Ending, StartError> {
     let keyring = Keyring::new(settings.certificates.clone(), settings.state.clone())
         .map_err(|source| StartError::System(io::Error::other(source)))?;
     let keyring = Arc::new(keyring);
+    let states = Arc::new(States::new(settings.workers));
     let (reload, summary) = reload::start(
         &settings,
         settings.rules(),
         Arc::clone(&current),
         Arc::clone(&keyring),
+        Arc::clone(&states),
     )
     .await;
     // Only now, with the sites in the table: whoever connects is answered by what is on disk.
@@ -172,7 +174,7 @@ async fn serve(mut settings: Settings) -> Result<Ending, StartError> {
         })?;
     }
     let share = descriptors::share(&settings.limits, settings.workers);
-    let workers = Workers::start(&settings, sockets, &current, keyring, &home, share)?;
+    let workers = Workers::start(&settings, sockets, &current, keyring, &states, &home, share)?;
     let socket = settings
         .admin
         .clone()
@@ -210,6 +212,7 @@ impl Workers {
         sockets: Vec<Socket>,
         current: &Arc<Current>,
         keyring: Arc<Keyring>,
+        states: &States,
         home: &Home,
         share: Share,
     ) -> io::Result<Workers> {
@@ -242,6 +245,7 @@ impl Workers {
                 published: current.subscribe(),
                 notes: inbox,
                 counters,
+                tally: states.tally(number),
                 slots: slots.clone(),
                 pipes: share.pipes,
                 seed: [home::random(), home::random()],

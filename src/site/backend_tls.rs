@@ -23,7 +23,7 @@ pub struct BackendTls {
 }
 
 /// Whose word counts for a backend's certificate.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
 pub enum Verify {
     /// The authorities that the system trusts.
     #[default]

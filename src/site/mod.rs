@@ -5,14 +5,18 @@
 
 pub mod backend;
 pub mod backend_tls;
+pub mod balance;
 pub mod directory;
 pub mod fence;
 pub mod file;
+pub mod fitness;
 pub(crate) mod headers;
 pub mod hostname;
+pub mod member;
 pub mod path;
 pub mod slots;
 pub mod tls;
+pub mod waiting;
 
 use std::fmt;
 use std::net::IpAddr;
@@ -23,10 +27,14 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 pub use backend::{Address, Backend};
+pub use balance::{Balance, Balancing, Retry};
+pub use fitness::{BackendState, EndpointState};
 pub use hostname::{HostPattern, Hostname};
+pub use member::Member;
 pub use path::{PathPattern, PathRefusal, Place};
 pub use slots::{SiteSlot, SiteSlots};
 pub use tls::Tls;
+pub use waiting::Waiting;
 
 use crate::limits::{SiteLimits, SiteTimeouts};
 
@@ -68,6 +76,8 @@ pub struct Site {
     pub version: u64,
     /// What is open of it. The same for all versions of a site; given on by `reload`.
     pub slots: Arc<SiteSlots>,
+    /// Requests that wait for a backend. The same for all versions of a site.
+    pub waiting: Arc<Waiting>,
     /// What the site claims, in the order of the file; the hosts first. Never empty.
     pub claims: Box<[Claim]>,
     /// What happens to a request that no path rule matches. `None`: 404.
@@ -76,6 +86,8 @@ pub struct Site {
     pub allow: Option<Allow>,
     /// In matching order: exact paths first, then prefixes, longest first (see [`path`]).
     pub paths: Box<[PathRule]>,
+    pub balancing: Balancing,
+    pub retry: Retry,
     pub send_host: SendHost,
     /// `None`: backends are not told by a PROXY header.
     pub send_proxy: Option<SendProxy>,
@@ -97,9 +109,25 @@ impl Site {
 
     /// All backends, in the order of the file; some may be there twice.
     pub fn backends(&self) -> impl Iterator<Item = &Backend> {
+        self.members().map(|member| &member.backend)
+    }
+
+    /// The same with their shares and what is known of them.
+    pub fn members(&self) -> impl Iterator<Item = &Member> {
         self.actions().flat_map(|action| match action {
             Action::Proxy(backends) => &*backends.list,
             Action::Redirect(_) | Action::Respond(_) => &[],
+        })
+    }
+
+    /// The same to be given their states, before the site is published.
+    pub fn members_mut(&mut self) -> impl Iterator<Item = &mut Member> {
+        let paths = self.paths.iter_mut();
+        let paths = paths.filter_map(|rule| rule.action.as_mut());
+        let actions = self.action.iter_mut().chain(paths);
+        actions.flat_map(|action| match action {
+            Action::Proxy(backends) => &mut *backends.list,
+            Action::Redirect(_) | Action::Respond(_) => &mut [],
         })
     }
 }
@@ -131,10 +159,24 @@ pub enum Action {
     Respond(Respond),
 }
 
-/// The backends of a site or path, in the order of the file; taken in turn. Never empty.
+/// The backends of a site or path, in the order of the file. Never empty.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Backends {
-    pub list: Box<[Backend]>,
+    pub list: Box<[Member]>,
+    /// Whether all are alike: no backup, nobody drained, one share each.
+    pub is_even: bool,
+}
+
+impl Backends {
+    /// `list` is not empty.
+    pub fn new(list: Vec<Member>) -> Backends {
+        Backends {
+            is_even: list
+                .iter()
+                .all(|member| member.weight == 1 && !member.backup),
+            list: list.into(),
+        }
+    }
 }
 
 /// Sends the client elsewhere.

@@ -36,7 +36,7 @@ pub enum Mode {
 }
 
 /// Where a certificate chain and its key are, before symlinks.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PairFiles {
     pub cert: PathBuf,
     pub key: PathBuf,

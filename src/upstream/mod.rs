@@ -1,28 +1,43 @@
 //! Open connections to backends: take an idle one, or open one.
 
+mod balance;
 mod connect;
 mod endpoint;
 mod pool;
 mod resolve;
+mod states;
+mod tally;
 
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
 
 use crate::observe::Trouble;
 use crate::site::backend_tls::BackendTls;
+use crate::site::fitness::Moment;
 use crate::site::{Address, Backend, SendProxy};
 use crate::stream::Stream;
 use crate::tls::{Identity, Keyring, Turnstile};
 use crate::wheel::{Timer, Wheel};
 
+pub use balance::{Among, Balancer, Tried, Way};
 pub use endpoint::Endpoint;
 use pool::Pool;
 pub use resolve::Resolver;
+pub use states::States;
+pub use tally::{InFlight, Tally};
+
+static STARTED: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+/// Milliseconds since the process started, the same for all threads; what is known of backends is dated by it. Asks the
+/// system's clock, so not on the way of a request that finds a fit backend.
+pub fn moment() -> Moment {
+    Moment::try_from(STARTED.elapsed().as_millis()).map_or(Moment::MAX, |now| now + 1)
+}
 
 /// An open connection to a backend. Dropping it closes it; [`Upstreams::give_back`] keeps it for another exchange.
 #[derive(Debug)]

@@ -49,7 +49,7 @@ fn elsewhere(place: Place, name: &str) -> Option<Place> {
         other != place
             && !matches!(
                 other,
-                Place::Backend | Place::Redirect | Place::Respond | Place::Drain
+                Place::Backend | Place::Sticky | Place::Redirect | Place::Respond | Place::Drain
             )
     });
     others
@@ -63,6 +63,7 @@ fn written(key: &'static Key) -> &'static str {
         ("limit", Kind::Table(_)) => "[limit]",
         ("timeout", Kind::Table(_)) => "[timeout]",
         ("headers", Kind::Table(_)) => "[headers]",
+        ("retry", Kind::Table(_)) => "[retry]",
         ("log", Kind::Table(_)) => "[log]",
         ("trust", Kind::Table(_)) => "[trust]",
         (name, _) => name,

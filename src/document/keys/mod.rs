@@ -22,6 +22,10 @@ pub enum Place {
     Path,
     /// An entry of `to` that is a table.
     Backend,
+    /// `sticky = { ... }`
+    Sticky,
+    /// `[retry]`
+    Retry,
     Redirect,
     Respond,
     Tls,
@@ -44,10 +48,12 @@ pub enum Place {
 }
 
 impl Place {
-    const SITE: [Place; 12] = [
+    const SITE: [Place; 14] = [
         Place::Site,
         Place::Path,
         Place::Backend,
+        Place::Sticky,
+        Place::Retry,
         Place::Redirect,
         Place::Respond,
         Place::Tls,
@@ -74,6 +80,8 @@ impl Place {
             Place::Site | Place::Daemon => "the top of the file",
             Place::Path => "[[path]]",
             Place::Backend => "an entry of to",
+            Place::Sticky => "sticky",
+            Place::Retry => "[retry]",
             Place::Redirect => "redirect",
             Place::Respond => "respond",
             Place::Tls => "[tls]",
@@ -123,6 +131,8 @@ pub enum Kind {
     /// `[[...]]`
     Tables(Place),
     TextOrTable(Place),
+    /// True, false, or a table with keys of this place. A text is let through for its own error.
+    FlagOrTable(Place),
     /// A text, a list of texts, or a table with keys of this place.
     TextsOrTable(Place),
     TextNumberOrTable(Place),
@@ -151,6 +161,7 @@ impl Kind {
             Kind::Table(_) => "a table",
             Kind::Tables(_) => "a list of tables, written [[...]]",
             Kind::TextOrTable(_) => "a text or a table",
+            Kind::FlagOrTable(_) => "true, false or a table",
             Kind::TextsOrTable(_) => "a text, a list of texts or a table",
             Kind::TextNumberOrTable(_) => "a text, a number or a table",
             Kind::Backends => "a port, an address, or a list of these",

@@ -88,6 +88,9 @@ fn value_of(kind: Kind) -> Value {
         // A reference beside other words counts alone in draft 7.
         Kind::Table(place) => json!({ "allOf": [table(place)] }),
         Kind::Tables(place) => json!({ "type": "array", "items": table(place) }),
+        Kind::FlagOrTable(place) => json!({
+            "anyOf": [{ "type": "boolean" }, text(), table(place)]
+        }),
         Kind::TextOrTable(place) => json!({ "anyOf": [text(), table(place)] }),
         Kind::TextsOrTable(place) => json!({ "anyOf": [text(), texts(), table(place)] }),
         Kind::TextNumberOrTable(place) => json!({

@@ -23,8 +23,9 @@ use super::known_host::{FoundSite, Gate, KnownHost, gate};
 use crate::observe::Reason;
 use crate::reload::{Contest, patterns_for};
 use crate::route::RouteTable;
+use crate::site::fitness::Against;
 use crate::site::hostname::{HostBuffer, authority};
-use crate::site::{Action, Backends, ClaimRole, HostPattern, SendHost, Site, Wire};
+use crate::site::{Action, Backends, ClaimRole, HostPattern, Member, SendHost, Site, Wire};
 
 pub use greeting::{Greeting, Shown};
 pub use heads::{Added, Changes, MASK, Removed};
@@ -563,22 +564,27 @@ impl Walk<'_> {
         });
     }
 
+    /// Which of them the next request may go to: the fit ones that have a share; backups where there is none of these.
     fn tell_backends(&mut self, backends: &Backends) {
-        let alone = backends.list.len() == 1;
-        self.told.backends = backends
-            .list
-            .iter()
-            .map(|backend| BackendState {
-                address: backend.to_string(),
-                state: if alone {
-                    "the only one"
-                } else {
-                    "taken in turn"
-                }
-                .to_owned(),
-                chosen: alone,
-            })
-            .collect();
+        let list = &backends.list;
+        let candidates = |backup: bool| -> Vec<usize> {
+            let is_one = |at: &usize| {
+                let member = &list[*at];
+                member.backup == backup && !member.is_drained() && member.state.is_fit()
+            };
+            (0..list.len()).filter(is_one).collect()
+        };
+        let primaries = candidates(false);
+        let chosen = match primaries.is_empty() {
+            true => candidates(true),
+            false => primaries,
+        };
+        let told = list.iter().enumerate().map(|(at, member)| BackendState {
+            address: member.to_string(),
+            state: state_of(member, chosen.contains(&at).then_some(chosen.len())),
+            chosen: chosen == [at],
+        });
+        self.told.backends = told.collect();
     }
 
     fn tell_limits(&mut self, site: &Site, is_passthrough: bool) {
@@ -641,6 +647,37 @@ impl Walk<'_> {
             ));
         }
     }
+}
+
+/// `fit, one of 3`; `out: its check fails`. `among` how many it may be chosen.
+fn state_of(member: &Member, among: Option<usize>) -> String {
+    let state = &member.state;
+    let against = [
+        (Against::Check, "its check fails"),
+        (Against::Failures, "too many requests in a row failed"),
+        (Against::Unresolved, "its name has no address"),
+        (Against::Unproven, "its check has not passed yet"),
+    ];
+    let has = |against| state.fitness.has(against) || state.endpoint.fitness.has(against);
+    let out: Vec<&str> = against
+        .into_iter()
+        .filter(|(against, _)| has(*against))
+        .map(|(_, words)| words)
+        .collect();
+    let mut words = match (member.is_drained(), out.is_empty(), among) {
+        (true, ..) => "drained: weight 0".to_owned(),
+        (_, false, _) => format!("out: {}", out.join(", ")),
+        (_, true, Some(1)) => "fit, the next".to_owned(),
+        (_, true, Some(among)) => format!("fit, one of {among}"),
+        (_, true, None) => "fit, for when no other is".to_owned(),
+    };
+    if member.weight > 1 {
+        words.push_str(&format!(", weight {}", member.weight));
+    }
+    if member.backup {
+        words.push_str(", backup");
+    }
+    words
 }
 
 fn shown(path: &Path) -> String {

@@ -7,15 +7,17 @@ use std::future::poll_fn;
 use std::task::Poll;
 use std::thread;
 
-use super::begin::{Begun, Said, begin};
-use super::departure::{After, Departure};
-use super::flight::{Flight, Landed};
+use super::begin::{Begun, begin};
+use super::client::Busy;
 use super::head;
-use super::reader::{self, Pace, Unsent};
 use crate::block::Block;
 use crate::http::answer::Answer;
+use crate::http::begin::Said;
+use crate::http::departure::{After, Departure};
+use crate::http::flight::{Flight, Landed};
 use crate::http::kit::Arrival;
 use crate::http::known_host::KnownHost;
+use crate::http::reader::{self, Pace, Unsent};
 use crate::limits::{SiteLimits, SiteTimeouts};
 use crate::linger::linger;
 use crate::observe::panic::{self, InWork};
@@ -118,7 +120,7 @@ impl Connection {
                         More::TooSlow => return self.refuse(Answer::HeadTimeout, started).await,
                     }
                 }
-                Begun::Said(said) => return self.say(said, started).await,
+                Begun::Said(said, after) => return self.say(said, after, started).await,
                 Begun::Onward(onward) => return self.forward(onward, started).await,
             }
         }
@@ -149,7 +151,7 @@ impl Connection {
         } = self;
         let Arrival {
             stream,
-            client,
+            client: who,
             secure,
             timer,
             kit,
@@ -158,9 +160,13 @@ impl Connection {
         let Some(site) = known.as_ref().and_then(|known| known.site()) else {
             return After::Abort;
         };
+        let mut client = Busy {
+            stream,
+            behind: None,
+        };
         let flight = Flight {
-            client: stream,
-            who: client,
+            client: &mut client,
+            who,
             secure: secure.as_deref(),
             timer,
             kit,
@@ -179,19 +185,18 @@ impl Connection {
     /// Answers what cannot be gone on with.
     async fn refuse(&mut self, answer: Answer, started: Tick) -> After {
         match Begun::refused(answer, &self.arrival.kit) {
-            Begun::Said(said) => self.say(said, started).await,
+            Begun::Said(said, after) => self.say(said, after, started).await,
             _ => After::Close,
         }
     }
 
     /// Sends a response of our own.
-    async fn say(&mut self, said: Said, started: Tick) -> After {
+    async fn say(&mut self, said: Said, after: After, started: Tick) -> After {
         let Said {
             out,
             status,
             answer,
             site,
-            after,
         } = said;
         // A body of `respond` may be long, and a client slow.
         let known = self.known.as_ref().and_then(|known| known.site());

@@ -9,15 +9,9 @@ mod cases;
 #[cfg(feature = "serve")]
 mod begin;
 #[cfg(feature = "serve")]
-mod body;
+mod client;
 #[cfg(feature = "serve")]
 mod connection;
-#[cfg(feature = "serve")]
-mod departure;
-#[cfg(feature = "serve")]
-mod flight;
-#[cfg(feature = "serve")]
-mod reader;
 
 #[cfg(feature = "serve")]
 pub(crate) use connection::serve;

@@ -24,12 +24,13 @@ use super::look::{Complaint, Print};
 use crate::route::{SiteChange, TableEdit};
 use crate::site::{HostPattern, Site, SiteName};
 use crate::tls::Loaded;
+use crate::upstream::States;
 use entry::{Entry, Live, MadeOf, Verdict};
 
 /// A batch with more sites than that is said in one line.
 pub(super) const TALKATIVE: usize = 50;
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Book {
     entries: BTreeMap<SiteName, Entry>,
     claims: Claims,
@@ -39,6 +40,8 @@ pub(super) struct Book {
     leaving: BTreeMap<SiteName, Leaving>,
     guard: Guard,
     numbers: Numbers,
+    /// What is known of the backends of all sites.
+    states: Arc<States>,
     versions: u64,
     /// Those whose changes may make no events in the sites directory.
     elsewhere: BTreeSet<SiteName>,
@@ -117,6 +120,25 @@ pub(super) struct Moment {
 }
 
 impl Book {
+    pub(super) fn new(states: Arc<States>) -> Book {
+        Book {
+            entries: BTreeMap::new(),
+            claims: Claims::default(),
+            grace: HashMap::new(),
+            leaving: BTreeMap::new(),
+            guard: Guard::default(),
+            numbers: Numbers::default(),
+            states,
+            versions: 0,
+            elsewhere: BTreeSet::new(),
+            present: 0,
+            serving: 0,
+            kept: None,
+            untold: Vec::new(),
+            due: None,
+        }
+    }
+
     /// An empty one that gives no number which `before` may have given: somebody may still go by it.
     pub(super) fn after(before: &Book) -> Book {
         Book {
@@ -125,7 +147,7 @@ impl Book {
                 free: before.numbers.free.clone(),
             },
             versions: before.versions,
-            ..Book::default()
+            ..Book::new(Arc::clone(&before.states))
         }
     }
 
@@ -147,7 +169,7 @@ impl Book {
         let name = record.document.name.clone();
         self.claims.record(&name, record.claims.iter().cloned());
         let live = site.map(|site| {
-            let site = Arc::new(self.numbered(site, None));
+            let site = self.numbered(site, None);
             step.held.push(Held {
                 site: site.clone(),
                 tls: None,
@@ -188,14 +210,18 @@ impl Book {
     }
 
     /// `old` is the version whose place it takes.
-    fn numbered(&mut self, site: Site, old: Option<&Site>) -> Site {
+    fn numbered(&mut self, mut site: Site, old: Option<&Site>) -> Arc<Site> {
         self.versions += 1;
-        Site {
+        self.states.bind(&mut site);
+        let site = Arc::new(Site {
             number: old.map_or_else(|| self.numbers.next(), |old| old.number),
             version: self.versions,
             slots: old.map_or_else(Arc::default, |old| Arc::clone(&old.slots)),
+            waiting: old.map_or_else(Arc::default, |old| Arc::clone(&old.waiting)),
             ..site
-        }
+        });
+        site.waiting.follow(&site);
+        site
     }
 
     /// Whether this very version serves.

@@ -2,7 +2,6 @@
 
 use std::collections::HashSet;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tracing::{debug, info, warn};
@@ -245,7 +244,7 @@ impl Book {
             (Some(wanted), old) => {
                 let before = old.map(|old| &*old.site);
                 let Wanted { good, made_of } = wanted;
-                let site = Arc::new(self.numbered(good.site, before));
+                let site = self.numbered(good.site, before);
                 step.held.push(Held {
                     site: site.clone(),
                     tls: good.tls,

@@ -1,11 +1,13 @@
 //! `to`: one backend or several, as numbers, texts or tables.
 
 use std::net::SocketAddr;
+use std::num::NonZero;
 
 use super::SiteFile;
 use crate::document::{Span, Table, Value, integer, one_or_more};
 use crate::site::backend::{Address, Backend, LinkLocal};
 use crate::site::backend_tls::{BackendTls, Verify};
+use crate::site::member::{MOST_WEIGHT, Member};
 use crate::site::tls::PairFiles;
 use crate::site::{Backends, Hostname};
 
@@ -14,16 +16,22 @@ const OF_TLS: [&str; 5] = ["server_name", "ca", "verify", "cert", "key"];
 
 impl<'t> SiteFile<'_, 't> {
     pub(super) fn backends(&mut self, value: &Value<'t>) -> Option<Backends> {
-        let mut list: Vec<Backend> = Vec::new();
+        let mut list: Vec<Member> = Vec::new();
         for entry in one_or_more(value) {
-            let Some(backend) = self.backend(entry) else {
+            let Some(member) = self.member(entry) else {
                 continue;
             };
-            if list.contains(&backend) {
-                self.reader
-                    .warning(entry.span(), format!("{backend} is listed twice"));
+            if list.iter().any(|other| other.backend == member.backend) {
+                self.reader.error_with_help(
+                    entry.span(),
+                    format!("{member} is listed twice"),
+                    Some(
+                        "its share of the requests is its weight: { at = \"...\", weight = 2 }"
+                            .into(),
+                    ),
+                );
             }
-            list.push(backend);
+            list.push(member);
         }
         if value
             .get_ref()
@@ -32,13 +40,39 @@ impl<'t> SiteFile<'_, 't> {
         {
             self.reader.error(value.span(), "\"to\" is an empty list");
         }
-        (!list.is_empty()).then(|| Backends { list: list.into() })
+        (!list.is_empty()).then(|| Backends::new(list))
     }
 
-    fn backend(&mut self, entry: &Value<'t>) -> Option<Backend> {
+    fn member(&mut self, entry: &Value<'t>) -> Option<Member> {
         let Some(table) = entry.get_ref().as_table() else {
-            return self.address(entry);
+            return self.address(entry).map(Member::from);
         };
+        let share = self.share(table);
+        let backend = self.backend(entry, table)?;
+        let (weight, backup, max) = share;
+        Some(Member {
+            weight,
+            backup,
+            max,
+            ..Member::from(backend)
+        })
+    }
+
+    /// `weight`, `backup` and `max` of an entry.
+    fn share(&mut self, table: &Table<'t>) -> (u32, bool, Option<NonZero<u32>>) {
+        let most = u64::from(u32::MAX);
+        let weight = self.reader.count(table, "weight", 0..=MOST_WEIGHT.into());
+        let weight = weight.and_then(|weight| u32::try_from(weight).ok());
+        let max = self.reader.count(table, "max", 1..=most);
+        let max = max.and_then(|max| u32::try_from(max).ok());
+        (
+            weight.unwrap_or(1),
+            self.reader.flag(table, "backup").unwrap_or(false),
+            max.and_then(NonZero::new),
+        )
+    }
+
+    fn backend(&mut self, entry: &Value<'t>, table: &Table<'t>) -> Option<Backend> {
         let Some(at) = table.get("at") else {
             self.reader.missing(
                 entry.span(),

@@ -12,18 +12,23 @@ use self::tls::with_hsts;
 use super::fence::Fence;
 use super::headers;
 use super::tls::Mode;
-use super::{Allow, DrainPolicy, HeaderEdits, SendHost, SendProxy, Site, SiteDocument, SiteName};
+use super::{
+    Allow, Balancing, DrainPolicy, HeaderEdits, Retry, SendHost, SendProxy, Site, SiteDocument,
+    SiteName,
+};
 use crate::document::keys::Place;
 use crate::document::{Excerpt, Problem, Reader, Span, Table};
 use crate::limits::{SiteLimits, SiteTimeouts};
 
 mod action;
 mod backends;
+mod balance;
 mod names;
 mod paths;
 mod shared_keys;
 mod tls;
 
+pub(crate) use balance::{read_balancing, read_retry};
 pub(crate) use shared_keys::{read_drain, read_limits, read_send_host, read_timeouts};
 
 /// What the daemon file says about all site files.
@@ -77,6 +82,8 @@ pub struct Defaults {
     pub headers: HeaderEdits,
     pub drain: DrainPolicy,
     pub send_host: SendHost,
+    pub balancing: Balancing,
+    pub retry: Retry,
 }
 
 /// A site that can go live.
@@ -182,6 +189,9 @@ impl<'t> SiteFile<'_, 't> {
             number: 0,
             version: 0,
             slots: Default::default(),
+            waiting: Default::default(),
+            balancing: self.balancing(table),
+            retry: read_retry(&mut self.reader, table, &defaults.retry),
             action,
             allow: self.allow(table),
             paths: paths.into(),

@@ -24,6 +24,7 @@ pub(crate) fn read_limits(
             .unwrap_or(base.min_rate),
         connections: count(reader, limit, "connections").or(base.connections),
         connecting: count(reader, limit, "connecting").unwrap_or(base.connecting),
+        queue: count(reader, limit, "queue").unwrap_or(base.queue),
     }
 }
 
@@ -42,6 +43,7 @@ pub(crate) fn read_timeouts(
     };
     SiteTimeouts {
         connect: reader.duration(timeout, "connect").unwrap_or(base.connect),
+        queue: reader.duration(timeout, "queue").unwrap_or(base.queue),
         first_byte: reader
             .duration(timeout, "first_byte")
             .unwrap_or(base.first_byte),
@@ -84,7 +86,11 @@ pub(crate) fn read_drain(
 }
 
 /// Unlike other durations this may be zero: cut at once.
-fn drain_time(reader: &mut Reader<'_>, table: &Table<'_>, name: &str) -> Option<Duration> {
+pub(super) fn drain_time(
+    reader: &mut Reader<'_>,
+    table: &Table<'_>,
+    name: &str,
+) -> Option<Duration> {
     let (text, span) = reader.text(table, name)?;
     reader.unit(text, &span, units::duration)
 }

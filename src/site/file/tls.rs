@@ -52,7 +52,10 @@ impl<'t> SiteFile<'_, 't> {
     /// What only somebody who reads the requests could do.
     pub(super) fn passes_through(&mut self, table: &Table<'t>, action: Option<&Action>) {
         if let Some(Action::Proxy(backends)) = action
-            && backends.list.iter().any(|backend| backend.tls.is_some())
+            && backends
+                .list
+                .iter()
+                .any(|member| member.backend.tls.is_some())
             && let Some(to) = table.get("to")
         {
             self.reader.error_with_help(

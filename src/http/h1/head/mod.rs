@@ -53,11 +53,12 @@ impl Default for Room<'_> {
     }
 }
 
-/// HTTP/1.0 or HTTP/1.1. Others are refused.
+/// What a message came in. HTTP/2 has heads of its own, that are seen as one of these.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Version {
     Http10,
     Http11,
+    Http2,
 }
 
 /// How a body's end is known (section 6.3).

@@ -8,25 +8,25 @@ use std::time::Duration;
 use self::attempt::{Attempt, Retry};
 use super::body::BodyError;
 use super::departure::{After, Asked, Departure};
-use super::head::Method;
-use crate::block::{Block, Kept, Sheet};
+use super::h1::head::Method;
+use super::side::ClientSide;
+use crate::block::Sheet;
 use crate::http::answer::Answer;
-use crate::http::exchange;
 use crate::http::kit::{Client, Kit};
+use crate::http::obtain::{Found, NotFound, Search};
 use crate::observe::{Finished, Kind};
 use crate::proxy_header::{self, Beside, Ends};
-use crate::site::{Address, Backends, SendHost, SendProxy, Site};
-use crate::stream::Stream;
+use crate::site::{Address, SendHost, SendProxy, Site};
 use crate::tls::Secure;
-use crate::upstream::{Endpoint, Phase, Upstream, UpstreamError};
+use crate::upstream::{Endpoint, Upstream};
 use crate::wheel::{Tick, Timer};
 
 mod attempt;
 mod way_back;
 
 /// What an exchange works with.
-pub(super) struct Flight<'a> {
-    pub(super) client: &'a mut Stream,
+pub(super) struct Flight<'a, C> {
+    pub(super) client: &'a mut C,
     pub(super) who: &'a Client,
     /// What is known of its TLS, where that ends here.
     pub(super) secure: Option<&'a Secure>,
@@ -60,7 +60,7 @@ enum Failed {
     Silent,
 }
 
-impl Flight<'_> {
+impl<'a, C: ClientSide> Flight<'a, C> {
     /// Sends the request to a backend and the response back.
     pub(super) async fn fly(mut self, departure: Departure, started: Tick) -> Landed {
         let Departure {
@@ -80,16 +80,16 @@ impl Flight<'_> {
             retries: 0,
             took: Duration::ZERO,
         };
-        let mut behind = upload.take_surplus().map(Block::keep);
+        self.client.request_is_over(&mut upload);
         let end = self
             .site
             .timeouts
             .total
             .map(|total| self.timer.wheel().at(total));
-        let mut fresh_only = false;
+        let mut search = Search::new(self.kit, self.timer, self.site, rule, None);
         let answered = loop {
-            let upstream = match self.obtain(rule, fresh_only, &mut finished).await {
-                Ok(upstream) => upstream,
+            let Found { upstream, visit } = match self.obtain(&mut search).await {
+                Ok(found) => found,
                 Err(failed) => break Err(failed),
             };
             if self.site.send_host == SendHost::Backend {
@@ -102,10 +102,10 @@ impl Flight<'_> {
             }
             let mut attempt = Attempt {
                 upstream,
+                visit,
                 sent: 0,
                 upstream_deaf: false,
                 partial: None,
-                behind: behind.take(),
                 end,
                 began: self.timer.wheel().now(),
                 interim: 0,
@@ -113,16 +113,11 @@ impl Flight<'_> {
             };
             match self.response(&out, &asked, &mut upload, &mut attempt).await {
                 Ok((returning, head, block)) => break Ok((returning, head, block, attempt)),
-                Err(retry) => {
-                    behind = attempt.behind.take();
-                    match retry {
-                        Retry::Fresh => {
-                            finished.retries += 1;
-                            fresh_only = true;
-                        }
-                        Retry::Never(failed) => break Err(failed),
-                    }
+                Err(Retry::Fresh) => {
+                    search.retries += 1;
+                    search.insist_on_fresh();
                 }
+                Err(Retry::Never(failed)) => break Err(failed),
             }
         };
         drop(out);
@@ -145,7 +140,7 @@ impl Flight<'_> {
             Err(Failed::Answer(answer, why)) => {
                 let next = upload.is_done() && asked.keep_alive && !self.kit.wheel.is_draining();
                 let after = if next {
-                    After::Next(behind.map(Kept::lend))
+                    After::Next(self.client.behind())
                 } else {
                     After::Linger
                 };
@@ -156,81 +151,27 @@ impl Flight<'_> {
                 After::Abort
             }
         };
+        finished.retries = search.retries;
         finished.took = self.kit.since(started);
         Landed { after, finished }
     }
 
-    /// An upstream: the one this client owns, an idle one, or a new one to the first backend that accepts.
-    async fn obtain(
-        &mut self,
-        rule: Option<usize>,
-        fresh_only: bool,
-        finished: &mut Finished,
-    ) -> Result<Upstream, Failed> {
-        let Some(Backends { list }) = exchange::backends(self.site, rule) else {
-            return Err(Failed::Answer(Answer::Internal, None));
-        };
+    /// An upstream: the one this client owns, or one that the search finds.
+    async fn obtain(&mut self, search: &mut Search<'a>) -> Result<Found<'a>, Failed> {
         let send_proxy = self.site.send_proxy;
         if let Some(pinned) = self.pinned.take()
-            && list.iter().any(|backend| pinned.endpoint.is_of(backend))
             && pinned.introduced == send_proxy
+            && let Some(visit) = search.visit(&pinned.endpoint)
             && pinned.is_quiet()
         {
-            return Ok(*pinned);
+            let upstream = *pinned;
+            return Ok(Found { upstream, visit });
         }
-        let first = self.kit.turn(self.site.number, list.len());
-        let introduction = send_proxy.map(|version| self.introduction(version));
-        let mut last = None;
-        for n in 0..list.len() {
-            let backend = &list[(first + n) % list.len()];
-            if !fresh_only
-                && introduction.is_none()
-                && let Some(idle) = self.kit.upstreams.take_idle(backend)
-            {
-                return Ok(idle);
-            }
-            // Held until the backend has accepted, or has not.
-            let most = self.site.limits.connecting;
-            let Some(_connecting) = self.site.slots.connecting(most) else {
-                let why = format!("{most} requests wait for a connection already");
-                return Err(Failed::Answer(Answer::SiteBusy, Some(self.of_site(&why))));
-            };
-            match self
-                .kit
-                .upstreams
-                .open(
-                    backend,
-                    introduction.as_deref().unwrap_or_default(),
-                    self.site.timeouts.connect,
-                    self.timer,
-                )
-                .await
-            {
-                Ok(upstream) => {
-                    return Ok(Upstream {
-                        introduced: send_proxy,
-                        ..upstream
-                    });
-                }
-                Err(error) => {
-                    if self.timer.was_cut() {
-                        return Err(Failed::Answer(Answer::SiteGone, None));
-                    }
-                    let is_ours = matches!(error, UpstreamError::Exhausted { .. });
-                    if last.replace(error).is_some() {
-                        finished.retries += 1;
-                    }
-                    if is_ours {
-                        // No other backend would find more.
-                        break;
-                    }
-                }
-            }
+        if let Some(version) = send_proxy {
+            search.introduce(self.introduction(version));
         }
-        Err(match last {
-            Some(error) => Failed::Answer(Answer::from(&error), Some(self.why(&error))),
-            None => Failed::Answer(Answer::Internal, None),
-        })
+        let found = search.upstream().await;
+        found.map_err(|NotFound { answer, why }| Failed::Answer(answer, why))
     }
 
     /// What an upstream begins with, so that the backend knows whose connection it is.
@@ -273,34 +214,6 @@ impl Flight<'_> {
         }
     }
 
-    fn why(&self, error: &UpstreamError) -> String {
-        self.of_site(&match error {
-            UpstreamError::Refused { backend, source } => {
-                format!("{backend} does not accept connections: {source}")
-            }
-            UpstreamError::TimedOut {
-                backend,
-                after,
-                during,
-            } => match during {
-                Phase::Connect => format!("{backend} did not accept within {after:?}"),
-                Phase::Handshake => format!(
-                    "{backend} accepted and did not finish the TLS handshake within {after:?}; does it speak TLS?"
-                ),
-                Phase::Files => format!(
-                    "the files that TLS with {backend} needs were not read within {after:?}"
-                ),
-            },
-            UpstreamError::Tls { why, .. } => why.clone(),
-            UpstreamError::Unresolved { backend, source } => {
-                format!("{backend} has no address: {source}")
-            }
-            UpstreamError::Exhausted { source } => {
-                format!("onedoor cannot open another connection: {source}")
-            }
-        })
-    }
-
     fn of_site(&self, why: &str) -> String {
         format!("site {}: {why}", self.site.name)
     }
@@ -331,7 +244,7 @@ impl Flight<'_> {
         self.timer.serving(None);
         match self
             .timer
-            .within(self.site.timeouts.idle, self.client.put_all(&out))
+            .within(self.site.timeouts.idle, self.client.put_answer(&out))
             .await
         {
             Ok(Ok(())) => after,

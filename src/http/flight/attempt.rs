@@ -6,14 +6,15 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use super::{Failed, Flight, answer_to};
-use crate::block::{Block, Kept, READ_BYTES, Sheet};
+use crate::block::{Block, READ_BYTES};
 use crate::http::answer::Answer;
+use crate::http::body::{Body, BodyError};
+use crate::http::departure::Asked;
 use crate::http::field::same;
 use crate::http::forward::{self, Back};
-use crate::http::h1::body::{Body, BodyError};
-use crate::http::h1::departure::Asked;
 use crate::http::h1::head::{self, Framing, Method, Parsed, Room, Version};
-use crate::stream::Stream;
+use crate::http::obtain::Visit;
+use crate::http::side::ClientSide;
 use crate::tls;
 use crate::upstream::Upstream;
 use crate::wheel::Tick;
@@ -46,16 +47,16 @@ enum Waited {
 }
 
 /// The state of one attempt.
-pub(super) struct Attempt {
+pub(super) struct Attempt<'a> {
     pub(super) upstream: Upstream,
+    /// Counts the request at its backend.
+    pub(super) visit: Visit<'a>,
     /// How much of the head (and a small body) has been sent.
     pub(super) sent: usize,
     /// The backend takes no more; it may still answer.
     pub(super) upstream_deaf: bool,
     /// Part of a response head.
     pub(super) partial: Option<Block>,
-    /// What the client sent behind this request.
-    pub(super) behind: Option<Kept>,
     /// When the whole exchange must have ended.
     pub(super) end: Option<Tick>,
     /// Since when the client owes the body: the time of its head, of our connect, and of the app's 100 is not its own.
@@ -79,15 +80,15 @@ impl Retry {
     }
 }
 
-impl Flight<'_> {
+impl<C: ClientSide> Flight<'_, C> {
     /// Sends the request and waits for the head of the final response, or of a tunnel; passes on those before it.
     pub(super) async fn response(
         &mut self,
         out: &[u8],
         asked: &Asked,
         upload: &mut Body,
-        attempt: &mut Attempt,
-    ) -> Result<(Returning, Sheet, Block), Retry> {
+        attempt: &mut Attempt<'_>,
+    ) -> Result<(Returning, C::Head, Block), Retry> {
         self.set_for_body(asked, attempt, upload);
         let mut is_sent = false;
         loop {
@@ -111,7 +112,7 @@ impl Flight<'_> {
             };
             // Several heads may have come at once.
             loop {
-                let mut head_out = Sheet::lend();
+                let mut head_out = C::Head::default();
                 let request_is_over = attempt.sent == out.len() && upload.is_done();
                 let returning = match self.read_head(&block, asked, request_is_over, &mut head_out)
                 {
@@ -143,10 +144,10 @@ impl Flight<'_> {
                     return Err(self.malformed(attempt, "one interim response after the other"));
                 }
                 // RFC 9110 15.2: a 1.0 client knows none of them.
-                if asked.version == Version::Http11 {
+                if asked.version != Version::Http10 {
                     let sent = self
                         .timer
-                        .within(self.site.timeouts.idle, self.client.put_all(&head_out))
+                        .within(self.site.timeouts.idle, self.client.put_interim(head_out))
                         .await;
                     if !matches!(sent, Ok(Ok(()))) {
                         return Err(Retry::Never(Failed::Silent));
@@ -171,7 +172,7 @@ impl Flight<'_> {
         out: &[u8],
         asked: &Asked,
         upload: &mut Body,
-        attempt: &mut Attempt,
+        attempt: &mut Attempt<'_>,
         is_sent: &mut bool,
     ) -> Poll<Waited> {
         let moved_before = upload.moved;
@@ -179,7 +180,6 @@ impl Flight<'_> {
             upstream,
             sent,
             upstream_deaf,
-            behind,
             end,
             ..
         } = attempt;
@@ -191,12 +191,10 @@ impl Flight<'_> {
             }
         }
         if *sent == out.len() && !*is_sent && !*upstream_deaf {
-            match upload.poll(cx, self.client, &mut upstream.stream) {
+            match upload.poll(cx, self.client.source(), &mut upstream.stream) {
                 Poll::Ready(Ok(())) => {
                     *is_sent = true;
-                    if behind.is_none() {
-                        *behind = upload.take_surplus().map(Block::keep);
-                    }
+                    self.client.request_is_over(upload);
                     self.set(*end, self.site.timeouts.first_byte);
                 }
                 Poll::Ready(Err(BodyError::TargetGone)) => *upstream_deaf = true,
@@ -208,10 +206,7 @@ impl Flight<'_> {
             }
         }
         let Attempt {
-            upstream,
-            partial,
-            behind,
-            ..
+            upstream, partial, ..
         } = attempt;
         let mut block = partial.take().unwrap_or_else(Block::lend);
         let had = block.len();
@@ -226,7 +221,7 @@ impl Flight<'_> {
             Poll::Pending if had > 0 => *partial = Some(block),
             Poll::Pending => drop(block),
         }
-        if *is_sent && poll_client_gone(cx, self.client, behind).is_ready() {
+        if *is_sent && self.client.poll_gone(cx).is_ready() {
             return Poll::Ready(Waited::ClientGone);
         }
         self.timer.poll_fired(cx).map(|()| Waited::TimedOut)
@@ -238,7 +233,7 @@ impl Flight<'_> {
         block: &Block,
         asked: &Asked,
         request_is_over: bool,
-        head_out: &mut Sheet,
+        head_out: &mut C::Head,
     ) -> Result<Option<Returning>, &'static str> {
         let mut room = Room::new();
         let raw = block.filled();
@@ -261,7 +256,8 @@ impl Flight<'_> {
         };
         let framing_back = match (head.framing, asked.version) {
             (Framing::Chunked | Framing::Close, Version::Http11) => Framing::Chunked,
-            (Framing::Chunked | Framing::Close, Version::Http10) => Framing::Close,
+            // Of HTTP/2 the head says nothing: frames do.
+            (Framing::Chunked | Framing::Close, Version::Http10 | Version::Http2) => Framing::Close,
             (framing, _) => framing,
         };
         let close = head.status >= 200
@@ -302,7 +298,7 @@ impl Flight<'_> {
         error: Option<io::Error>,
         asked: &Asked,
         upload: &Body,
-        attempt: &Attempt,
+        attempt: &Attempt<'_>,
     ) -> Retry {
         let said_anything = said_anything || attempt.interim > 0;
         let was_idle = attempt.upstream.reused && !attempt.upstream.is_pinned;
@@ -328,7 +324,7 @@ impl Flight<'_> {
         ))
     }
 
-    fn timed_out(&self, out: &[u8], asked: &Asked, upload: &Body, attempt: &Attempt) -> Retry {
+    fn timed_out(&self, out: &[u8], asked: &Asked, upload: &Body, attempt: &Attempt<'_>) -> Retry {
         if self.timer.was_cut() {
             return Retry::answer(Answer::SiteGone);
         }
@@ -346,7 +342,7 @@ impl Flight<'_> {
         ))
     }
 
-    fn malformed(&self, attempt: &Attempt, what: &str) -> Retry {
+    fn malformed(&self, attempt: &Attempt<'_>, what: &str) -> Retry {
         let why = format!("{} sent {what}", attempt.upstream.endpoint.address);
         Retry::Never(Failed::Answer(
             Answer::BackendMalformed,
@@ -355,14 +351,14 @@ impl Flight<'_> {
     }
 
     /// A request in clear text is no client hello, and it has said so.
-    fn behind_tls(&self, attempt: &Attempt) -> Retry {
+    fn behind_tls(&self, attempt: &Attempt<'_>) -> Retry {
         let address = &attempt.upstream.endpoint.address;
         let why = format!("{address} speaks TLS; write \"https://{address}\"");
         Retry::Never(Failed::Answer(Answer::BackendTls, Some(self.of_site(&why))))
     }
 
     /// Sets the timer for a request body: the idle time, and no later than a client at the least rate would be here.
-    fn set_for_body(&self, asked: &Asked, attempt: &Attempt, upload: &Body) {
+    fn set_for_body(&self, asked: &Asked, attempt: &Attempt<'_>, upload: &Body) {
         if waits_for_100(asked, attempt, upload) {
             return self.set(attempt.end, self.site.timeouts.first_byte);
         }
@@ -378,28 +374,7 @@ impl Flight<'_> {
     }
 }
 
-/// Notices a client that leaves while it is owed a response. What it sends ahead is kept in `behind`; as long as
-/// something is there nothing more is read, so one block is all that a client can make us hold.
-pub(super) fn poll_client_gone(
-    cx: &mut Context<'_>,
-    client: &mut Stream,
-    behind: &mut Option<Kept>,
-) -> Poll<()> {
-    if behind.is_some() || client.poll_readable(cx).is_pending() {
-        return Poll::Pending;
-    }
-    let mut block = Block::lend();
-    match block.poll_fill(cx, client) {
-        Poll::Pending => Poll::Pending,
-        Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(()),
-        Poll::Ready(Ok(_)) => {
-            *behind = Some(block.keep());
-            Poll::Pending
-        }
-    }
-}
-
-impl Attempt {
+impl Attempt<'_> {
     /// Whether a request in clear text was answered with an alert (RFC 8446 5.1: its type, and a version that begins
     /// with 3).
     fn is_behind_tls(&self, block: &Block) -> bool {
@@ -408,6 +383,6 @@ impl Attempt {
 }
 
 /// Whether it is the app that is waited for: the client sends no body before it is told to go on.
-fn waits_for_100(asked: &Asked, attempt: &Attempt, upload: &Body) -> bool {
+fn waits_for_100(asked: &Asked, attempt: &Attempt<'_>, upload: &Body) -> bool {
     asked.expects_continue && attempt.interim == 0 && upload.read == 0
 }

@@ -1,19 +1,19 @@
-//! A body on its way from one connection to another: framing taken off, checked, and written anew.
+//! A body on its way from one side to the other: framing taken off, checked, and written anew.
 //!
 //! Holds a block only for bytes that the other side does not take. Nothing is buffered beyond that. A long body of
 //! known length is spliced from socket to socket.
 
 use std::task::{Context, Poll, ready};
 
-use super::chunk::ChunkDecoder;
-use super::head::{Framing, HeadLimits, HeadRefusal, Parsed, trailers};
-use crate::block::Block;
+use super::h1::chunk::ChunkDecoder;
+use super::h1::head::{Framing, HeadLimits, HeadRefusal, Parsed, trailers};
+use super::side::{Sink, Source};
+use crate::block::{Block, READ_BYTES};
 use crate::http::field::alike;
 use crate::http::forward::may_trail;
 use crate::limits::MOST_FIELDS;
 use crate::pipe::Pipe;
 use crate::site::HeaderEdit;
-use crate::stream::Stream;
 
 /// Bytes a body may move before the other tasks of the worker get their turn: long polls make tails.
 const TURN_BYTES: usize = 256 << 10;
@@ -25,16 +25,18 @@ const SPLICE_LEAST: u64 = 16 << 10;
 /// What is always copied at the end.
 const LAST_BYTES: u64 = 1 << 10;
 
-/// One body, from one stream to another.
+/// One body, from one side to the other.
 #[derive(Debug)]
 pub(super) struct Body {
-    source: Source,
-    /// Whether it is written in chunks.
-    chunked: bool,
+    to_come: ToCome,
+    written: Written,
     /// Read, framed anew, and not yet taken by the other side.
     pending: Option<Block>,
-    /// What follows `pending`: the end of a chunked body.
+    /// What follows `pending`: the end of a chunked body; where the other side frames bodies by itself, only the
+    /// trailer lines.
     ending: Vec<u8>,
+    /// Such a side knows that nothing follows.
+    end_is_told: bool,
     /// Read and not yet taken by the other side, without having been here.
     pipe: Option<Pipe>,
     /// Whether splicing pays.
@@ -53,9 +55,19 @@ pub(super) struct Body {
     barred: Box<[Box<str>]>,
 }
 
-/// Where the body stands.
+/// How a body is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Written {
+    /// As it is: its length is known, or the connection ends with it.
+    Plainly,
+    InChunks,
+    /// To a side that frames bodies by itself.
+    InFrames,
+}
+
+/// What is still to come of the body.
 #[derive(Debug)]
-enum Source {
+enum ToCome {
     Length(u64),
     Chunked(ChunkDecoder),
     /// The last chunk has come; collects the trailer section.
@@ -77,28 +89,29 @@ pub(super) enum BodyError {
 }
 
 impl Body {
-    /// A body framed as `framing` says, to be written in chunks if `chunked`. At most `limit` bytes of payload, and
+    /// A body framed as `framing` says, to be written as `written` says. At most `limit` bytes of payload, and
     /// `framing_bytes` of chunk framing beyond what that needs.
     pub(super) fn new(
         framing: Framing,
-        chunked: bool,
+        written: Written,
         limit: Option<u64>,
         limits: HeadLimits,
         framing_bytes: u64,
     ) -> Body {
-        let source = match framing {
-            Framing::None | Framing::Length(0) => Source::Ended,
-            Framing::Length(length) => Source::Length(length),
-            Framing::Chunked => Source::Chunked(ChunkDecoder::new(framing_bytes)),
-            Framing::Close => Source::Close,
+        let to_come = match framing {
+            Framing::None | Framing::Length(0) => ToCome::Ended,
+            Framing::Length(length) => ToCome::Length(length),
+            Framing::Chunked => ToCome::Chunked(ChunkDecoder::new(framing_bytes)),
+            Framing::Close => ToCome::Close,
         };
         Body {
-            source,
-            chunked,
+            to_come,
+            written,
             pending: None,
             ending: Vec::new(),
+            end_is_told: false,
             pipe: None,
-            is_long: !chunked
+            is_long: written == Written::Plainly
                 && matches!(framing, Framing::Length(length) if length >= SPLICE_FROM),
             surplus: None,
             is_drained: false,
@@ -113,7 +126,7 @@ impl Body {
     /// The same without trailers of names that the operator sets or removes: whoever merges trailers into the head
     /// must not find there what was taken out of it.
     pub(super) fn without_trailers_of(mut self, edits: &[HeaderEdit]) -> Body {
-        if matches!(self.source, Source::Chunked(_)) {
+        if matches!(self.to_come, ToCome::Chunked(_) | ToCome::Close) {
             self.barred = edits
                 .iter()
                 .filter(|edit| !matches!(edit, HeaderEdit::Add { .. }))
@@ -125,7 +138,7 @@ impl Body {
 
     /// Whether all of it has been taken by the other side.
     pub(super) fn is_done(&self) -> bool {
-        matches!(self.source, Source::Ended)
+        matches!(self.to_come, ToCome::Ended)
             && self.pending.is_none()
             && self.ending.is_empty()
             && self.pipe.is_none()
@@ -150,29 +163,38 @@ impl Body {
     ///
     /// # Errors
     /// [`BodyError`]; what was not moved is lost.
-    pub(super) fn poll(
+    pub(super) fn poll<F: Source, T: Sink>(
         &mut self,
         cx: &mut Context<'_>,
-        from: &mut Stream,
-        to: &mut Stream,
+        from: &mut F,
+        to: &mut T,
     ) -> Poll<Result<(), BodyError>> {
         let mut turn = 0;
         self.is_drained = false;
         loop {
             if let Some(block) = &mut self.pending {
+                // Told together with the last bytes: a frame less.
+                let last =
+                    T::FRAMES && matches!(self.to_come, ToCome::Ended) && self.ending.is_empty();
                 while !block.is_empty() {
-                    match to.poll_put(cx, block.filled()) {
+                    match to.poll_take(cx, block, last) {
                         Poll::Pending => return Poll::Pending,
                         Poll::Ready(Ok(count)) => {
-                            block.consume(count);
                             self.moved += count as u64;
                             turn += count;
+                            self.end_is_told = last && block.is_empty();
                         }
                         Poll::Ready(Err(_)) => return Poll::Ready(Err(BodyError::TargetGone)),
                     }
                 }
             }
-            if !self.ending.is_empty() {
+            if T::FRAMES {
+                if matches!(self.to_come, ToCome::Ended) && !self.end_is_told {
+                    let told = to.end(&std::mem::take(&mut self.ending));
+                    told.map_err(|_| BodyError::TargetGone)?;
+                    self.end_is_told = true;
+                }
+            } else if !self.ending.is_empty() {
                 let mut block = self.pending.take().unwrap_or_else(Block::lend);
                 block.clear();
                 if block.append(&self.ending) {
@@ -187,6 +209,9 @@ impl Body {
                 continue;
             }
             if let Some(pipe) = &mut self.pipe {
+                let Some(to) = to.plain() else {
+                    return Poll::Ready(Err(BodyError::TargetGone));
+                };
                 while !pipe.is_empty() {
                     match ready!(pipe.poll_drain(cx, to)) {
                         Ok(0) | Err(_) => return Poll::Ready(Err(BodyError::TargetGone)),
@@ -198,7 +223,7 @@ impl Body {
                 }
                 self.pipe = None;
             }
-            if matches!(self.source, Source::Ended) {
+            if matches!(self.to_come, ToCome::Ended) {
                 self.pending = None;
                 return Poll::Ready(Ok(()));
             }
@@ -208,8 +233,7 @@ impl Body {
                 return Poll::Pending;
             }
             if let Some(most) = self.may_be_spliced()
-                && from.is_plain()
-                && to.is_plain()
+                && let (Some(from), Some(_)) = (from.plain(), to.plain())
                 && let Some(mut pipe) = Pipe::lend()
             {
                 match pipe.poll_fill(cx, from, most) {
@@ -224,24 +248,52 @@ impl Body {
                 }
                 continue;
             }
-            let mut block = self.pending.take().unwrap_or_else(Block::lend);
-            match block.poll_fill(cx, from) {
-                Poll::Pending => {
+            let mut most = READ_BYTES;
+            if T::FRAMES {
+                // Promised to one stream, credit is taken from all: not asked for before there is a use for it.
+                if from.poll_readable(cx).is_pending() {
+                    self.pending = None;
                     self.is_drained = true;
                     return Poll::Pending;
                 }
-                Poll::Ready(Ok(0)) => self.source_ended()?,
+                most = match to.poll_credit(cx, READ_BYTES) {
+                    Poll::Ready(credit) => credit.map_err(|_| BodyError::TargetGone)?,
+                    Poll::Pending => {
+                        self.pending = None;
+                        return Poll::Pending;
+                    }
+                };
+            }
+            let mut block = self.pending.take().unwrap_or_else(Block::lend);
+            match from.poll_fill(cx, &mut block, most) {
+                Poll::Pending => {
+                    if T::FRAMES {
+                        to.give_back_credit();
+                    }
+                    self.is_drained = true;
+                    return Poll::Pending;
+                }
+                Poll::Ready(Ok(0)) => self.source_ended(from)?,
                 Poll::Ready(Ok(_)) => self.take(block)?,
                 Poll::Ready(Err(_)) => return Poll::Ready(Err(BodyError::SourceGone)),
             }
         }
     }
 
+    /// Where the other side frames bodies by itself: it has been told with the head that there is none.
+    pub(super) fn tell_end(&mut self) -> bool {
+        let is_empty = matches!(self.to_come, ToCome::Ended)
+            && self.pending.is_none()
+            && self.ending.is_empty();
+        self.end_is_told |= is_empty;
+        is_empty
+    }
+
     /// How many bytes may go from socket to socket unseen: of a long body of known length, all but its last, whose
     /// read must show whether anything follows.
     fn may_be_spliced(&self) -> Option<usize> {
-        match self.source {
-            Source::Length(left) if self.is_long && left > SPLICE_LEAST => {
+        match self.to_come {
+            ToCome::Length(left) if self.is_long && left > SPLICE_LEAST => {
                 usize::try_from((left - LAST_BYTES).min(TURN_BYTES as u64)).ok()
             }
             _ => None,
@@ -249,7 +301,7 @@ impl Body {
     }
 
     fn spliced(&mut self, pipe: Pipe, count: usize) {
-        if let Source::Length(left) = &mut self.source {
+        if let ToCome::Length(left) = &mut self.to_come {
             *left -= count as u64;
         }
         self.read += count as u64;
@@ -263,23 +315,23 @@ impl Body {
     /// `Malformed`, `TooLarge`.
     pub(super) fn take(&mut self, mut block: Block) -> Result<(), BodyError> {
         debug_assert!(self.pending.is_none(), "what is pending goes first");
-        match &mut self.source {
-            Source::Ended => self.surplus = (!block.is_empty()).then_some(block),
-            Source::Close => {
+        match &mut self.to_come {
+            ToCome::Ended => self.surplus = (!block.is_empty()).then_some(block),
+            ToCome::Close => {
                 self.read += block.len() as u64;
                 self.frame(block);
             }
-            Source::Length(left) => {
+            ToCome::Length(left) => {
                 let count = (block.len() as u64).min(*left);
                 *left -= count;
                 if *left == 0 {
-                    self.source = Source::Ended;
+                    self.to_come = ToCome::Ended;
                 }
                 self.surplus = block.split_off(count as usize);
                 self.read += count;
                 self.frame(block);
             }
-            Source::Chunked(decoder) => {
+            ToCome::Chunked(decoder) => {
                 let decoded = decoder
                     .decode(block.filled_mut())
                     .map_err(|bad| BodyError::Malformed(bad.0))?;
@@ -293,18 +345,18 @@ impl Body {
                 block.consume(decoded.payload.start);
                 self.read += decoded.payload.len() as u64;
                 if decoded.last {
-                    self.source = Source::Trailers(Vec::new());
+                    self.to_come = ToCome::Trailers(Vec::new());
                 }
                 self.frame(block);
                 if let Some(behind) = behind {
                     self.take_trailers(behind)?;
                 } else if ends_plainly {
                     // No trailers and nothing behind: the usual end.
-                    self.source = Source::Ended;
+                    self.to_come = ToCome::Ended;
                     self.end(&[]);
                 }
             }
-            Source::Trailers(_) => self.take_trailers(block)?,
+            ToCome::Trailers(_) => self.take_trailers(block)?,
         }
         if self.read > self.limit {
             return Err(BodyError::TooLarge);
@@ -342,7 +394,7 @@ impl Body {
     }
 
     fn take_trailers(&mut self, mut block: Block) -> Result<(), BodyError> {
-        let Source::Trailers(collected) = &mut self.source else {
+        let ToCome::Trailers(collected) = &mut self.to_come else {
             return Ok(());
         };
         let before = collected.len();
@@ -352,25 +404,16 @@ impl Body {
         match trailers(&collected, &self.limits, &mut room) {
             Ok(Parsed::Complete((fields, end))) => {
                 let mut kept = Vec::new();
-                let barred = |name: &[u8]| {
-                    self.barred
-                        .iter()
-                        .any(|other| alike(other.as_bytes(), name))
-                };
-                for field in fields.iter().filter(|field| {
-                    may_trail(field.name.as_bytes()) && !barred(field.name.as_bytes())
-                }) {
-                    for part in [field.name.as_bytes(), b": ", field.value, b"\r\n"] {
-                        kept.extend_from_slice(part);
-                    }
+                for field in fields {
+                    self.keep_trailer(&mut kept, field.name.as_bytes(), field.value);
                 }
                 self.surplus = block.split_off(end - before);
-                self.source = Source::Ended;
+                self.to_come = ToCome::Ended;
                 self.end(&kept);
                 Ok(())
             }
             Ok(Parsed::NeedMore) => {
-                self.source = Source::Trailers(collected);
+                self.to_come = ToCome::Trailers(collected);
                 Ok(())
             }
             Err(HeadRefusal::TooLarge) => Err(BodyError::Malformed("the trailers are too large")),
@@ -378,19 +421,33 @@ impl Body {
         }
     }
 
-    fn source_ended(&mut self) -> Result<(), BodyError> {
-        if !matches!(self.source, Source::Close) {
+    fn source_ended(&mut self, from: &mut impl Source) -> Result<(), BodyError> {
+        if !matches!(self.to_come, ToCome::Close) {
             return Err(BodyError::SourceGone);
         }
-        self.source = Source::Ended;
-        self.end(&[]);
+        self.to_come = ToCome::Ended;
+        let mut kept = Vec::new();
+        from.trailers(|name, value| self.keep_trailer(&mut kept, name, value));
+        self.end(&kept);
         Ok(())
     }
 
-    /// Writes the end that chunks need.
+    /// Writes a trailer field that may be passed on.
+    fn keep_trailer(&self, kept: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+        let mut barred = self.barred.iter();
+        if may_trail(name) && !barred.any(|other| alike(other.as_bytes(), name)) {
+            for part in [name, b": ", value, b"\r\n"] {
+                kept.extend_from_slice(part);
+            }
+        }
+    }
+
+    /// Writes the end that chunks need; for frames it keeps the trailers.
     fn end(&mut self, trailers: &[u8]) {
-        if !self.chunked {
-            return;
+        match self.written {
+            Written::Plainly => return,
+            Written::InFrames => return self.ending.extend_from_slice(trailers),
+            Written::InChunks => {}
         }
         if trailers.is_empty()
             && self
@@ -410,7 +467,7 @@ impl Body {
         if block.is_empty() {
             return;
         }
-        if self.chunked {
+        if self.written == Written::InChunks {
             let mut line = [0; 18];
             let fits = block.prepend(size_line(block.len(), &mut line)) && block.append(b"\r\n");
             debug_assert!(fits, "a block has room for a chunk's framing");

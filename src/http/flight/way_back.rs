@@ -5,18 +5,19 @@ use std::future::poll_fn;
 use std::task::{Context, Poll};
 
 use super::Flight;
-use super::attempt::{Attempt, Returning, poll_client_gone};
-use crate::block::{Block, Kept, Sheet};
+use super::attempt::{Attempt, Returning};
+use crate::block::Block;
 use crate::http::answer::Answer;
-use crate::http::h1::body::{Body, BodyError};
-use crate::http::h1::departure::{After, Asked};
+use crate::http::body::{Body, BodyError, Written};
+use crate::http::departure::{After, Asked};
 use crate::http::h1::head::Framing;
-use crate::http::h1::reader::{self, Pace, Reader};
+use crate::http::reader::{Pace, Reader};
+use crate::http::side::{ClientSide, Sink};
 use crate::observe::{Finished, Kind, Reason};
 use crate::relay;
 use crate::wheel::Tick;
 
-impl Flight<'_> {
+impl<C: ClientSide> Flight<'_, C> {
     /// Passes the response back while the rest of the request goes out.
     #[expect(
         clippy::too_many_arguments,
@@ -25,17 +26,21 @@ impl Flight<'_> {
     pub(super) async fn pass_back(
         &mut self,
         returning: Returning,
-        head: Sheet,
+        head: C::Head,
         block: Block,
-        mut attempt: Attempt,
+        mut attempt: Attempt<'_>,
         mut upload: Body,
         asked: &Asked,
         finished: &mut Finished,
     ) -> After {
-        let chunked = returning.framing_back == Framing::Chunked;
+        let written = match returning.framing_back {
+            _ if C::Sink::FRAMES => Written::InFrames,
+            Framing::Chunked => Written::InChunks,
+            _ => Written::Plainly,
+        };
         let mut download = Body::new(
             returning.framing,
-            chunked,
+            written,
             None,
             self.kit.shared.head_limits,
             self.kit.shared.limits.framing_bytes,
@@ -61,18 +66,13 @@ impl Flight<'_> {
         finished.status = returning.status;
         finished.kind = Kind::Aborted;
         let pace = Pace::of(&self.site.limits, &self.site.timeouts);
-        self.set(attempt.end, self.site.timeouts.idle);
-        if let Err(body) = download.put_in_front(&head) {
-            download.put_back(body);
-            if reader::send(self.client, &head, pace, self.timer)
-                .await
-                .is_err()
-            {
-                return After::Abort;
-            }
-            self.set(attempt.end, self.site.timeouts.idle);
+        let begun = self
+            .client
+            .begin_response(head, &mut download, pace, self.timer);
+        if begun.await.is_err() {
+            return After::Abort;
         }
-        drop(head);
+        self.set(attempt.end, self.site.timeouts.idle);
         let mut reader = Reader::new(pace);
         let client_stopped = returning.close && !upload.is_done();
         let passed = poll_fn(|cx| {
@@ -89,7 +89,6 @@ impl Flight<'_> {
         let Attempt {
             upstream,
             upstream_deaf,
-            behind,
             reusable,
             ..
         } = attempt;
@@ -107,7 +106,7 @@ impl Flight<'_> {
         if returning.close || !asked.keep_alive {
             return After::Close;
         }
-        After::Next(behind.map(Kept::lend))
+        After::Next(self.client.behind())
     }
 
     fn poll_both_ways(
@@ -115,27 +114,25 @@ impl Flight<'_> {
         cx: &mut Context<'_>,
         upload: &mut Body,
         download: &mut Body,
-        attempt: &mut Attempt,
+        attempt: &mut Attempt<'_>,
         reader: &mut Reader,
     ) -> Poll<Result<(), Broken>> {
         let before = upload.moved + download.moved;
         if !upload.is_done() && !attempt.upstream_deaf {
-            match upload.poll(cx, self.client, &mut attempt.upstream.stream) {
-                Poll::Ready(Ok(())) => {
-                    if attempt.behind.is_none() {
-                        attempt.behind = upload.take_surplus().map(Block::keep);
-                    }
-                }
+            match upload.poll(cx, self.client.source(), &mut attempt.upstream.stream) {
+                Poll::Ready(Ok(())) => self.client.request_is_over(upload),
                 Poll::Ready(Err(BodyError::TargetGone)) => attempt.upstream_deaf = true,
                 // The answer has begun: nothing can be said any more (CASES reject-body-error).
                 Poll::Ready(Err(_)) => return Poll::Ready(Err(Broken::ByOthers)),
                 Poll::Pending => {}
             }
         }
-        if let Poll::Ready(done) = download.poll(cx, &mut attempt.upstream.stream, self.client) {
+        if let Poll::Ready(done) =
+            download.poll(cx, &mut attempt.upstream.stream, self.client.sink())
+        {
             return Poll::Ready(done.map_err(|_| Broken::ByOthers));
         }
-        if upload.is_done() && poll_client_gone(cx, self.client, &mut attempt.behind).is_ready() {
+        if upload.is_done() && self.client.poll_gone(cx).is_ready() {
             return Poll::Ready(Err(Broken::ByOthers));
         }
         let end = attempt.end.unwrap_or(Tick::MAX);
@@ -154,7 +151,7 @@ impl Flight<'_> {
             if !reader.is_awaited() {
                 return Poll::Ready(Err(Broken::ByUs(Reason::ResponseTimeout)));
             }
-            match reader.look(self.client, download.moved, self.timer) {
+            match reader.look(self.client.untaken(), download.moved, self.timer) {
                 Some(look) => self.timer.set_at(look.min(end)),
                 None => return Poll::Ready(Err(Broken::ByUs(Reason::SlowReader))),
             }
@@ -174,31 +171,25 @@ impl Flight<'_> {
     /// Hands both sides to the relay: the backend has agreed to speak something else from here on.
     pub(super) async fn tunnel(
         &mut self,
-        head: Sheet,
+        head: C::Head,
         block: Block,
-        mut attempt: Attempt,
+        mut attempt: Attempt<'_>,
         finished: &mut Finished,
     ) -> After {
         finished.status = 101;
         finished.kind = Kind::Tunnel;
-        let sent = self
-            .timer
-            .within(self.site.timeouts.idle, self.client.put_all(&head))
-            .await;
-        if !matches!(sent, Ok(Ok(()))) {
-            return After::Abort;
-        }
-        drop(head);
         let early = (!block.is_empty()).then_some(block);
-        let outcome = relay::both(
-            self.client,
-            attempt.behind.take().map(Kept::lend),
+        let relayed = self.client.tunnel(
+            head,
+            self.site.timeouts.idle,
             &mut attempt.upstream.stream,
             early,
             self.site.timeouts.websocket_idle,
             self.timer,
-        )
-        .await;
+        );
+        let Ok(outcome) = relayed.await else {
+            return After::Abort;
+        };
         finished.from_client = outcome.from_client;
         finished.to_client = outcome.from_upstream;
         match outcome.ending {

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::body::Body;
-use super::head::{Method, Version};
+use super::h1::head::{Method, Version};
 use crate::block::{Block, Sheet};
 
 /// A request ready to be sent to a backend.

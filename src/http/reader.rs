@@ -82,11 +82,11 @@ impl Reader {
 
     /// The timer has fired while something waits for it. When to look again; `None`: it does not read.
     ///
-    /// `moved` is what we have written to it so far.
-    pub(super) fn look(&mut self, client: &Stream, moved: u64, timer: &Timer) -> Option<Tick> {
+    /// `moved` is what we have written to it so far, and `untaken` what of it has not arrived.
+    pub(super) fn look(&mut self, untaken: Option<u64>, moved: u64, timer: &Timer) -> Option<Tick> {
         let now = timer.wheel().now();
         // One that cannot be asked is judged by what the kernel took from us.
-        let waiting = client.unacknowledged().unwrap_or(0);
+        let waiting = untaken.unwrap_or(0);
         let taken = moved.cast_signed().wrapping_sub(waiting.cast_signed());
         if let Watch::Measured {
             at, taken: before, ..
@@ -140,7 +140,10 @@ pub(super) async fn send(
             match client.poll_put(cx, &bytes[sent..]) {
                 Poll::Ready(Ok(count)) => sent += count,
                 Poll::Ready(Err(_)) => return Poll::Ready(Err(Unsent::Gone)),
-                Poll::Pending => return poll_slow(cx, &mut reader, client, sent as u64, timer),
+                Poll::Pending => {
+                    let untaken = || client.unacknowledged();
+                    return poll_slow(cx, &mut reader, untaken, sent as u64, timer);
+                }
             }
         }
         Poll::Ready(Ok(()))
@@ -148,10 +151,14 @@ pub(super) async fn send(
     .await
 }
 
-fn poll_slow(
+/// Waits for a client that has to take something, as long as it does.
+///
+/// # Errors
+/// See [`Unsent`].
+pub(super) fn poll_slow(
     cx: &mut Context<'_>,
     reader: &mut Reader,
-    client: &Stream,
+    untaken: impl Fn() -> Option<u64>,
     sent: u64,
     timer: &Timer,
 ) -> Poll<Result<(), Unsent>> {
@@ -162,7 +169,7 @@ fn poll_slow(
         if timer.was_cut() {
             return Poll::Ready(Err(Unsent::Gone));
         }
-        match reader.look(client, sent, timer) {
+        match reader.look(untaken(), sent, timer) {
             Some(look) => timer.set_at(look),
             None => return Poll::Ready(Err(Unsent::TooSlow)),
         }

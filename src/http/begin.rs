@@ -1,0 +1,234 @@
+//! A request that arrived, in whatever version -> what is to be done about it: answer it, or send it on.
+
+use super::answer::{self, Answer};
+use super::body::{Body, Written};
+use super::departure::{Asked, Departure};
+use super::exchange::{self, Decision};
+use super::forward::{self, Onward};
+use super::h1::head::{Framing, Method, RequestHead, Version};
+use super::kit::{Asker, Kit};
+use super::known_host::KnownHost;
+use crate::block::Sheet;
+use crate::site::{HeaderEdit, Site};
+use crate::tls::Secure;
+use crate::wheel::{Serving, Timer};
+
+/// What is to be done about a request.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "the largest is the usual one, and a box would be an allocation for each request"
+)]
+pub(super) enum Step {
+    Say(Said),
+    /// Nothing of the body is in it yet.
+    Send(Departure),
+}
+
+/// A response of our own, ready to be sent.
+pub(super) struct Said {
+    pub(super) out: Sheet,
+    pub(super) status: u16,
+    pub(super) answer: Option<Answer>,
+    pub(super) site: Option<u32>,
+}
+
+/// Decides about a request, and writes what is to be sent, to a backend or back. `raw` is what the head was read from;
+/// after a response of ours the connection `ends`, or not.
+///
+/// # Errors
+/// What the request is refused for, together with its connection.
+pub(super) fn begin(
+    head: &RequestHead<'_>,
+    raw: &[u8],
+    known: &KnownHost,
+    asker: &Asker<'_>,
+    timer: &Timer,
+    keep_alive: bool,
+    ends: bool,
+) -> Result<Step, Answer> {
+    let kit = asker.kit;
+    let said = Said {
+        out: Sheet::lend(),
+        status: 0,
+        answer: None,
+        site: known.site().map(|site| site.number),
+    };
+    let with_body = head.method != "HEAD";
+    let Some(site) = known.site() else {
+        return Ok(said.answer(Answer::NoSite, kit, ends, with_body));
+    };
+    let edits = site.headers.of_response(known.wire());
+    Ok(
+        match exchange::decide(head, known, site, asker.client, &kit.shared) {
+            Decision::Forward { strip, rule } => {
+                let send = Send {
+                    strip,
+                    rule,
+                    keep_alive,
+                };
+                return send.write(said.out, head, raw, known, site, asker, timer);
+            }
+            Decision::Refuse(answer) => said.answer(answer, kit, ends, with_body),
+            Decision::Redirect(redirect) => {
+                let location =
+                    answer::location(redirect, head.target.path_of_link(), head.target.query);
+                said.redirect(redirect.status, &location, edits, kit, ends, with_body)
+            }
+            Decision::ToTls => {
+                let location = answer::over_tls(site, known.host(), head);
+                said.write(308, |out| {
+                    answer::write_to_https(out, &location, &kit.date(), ends, with_body);
+                })
+            }
+            Decision::RedirectToFirst => {
+                let location = answer::first_host(site, known.raw(), known.wire(), head);
+                said.redirect(308, &location, edits, kit, ends, with_body)
+            }
+            Decision::Respond(respond) => said.write(respond.status, |out| {
+                answer::write_respond(out, respond, edits, &kit.date(), ends, with_body);
+            }),
+            Decision::LastStop => {
+                let allow = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
+                said.write(204, |out| {
+                    answer::write_options(out, allow, &kit.date(), ends)
+                })
+            }
+        },
+    )
+}
+
+/// A request that goes to a backend.
+struct Send {
+    strip: usize,
+    rule: Option<usize>,
+    keep_alive: bool,
+}
+
+impl Send {
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "all that the head for the next hop is made of"
+    )]
+    fn write(
+        self,
+        mut out: Sheet,
+        head: &RequestHead<'_>,
+        raw: &[u8],
+        known: &KnownHost,
+        site: &Site,
+        asked_by: &Asker<'_>,
+        timer: &Timer,
+    ) -> Result<Step, Answer> {
+        let Asker {
+            client,
+            secure,
+            kit,
+            ..
+        } = *asked_by;
+        let asker = exchange::asker(head, client, &kit.shared);
+        let request_id = kit.request_id();
+        let Send { strip, rule, .. } = self;
+        let onward = Onward {
+            certificate: certificate_lines(site, secure),
+            request_id,
+            ..exchange::onward(head, known, site, client, &kit.shared, strip, rule)
+        };
+        let Ok(host_at) = forward::request_head(&mut out, raw, head, &onward) else {
+            return Err(Answer::TooManyConnectionOptions);
+        };
+        let asked = Asked {
+            method: Method::of(head.method),
+            version: head.version,
+            keep_alive: self.keep_alive,
+            expects_continue: head.expects_continue,
+            authenticates_connection: head.authenticates_connection,
+            upgrade: head.upgrade.map(Box::from),
+            may_be_told_why: exchange::may_be_told_why(head, known),
+            request_id: exchange::known_as(head, client, request_id),
+        };
+        let written = match head.framing {
+            Framing::Chunked => Written::InChunks,
+            _ => Written::Plainly,
+        };
+        let framing = match (head.framing, head.version) {
+            // It comes without chunks, and its end is told apart from it.
+            (Framing::Chunked, Version::Http2) => Framing::Close,
+            (framing, _) => framing,
+        };
+        let upload = Body::new(
+            framing,
+            written,
+            site.limits.body_bytes,
+            kit.shared.head_limits,
+            kit.shared.limits.framing_bytes,
+        )
+        .without_trailers_of(&site.headers.request);
+        timer.serving(Some(Serving {
+            site: site.number,
+            version: site.version,
+            rule: self.rule.and_then(|rule| u32::try_from(rule).ok()),
+            asker,
+        }));
+        Ok(Step::Send(Departure {
+            out,
+            host_at,
+            asked,
+            upload,
+            rule: self.rule,
+        }))
+    }
+}
+
+impl Said {
+    /// An answer to something that is not a request, or that cannot be read to its end.
+    pub(super) fn refused(answer: Answer, kit: &Kit) -> Said {
+        let mut out = Sheet::lend();
+        answer.write(&mut out, &kit.date(), true, true, None);
+        Said {
+            out,
+            status: answer.parts().0,
+            answer: Some(answer),
+            site: None,
+        }
+    }
+
+    fn answer(mut self, answer: Answer, kit: &Kit, close: bool, with_body: bool) -> Step {
+        answer.write(&mut self.out, &kit.date(), close, with_body, None);
+        self.status = answer.parts().0;
+        self.answer = Some(answer);
+        Step::Say(self)
+    }
+
+    fn redirect(
+        self,
+        status: u16,
+        location: &str,
+        edits: &[HeaderEdit],
+        kit: &Kit,
+        close: bool,
+        with_body: bool,
+    ) -> Step {
+        self.write(status, |out| {
+            answer::write_redirect(out, status, location, edits, &kit.date(), close, with_body);
+        })
+    }
+
+    fn write(mut self, status: u16, write: impl FnOnce(&mut Sheet)) -> Step {
+        write(&mut self.out);
+        self.status = status;
+        Step::Say(self)
+    }
+}
+
+/// What an app that asked for it is told about the certificate that its client showed.
+fn certificate_lines<'s>(site: &Site, secure: Option<&'s Secure>) -> &'s [u8] {
+    let wanted = site
+        .tls
+        .client
+        .as_ref()
+        .is_some_and(|client| client.forward);
+    match secure {
+        Some(secure) if wanted => &secure.client,
+        _ => b"",
+    }
+}

@@ -1,0 +1,115 @@
+//! A client's connection while it is busy with one request.
+
+use std::io;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use crate::block::{Block, Kept, Sheet};
+use crate::http::body::Body;
+use crate::http::reader::{self, Pace, Unsent};
+use crate::http::side::ClientSide;
+use crate::relay::{self, Outcome};
+use crate::site::Wire;
+use crate::stream::Stream;
+use crate::wheel::Timer;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Busy<'a> {
+    pub(super) stream: &'a mut Stream,
+    /// What the client sent behind the request. As long as something is there nothing more is read, so one block is all
+    /// that a client can make us hold.
+    pub(super) behind: Option<Kept>,
+}
+
+impl ClientSide for Busy<'_> {
+    type Source = Stream;
+    type Sink = Stream;
+    type Head = Sheet;
+
+    fn source(&mut self) -> &mut Stream {
+        self.stream
+    }
+
+    fn sink(&mut self) -> &mut Stream {
+        self.stream
+    }
+
+    fn wire(&self) -> Wire {
+        self.stream.wire()
+    }
+
+    fn alpn(&self) -> Option<&[u8]> {
+        self.stream.alpn()
+    }
+
+    fn untaken(&self) -> Option<u64> {
+        self.stream.unacknowledged()
+    }
+
+    fn request_is_over(&mut self, upload: &mut Body) {
+        if self.behind.is_none() {
+            self.behind = upload.take_surplus().map(Block::keep);
+        }
+    }
+
+    fn behind(&mut self) -> Option<Block> {
+        self.behind.take().map(Kept::lend)
+    }
+
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.behind.is_some() || self.stream.poll_readable(cx).is_pending() {
+            return Poll::Pending;
+        }
+        let mut block = Block::lend();
+        match block.poll_fill(cx, self.stream) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(()),
+            Poll::Ready(Ok(_)) => {
+                self.behind = Some(block.keep());
+                Poll::Pending
+            }
+        }
+    }
+
+    async fn put_interim(&mut self, head: Sheet) -> io::Result<()> {
+        self.stream.put_all(&head).await
+    }
+
+    async fn begin_response(
+        &mut self,
+        head: Sheet,
+        body: &mut Body,
+        pace: Pace,
+        timer: &Timer,
+    ) -> Result<(), Unsent> {
+        // The usual way: head and body are one write, which the pump makes.
+        if let Err(rest) = body.put_in_front(&head) {
+            body.put_back(rest);
+            reader::send(self.stream, &head, pace, timer).await?;
+        }
+        Ok(())
+    }
+
+    async fn put_answer(&mut self, answer: &[u8]) -> io::Result<()> {
+        self.stream.put_all(answer).await
+    }
+
+    async fn tunnel(
+        &mut self,
+        head: Sheet,
+        limit: Duration,
+        upstream: &mut Stream,
+        early: Option<Block>,
+        idle: Option<Duration>,
+        timer: &Timer,
+    ) -> Result<Outcome, Unsent> {
+        let sent = timer.within(limit, self.stream.put_all(&head)).await;
+        if !matches!(sent, Ok(Ok(()))) {
+            return Err(Unsent::Gone);
+        }
+        drop(head);
+        let behind = self.behind();
+        Ok(relay::both(self.stream, behind, upstream, early, idle, timer).await)
+    }
+}

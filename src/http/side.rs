@@ -1,0 +1,189 @@
+//! The two sides of an exchange, as much of them as what lies between them needs to know.
+//!
+//! All of it is chosen when the program is built: between two streams of HTTP/1 the pump is what it would be if there
+//! were nothing else.
+
+use std::io;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use super::body::Body;
+use super::forward::HeadOut;
+use super::reader::{Pace, Unsent};
+use crate::block::Block;
+use crate::relay::Outcome;
+use crate::site::Wire;
+use crate::stream::Stream;
+use crate::wheel::Timer;
+
+/// What a body is read from.
+pub(super) trait Source {
+    /// Reads once into the free room of `block`, at most `most` bytes; 0 is the end.
+    ///
+    /// # Errors
+    /// When it breaks off.
+    fn poll_fill(
+        &mut self,
+        cx: &mut Context<'_>,
+        block: &mut Block,
+        most: usize,
+    ) -> Poll<io::Result<usize>>;
+
+    /// Whether a read would find something.
+    fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<()>;
+
+    /// The stream itself, where its bytes are those of the body and the kernel may move them.
+    fn plain(&self) -> Option<&Stream>;
+
+    /// The trailer fields that came with the end, where they are not part of the bytes.
+    fn trailers(&mut self, each: impl FnMut(&[u8], &[u8]));
+}
+
+/// What a body is written to.
+pub(super) trait Sink {
+    /// Whether it frames bodies by itself, and says how much it takes before it is given anything.
+    const FRAMES: bool;
+
+    /// How many bytes it would take now, at most `want`.
+    ///
+    /// # Errors
+    /// When it takes no more.
+    fn poll_credit(&mut self, cx: &mut Context<'_>, want: usize) -> Poll<io::Result<usize>>;
+
+    /// Gives back what was promised and is not needed.
+    fn give_back_credit(&mut self);
+
+    /// Takes what it can from the front of `block`. `last`: nothing follows.
+    ///
+    /// # Errors
+    /// When it takes no more.
+    fn poll_take(
+        &mut self,
+        cx: &mut Context<'_>,
+        block: &mut Block,
+        last: bool,
+    ) -> Poll<io::Result<usize>>;
+
+    /// The body has ended, with these trailer fields.
+    ///
+    /// # Errors
+    /// When it takes no more.
+    fn end(&mut self, trailers: &[u8]) -> io::Result<()>;
+
+    /// As for a [`Source`].
+    fn plain(&self) -> Option<&Stream>;
+}
+
+/// The client's side of one exchange: a connection of HTTP/1 while it is busy with a request, or a stream of HTTP/2.
+pub(super) trait ClientSide {
+    type Source: Source;
+    type Sink: Sink;
+    /// A response head as this client gets it.
+    type Head: HeadOut + Default;
+
+    fn source(&mut self) -> &mut Self::Source;
+    fn sink(&mut self) -> &mut Self::Sink;
+
+    fn wire(&self) -> Wire;
+    fn alpn(&self) -> Option<&[u8]>;
+
+    /// How many bytes it has been sent that have not arrived. `None`: nobody knows.
+    fn untaken(&self) -> Option<u64>;
+
+    /// The request has come to its end; what came behind it is the client's next.
+    fn request_is_over(&mut self, upload: &mut Body);
+
+    /// What came behind the request, to go on with.
+    fn behind(&mut self) -> Option<Block>;
+
+    /// Ready when it leaves although a response is owed to it.
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()>;
+
+    /// Passes on a response before the final one.
+    ///
+    /// # Errors
+    /// When it takes no more.
+    async fn put_interim(&mut self, head: Self::Head) -> io::Result<()>;
+
+    /// Begins the response; where that saves a write, `body` takes the head along.
+    ///
+    /// # Errors
+    /// See [`Unsent`].
+    async fn begin_response(
+        &mut self,
+        head: Self::Head,
+        body: &mut Body,
+        pace: Pace,
+        timer: &Timer,
+    ) -> Result<(), Unsent>;
+
+    /// Sends a whole response of our own, written as for HTTP/1.
+    ///
+    /// # Errors
+    /// When it takes no more.
+    async fn put_answer(&mut self, answer: &[u8]) -> io::Result<()>;
+
+    /// Says that the switch was agreed on, and then relays until both sides are done.
+    ///
+    /// # Errors
+    /// When the client is not there to hear it within `limit`.
+    async fn tunnel(
+        &mut self,
+        head: Self::Head,
+        limit: Duration,
+        upstream: &mut Stream,
+        early: Option<Block>,
+        idle: Option<Duration>,
+        timer: &Timer,
+    ) -> Result<Outcome, Unsent>;
+}
+
+impl Source for Stream {
+    fn poll_fill(
+        &mut self,
+        cx: &mut Context<'_>,
+        block: &mut Block,
+        most: usize,
+    ) -> Poll<io::Result<usize>> {
+        block.poll_fill_at_most(cx, self, most)
+    }
+
+    fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        Stream::poll_readable(self, cx)
+    }
+
+    fn plain(&self) -> Option<&Stream> {
+        self.is_plain().then_some(self)
+    }
+
+    fn trailers(&mut self, _: impl FnMut(&[u8], &[u8])) {}
+}
+
+impl Sink for Stream {
+    const FRAMES: bool = false;
+
+    fn poll_credit(&mut self, _: &mut Context<'_>, want: usize) -> Poll<io::Result<usize>> {
+        Poll::Ready(Ok(want))
+    }
+
+    fn give_back_credit(&mut self) {}
+
+    fn poll_take(
+        &mut self,
+        cx: &mut Context<'_>,
+        block: &mut Block,
+        _: bool,
+    ) -> Poll<io::Result<usize>> {
+        let count = ready!(self.poll_put(cx, block.filled()))?;
+        block.consume(count);
+        Poll::Ready(Ok(count))
+    }
+
+    fn end(&mut self, _: &[u8]) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn plain(&self) -> Option<&Stream> {
+        self.is_plain().then_some(self)
+    }
+}

@@ -1,0 +1,266 @@
+//! Whether a backend may be given requests: a word that a request reads and that others write.
+//!
+//! What is known of a backend lives in two cells that outlive reloads. A [`Member`](super::Member) of a site's
+//! [`Backends`](super::Backends) holds both, so that a request looks into no map; `upstream::States` finds them for a
+//! new version of a site before it is published.
+//!
+//! - [`EndpointState`]: one for each address and way of speaking to it, whatever site names it. Connect failures.
+//! - [`BackendState`]: one for each endpoint of a site (by the site's name). Everything else.
+//!
+//! Who watches backends off the way of requests writes into [`BackendState::fitness`], for each site that the finding
+//! is about, and wakes those who wait for it:
+//!
+//! ```text
+//! if state.fitness.set(Against::Check, now) { /* it is out since now: say so once */ }
+//! if state.fitness.clear(Against::Check, now) { /* fit again: say so once */ site.waiting.wake_all(); }
+//! ```
+//!
+//! [`Against::Unproven`] is set here, by `States`, for a backend that an edit brings to a site with checks; whoever
+//! checks clears it at the first pass, or when there is nothing to check. [`Against::Failures`] is set and cleared at
+//! the request, by what [`Streak`] counts. `now` is [`Moment`], the milliseconds of `upstream::moment()`.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+
+/// Milliseconds since the process started, and never 0: that stands for "never".
+pub type Moment = u64;
+
+/// What speaks against a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Against {
+    /// An edit brought it, and its check has not passed yet.
+    Unproven = 1,
+    /// Its check fails.
+    Check = 2,
+    /// It is a name without an address.
+    Unresolved = 4,
+    /// Too many requests in a row failed there.
+    Failures = 8,
+}
+
+/// A word of what speaks against a backend, and since when. 0: nothing, and it has all its share of requests.
+#[derive(Debug, Default)]
+pub struct Fitness {
+    word: AtomicU32,
+    /// When the first of what is in the word was set, or, with [`WARMING`] alone, when the last was cleared.
+    since: AtomicU64,
+}
+
+/// In [`Fitness`]: it is back, and gets its share little by little.
+const WARMING: u32 = 1 << 31;
+
+impl Fitness {
+    /// Whether nothing speaks against it. One load.
+    pub fn is_fit(&self) -> bool {
+        self.word.load(Ordering::Relaxed) & !WARMING == 0
+    }
+
+    /// Whether there is nothing at all to heed. One load.
+    pub fn is_plain(&self) -> bool {
+        self.word.load(Ordering::Relaxed) == 0
+    }
+
+    pub fn has(&self, against: Against) -> bool {
+        self.word.load(Ordering::Relaxed) & against as u32 != 0
+    }
+
+    /// Since when it is unfit. `None`: it is fit.
+    pub fn unfit_since(&self) -> Option<Moment> {
+        (!self.is_fit()).then(|| self.since.load(Ordering::Relaxed))
+    }
+
+    /// Since when it is back and warming up. `None`: it is not.
+    pub fn warming_since(&self) -> Option<Moment> {
+        let word = self.word.load(Ordering::Relaxed);
+        (word == WARMING).then(|| self.since.load(Ordering::Relaxed))
+    }
+
+    /// It has warmed up.
+    pub fn is_warm(&self) {
+        // Another one that found something against it meanwhile is right.
+        self.word
+            .compare_exchange(WARMING, 0, Ordering::Relaxed, Ordering::Relaxed)
+            .ok();
+    }
+
+    /// Holds this against it. Whether it was fit until now.
+    pub fn set(&self, against: Against, now: Moment) -> bool {
+        let before = self.word.fetch_or(against as u32, Ordering::Relaxed);
+        // Warming ends: it begins anew when it is back.
+        self.word.fetch_and(!WARMING, Ordering::Relaxed);
+        let was_fit = before & !WARMING == 0;
+        if was_fit {
+            self.since.store(now, Ordering::Relaxed);
+        }
+        was_fit
+    }
+
+    /// Holds this no longer against it. Whether that makes it fit; then it warms up.
+    pub fn clear(&self, against: Against, now: Moment) -> bool {
+        let before = self.word.fetch_and(!(against as u32), Ordering::Relaxed);
+        let is_fit_again = before & !WARMING == against as u32;
+        if is_fit_again {
+            // A site that comes with a backend that was never in use has nothing to warm up for.
+            let warming = if against == Against::Unproven {
+                0
+            } else {
+                WARMING
+            };
+            self.since.store(now, Ordering::Relaxed);
+            self.word
+                .compare_exchange(0, warming, Ordering::Relaxed, Ordering::Relaxed)
+                .ok();
+        }
+        is_fit_again
+    }
+}
+
+/// Failures in a row, and for how long a backend is out because of them. Shared by workers; a success that ends no row
+/// only reads.
+#[derive(Debug, Default)]
+pub struct Streak {
+    failures: AtomicU32,
+    /// How often in a row it was out.
+    times: AtomicU32,
+    /// When one request may try it again.
+    trial_at: AtomicU64,
+    /// That one request is under way.
+    trial: AtomicBool,
+}
+
+/// The first time out, in milliseconds; each further one in a row is twice as long.
+const FIRST_OUT: Moment = 1_000;
+/// And no longer than that: a minute is what somebody who repairs an app waits for its first request.
+const LONGEST_OUT: Moment = 60_000;
+
+impl Streak {
+    /// One more. How many that makes in a row.
+    pub fn failed(&self) -> u32 {
+        self.failures
+            .fetch_add(1, Ordering::Relaxed)
+            .saturating_add(1)
+    }
+
+    pub fn count(&self) -> u32 {
+        self.failures.load(Ordering::Relaxed)
+    }
+
+    /// The row has ended. One load where there was none.
+    pub fn ends(&self) {
+        if self.failures.load(Ordering::Relaxed) != 0 {
+            self.failures.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// It is out until a trial; longer than the last time, when that was not long ago. Says for how long.
+    pub fn goes_out(&self, now: Moment) -> Moment {
+        let before = self.trial_at.load(Ordering::Relaxed);
+        // Who has served for longer than it could be out begins anew.
+        let times = match before != 0 && now < before + LONGEST_OUT {
+            true => self.times.fetch_add(1, Ordering::Relaxed) + 1,
+            false => {
+                self.times.store(0, Ordering::Relaxed);
+                0
+            }
+        };
+        let length = (FIRST_OUT << times.min(6)).min(LONGEST_OUT);
+        self.trial_at.store(now + length, Ordering::Relaxed);
+        length
+    }
+
+    /// The right to be the one request that tries it again, when its time has come.
+    pub fn trial(&self, now: Moment) -> bool {
+        self.trial_at.load(Ordering::Relaxed) <= now && !self.trial.swap(true, Ordering::Acquire)
+    }
+
+    /// The trial is over, whatever came of it.
+    pub fn trial_is_over(&self) {
+        self.trial.store(false, Ordering::Release);
+    }
+}
+
+/// What is known of an address and a way of speaking to it, whatever site names it.
+#[derive(Debug, Default)]
+pub struct EndpointState {
+    /// Connects that failed in a row, over all sites.
+    pub connects: Streak,
+    /// Only [`Against::Failures`] is ever set here: nobody accepts there.
+    pub fitness: Fitness,
+    /// When the first connect of the present row failed; 0: the last one succeeded. Counted from for `hold`.
+    pub refused_since: AtomicU64,
+}
+
+/// What is known of one backend of one site.
+#[derive(Debug, Default)]
+pub struct BackendState {
+    /// Where workers count what they have in flight there ([`crate::upstream`]).
+    pub number: u32,
+    pub endpoint: Arc<EndpointState>,
+    pub fitness: Fitness,
+    /// Requests in a row that ended in a reset, or in no whole response head.
+    pub resets: Streak,
+    /// Responses with 5xx in a row.
+    pub server_errors: Streak,
+    /// In flight over all workers, as far as the site set `max` for it.
+    pub taken: AtomicU32,
+}
+
+impl BackendState {
+    /// Whether requests go there. Two loads.
+    pub fn is_fit(&self) -> bool {
+        self.fitness.is_fit() && self.endpoint.fitness.is_fit()
+    }
+
+    /// Since when no request can be answered there, as far as is known. `None`: one could.
+    pub fn lost_since(&self) -> Option<Moment> {
+        let refused = self.endpoint.refused_since.load(Ordering::Relaxed);
+        let refused = (refused != 0).then_some(refused);
+        let unfit = [
+            self.fitness.unfit_since(),
+            self.endpoint.fitness.unfit_since(),
+            refused,
+        ];
+        unfit.into_iter().flatten().min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_backend_is_fit_when_nothing_speaks_against_it_and_then_warms_up() {
+        let fitness = Fitness::default();
+        assert!(fitness.is_plain());
+        assert!(fitness.set(Against::Check, 5));
+        assert!(!fitness.set(Against::Failures, 7));
+        assert_eq!(fitness.unfit_since(), Some(5));
+        assert!(!fitness.clear(Against::Check, 9));
+        assert!(!fitness.clear(Against::Check, 9), "it was not set any more");
+        assert!(fitness.clear(Against::Failures, 11));
+        assert!(fitness.is_fit() && !fitness.is_plain());
+        assert_eq!(fitness.warming_since(), Some(11));
+        fitness.is_warm();
+        assert!(fitness.is_plain());
+        fitness.set(Against::Unproven, 12);
+        assert!(fitness.clear(Against::Unproven, 13));
+        assert!(fitness.is_plain(), "nothing to warm up for");
+    }
+
+    #[test]
+    fn each_time_out_is_longer_and_one_request_tries() {
+        let streak = Streak::default();
+        let mut now = 10;
+        for length in [1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 60_000, 60_000] {
+            assert_eq!(streak.goes_out(now), length);
+            assert!(!streak.trial(now + length - 1));
+            now += length;
+            assert!(streak.trial(now));
+            assert!(!streak.trial(now), "one at a time");
+            streak.trial_is_over();
+        }
+        now += 2 * LONGEST_OUT;
+        assert_eq!(streak.goes_out(now), 1_000, "it had served for long");
+    }
+}

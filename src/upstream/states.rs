@@ -1,0 +1,254 @@
+//! What is known of backends, found for a site that is about to be published; outlives reloads.
+//!
+//! Asked off the way of requests alone: a site's [`Member`](crate::site::Member)s hold what was found here. Also knows which endpoints live
+//! sites name, so that nobody falls back to what is another site's by now.
+
+use std::collections::HashSet;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use dashmap::DashMap;
+
+use super::Tally;
+use crate::site::backend_tls::{BackendTls, Verify};
+use crate::site::tls::PairFiles;
+use crate::site::{Address, Backend, BackendState, EndpointState, Hostname, Site, SiteName};
+
+/// See the module.
+#[derive(Debug)]
+pub struct States {
+    sites: DashMap<SiteName, Known>,
+    endpoints: DashMap<EndpointKey, Weak<EndpointState>>,
+    /// Who names an address. Kept small: a set per address, and two per port.
+    named: DashMap<Spot, HashSet<SiteName>>,
+    numbers: Mutex<Numbers>,
+    tallies: Box<[Arc<Tally>]>,
+}
+
+/// What is known under one site's name.
+#[derive(Debug, Default)]
+struct Known {
+    /// All that has requests in flight or is named.
+    backends: Vec<(Backend, Arc<BackendState>)>,
+    /// The spots that the live version names.
+    spots: Vec<Spot>,
+}
+
+/// An endpoint by what the file says of its TLS: known before any file is read.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct EndpointKey {
+    address: Address,
+    tls: Option<(Hostname, Verify, Option<PairFiles>)>,
+}
+
+/// Where connects may end up.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Spot {
+    At(SocketAddr),
+    Socket(Arc<std::path::Path>),
+    Name(Arc<str>, u16),
+    /// Any name on this port: where it leads is not known here.
+    NameOn(u16),
+    /// Anything on this port.
+    AnyOn(u16),
+}
+
+#[derive(Debug, Default)]
+struct Numbers {
+    /// 0 is for states that are not from here.
+    last: u32,
+    free: Vec<u32>,
+}
+
+impl States {
+    pub fn new(workers: usize) -> States {
+        States {
+            sites: DashMap::new(),
+            endpoints: DashMap::new(),
+            named: DashMap::new(),
+            numbers: Mutex::default(),
+            tallies: (0..workers.max(1)).map(|_| Arc::default()).collect(),
+        }
+    }
+
+    /// What worker `number` counts in.
+    pub fn tally(&self, number: usize) -> Arc<Tally> {
+        Arc::clone(&self.tallies[number % self.tallies.len()])
+    }
+
+    /// How many requests are in flight at a backend of a site, over all workers.
+    pub fn in_flight(&self, state: &BackendState) -> u32 {
+        let counts = self.tallies.iter().map(|tally| tally.read(state.number));
+        counts.sum()
+    }
+
+    /// Gives the backends of `site`, which is about to be published, what is known of them.
+    pub fn bind(&self, site: &mut Site) {
+        let name = site.name.clone();
+        let mut known = self.sites.entry(name.clone()).or_default();
+        for member in site.members_mut() {
+            member.state = self.state(&mut known, &member.backend);
+        }
+        self.prune(&mut known, site);
+        let spots: Vec<Spot> = site.backends().flat_map(|b| spots(&b.address)).collect();
+        let before = std::mem::replace(&mut known.spots, spots.clone());
+        drop(known);
+        for spot in before.iter().filter(|spot| !spots.contains(spot)) {
+            self.unname(spot, &name);
+        }
+        for spot in spots {
+            self.named.entry(spot).or_default().insert(name.clone());
+        }
+    }
+
+    /// The site is gone: what it named is anybody's.
+    pub fn forget(&self, name: &SiteName) {
+        let Some(mut known) = self.sites.get_mut(name) else {
+            return;
+        };
+        let spots = std::mem::take(&mut known.spots);
+        drop(known);
+        spots.iter().for_each(|spot| self.unname(spot, name));
+        self.sites.remove_if_mut(name, |_, known| {
+            self.drop_idle(known, |_: &Arc<BackendState>| false);
+            known.backends.is_empty()
+        });
+        self.endpoints.retain(|_, state| state.strong_count() > 0);
+    }
+
+    /// Whether a site other than `name` may mean what is at `address`. An address of a name is not known here, so a
+    /// name on the same port may.
+    pub fn is_of_another(&self, address: &Address, name: &SiteName) -> bool {
+        let by_another = |spot: &Spot| {
+            let named = self.named.get(spot);
+            named.is_some_and(|names| names.iter().any(|other| other != name))
+        };
+        match address {
+            Address::Unix(path) => by_another(&Spot::Socket(Arc::clone(path))),
+            Address::Name { port, .. } => by_another(&Spot::AnyOn(*port)),
+            Address::Ip(at) => by_another(&Spot::At(*at)) || by_another(&Spot::NameOn(at.port())),
+            Address::Loopback { port } => {
+                loopback(*port).any(|at| by_another(&Spot::At(at)))
+                    || by_another(&Spot::NameOn(*port))
+            }
+        }
+    }
+
+    /// Requests in flight at backends that the live version of `name` does not name.
+    pub fn left_behind(&self, name: &SiteName, live: Option<&Site>) -> u32 {
+        let Some(known) = self.sites.get(name) else {
+            return 0;
+        };
+        let is_named = |state: &Arc<BackendState>| {
+            let mut members = live.into_iter().flat_map(Site::members);
+            members.any(|member| Arc::ptr_eq(&member.state, state))
+        };
+        let left = known.backends.iter().filter(|(_, state)| !is_named(state));
+        left.map(|(_, state)| self.in_flight(state)).sum()
+    }
+
+    fn state(&self, known: &mut Known, backend: &Backend) -> Arc<BackendState> {
+        let same = known.backends.iter().find(|(known, _)| known == backend);
+        if let Some((_, state)) = same {
+            return Arc::clone(state);
+        }
+        let state = Arc::new(BackendState {
+            number: self.number(),
+            endpoint: self.endpoint(backend),
+            ..BackendState::default()
+        });
+        known.backends.push((backend.clone(), Arc::clone(&state)));
+        state
+    }
+
+    fn endpoint(&self, backend: &Backend) -> Arc<EndpointState> {
+        let key = EndpointKey::of(backend);
+        let mut found = self.endpoints.entry(key).or_default();
+        found.upgrade().unwrap_or_else(|| {
+            let state = Arc::default();
+            *found = Arc::downgrade(&state);
+            state
+        })
+    }
+
+    /// Forgets backends that nobody names and nobody is at.
+    fn prune(&self, known: &mut Known, site: &Site) {
+        self.drop_idle(known, |state| {
+            site.members()
+                .any(|member| Arc::ptr_eq(&member.state, state))
+        });
+    }
+
+    fn drop_idle(&self, known: &mut Known, is_named: impl Fn(&Arc<BackendState>) -> bool) {
+        known.backends.retain(|(_, state)| {
+            // Older versions of the site may still be at work.
+            if is_named(state) || Arc::strong_count(state) > 1 || self.in_flight(state) > 0 {
+                return true;
+            }
+            self.numbers().free.push(state.number);
+            false
+        });
+    }
+
+    fn number(&self) -> u32 {
+        let mut numbers = self.numbers();
+        numbers.free.pop().unwrap_or_else(|| {
+            numbers.last = numbers.last.saturating_add(1);
+            numbers.last
+        })
+    }
+
+    fn numbers(&self) -> std::sync::MutexGuard<'_, Numbers> {
+        self.numbers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn unname(&self, spot: &Spot, name: &SiteName) {
+        if let Some(mut names) = self.named.get_mut(spot) {
+            names.remove(name);
+        }
+        self.named.remove_if(spot, |_, names| names.is_empty());
+    }
+}
+
+impl EndpointKey {
+    fn of(backend: &Backend) -> EndpointKey {
+        let identity = |tls: &BackendTls| {
+            let BackendTls {
+                server_name,
+                verify,
+                own,
+                identity: _,
+            } = tls;
+            (server_name.clone(), verify.clone(), own.clone())
+        };
+        EndpointKey {
+            address: backend.address.clone(),
+            tls: backend.tls.as_deref().map(identity),
+        }
+    }
+}
+
+fn loopback(port: u16) -> impl Iterator<Item = SocketAddr> {
+    let both = [
+        (Ipv4Addr::LOCALHOST, port).into(),
+        (Ipv6Addr::LOCALHOST, port).into(),
+    ];
+    both.into_iter()
+}
+
+/// All under which somebody who looks for `address` has to find it.
+fn spots(address: &Address) -> Vec<Spot> {
+    match address {
+        Address::Unix(path) => vec![Spot::Socket(Arc::clone(path))],
+        Address::Ip(at) => vec![Spot::At(*at), Spot::AnyOn(at.port())],
+        Address::Loopback { port } => loopback(*port)
+            .map(Spot::At)
+            .chain([Spot::AnyOn(*port)])
+            .collect(),
+        Address::Name { name, port } => vec![
+            Spot::Name(Arc::clone(name), *port),
+            Spot::NameOn(*port),
+            Spot::AnyOn(*port),
+        ],
+    }
+}
