@@ -81,6 +81,7 @@ fn serves(criterion: &mut Criterion) {
             Arc::new(
                 onedoor::tls::Keyring::new(Vec::new(), settings.state.clone()).expect("keyring"),
             ),
+            Arc::new(onedoor::upstream::States::new(1, b"key")),
         );
         let (reload, summary) = runtime.block_on(started);
         assert_eq!(summary.live, size);

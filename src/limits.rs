@@ -170,6 +170,8 @@ pub const MOST_HEAD_BYTES: usize = 60 << 10;
 pub const HELLO_RECORDS: usize = 64;
 /// Extensions of one client hello. Browsers send 20.
 pub const HELLO_EXTENSIONS: usize = 100;
+/// What is read of the body of a check's answer to find what it must contain: a health page has some lines.
+pub const CHECK_BODY_BYTES: usize = 64 << 10;
 /// A PROXY header, either way. Load balancers send 0.1 KiB, with a client certificate in it a few KiB.
 pub const PROXY_HEADER_BYTES: usize = 4 << 10;
 /// A site file: a thousand times what a plain site needs, and no `/dev/zero`.

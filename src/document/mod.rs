@@ -467,7 +467,7 @@ fn fits(kind: Kind, value: &DeValue<'_>) -> bool {
         Kind::TextsOrTable(_) => value.is_table() || all(|value| value.is_str()),
         Kind::TextNumberOrTable(_) => value.is_str() || value.is_integer() || value.is_table(),
         Kind::Backends => all(|value| value.is_integer() || value.is_str() || value.is_table()),
-        Kind::Listeners => all(|value| value.is_integer() || value.is_str()),
+        Kind::Listeners | Kind::Statuses => all(|value| value.is_integer() || value.is_str()),
         Kind::Anything => true,
     }
 }

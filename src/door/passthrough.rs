@@ -3,16 +3,16 @@
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use super::alert::Alert;
 use super::opening::Hello;
 use super::serve::refuse_with;
-use crate::http::{Arrival, Client, Kit};
+use crate::http::{Affinity, Arrival, Client, Found, Kit, Patient, Search};
 use crate::observe::{Finished, Kind, Reason};
 use crate::proxy_header::{self, Beside, Ends};
 use crate::relay::{self, Ending};
-use crate::site::{Action, Site};
-use crate::upstream::{Among, InFlight, Tried, Upstream, UpstreamError, Way};
+use crate::site::Site;
 use crate::wheel::{Serving, Timer};
 
 /// Gives the client that has sent `hello` (and perhaps more) to a backend of `site`, every byte unchanged.
@@ -47,13 +47,14 @@ pub(super) async fn serve(mut arrival: Box<Arrival>, site: Arc<Site>, hello: Hel
         retries: 0,
         took: std::time::Duration::ZERO,
     };
-    let (mut upstream, _visit) = match connect(&site, &first, timer, &kit, &mut finished).await {
-        Ok(found) => found,
+    let connected = connect(&site, first, timer, &kit, asker, &mut finished).await;
+    let (mut upstream, _visit) = match connected {
+        Ok(Found { upstream, visit }) => (upstream, visit),
         Err(reason) => return refuse_with(Alert::InternalError, arrival, reason).await,
     };
     let idle = site.timeouts.passthrough_idle;
     // An edit may let go of this version: what is relayed does not need it.
-    drop((site, first));
+    drop(site);
     let outcome = relay::both(stream, None, &mut upstream.stream, None, idle, timer).await;
     match outcome.ending {
         Ending::Finished => {}
@@ -92,58 +93,28 @@ fn first_bytes(site: &Site, client: &Client, hello: &Hello) -> Vec<u8> {
     first
 }
 
-/// The first backend that accepts and takes the first bytes.
+/// A backend that accepts and takes the first bytes.
 async fn connect<'k>(
-    site: &Site,
-    first: &[u8],
+    site: &Arc<Site>,
+    first: Vec<u8>,
     timer: &Timer,
     kit: &'k Kit,
+    asker: IpAddr,
     finished: &mut Finished,
-) -> Result<(Upstream, InFlight<'k>), Reason> {
-    let Some(Action::Proxy(backends)) = &site.action else {
-        return Err(Reason::Internal);
-    };
-    let limit = site.timeouts.connect;
-    let way = Way {
-        balance: &site.balancing.by,
-        slow_start: site.balancing.slow_start,
-        hash: None,
-    };
-    let choose = |tried| {
-        let fit = kit.balancer.choose(backends, way, tried, Among::Fit);
-        fit.or_else(|| kit.balancer.choose(backends, way, tried, Among::All))
-    };
-    let mut tried = Tried::default();
-    let mut last = Reason::Internal;
-    while let Some(at) = choose(tried) {
-        let member = &backends.list[at];
-        let Some(_connecting) = site.slots.connecting(site.limits.connecting) else {
-            return Err(Reason::SiteBusy);
-        };
-        let visit = kit.balancer.enter(member);
-        last = match kit
-            .upstreams
-            .open(&member.backend, first, limit, timer)
-            .await
-        {
-            Ok(upstream) => return Ok((upstream, visit)),
-            Err(UpstreamError::Refused { .. }) => Reason::BackendRefused,
-            Err(UpstreamError::TimedOut { .. }) => Reason::BackendTimeout,
-            Err(UpstreamError::Unresolved { .. }) => Reason::BackendUnresolved,
-            // A file with https:// backends is no passthrough site.
-            Err(UpstreamError::Tls { .. }) => Reason::BackendTls,
-            // No other backend would find more.
-            Err(UpstreamError::Exhausted { .. }) => return Err(Reason::Exhausted),
-        };
-        if timer.was_cut() {
-            return Err(Reason::SiteGone);
-        }
-        finished.retries += 1;
-        tried.add(at);
-        // A list of more has places that nobody remembers.
-        if at >= 64 {
-            break;
-        }
+) -> Result<Found<'k>, Reason> {
+    let affinity = Affinity::of_connection(site, asker);
+    let mut search = Search::new(kit, timer, site, None, affinity, None);
+    search.introduce(first);
+    let found = search.upstream(&mut Unread).await;
+    finished.retries = search.retries;
+    found.map_err(|not_found| not_found.reason())
+}
+
+/// A client whose bytes are for the backend to read: whether it has left is not known before.
+struct Unread;
+
+impl Patient for Unread {
+    fn poll_gone(&mut self, _: &mut Context<'_>) -> Poll<()> {
+        Poll::Pending
     }
-    Err(last)
 }

@@ -9,7 +9,7 @@ use crate::upstream::UpstreamError;
 
 /// The whole list of what onedoor answers by itself when it cannot do what was asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Answer {
+pub(crate) enum Answer {
     Malformed(&'static str),
     NoHost,
     BadHost,
@@ -38,6 +38,9 @@ pub(super) enum Answer {
     SiteGone,
     SiteFull,
     SiteBusy,
+    NoBackendFit,
+    QueueFull,
+    QueueTimeout,
     Exhausted,
     BackendTimeout,
     VersionNotSupported,
@@ -169,6 +172,21 @@ impl Answer {
                 Reason::SiteBusy,
                 "too many requests wait for the app behind this site to accept a connection",
             ),
+            Answer::NoBackendFit => (
+                503,
+                Reason::NoBackendFit,
+                "no app behind this site is fit to answer just now",
+            ),
+            Answer::QueueFull => (
+                503,
+                Reason::QueueFull,
+                "too many requests wait for the app behind this site",
+            ),
+            Answer::QueueTimeout => (
+                503,
+                Reason::QueueTimeout,
+                "the app behind this site has been busy with others for too long",
+            ),
             Answer::Exhausted => (
                 503,
                 Reason::Exhausted,
@@ -215,9 +233,13 @@ impl Answer {
                 extra.push_str("Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n")
             }
             // A client that would ask again at once would find the same.
-            Answer::SiteGone | Answer::SiteFull | Answer::SiteBusy | Answer::Exhausted => {
-                extra.push_str("Retry-After: 1\r\n")
-            }
+            Answer::SiteGone
+            | Answer::SiteFull
+            | Answer::SiteBusy
+            | Answer::NoBackendFit
+            | Answer::QueueFull
+            | Answer::QueueTimeout
+            | Answer::Exhausted => extra.push_str("Retry-After: 1\r\n"),
             _ => {}
         }
         write(

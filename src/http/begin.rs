@@ -8,8 +8,9 @@ use super::forward::{self, Onward};
 use super::h1::head::{Framing, Method, RequestHead, Version};
 use super::kit::{Asker, Kit};
 use super::known_host::KnownHost;
+use super::obtain::Affinity;
 use crate::block::Sheet;
-use crate::site::{HeaderEdit, Site};
+use crate::site::{HeaderEdit, Site, Wire};
 use crate::tls::Secure;
 use crate::wheel::{Serving, Timer};
 
@@ -136,6 +137,7 @@ impl Send {
         let Ok(host_at) = forward::request_head(&mut out, raw, head, &onward) else {
             return Err(Answer::TooManyConnectionOptions);
         };
+        let affinity = Affinity::of(head, site, client, asker, asked_by.wire == Wire::Tls);
         let asked = Asked {
             method: Method::of(head.method),
             version: head.version,
@@ -175,6 +177,7 @@ impl Send {
             asked,
             upload,
             rule: self.rule,
+            affinity,
         }))
     }
 }

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::body::Body;
 use super::h1::head::{Method, Version};
+use super::obtain::Affinity;
 use crate::block::{Block, Sheet};
 
 /// A request ready to be sent to a backend.
@@ -16,6 +17,7 @@ pub(super) struct Departure {
     pub(super) asked: Asked,
     pub(super) upload: Body,
     pub(super) rule: Option<usize>,
+    pub(super) affinity: Affinity,
 }
 
 /// What of a request is needed when its head is gone.

@@ -164,7 +164,7 @@ pub(super) fn asker(head: &RequestHead<'_>, client: &Client, shared: &Shared) ->
 }
 
 /// Whether a trusted proxy has ended TLS for the client.
-fn is_forwarded_from_tls(head: &RequestHead<'_>, client: &Client) -> bool {
+pub(super) fn is_forwarded_from_tls(head: &RequestHead<'_>, client: &Client) -> bool {
     let said = || head.fields.of(Kind::ForwardedProto).last();
     client.trusted && said().is_some_and(|said| same(said, b"https"))
 }

@@ -152,6 +152,8 @@ pub(super) struct Back<'a> {
     pub(super) date: &'a [u8],
     /// The request was HEAD.
     pub(super) to_head: bool,
+    /// Brings the client back to the same backend.
+    pub(super) cookie: Option<&'a str>,
 }
 
 /// What a head is written to, field by field.
@@ -270,6 +272,9 @@ pub(super) fn response_head(
             if let HeaderEdit::Set { name, value } | HeaderEdit::Add { name, value } = edit {
                 out.field(name.as_bytes(), value);
             }
+        }
+        if let Some(cookie) = back.cookie {
+            out.field(b"Set-Cookie", cookie.as_bytes());
         }
     }
     out.end();

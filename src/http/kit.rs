@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use ipnet::IpNet;
 
 use super::h1::head::HeadLimits;
+use super::obtain::Budget;
 use crate::limits::Limits;
 use crate::observe::Counters;
 use crate::route::{Current, Snapshot};
@@ -17,7 +18,7 @@ use crate::settings::ProxyProtocol;
 use crate::site::{Site, SiteSlot, Wire};
 use crate::stream::Stream;
 use crate::tls::{Keyring, Secure, Turnstile};
-use crate::upstream::{Balancer, Resolver, Tally, Upstreams};
+use crate::upstream::{Balancer, Resolver, States, Tally, Upstreams};
 use crate::wheel::{Tick, Timer, Wheel};
 
 /// Who is asking. Filled in by the door.
@@ -79,6 +80,7 @@ pub struct Shared {
     pub via: Box<str>,
     pub resolver: Arc<Resolver>,
     pub keyring: Arc<Keyring>,
+    pub states: Arc<States>,
     pub full: FullSite,
 }
 
@@ -119,6 +121,7 @@ pub struct Kit {
     pub wheel: Rc<Wheel>,
     pub upstreams: Upstreams,
     pub balancer: Balancer,
+    pub(super) budget: Budget,
     pub counters: Arc<Counters>,
     pub turnstile: Rc<Turnstile>,
     current: Arc<Current>,
@@ -150,6 +153,7 @@ impl Kit {
                 Rc::clone(&wheel),
             ),
             balancer: Balancer::new(tally, seed[0] ^ seed[1].rotate_left(32)),
+            budget: Budget::default(),
             snapshot: RefCell::new(current.snapshot()),
             retired: RefCell::default(),
             date: Cell::new((0, date_text(SystemTime::now()))),

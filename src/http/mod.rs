@@ -35,4 +35,7 @@ mod reader;
 mod side;
 
 #[cfg(feature = "serve")]
+pub(crate) use obtain::{Affinity, Found, Patient, Search};
+
+#[cfg(feature = "serve")]
 pub use kit::{Arrival, Client, FullSite, Kit, Shared};

@@ -33,6 +33,9 @@ pub enum Reason {
     NoCertificate,
     SiteFull,
     SiteBusy,
+    NoBackendFit,
+    QueueFull,
+    QueueTimeout,
     Exhausted,
     BackendTimeout,
     VersionNotSupported,
@@ -58,7 +61,7 @@ pub enum Reason {
 
 impl Reason {
     /// All of them, each at its own number.
-    pub const ALL: [Reason; 48] = [
+    pub const ALL: [Reason; 51] = [
         Reason::MalformedRequest,
         Reason::NoHost,
         Reason::BadHost,
@@ -87,6 +90,9 @@ impl Reason {
         Reason::NoCertificate,
         Reason::SiteFull,
         Reason::SiteBusy,
+        Reason::NoBackendFit,
+        Reason::QueueFull,
+        Reason::QueueTimeout,
         Reason::Exhausted,
         Reason::BackendTimeout,
         Reason::VersionNotSupported,
@@ -140,6 +146,9 @@ impl Reason {
             Reason::NoCertificate => "no-certificate",
             Reason::SiteFull => "site-full",
             Reason::SiteBusy => "site-busy",
+            Reason::NoBackendFit => "no-backend-fit",
+            Reason::QueueFull => "queue-full",
+            Reason::QueueTimeout => "queue-timeout",
             Reason::Exhausted => "proxy-exhausted",
             Reason::BackendTimeout => "backend-timeout",
             Reason::VersionNotSupported => "version-not-supported",

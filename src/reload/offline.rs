@@ -41,7 +41,7 @@ impl Offline {
             wall: SystemTime::now(),
             generation: 1,
         };
-        let mut book = Book::new(Arc::new(States::new(1)));
+        let mut book = Book::new(Arc::new(States::new(1, b"offline")));
         let mut step = Step::default();
         first.enter(&mut book, at, &mut step);
         Offline {

@@ -92,7 +92,9 @@ impl Story {
         let (reload, summary) = {
             let keyring = Keyring::new(Vec::new(), settings.state.clone()).expect("keyring");
             let rules = settings.rules();
-            start(&settings, rules, self.current.clone(), Arc::new(keyring)).await
+            let states = Arc::new(crate::upstream::States::new(1, b"key"));
+            let current = self.current.clone();
+            start(&settings, rules, current, Arc::new(keyring), states).await
         };
         self.reload = Some(reload);
         self.news = Some(self.current.subscribe());

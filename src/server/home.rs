@@ -15,6 +15,8 @@ use super::StartError;
 pub(super) struct Home {
     /// Our name in Via, without `onedoor-`: random, kept from run to run.
     pub(super) pseudonym: String,
+    /// What the cookies of `sticky` are made with: random, kept from run to run.
+    pub(super) key: [u8; 32],
     /// Holds the lock. `None`: there is nothing to write to, and we serve all the same.
     _lock: Option<File>,
 }
@@ -34,6 +36,7 @@ impl Home {
                 );
                 return Ok(Home {
                     pseudonym: fresh_pseudonym(),
+                    key: fresh_key(),
                     _lock: None,
                 });
             }
@@ -51,6 +54,7 @@ impl Home {
         drop(write_pid(&mut lock));
         Ok(Home {
             pseudonym: pseudonym(state),
+            key: key(state),
             _lock: Some(lock),
         })
     }
@@ -98,6 +102,34 @@ pub(super) fn kept_pseudonym(state: &Path) -> Option<String> {
     let is_good =
         !kept.is_empty() && kept.len() <= 32 && kept.bytes().all(|byte| byte.is_ascii_hexdigit());
     is_good.then(|| kept.to_owned())
+}
+
+/// The key kept in the directory, or a new one.
+fn key(state: &Path) -> [u8; 32] {
+    let path = state.join("sticky.key");
+    if let Ok(kept) = std::fs::read(&path)
+        && let Ok(kept) = kept.try_into()
+    {
+        return kept;
+    }
+    let fresh = fresh_key();
+    // Not kept, clients are spread anew after the next start.
+    drop(std::fs::remove_file(&path));
+    let file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&path);
+    drop(file.and_then(|mut file| file.write_all(&fresh)));
+    fresh
+}
+
+fn fresh_key() -> [u8; 32] {
+    let mut key = [0; 32];
+    for part in key.chunks_mut(8) {
+        part.copy_from_slice(&random().to_ne_bytes());
+    }
+    key
 }
 
 fn fresh_pseudonym() -> String {

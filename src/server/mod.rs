@@ -157,7 +157,7 @@ async fn serve(mut settings: Settings) -> Result<Ending, StartError> {
     let keyring = Keyring::new(settings.certificates.clone(), settings.state.clone())
         .map_err(|source| StartError::System(io::Error::other(source)))?;
     let keyring = Arc::new(keyring);
-    let states = Arc::new(States::new(settings.workers));
+    let states = Arc::new(States::new(settings.workers, &home.key));
     let (reload, summary) = reload::start(
         &settings,
         settings.rules(),
@@ -212,11 +212,11 @@ impl Workers {
         sockets: Vec<Socket>,
         current: &Arc<Current>,
         keyring: Arc<Keyring>,
-        states: &States,
+        states: &Arc<States>,
         home: &Home,
         share: Share,
     ) -> io::Result<Workers> {
-        let shared = Arc::new(shared(settings, &home.pseudonym, keyring, share));
+        let shared = Arc::new(shared(settings, &home.pseudonym, keyring, states, share));
         let per_client = settings.limits.per_client;
         let per_client = per_client.unwrap_or((share.connections / 4).max(1));
         let slots = Slots::new(share.connections, per_client);
@@ -290,7 +290,13 @@ impl Workers {
 }
 
 /// What the workers read.
-fn shared(settings: &Settings, pseudonym: &str, keyring: Arc<Keyring>, share: Share) -> Shared {
+fn shared(
+    settings: &Settings,
+    pseudonym: &str,
+    keyring: Arc<Keyring>,
+    states: &Arc<States>,
+    share: Share,
+) -> Shared {
     let limits = settings.limits.clone();
     Shared {
         head_limits: HeadLimits {
@@ -311,6 +317,7 @@ fn shared(settings: &Settings, pseudonym: &str, keyring: Arc<Keyring>, share: Sh
             LinkLocal::Refused
         })),
         keyring,
+        states: Arc::clone(states),
         full: FullSite::default(),
     }
 }
@@ -320,7 +327,8 @@ fn shared(settings: &Settings, pseudonym: &str, keyring: Arc<Keyring>, share: Sh
 pub fn shared_offline(settings: &Settings, keyring: Arc<Keyring>) -> Shared {
     let pseudonym = home::kept_pseudonym(&settings.state).unwrap_or_else(|| "new".to_owned());
     let share = descriptors::share_of_a_start(&settings.limits, settings.workers);
-    shared(settings, &pseudonym, keyring, share)
+    let states = Arc::new(States::new(1, b"offline"));
+    shared(settings, &pseudonym, keyring, &states, share)
 }
 
 /// Without its socket the daemon serves all the same; `ls` and `wait` do not find it then.

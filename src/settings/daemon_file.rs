@@ -13,8 +13,8 @@ use crate::document::{Reader, Span, Table, integer, one_or_more, units};
 use crate::limits::{Limits, MOST_FIELDS, MOST_HEAD_BYTES};
 use crate::site::fence::Fence;
 use crate::site::file::{
-    Defaults, read_balancing, read_drain, read_limits, read_network, read_retry, read_send_host,
-    read_timeouts,
+    Defaults, read_balancing, read_drain, read_health, read_limits, read_network, read_retry,
+    read_send_host, read_timeouts,
 };
 use crate::site::{SiteName, headers};
 
@@ -268,6 +268,7 @@ impl DaemonFile<'_, '_> {
             send_host: read_send_host(reader, defaults, &usual.send_host),
             balancing: read_balancing(reader, defaults, &usual.balancing),
             retry: read_retry(reader, defaults, &usual.retry),
+            health: read_health(reader, defaults, &usual.health),
         }
     }
 }

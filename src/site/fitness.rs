@@ -17,7 +17,7 @@
 //!
 //! [`Against::Unproven`] is set here, by `States`, for a backend that an edit brings to a site with checks; whoever
 //! checks clears it at the first pass, or when there is nothing to check. [`Against::Failures`] is set and cleared at
-//! the request, by what [`Streak`] counts. `now` is [`Moment`], the milliseconds of `upstream::moment()`.
+//! the request, by what [`Row`] counts. `now` is [`Moment`], the milliseconds of `upstream::moment()`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -116,11 +116,31 @@ impl Fitness {
     }
 }
 
-/// Failures in a row, and for how long a backend is out because of them. Shared by workers; a success that ends no row
-/// only reads.
+/// Failures in a row. Shared by workers; a success that ends no row only reads.
 #[derive(Debug, Default)]
-pub struct Streak {
-    failures: AtomicU32,
+pub struct Row(AtomicU32);
+
+impl Row {
+    /// One more. How many that makes.
+    pub fn failed(&self) -> u32 {
+        self.0.fetch_add(1, Ordering::Relaxed).saturating_add(1)
+    }
+
+    pub fn count(&self) -> u32 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// One load where there was no failure.
+    pub fn ends(&self) {
+        if self.0.load(Ordering::Relaxed) != 0 {
+            self.0.store(0, Ordering::Relaxed);
+        }
+    }
+}
+
+/// For how long [`Against::Failures`] keeps a backend out, and who tries it again.
+#[derive(Debug, Default)]
+pub struct Outage {
     /// How often in a row it was out.
     times: AtomicU32,
     /// When one request may try it again.
@@ -134,27 +154,9 @@ const FIRST_OUT: Moment = 1_000;
 /// And no longer than that: a minute is what somebody who repairs an app waits for its first request.
 const LONGEST_OUT: Moment = 60_000;
 
-impl Streak {
-    /// One more. How many that makes in a row.
-    pub fn failed(&self) -> u32 {
-        self.failures
-            .fetch_add(1, Ordering::Relaxed)
-            .saturating_add(1)
-    }
-
-    pub fn count(&self) -> u32 {
-        self.failures.load(Ordering::Relaxed)
-    }
-
-    /// The row has ended. One load where there was none.
-    pub fn ends(&self) {
-        if self.failures.load(Ordering::Relaxed) != 0 {
-            self.failures.store(0, Ordering::Relaxed);
-        }
-    }
-
+impl Outage {
     /// It is out until a trial; longer than the last time, when that was not long ago. Says for how long.
-    pub fn goes_out(&self, now: Moment) -> Moment {
+    pub fn begins(&self, now: Moment) -> Moment {
         let before = self.trial_at.load(Ordering::Relaxed);
         // Who has served for longer than it could be out begins anew.
         let times = match before != 0 && now < before + LONGEST_OUT {
@@ -183,12 +185,15 @@ impl Streak {
 /// What is known of an address and a way of speaking to it, whatever site names it.
 #[derive(Debug, Default)]
 pub struct EndpointState {
-    /// Connects that failed in a row, over all sites.
-    pub connects: Streak,
+    /// Connects that failed, over all sites.
+    pub connects: Row,
     /// Only [`Against::Failures`] is ever set here: nobody accepts there.
     pub fitness: Fitness,
+    pub outage: Outage,
     /// When the first connect of the present row failed; 0: the last one succeeded. Counted from for `hold`.
     pub refused_since: AtomicU64,
+    /// One of the requests that are held is trying it.
+    pub knock: AtomicBool,
 }
 
 /// What is known of one backend of one site.
@@ -198,10 +203,12 @@ pub struct BackendState {
     pub number: u32,
     pub endpoint: Arc<EndpointState>,
     pub fitness: Fitness,
-    /// Requests in a row that ended in a reset, or in no whole response head.
-    pub resets: Streak,
-    /// Responses with 5xx in a row.
-    pub server_errors: Streak,
+    /// Of [`Against::Failures`] in `fitness`.
+    pub outage: Outage,
+    /// Requests that ended in no whole response head.
+    pub resets: Row,
+    /// Responses with 5xx.
+    pub server_errors: Row,
     /// In flight over all workers, as far as the site set `max` for it.
     pub taken: AtomicU32,
 }
@@ -223,6 +230,36 @@ impl BackendState {
         ];
         unfit.into_iter().flatten().min()
     }
+
+    /// Which of the two that failures can take out has its trial now; the caller is that trial until
+    /// [`Outage::trial_is_over`].
+    pub fn trial(&self, now: impl Fn() -> Moment) -> Option<Tried> {
+        let both = [
+            (&self.fitness, &self.outage, Tried::Backend),
+            (
+                &self.endpoint.fitness,
+                &self.endpoint.outage,
+                Tried::Endpoint,
+            ),
+        ];
+        both.into_iter()
+            .find(|(fitness, outage, _)| fitness.has(Against::Failures) && outage.trial(now()))
+            .map(|(_, _, tried)| tried)
+    }
+
+    pub fn outage(&self, tried: Tried) -> &Outage {
+        match tried {
+            Tried::Backend => &self.outage,
+            Tried::Endpoint => &self.endpoint.outage,
+        }
+    }
+}
+
+/// What a trial is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tried {
+    Backend,
+    Endpoint,
 }
 
 #[cfg(test)]
@@ -250,17 +287,17 @@ mod tests {
 
     #[test]
     fn each_time_out_is_longer_and_one_request_tries() {
-        let streak = Streak::default();
+        let outage = Outage::default();
         let mut now = 10;
         for length in [1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 60_000, 60_000] {
-            assert_eq!(streak.goes_out(now), length);
-            assert!(!streak.trial(now + length - 1));
+            assert_eq!(outage.begins(now), length);
+            assert!(!outage.trial(now + length - 1));
             now += length;
-            assert!(streak.trial(now));
-            assert!(!streak.trial(now), "one at a time");
-            streak.trial_is_over();
+            assert!(outage.trial(now));
+            assert!(!outage.trial(now), "one at a time");
+            outage.trial_is_over();
         }
         now += 2 * LONGEST_OUT;
-        assert_eq!(streak.goes_out(now), 1_000, "it had served for long");
+        assert_eq!(outage.begins(now), 1_000, "it had served for long");
     }
 }

@@ -19,9 +19,14 @@ pub struct Member {
     pub max: Option<NonZero<u32>>,
     /// Tells it from others wherever values are hashed to backends: the same in every process.
     pub seed: u64,
+    /// What the cookie of `sticky` says for it; given by `reload`.
+    pub token: Token,
     /// The same for all versions of the site; given on by `reload`.
     pub state: Arc<BackendState>,
 }
+
+/// Text that nobody can tell a backend from: safe in a cookie.
+pub type Token = [u8; 16];
 
 /// What no share may exceed, so that sums and products of them fit anywhere.
 pub const MOST_WEIGHT: u32 = 65_535;
@@ -41,6 +46,7 @@ impl From<Backend> for Member {
             weight: 1,
             backup: false,
             max: None,
+            token: Token::default(),
             state: Arc::default(),
         }
     }

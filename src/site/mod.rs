@@ -6,11 +6,13 @@
 pub mod backend;
 pub mod backend_tls;
 pub mod balance;
+pub mod before;
 pub mod directory;
 pub mod fence;
 pub mod file;
 pub mod fitness;
 pub(crate) mod headers;
+pub mod health;
 pub mod hostname;
 pub mod member;
 pub mod path;
@@ -28,7 +30,9 @@ use ipnet::IpNet;
 
 pub use backend::{Address, Backend};
 pub use balance::{Balance, Balancing, Retry};
+pub use before::Before;
 pub use fitness::{BackendState, EndpointState};
+pub use health::Health;
 pub use hostname::{HostPattern, Hostname};
 pub use member::Member;
 pub use path::{PathPattern, PathRefusal, Place};
@@ -86,12 +90,16 @@ pub struct Site {
     pub allow: Option<Allow>,
     /// In matching order: exact paths first, then prefixes, longest first (see [`path`]).
     pub paths: Box<[PathRule]>,
+    /// What answers while new backends do not. `None`: no edit brought any, or nobody has to be fallen back to. Given by
+    /// `reload`.
+    pub before: Option<Before>,
     pub balancing: Balancing,
     pub retry: Retry,
     pub send_host: SendHost,
     /// `None`: backends are not told by a PROXY header.
     pub send_proxy: Option<SendProxy>,
     pub headers: HeaderEdits,
+    pub health: Health,
     pub limits: SiteLimits,
     pub timeouts: SiteTimeouts,
     pub drain: DrainPolicy,
@@ -165,6 +173,8 @@ pub struct Backends {
     pub list: Box<[Member]>,
     /// Whether all are alike: no backup, nobody drained, one share each.
     pub is_even: bool,
+    /// Whether any has a `max`.
+    pub has_max: bool,
 }
 
 impl Backends {
@@ -174,6 +184,7 @@ impl Backends {
             is_even: list
                 .iter()
                 .all(|member| member.weight == 1 && !member.backup),
+            has_max: list.iter().any(|member| member.max.is_some()),
             list: list.into(),
         }
     }

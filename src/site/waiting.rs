@@ -126,10 +126,14 @@ impl Place {
         Poll::Pending
     }
 
-    /// Called in vain: keeps its place.
+    /// Called in vain: keeps its place, and the call goes on to the next. What is free may be of use to that one.
     pub fn wait_on(&self) {
-        if let Some(waiter) = self.waiting.queue().find(self.number) {
-            waiter.called = false;
+        let mut queue = self.waiting.queue();
+        let Some(waiter) = queue.find(self.number) else {
+            return;
+        };
+        if std::mem::take(&mut waiter.called) {
+            queue.call_behind(self.number);
         }
     }
 
@@ -149,6 +153,14 @@ impl Queue {
         let at = self.line.binary_search_by_key(&number, |w| w.number).ok()?;
         self.line.get_mut(at)
     }
+
+    fn call_behind(&mut self, number: u64) {
+        let mut behind = self.line.iter_mut().skip_while(|w| w.number <= number);
+        if let Some(next) = behind.find(|waiter| !waiter.called) {
+            next.called = true;
+            next.waker.wake_by_ref();
+        }
+    }
 }
 
 impl Drop for Place {
@@ -163,11 +175,8 @@ impl Drop for Place {
             .count
             .store(queue.line.len(), Ordering::Relaxed);
         // It leaves with a call it may not have used: the next one looks.
-        if left.is_some_and(|left| left.called)
-            && let Some(next) = queue.line.iter_mut().find(|waiter| !waiter.called)
-        {
-            next.called = true;
-            next.waker.wake_by_ref();
+        if left.is_some_and(|left| left.called) {
+            queue.call_behind(number);
         }
     }
 }

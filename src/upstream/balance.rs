@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::{InFlight, Tally, moment};
 use crate::site::balance::Balance;
+use crate::site::member::Token;
 use crate::site::{Backends, Member};
 
 /// See the module.
@@ -27,11 +28,16 @@ pub struct Way<'s> {
     pub slow_start: Duration,
     /// Of what [`Balance::Hash`] hashes. `None`: the request has nothing of the kind.
     pub hash: Option<u64>,
+    /// The backend that the client was at before, where the site is sticky.
+    pub token: Option<Token>,
 }
 
-/// Backends that a request has tried already, by their place in the list. Those behind the 64th are never in it.
+/// Backends that a request does not go to again, by their place in the list. Those behind the 64th are never in it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tried(u64);
+
+/// How many places [`Tried`] has.
+pub const PLACES: usize = 64;
 
 /// Whether those are chosen from too that something speaks against.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +74,14 @@ impl Balancer {
         among: Among,
     ) -> Option<usize> {
         let list = &*backends.list;
+        if let Some(token) = &way.token {
+            let at = list.iter().position(|member| member.token == *token);
+            // Who is at one that is drained stays there.
+            let usable = |at: &usize| !tried.has(*at) && list[*at].state.is_fit();
+            if let Some(at) = at.filter(usable) {
+                return Some(at);
+            }
+        }
         if backends.is_even {
             match (list.len(), way.balance) {
                 (1, _) => {
@@ -245,13 +259,18 @@ impl Candidates<'_> {
 
 impl Tried {
     pub fn add(&mut self, at: usize) {
-        if at < 64 {
+        if at < PLACES {
             self.0 |= 1 << at;
         }
     }
 
     pub fn has(self, at: usize) -> bool {
-        at < 64 && self.0 & 1 << at != 0
+        at < PLACES && self.0 & 1 << at != 0
+    }
+
+    /// What is in either.
+    pub fn and(self, other: Tried) -> Tried {
+        Tried(self.0 | other.0)
     }
 }
 
@@ -295,6 +314,7 @@ mod tests {
             balance,
             slow_start: Duration::ZERO,
             hash: None,
+            token: None,
         }
     }
 

@@ -24,7 +24,7 @@ use crate::stream::Stream;
 use crate::tls::{Identity, Keyring, Turnstile};
 use crate::wheel::{Timer, Wheel};
 
-pub use balance::{Among, Balancer, Tried, Way};
+pub use balance::{Among, Balancer, PLACES, Tried, Way};
 pub use endpoint::Endpoint;
 use pool::Pool;
 pub use resolve::Resolver;

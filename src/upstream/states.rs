@@ -7,12 +7,17 @@ use std::collections::HashSet;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use aws_lc_rs::hmac;
 use dashmap::DashMap;
 
-use super::Tally;
+use super::{Tally, moment};
 use crate::site::backend_tls::{BackendTls, Verify};
+use crate::site::fitness::Against;
+use crate::site::member::Token;
 use crate::site::tls::PairFiles;
-use crate::site::{Address, Backend, BackendState, EndpointState, Hostname, Site, SiteName};
+use crate::site::{
+    Address, Backend, BackendState, Before, EndpointState, Hostname, Site, SiteName,
+};
 
 /// See the module.
 #[derive(Debug)]
@@ -22,6 +27,7 @@ pub struct States {
     /// Who names an address. Kept small: a set per address, and two per port.
     named: DashMap<Spot, HashSet<SiteName>>,
     numbers: Mutex<Numbers>,
+    key: hmac::Key,
     tallies: Box<[Arc<Tally>]>,
 }
 
@@ -61,8 +67,10 @@ struct Numbers {
 }
 
 impl States {
-    pub fn new(workers: usize) -> States {
+    /// For so many workers. `key` makes the cookies of `sticky`: with the same one they are the same.
+    pub fn new(workers: usize, key: &[u8]) -> States {
         States {
+            key: hmac::Key::new(hmac::HMAC_SHA256, key),
             sites: DashMap::new(),
             endpoints: DashMap::new(),
             named: DashMap::new(),
@@ -82,12 +90,29 @@ impl States {
         counts.sum()
     }
 
-    /// Gives the backends of `site`, which is about to be published, what is known of them.
-    pub fn bind(&self, site: &mut Site) {
+    /// Gives the backends of `site`, which is about to be published in place of `old`, what is known of them.
+    pub fn bind(&self, site: &mut Site, old: Option<&Site>) {
         let name = site.name.clone();
         let mut known = self.sites.entry(name.clone()).or_default();
+        let is_sticky = site.balancing.sticky.is_some();
         for member in site.members_mut() {
             member.state = self.state(&mut known, &member.backend);
+            if is_sticky {
+                member.token = self.token(&name, &member.backend);
+            }
+        }
+        if site.balancing.fallback {
+            site.before = old.and_then(|old| Before::of(old, site));
+        }
+        // What nobody checks has nothing to pass.
+        if site.health.check.is_none() {
+            for member in site.members() {
+                member.state.fitness.clear(Against::Unproven, moment());
+            }
+        } else if let Some(before) = &site.before {
+            for state in before.new_ones() {
+                state.fitness.set(Against::Unproven, moment());
+            }
         }
         self.prune(&mut known, site);
         let spots: Vec<Spot> = site.backends().flat_map(|b| spots(&b.address)).collect();
@@ -159,6 +184,19 @@ impl States {
         });
         known.backends.push((backend.clone(), Arc::clone(&state)));
         state
+    }
+
+    /// Tells nothing of the backend to whoever does not have the key.
+    fn token(&self, site: &SiteName, backend: &Backend) -> Token {
+        let text = format!("{site}\0{backend}");
+        let tag = hmac::sign(&self.key, text.as_bytes());
+        let mut token = Token::default();
+        for (at, digit) in token.iter_mut().enumerate() {
+            let byte = tag.as_ref()[at / 2];
+            let half = if at % 2 == 0 { byte >> 4 } else { byte & 15 };
+            *digit = b"0123456789abcdef"[usize::from(half)];
+        }
+        token
     }
 
     fn endpoint(&self, backend: &Backend) -> Arc<EndpointState> {

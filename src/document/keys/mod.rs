@@ -34,6 +34,9 @@ pub enum Place {
     Drain,
     Limit,
     Timeout,
+    Health,
+    /// `[health.passive]`
+    Passive,
     Headers,
     /// `[headers.request]` and `[headers.response]`
     Edits,
@@ -48,7 +51,7 @@ pub enum Place {
 }
 
 impl Place {
-    const SITE: [Place; 14] = [
+    const SITE: [Place; 16] = [
         Place::Site,
         Place::Path,
         Place::Backend,
@@ -61,6 +64,8 @@ impl Place {
         Place::Drain,
         Place::Limit,
         Place::Timeout,
+        Place::Health,
+        Place::Passive,
         Place::Headers,
         Place::Edits,
     ];
@@ -89,6 +94,8 @@ impl Place {
             Place::Drain => "drain",
             Place::Limit | Place::DoorLimit => "[limit]",
             Place::Timeout | Place::DoorTimeout => "[timeout]",
+            Place::Health => "[health]",
+            Place::Passive => "[health.passive]",
             Place::Headers => "[headers]",
             Place::Edits => "[headers.request] or [headers.response]",
             Place::Trust => "[trust]",
@@ -140,6 +147,8 @@ pub enum Kind {
     Backends,
     /// A number, a text, or a list of these.
     Listeners,
+    /// The same.
+    Statuses,
     /// Any names; values are texts, `{ file = "..." }` or lists of these.
     Fields,
     /// Whatever: the key is not built yet.
@@ -166,6 +175,7 @@ impl Kind {
             Kind::TextNumberOrTable(_) => "a text, a number or a table",
             Kind::Backends => "a port, an address, or a list of these",
             Kind::Listeners => "a port, an address, or a list of these",
+            Kind::Statuses => "a status, a range such as \"200-399\", or a list of these",
             Kind::Fields => "a table of header names and values",
             Kind::Anything => "a value",
         }

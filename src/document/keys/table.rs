@@ -147,13 +147,19 @@ pub const KEYS: &[Key] = &[
         "how long a backend that is back takes to get its whole share",
     )
     .because("apps warm up"),
-    planned(Place::Site, "health"),
     key(
         Place::Site,
         "retry",
         Kind::Table(Place::Retry),
         "",
         "when a request is sent to another backend",
+    ),
+    key(
+        Place::Site,
+        "health",
+        Kind::Table(Place::Health),
+        "",
+        "asks backends whether they are fit; the table as such turns it on",
     ),
     planned(Place::Site, "buffer"),
     key(
@@ -519,6 +525,106 @@ pub const KEYS: &[Key] = &[
         "how long an idle upstream is kept",
     )
     .because("Node closes after 5 s, gunicorn after 2"),
+    key(
+        Place::Health,
+        "path",
+        Kind::Text,
+        "",
+        "what a GET asks each backend for; without it a connect is made, behind `https://` a TLS handshake",
+    ),
+    key(
+        Place::Health,
+        "expect",
+        Kind::Statuses,
+        "\"200-399\"",
+        "the statuses that are good: `204`, `\"200-299\"`, or a list",
+    )
+    .because("an app that sends its visitors to a login page is alive"),
+    key(
+        Place::Health,
+        "contains",
+        Kind::Text,
+        "",
+        "what must stand in the first 64 KiB of the answer's body",
+    ),
+    key(
+        Place::Health,
+        "send_host",
+        Kind::Text,
+        "the Host of a visitor: the site's first exact name",
+        "the Host to ask for",
+    )
+    .because("apps answer by name, and refuse what they do not know"),
+    key(
+        Place::Health,
+        "every",
+        Kind::DurationOrOff,
+        "\"2s\"",
+        "from one asking to the next; `\"off\"`: nobody is asked, `passive` alone counts",
+    )
+    .because("as HAProxy; a dead one is out after three"),
+    key(
+        Place::Health,
+        "timeout",
+        Kind::Duration,
+        "\"2s\"",
+        "for all of one asking",
+    )
+    .because("who is slower at that is not well"),
+    key(
+        Place::Health,
+        "rise",
+        Kind::Count,
+        "2",
+        "passes in a row until a backend that was out is back",
+    )
+    .because("one may be luck"),
+    key(
+        Place::Health,
+        "fall",
+        Kind::Count,
+        "3",
+        "failures in a row until a backend is out",
+    )
+    .because("one may be bad luck"),
+    key(
+        Place::Health,
+        "passive",
+        Kind::TextsOrTable(Place::Passive),
+        "\"connect\"",
+        "what of requests counts: `\"connect\"`, `\"reset\"`, `\"5xx\"`, `\"off\"`; a table says how many in a row. Then the backend rests for a second, and longer each time; never the last one",
+    )
+    .because("a refused connect is nobody's opinion"),
+    key(
+        Place::Health,
+        "when_none",
+        Kind::Text,
+        "\"try\"",
+        "while none passes: `\"try\"` all of them, or `\"refuse\"` (503)",
+    )
+    .because("the check may be what is wrong"),
+    key(
+        Place::Passive,
+        "connect",
+        Kind::Count,
+        "3 where it is listed",
+        "connects in a row that are refused or too slow",
+    ),
+    key(
+        Place::Passive,
+        "reset",
+        Kind::Count,
+        "5 where it is listed",
+        "upstreams in a row that break off before they answer",
+    ),
+    key(
+        Place::Passive,
+        "5xx",
+        Kind::Count,
+        "5 where it is listed",
+        "answers in a row from 500 on",
+    )
+    .because("as Envoy"),
     key(
         Place::Headers,
         "via",
@@ -938,6 +1044,13 @@ pub const KEYS: &[Key] = &[
         Place::Defaults,
         "timeout",
         Kind::Table(Place::Timeout),
+        "",
+        "as in a site file",
+    ),
+    key(
+        Place::Defaults,
+        "health",
+        Kind::Table(Place::Health),
         "",
         "as in a site file",
     ),

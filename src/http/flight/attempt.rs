@@ -13,7 +13,7 @@ use crate::http::departure::Asked;
 use crate::http::field::same;
 use crate::http::forward::{self, Back};
 use crate::http::h1::head::{self, Framing, Method, Parsed, Room, Version};
-use crate::http::obtain::Visit;
+use crate::http::obtain::{Failure, Search, Visit};
 use crate::http::side::ClientSide;
 use crate::tls;
 use crate::upstream::Upstream;
@@ -46,6 +46,13 @@ enum Waited {
     TimedOut,
 }
 
+/// How an upstream ended without a response.
+struct Gone {
+    said_anything: bool,
+    /// What went wrong, where it did not simply close.
+    error: Option<io::Error>,
+}
+
 /// The state of one attempt.
 pub(super) struct Attempt<'a> {
     pub(super) upstream: Upstream,
@@ -71,6 +78,8 @@ pub(super) struct Attempt<'a> {
 pub(super) enum Retry {
     /// On an upstream that has not been used before.
     Fresh,
+    /// As the search has been told.
+    Again,
     Never(Failed),
 }
 
@@ -88,6 +97,7 @@ impl<C: ClientSide> Flight<'_, C> {
         asked: &Asked,
         upload: &mut Body,
         attempt: &mut Attempt<'_>,
+        search: &mut Search<'_, '_>,
     ) -> Result<(Returning, C::Head, Block), Retry> {
         self.set_for_body(asked, attempt, upload);
         let mut is_sent = false;
@@ -101,7 +111,11 @@ impl<C: ClientSide> Flight<'_, C> {
                     said_anything,
                     error,
                 } => {
-                    return Err(self.upstream_gone(said_anything, error, asked, upload, attempt));
+                    let gone = Gone {
+                        said_anything,
+                        error,
+                    };
+                    return Err(self.upstream_gone(gone, asked, upload, attempt, search));
                 }
                 Waited::ClientGone => return Err(Retry::Never(Failed::Silent)),
                 Waited::BodyFailed(BodyError::SourceGone) => {
@@ -114,8 +128,15 @@ impl<C: ClientSide> Flight<'_, C> {
             loop {
                 let mut head_out = C::Head::default();
                 let request_is_over = attempt.sent == out.len() && upload.is_done();
-                let returning = match self.read_head(&block, asked, request_is_over, &mut head_out)
-                {
+                let cookie = search.cookie(&attempt.visit);
+                let read = self.read_head(
+                    &block,
+                    asked,
+                    request_is_over,
+                    cookie.as_deref(),
+                    &mut head_out,
+                );
+                let returning = match read {
                     Ok(Some(returning)) => returning,
                     Ok(None) if block.len() < READ_BYTES => {
                         // Behind interim responses it may stand at the end of the block.
@@ -127,13 +148,27 @@ impl<C: ClientSide> Flight<'_, C> {
                         attempt.partial = Some(block);
                         break;
                     }
-                    Ok(None) => return Err(self.malformed(attempt, "a head that does not end")),
+                    Ok(None) => {
+                        search.broke_off(&attempt.visit);
+                        return Err(self.malformed(attempt, "a head that does not end"));
+                    }
                     Err(_) if attempt.is_behind_tls(&block) => return Err(self.behind_tls(attempt)),
-                    Err(what) => return Err(self.malformed(attempt, what)),
+                    Err(what) => {
+                        search.broke_off(&attempt.visit);
+                        return Err(self.malformed(attempt, what));
+                    }
                 };
                 block.consume(returning.head_bytes);
                 attempt.reusable &= returning.reusable;
                 if returning.status >= 200 || returning.becomes_tunnel {
+                    search.answered(&attempt.visit, returning.status);
+                    let failure = Failure::Status(returning.status);
+                    if returning.status >= 500
+                        && attempt.is_repeatable(asked, upload)
+                        && search.goes_again(&attempt.visit, failure)
+                    {
+                        return Err(Retry::Again);
+                    }
                     // Answered before it has the whole head: it gets no more, and nobody else gets it.
                     attempt.upstream_deaf |= attempt.sent < out.len();
                     return Ok((returning, head_out, block));
@@ -233,6 +268,7 @@ impl<C: ClientSide> Flight<'_, C> {
         block: &Block,
         asked: &Asked,
         request_is_over: bool,
+        cookie: Option<&str>,
         head_out: &mut C::Head,
     ) -> Result<Option<Returning>, &'static str> {
         let mut room = Room::new();
@@ -272,6 +308,7 @@ impl<C: ClientSide> Flight<'_, C> {
             close,
             date: &self.kit.date(),
             to_head: asked.method == Method::Head,
+            cookie,
         };
         forward::response_head(head_out, raw, &head, &back)
             .map_err(|_| "more connection options than a response has")?;
@@ -294,18 +331,28 @@ impl<C: ClientSide> Flight<'_, C> {
     /// The backend left without a response.
     fn upstream_gone(
         &self,
-        said_anything: bool,
-        error: Option<io::Error>,
+        gone: Gone,
         asked: &Asked,
         upload: &Body,
         attempt: &Attempt<'_>,
+        search: &mut Search<'_, '_>,
     ) -> Retry {
+        let Gone {
+            said_anything,
+            error,
+        } = gone;
         let said_anything = said_anything || attempt.interim > 0;
         let was_idle = attempt.upstream.reused && !attempt.upstream.is_pinned;
-        let is_repeatable =
-            attempt.sent == 0 || (asked.method.is_idempotent() && upload.moved == 0);
-        if was_idle && !said_anything && is_repeatable {
+        let is_repeatable = !said_anything && attempt.is_repeatable(asked, upload);
+        if was_idle && is_repeatable {
             return Retry::Fresh;
+        }
+        search.broke_off(&attempt.visit);
+        if is_repeatable
+            && !attempt.upstream.is_pinned
+            && search.goes_again(&attempt.visit, Failure::Reset)
+        {
+            return Retry::Again;
         }
         let address = &attempt.upstream.endpoint.address;
         // With TLS 1.3 a client certificate is refused after the handshake.
@@ -375,6 +422,11 @@ impl<C: ClientSide> Flight<'_, C> {
 }
 
 impl Attempt<'_> {
+    /// Whether it may be sent once more: nothing has been sent, or it may be done twice and all that was sent is still here.
+    fn is_repeatable(&self, asked: &Asked, upload: &Body) -> bool {
+        self.sent == 0 || asked.method.is_idempotent() && upload.moved == 0
+    }
+
     /// Whether a request in clear text was answered with an alert (RFC 8446 5.1: its type, and a version that begins
     /// with 3).
     fn is_behind_tls(&self, block: &Block) -> bool {

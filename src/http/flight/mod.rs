@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use self::attempt::{Attempt, Retry};
@@ -13,7 +14,7 @@ use super::side::ClientSide;
 use crate::block::Sheet;
 use crate::http::answer::Answer;
 use crate::http::kit::{Client, Kit};
-use crate::http::obtain::{Found, NotFound, Search};
+use crate::http::obtain::{Found, NotFound, Patient, Search};
 use crate::observe::{Finished, Kind};
 use crate::proxy_header::{self, Beside, Ends};
 use crate::site::{Address, SendHost, SendProxy, Site};
@@ -69,6 +70,7 @@ impl<'a, C: ClientSide> Flight<'a, C> {
             asked,
             mut upload,
             rule,
+            affinity,
         } = departure;
         let mut finished = Finished {
             kind: Kind::Exchange,
@@ -86,9 +88,10 @@ impl<'a, C: ClientSide> Flight<'a, C> {
             .timeouts
             .total
             .map(|total| self.timer.wheel().at(total));
-        let mut search = Search::new(self.kit, self.timer, self.site, rule, None);
+        let mut search = Search::new(self.kit, self.timer, self.site, rule, affinity, end);
         let answered = loop {
-            let Found { upstream, visit } = match self.obtain(&mut search).await {
+            let is_over = upload.is_done();
+            let Found { upstream, visit } = match self.obtain(&mut search, is_over).await {
                 Ok(found) => found,
                 Err(failed) => break Err(failed),
             };
@@ -111,12 +114,11 @@ impl<'a, C: ClientSide> Flight<'a, C> {
                 interim: 0,
                 reusable: true,
             };
-            match self.response(&out, &asked, &mut upload, &mut attempt).await {
+            let response = self.response(&out, &asked, &mut upload, &mut attempt, &mut search);
+            match response.await {
                 Ok((returning, head, block)) => break Ok((returning, head, block, attempt)),
-                Err(Retry::Fresh) => {
-                    search.retries += 1;
-                    search.insist_on_fresh();
-                }
+                Err(Retry::Fresh) => search.insist_on_fresh(),
+                Err(Retry::Again) => {}
                 Err(Retry::Never(failed)) => break Err(failed),
             }
         };
@@ -157,7 +159,12 @@ impl<'a, C: ClientSide> Flight<'a, C> {
     }
 
     /// An upstream: the one this client owns, or one that the search finds.
-    async fn obtain(&mut self, search: &mut Search<'a>) -> Result<Found<'a>, Failed> {
+    /// `is_over`: the client has sent its request to the end.
+    async fn obtain(
+        &mut self,
+        search: &mut Search<'a, '_>,
+        is_over: bool,
+    ) -> Result<Found<'a>, Failed> {
         let send_proxy = self.site.send_proxy;
         if let Some(pinned) = self.pinned.take()
             && pinned.introduced == send_proxy
@@ -170,8 +177,15 @@ impl<'a, C: ClientSide> Flight<'a, C> {
         if let Some(version) = send_proxy {
             search.introduce(self.introduction(version));
         }
-        let found = search.upstream().await;
-        found.map_err(|NotFound { answer, why }| Failed::Answer(answer, why))
+        let mut client = Waits {
+            client: &mut *self.client,
+            is_over,
+        };
+        let found = search.upstream(&mut client).await;
+        found.map_err(|not_found| match not_found {
+            NotFound::Answer(answer, why) => Failed::Answer(answer, why),
+            NotFound::ClientGone => Failed::Silent,
+        })
     }
 
     /// What an upstream begins with, so that the backend knows whose connection it is.
@@ -256,6 +270,23 @@ impl<'a, C: ClientSide> Flight<'a, C> {
     fn set(&self, end: Option<Tick>, after: Duration) {
         let at = self.timer.wheel().at(after);
         self.timer.set_at(end.map_or(at, |end| at.min(end)));
+    }
+}
+
+/// A client that waits for an upstream.
+struct Waits<'c, C> {
+    client: &'c mut C,
+    is_over: bool,
+}
+
+impl<C: ClientSide> Patient for Waits<'_, C> {
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        // What comes of its body is for the backend to read.
+        if self.is_over {
+            self.client.poll_gone(cx)
+        } else {
+            Poll::Pending
+        }
     }
 }
 

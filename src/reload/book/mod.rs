@@ -212,7 +212,7 @@ impl Book {
     /// `old` is the version whose place it takes.
     fn numbered(&mut self, mut site: Site, old: Option<&Site>) -> Arc<Site> {
         self.versions += 1;
-        self.states.bind(&mut site);
+        self.states.bind(&mut site, old);
         let site = Arc::new(Site {
             number: old.map_or_else(|| self.numbers.next(), |old| old.number),
             version: self.versions,

@@ -13,8 +13,8 @@ use super::fence::Fence;
 use super::headers;
 use super::tls::Mode;
 use super::{
-    Allow, Balancing, DrainPolicy, HeaderEdits, Retry, SendHost, SendProxy, Site, SiteDocument,
-    SiteName,
+    Allow, Balancing, DrainPolicy, HeaderEdits, Health, Retry, SendHost, SendProxy, Site,
+    SiteDocument, SiteName,
 };
 use crate::document::keys::Place;
 use crate::document::{Excerpt, Problem, Reader, Span, Table};
@@ -23,12 +23,14 @@ use crate::limits::{SiteLimits, SiteTimeouts};
 mod action;
 mod backends;
 mod balance;
+mod health;
 mod names;
 mod paths;
 mod shared_keys;
 mod tls;
 
 pub(crate) use balance::{read_balancing, read_retry};
+pub(crate) use health::read_health;
 pub(crate) use shared_keys::{read_drain, read_limits, read_send_host, read_timeouts};
 
 /// What the daemon file says about all site files.
@@ -84,6 +86,7 @@ pub struct Defaults {
     pub send_host: SendHost,
     pub balancing: Balancing,
     pub retry: Retry,
+    pub health: Health,
 }
 
 /// A site that can go live.
@@ -184,12 +187,13 @@ impl<'t> SiteFile<'_, 't> {
             None => defaults.headers.clone(),
         };
         headers.response_over_tls = tls.hsts.map(|age| with_hsts(&headers.response, age));
-        let site = Site {
+        let mut site = Site {
             name: self.name.clone(),
             number: 0,
             version: 0,
             slots: Default::default(),
             waiting: Default::default(),
+            before: None,
             balancing: self.balancing(table),
             retry: read_retry(&mut self.reader, table, &defaults.retry),
             action,
@@ -197,6 +201,7 @@ impl<'t> SiteFile<'_, 't> {
             paths: paths.into(),
             send_host: read_send_host(&mut self.reader, table, &defaults.send_host),
             send_proxy: self.send_proxy(table),
+            health: read_health(&mut self.reader, table, &defaults.health),
             headers,
             limits: read_limits(&mut self.reader, table, &defaults.limits),
             timeouts: read_timeouts(&mut self.reader, table, &defaults.timeouts),
@@ -205,6 +210,7 @@ impl<'t> SiteFile<'_, 't> {
             tls,
             claims: claims.into(),
         };
+        self.can_be_checked(table, &mut site);
         (!site.claims.is_empty()).then_some(site)
     }
 

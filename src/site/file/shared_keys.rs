@@ -118,7 +118,7 @@ pub(crate) fn read_send_host(
 }
 
 /// A name, perhaps with a port, as it stands in a Host field.
-fn read_host_field(text: &str) -> Result<Box<str>, HostnameError> {
+pub(super) fn read_host_field(text: &str) -> Result<Box<str>, HostnameError> {
     let digits =
         |port: &str| !port.is_empty() && port.parse::<u16>().is_ok() && !port.starts_with('+');
     let (name, port) = match text.rsplit_once(':') {

@@ -4,8 +4,9 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::site::backend::Backend;
-use crate::site::{Action, ClaimRole, HeaderEdit};
+
+use crate::site::health::{Ask, Check, Passive, WhenNone};
+use crate::site::{Action, ClaimRole, HeaderEdit, Member};
 
 fn document(text: &str) -> SiteDocument {
     SiteDocument {
@@ -46,7 +47,7 @@ fn error(rest: &str) -> String {
 
 fn proxied(site: &Site) -> Vec<String> {
     match &site.action {
-        Some(Action::Proxy(backends)) => backends.list.iter().map(Backend::to_string).collect(),
+        Some(Action::Proxy(backends)) => backends.list.iter().map(Member::to_string).collect(),
         other => panic!("{other:?}"),
     }
 }
@@ -291,10 +292,7 @@ fn what_a_value_cannot_be_is_said() {
             "[tls.client]\nca = 'x'\nmode = 'maybe'",
             "is neither \"require\" nor \"optional\"",
         ),
-        (
-            "balance = 'least'",
-            "\"balance\" is planned and not built yet",
-        ),
+        ("buffer = true", "\"buffer\" is planned and not built yet"),
         ("note = \"\\u001b\"", "a note has no control characters"),
         ("[[path]]\nstrip = true", "the [[path]] has no \"match\""),
         ("[[path]]\nmatch = '/api/*'", "write \"/api\""),
@@ -570,4 +568,176 @@ fn the_fuzz_corpus_is_read_or_refused_with_places() {
             );
         }
     }
+}
+
+fn health(text: &str) -> Health {
+    site(&format!("host = 'a.test'\nto = 5000\n{text}")).health
+}
+
+#[test]
+fn without_a_word_about_health_nobody_is_asked_and_refused_connects_count() {
+    let health = health("");
+    assert_eq!(health.check, None);
+    assert_eq!(health.passive.connect, Some(Passive::CONNECTS));
+    assert_eq!(
+        (health.passive.reset, health.passive.server_error),
+        (None, None)
+    );
+    assert_eq!(health.when_none, WhenNone::Try);
+}
+
+#[test]
+fn an_empty_table_is_a_connect_every_two_seconds() {
+    let check = health("[health]").check.expect("a check");
+    assert_eq!(*check, Check::default());
+    assert_eq!(check.ask, Ask::Connect);
+}
+
+#[test]
+fn every_key_of_health_has_its_effect() {
+    let health = health(
+        "[health]\npath = '/healthz?deep=1'\nexpect = [204, '300-302']\ncontains = 'ready'\nsend_host = 'Inner.Test:81'\n\
+         every = '5s'\ntimeout = '1s'\nrise = 1\nfall = 4\npassive = ['reset', '5xx']\nwhen_none = 'refuse'\n",
+    );
+    let check = health.check.expect("a check");
+    let Ask::Get(get) = &check.ask else {
+        panic!("{check:?}")
+    };
+    assert_eq!(&*get.path, "/healthz?deep=1");
+    assert_eq!(get.expect.to_string(), "204, 300-302");
+    for (status, good) in [(200, false), (204, true), (302, true), (303, false)] {
+        assert_eq!(get.expect.contain(status), good, "{status}");
+    }
+    assert_eq!(get.contains.as_deref(), Some("ready"));
+    assert_eq!(get.send_host.as_deref(), Some("inner.test:81"));
+    let times = (check.every, check.timeout, check.rise, check.fall);
+    let seconds = Duration::from_secs;
+    assert_eq!(times, (seconds(5), seconds(1), 1, 4));
+    assert_eq!(health.passive.connect, None);
+    assert_eq!(health.passive.reset, Some(Passive::RESETS));
+    assert_eq!(health.passive.server_error, Some(Passive::SERVER_ERRORS));
+    assert_eq!(health.when_none, WhenNone::Refuse);
+}
+
+#[test]
+fn what_counts_of_requests_may_have_thresholds_of_its_own() {
+    let passive = health("[health]\npassive = { connect = 1, 5xx = 20 }").passive;
+    let numbers = [passive.connect, passive.reset, passive.server_error];
+    assert_eq!(
+        numbers.map(|n| n.map(|n| n.get())),
+        [Some(1), None, Some(20)]
+    );
+    assert_eq!(
+        health("[health]\npassive = 'off'").passive,
+        Passive::NOTHING
+    );
+    let only = health("[health]\nevery = 'off'\npassive = 'reset'");
+    assert_eq!(only.check, None);
+    assert_eq!(only.passive.reset, Some(Passive::RESETS));
+}
+
+#[test]
+fn a_wrong_check_is_an_error_at_its_place() {
+    for (text, wanted) in [
+        (
+            "path = 'healthz'",
+            ":4:8: \"healthz\": a path begins with \"/\"",
+        ),
+        (
+            "path = '/a b'",
+            ":4:8: \"/a b\": ' ' must be percent-encoded in a path",
+        ),
+        ("path = '/'\nexpect = 99", ":5:10: a status is 100 to 999"),
+        (
+            "path = '/'\nexpect = '399-200'",
+            ":5:10: a status is 100 to 999",
+        ),
+        (
+            "path = '/'\nexpect = '+20'",
+            ":5:10: a status is 100 to 999",
+        ),
+        (
+            "path = '/'\nexpect = []",
+            ":5:10: \"expect\" is an empty list",
+        ),
+        (
+            "path = '/'\nexpect = true",
+            ":5:10: \"expect\" is a status, a range such as",
+        ),
+        ("path = '/'\ncontains = ''", ":5:12: \"contains\" is empty"),
+        ("path = '/'\nsend_host = 'a b'", ":5:13: \"a b\" is no name"),
+        (
+            "expect = 200",
+            ":4:10: \"expect\" has no effect without a \"path\"",
+        ),
+        (
+            "every = 'off'\npath = '/'",
+            ":5:8: \"path\" has no effect every = \"off\"",
+        ),
+        ("every = '0s'", ":4:9: \"every\" must be longer than 0"),
+        ("every = 5", ":4:9: \"every\" is a duration"),
+        ("rise = 0", ":4:8: \"rise\" is 1 to 100"),
+        ("fall = 101", ":4:8: \"fall\" is 1 to 100"),
+        (
+            "passive = ['conect']",
+            ":4:12: \"conect\" is none of \"connect\", \"reset\", \"5xx\"",
+        ),
+        ("passive = ['off', 'reset']", ":4:12: \"off\" is none of"),
+        ("passive = { reset = 0 }", ":4:21: \"reset\" is 1 to 1000"),
+        (
+            "passive = { resets = 1 }",
+            ":4:13: unknown key \"resets\", did you mean \"reset\"?",
+        ),
+        ("when_none = 'fail'", ":4:13: \"fail\" is neither \"try\""),
+        (
+            "interval = '5s'",
+            ":4:1: unknown key \"interval\", did you mean \"every\"?",
+        ),
+        (
+            "max_fails = 3",
+            ":4:1: unknown key \"max_fails\", did you mean \"fall\"?",
+        ),
+    ] {
+        let found = error(&format!("[health]\n{text}\n"));
+        assert!(found.starts_with(wanted), "{text}: {found}");
+    }
+    assert_eq!(
+        error("health_check = 1"),
+        ":3:1: unknown key \"health_check\", did you mean [health]?"
+    );
+}
+
+#[test]
+fn a_check_that_nobody_could_answer_is_refused() {
+    let errors = |text: &str| errors_with(text, &Rules::default());
+    let found = errors("host = 'a.test'\nrespond = 'x'\n[health]\n");
+    assert!(found[0].contains("[health] has nobody to ask"), "{found:?}");
+    let found = errors("host = 'a.test'\nto = 1\ntls = 'passthrough'\n[health]\npath = '/'\n");
+    assert!(
+        found[0].starts_with(":5:8: \"path\" cannot be asked for"),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn what_the_daemon_file_says_about_health_holds_for_sites_that_say_nothing() {
+    let rules = Rules {
+        defaults: Defaults {
+            health: health("[health]\npath = '/up'\nfall = 5\nwhen_none = 'refuse'"),
+            ..Defaults::default()
+        },
+        ..Rules::default()
+    };
+    let read = |text: &str| {
+        let text = format!("host = 'a.test'\nto = 5000\n{text}");
+        read(&document(&text), &rules).expect("fine").site.health
+    };
+    assert_eq!(read(""), rules.defaults.health);
+    let own = read("[health]\nfall = 1");
+    assert_eq!(own.when_none, WhenNone::Refuse);
+    let check = own.check.expect("a check");
+    assert_eq!(check.fall, 1);
+    assert!(matches!(&check.ask, Ask::Get(get) if &*get.path == "/up"));
+    let passed = read("tls = 'passthrough'").check.expect("a check");
+    assert_eq!((&passed.ask, passed.fall), (&Ask::Connect, 5));
 }

@@ -1,0 +1,209 @@
+//! What comes of a visit, for all who choose after it: rows of failures, backends that are out and back.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use tracing::{info, warn};
+
+use super::{Search, Visit, exchange, pattern};
+use crate::site::fitness::{self, Against, Fitness, Moment, Outage};
+use crate::site::{Backends, Member, Site};
+use crate::upstream::{Among, Tried, moment};
+
+/// How an attempt failed after the backend had accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::http) enum Failure {
+    /// The connection broke off, or what came was no response.
+    Reset,
+    /// The response has this status, and none of it has been passed on.
+    Status(u16),
+}
+
+impl Search<'_, '_> {
+    /// The backend has answered with this status.
+    pub(in crate::http) fn answered(&self, visit: &Visit<'_>, status: u16) {
+        let site = self.present();
+        let Some((backends, member)) = self.visited(site, visit) else {
+            return;
+        };
+        let state = &member.state;
+        if let Some(before) = &site.before {
+            before.answered(pattern(site, self.present_rule()), state);
+        }
+        let passive = &site.health.passive;
+        if passive.reset.is_some() {
+            state.resets.ends();
+        }
+        if let Some(most) = passive.server_error {
+            if status >= 500 {
+                let row = state.server_errors.failed();
+                let what = "answers in a row from 500 on";
+                self.count(site, backends, member, visit, row, most, what);
+                return;
+            }
+            state.server_errors.ends();
+        }
+        if visit.trial.is_some() && state.fitness.has(Against::Failures) {
+            is_back(site, member, &state.fitness);
+        }
+    }
+
+    /// The backend accepted and did not answer.
+    pub(in crate::http) fn broke_off(&self, visit: &Visit<'_>) {
+        let site = self.present();
+        let Some((backends, member)) = self.visited(site, visit) else {
+            return;
+        };
+        if let Some(most) = site.health.passive.reset {
+            let row = member.state.resets.failed();
+            let what = "requests in a row got no answer";
+            self.count(site, backends, member, visit, row, most, what);
+        } else if visit.trial.is_some() {
+            out_again(visit);
+        }
+    }
+
+    /// Whether the request, whose method and body allow it, is sent once more after this; the visit is over then.
+    pub(in crate::http) fn goes_again(&mut self, visit: &Visit<'_>, after: Failure) -> bool {
+        let site = Arc::clone(self.present());
+        let Some(backends) = exchange::backends(&site, self.present_rule()) else {
+            return false;
+        };
+        let is_asked_for = match after {
+            Failure::Reset => site.retry.on.reset,
+            Failure::Status(status) => site.retry.on.status(status),
+        };
+        if !is_asked_for || self.again >= site.retry.times || visit.of_before {
+            return false;
+        }
+        let mut tried = self.tried;
+        tried.add(visit.at);
+        let balancer = &self.kit.balancer;
+        let next = balancer.choose(backends, self.way(&site), tried, Among::Fit);
+        match (next, after) {
+            (Some(_), _) => {}
+            // Somebody who breaks off may be on his way to a restart; the same answer would come again.
+            (None, Failure::Reset) => tried = Tried::default(),
+            (None, Failure::Status(_)) => return false,
+        }
+        if !self.kit.budget.spend(site.number) {
+            return false;
+        }
+        self.tried = tried;
+        self.next = next;
+        self.again += 1;
+        self.retries += 1;
+        true
+    }
+
+    /// The cookie that brings the client back to where it is now.
+    pub(in crate::http) fn cookie(&self, visit: &Visit<'_>) -> Option<String> {
+        let site = self.present();
+        site.balancing.sticky.as_ref()?;
+        let (_, member) = self.visited(site, visit)?;
+        self.affinity.cookie(site, member)
+    }
+
+    fn visited<'s>(&self, site: &'s Site, visit: &Visit<'_>) -> Option<(&'s Backends, &'s Member)> {
+        let rule = self.present_rule();
+        let backends = match visit.of_before {
+            false => exchange::backends(site, rule)?,
+            true => &site.before.as_ref()?.former(pattern(site, rule))?.backends,
+        };
+        Some((backends, backends.list.get(visit.at)?))
+    }
+
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one failure, and what it may lead to"
+    )]
+    fn count(
+        &self,
+        site: &Site,
+        backends: &Backends,
+        member: &Member,
+        visit: &Visit<'_>,
+        row: u32,
+        most: NonZeroU32,
+        what: &str,
+    ) {
+        if visit.trial.is_some() {
+            out_again(visit);
+        } else if row >= most.get() {
+            let (fitness, outage) = (&member.state.fitness, &member.state.outage);
+            goes_out(site, backends, member, fitness, outage, row, what);
+        }
+    }
+}
+
+/// A connect succeeded. Only reads, where the last one had, too.
+pub(super) fn accepted(site: &Site, member: &Member) {
+    let endpoint = &member.state.endpoint;
+    endpoint.connects.ends();
+    if endpoint.refused_since.load(Ordering::Relaxed) != 0 {
+        endpoint.refused_since.store(0, Ordering::Relaxed);
+        site.waiting.wake_all();
+    }
+    if endpoint.fitness.has(Against::Failures) {
+        is_back(site, member, &endpoint.fitness);
+    }
+}
+
+/// A connect failed.
+pub(super) fn refused(site: &Site, backends: &Backends, member: &Member, visit: &Visit<'_>) {
+    let endpoint = &member.state.endpoint;
+    let row = endpoint.connects.failed();
+    if endpoint.refused_since.load(Ordering::Relaxed) == 0 {
+        // The first of a row.
+        endpoint.refused_since.store(moment(), Ordering::Relaxed);
+    }
+    if visit.trial.is_some() {
+        return out_again(visit);
+    }
+    if let Some(most) = site.health.passive.connect
+        && row >= most.get()
+    {
+        let (fitness, outage) = (&endpoint.fitness, &endpoint.outage);
+        let what = "connects in a row failed";
+        goes_out(site, backends, member, fitness, outage, row, what);
+    }
+}
+
+/// Takes it out, unless it is the last one.
+fn goes_out(
+    site: &Site,
+    backends: &Backends,
+    member: &Member,
+    fitness: &Fitness,
+    outage: &Outage,
+    row: u32,
+    what: &str,
+) {
+    let is_other = |other: &&Member| !Arc::ptr_eq(&other.state, &member.state);
+    let mut others = backends.list.iter().filter(is_other);
+    let is_last = !others.any(|other| !other.is_drained() && other.state.is_fit());
+    if is_last || fitness.has(Against::Failures) {
+        return;
+    }
+    let now: Moment = moment();
+    fitness.set(Against::Failures, now);
+    let length = outage.begins(now);
+    warn!(site = %site.name, backend = %member, "backend out for {length} ms: {row} {what}");
+}
+
+/// The trial came to the same: it is out for longer.
+fn out_again(visit: &Visit<'_>) {
+    if let Some(trial) = &visit.trial {
+        trial.state.outage(trial.of).begins(moment());
+    }
+}
+
+fn is_back(site: &Site, member: &Member, fitness: &fitness::Fitness) {
+    if fitness.clear(Against::Failures, moment()) {
+        member.state.server_errors.ends();
+        member.state.resets.ends();
+        info!(site = %site.name, backend = %member, "backend back");
+        site.waiting.wake_all();
+    }
+}
