@@ -8,20 +8,27 @@ use super::About;
 use super::question::Refusal;
 use crate::document::mask;
 use crate::http::explain::Explanation;
+use crate::observe::events::Events;
 use crate::observe::{Counters, Reason};
 use crate::reload::history::Version;
 use crate::reload::{FileStatus, Overview, Report, Waited};
+use crate::site::counts::Sums;
 
-/// Status and JSON.
+/// A whole response.
 #[derive(Debug)]
 pub(super) struct Answer {
     status: u16,
-    body: Value,
+    content_type: &'static str,
+    body: String,
+    /// More lines of the head.
+    more: &'static str,
 }
+
+const JSON: &str = "application/json";
 
 impl Answer {
     pub(super) fn into_bytes(self) -> Vec<u8> {
-        let body = format!("{}\n", self.body);
+        let body = self.body;
         let reason = match self.status {
             200 => "OK",
             403 => "Forbidden",
@@ -30,12 +37,16 @@ impl Answer {
             405 => "Method Not Allowed",
             408 => "Request Timeout",
             431 => "Request Header Fields Too Large",
+            421 => "Misdirected Request",
+            503 => "Service Unavailable",
             _ => "Bad Request",
         };
         let head = format!(
-            "HTTP/1.1 {} {reason}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+            "HTTP/1.1 {} {reason}\r\nContent-Type: {}\r\nContent-Length: {}\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n{}Connection: close\r\n\r\n",
             self.status,
-            body.len()
+            self.content_type,
+            body.len(),
+            self.more
         );
         (head + &body).into_bytes()
     }
@@ -49,7 +60,7 @@ pub(super) fn refused(refusal: Refusal) -> Answer {
         Refusal::NoSuchPath(path) => (
             404,
             format!(
-                "no {path} here; there are GET /v1/status, GET /v1/sites, GET /v1/counters, GET /v1/wait, GET /v1/explain, GET /v1/history, POST /v1/reload, POST /v1/gone and POST /v1/drain"
+                "no {path} here; there are GET /, GET /metrics, GET /healthz, GET /readyz, GET /v1/status, GET /v1/sites, GET /v1/counters, GET /v1/wait, GET /v1/explain, GET /v1/history, GET /v1/events, POST /v1/reload, POST /v1/gone and POST /v1/drain"
             ),
         ),
         Refusal::WrongMethod(wanted) => (405, format!("ask with {wanted}")),
@@ -58,11 +69,16 @@ pub(super) fn refused(refusal: Refusal) -> Answer {
             403,
             "only root and the user that onedoor runs as may ask for this".to_owned(),
         ),
+        Refusal::NotOurHost => (
+            421,
+            "ask for localhost, 127.0.0.1 or [::1]: pages of other names may not look in here"
+                .to_owned(),
+        ),
         Refusal::NotDone(why) => (409, why),
     };
     Answer {
         status,
-        body: json!({ "error": error }),
+        ..fine(json!({ "error": error }))
     }
 }
 
@@ -103,6 +119,7 @@ pub(super) fn counters(about: &About) -> Answer {
         "retries": sum(|one| one.retries.read()),
         "bytes_from_clients": sum(|one| one.from_client.read()),
         "bytes_to_clients": sum(|one| one.to_client.read()),
+        "access_log_lost": about.access.lost().read(),
         "reasons": reasons,
     }))
 }
@@ -113,6 +130,10 @@ pub(super) fn sites(overview: &Overview) -> Answer {
 }
 
 fn file(status: &FileStatus) -> Value {
+    let backends = status.members.iter();
+    let backends: Vec<Value> = backends
+        .map(|(address, fit)| json!({ "address": address, "fit": fit }))
+        .collect();
     json!({
         "name": status.name,
         "state": status.state.word(),
@@ -121,6 +142,10 @@ fn file(status: &FileStatus) -> Value {
         "to": status.backends,
         "answers": status.answers,
         "connections": status.connections,
+        "requests": status.answered.as_ref().map(Sums::requests),
+        "errors": status.answered.as_ref().map(Sums::errors),
+        "durations": status.answered.as_ref().map(|sums| sums.durations),
+        "backends": backends,
         "since": seconds(status.since),
         "serving_since": status.serving_since.map(seconds),
         "note": status.note,
@@ -194,5 +219,39 @@ pub(super) fn explained(explanation: &Explanation) -> Answer {
 }
 
 fn fine(body: Value) -> Answer {
-    Answer { status: 200, body }
+    text(200, JSON, format!("{body}\n"))
+}
+
+pub(super) fn text(status: u16, content_type: &'static str, body: String) -> Answer {
+    Answer {
+        status,
+        content_type,
+        body,
+        more: "",
+    }
+}
+
+/// Nothing in it comes from elsewhere, and nothing of it may be shown inside of another.
+pub(super) fn page() -> Answer {
+    Answer {
+        more: "Content-Security-Policy: default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; frame-ancestors 'none'; base-uri 'none'\r\nReferrer-Policy: no-referrer\r\n",
+        ..text(
+            200,
+            "text/html; charset=utf-8",
+            include_str!("page.html").to_owned(),
+        )
+    }
+}
+
+/// The newest first.
+pub(super) fn events(events: &Events) -> Answer {
+    let events = events.last().into_iter().map(|event| {
+        json!({
+            "time": seconds(event.time),
+            "level": event.level,
+            "site": event.site,
+            "text": event.text,
+        })
+    });
+    fine(json!({ "events": events.collect::<Vec<_>>() }))
 }

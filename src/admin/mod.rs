@@ -1,10 +1,12 @@
-//! The socket that `ls`, `wait`, `reload` and deploy scripts talk to: HTTP/1.1 and JSON on a unix socket.
+//! The socket that `ls`, `wait`, `reload` and deploy scripts talk to: HTTP/1.1 and JSON on a unix socket. For browsers
+//! and Prometheus the same, read-only, on a loopback address, where one is named.
 //!
 //! One request per connection, no bodies: `curl --unix-socket STATE/admin.sock http://onedoor/v1/sites` is a client.
 //! Runs on the control thread; nothing here is on the way of a proxied request.
 
 mod answer;
 pub mod client;
+mod metrics;
 mod question;
 mod reserve;
 
@@ -13,10 +15,11 @@ use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime};
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
@@ -24,6 +27,8 @@ use tokio::time::{sleep, timeout};
 use crate::http::Shared;
 use crate::http::explain::{self, Scene};
 use crate::observe::Counters;
+use crate::observe::access::Writer;
+use crate::observe::events::Events;
 use crate::reload::{Reload, history};
 use crate::route::Current;
 use crate::site::SiteName;
@@ -45,6 +50,8 @@ const CONNECTIONS: usize = 256;
 /// How long accepting rests where there is nothing to accept with.
 const PAUSE: Duration = Duration::from_millis(50);
 
+const PLAIN: &str = "text/plain; charset=utf-8";
+
 /// What is told about this process.
 #[derive(Clone, Debug)]
 pub struct About {
@@ -55,6 +62,11 @@ pub struct About {
     pub counters: Vec<Arc<Counters>>,
     pub current: Arc<Current>,
     pub shared: Arc<Shared>,
+    pub access: Writer,
+    pub events: Events,
+    pub started: SystemTime,
+    /// Set when we drain: then nobody new should be sent here.
+    pub draining: Arc<AtomicBool>,
     /// Told when somebody wants us to drain.
     pub drain: Arc<Notify>,
 }
@@ -94,10 +106,9 @@ fn remove_if_there(path: &Path) -> io::Result<()> {
 pub async fn serve(
     listener: std::os::unix::net::UnixListener,
     reload: Reload,
-    about: About,
+    about: Arc<About>,
 ) -> io::Result<()> {
     let listener = UnixListener::from_std(listener)?;
-    let about = Arc::new(about);
     let slots = Arc::new(Semaphore::new(CONNECTIONS));
     let reserve = Reserve::keep(&listener);
     loop {
@@ -108,8 +119,12 @@ pub async fn serve(
             Ok((mut stream, _)) => {
                 let (reload, about, reserve) = (reload.clone(), about.clone(), reserve.clone());
                 tokio::spawn(async move {
+                    let who = match is_ours(&stream) {
+                        true => Who::Operator,
+                        false => Who::Reader,
+                    };
                     // A client that went away early has nobody left to tell.
-                    drop(converse(&mut stream, reload, &about).await);
+                    drop(converse(&mut stream, who, reload, &about).await);
                     reserve.close(stream);
                     drop(slot);
                 });
@@ -121,12 +136,60 @@ pub async fn serve(
     }
 }
 
-async fn converse(stream: &mut UnixStream, reload: Reload, about: &About) -> io::Result<()> {
+/// Answers questions on a loopback address until dropped: for browsers and for Prometheus, who may only read.
+///
+/// # Errors
+/// When the listener cannot be given to the runtime.
+pub async fn serve_address(
+    listener: std::net::TcpListener,
+    reload: Reload,
+    about: Arc<About>,
+) -> io::Result<()> {
+    let listener = TcpListener::from_std(listener)?;
+    let slots = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        let Ok(slot) = slots.clone().acquire_owned().await else {
+            return Ok(());
+        };
+        match listener.accept().await {
+            Ok((mut stream, _)) => {
+                let (reload, about) = (reload.clone(), about.clone());
+                tokio::spawn(async move {
+                    drop(converse(&mut stream, Who::Browser, reload, &about).await);
+                    drop(slot);
+                });
+            }
+            // Whoever asks here can ask again; the socket has the descriptors that are kept for questions.
+            Err(_) => sleep(PAUSE).await,
+        }
+    }
+}
+
+/// Who asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Who {
+    /// Root, or the user that we run as.
+    Operator,
+    /// Somebody whom the socket's rights let in.
+    Reader,
+    /// A page in a browser of this machine may be anybody's: what it says in Host tells whose.
+    Browser,
+}
+
+async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: &mut S,
+    who: Who,
+    reload: Reload,
+    about: &About,
+) -> io::Result<()> {
     let answer = match timeout(PATIENCE, read(stream)).await {
-        Ok(Ok(Ok(question))) if question.is_privileged() && !is_ours(stream) => {
+        Ok(Ok(Ok((_, is_for_us)))) if who == Who::Browser && !is_for_us => {
+            answer::refused(Refusal::NotOurHost)
+        }
+        Ok(Ok(Ok((question, _)))) if question.is_privileged() && who != Who::Operator => {
             answer::refused(Refusal::NotAllowed)
         }
-        Ok(Ok(Ok(question))) => {
+        Ok(Ok(Ok((question, _)))) => {
             tokio::select! {
                 biased;
                 answer = reply(question, &reload, about) => answer,
@@ -151,14 +214,19 @@ fn is_ours(stream: &UnixStream) -> bool {
         .is_ok_and(|who| who.uid() == 0 || who.uid() == own)
 }
 
-async fn read(stream: &mut UnixStream) -> io::Result<Result<Question, Refusal>> {
+/// The question, and whether its Host means this machine.
+async fn read<S: AsyncRead + Unpin>(
+    stream: &mut S,
+) -> io::Result<Result<(Question, bool), Refusal>> {
     let mut head = Vec::with_capacity(USUAL_HEAD_BYTES);
     loop {
         if stream.read_buf(&mut head).await? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         match question::parse(&head) {
-            Ok(Parsed::Complete(question)) => return Ok(Ok(question)),
+            Ok(Parsed::Complete(question)) => {
+                return Ok(Ok((question, question::is_for_this_machine(&head))));
+            }
             Ok(Parsed::NeedMore) if head.len() < HEAD_BYTES => {}
             Ok(Parsed::NeedMore) => return Ok(Err(Refusal::TooLong)),
             Err(refusal) => return Ok(Err(refusal)),
@@ -170,6 +238,17 @@ async fn reply(question: Question, reload: &Reload, about: &About) -> Answer {
     match question {
         Question::Status => answer::status(about),
         Question::Counters => answer::counters(about),
+        Question::Metrics => {
+            let gauges = reload.gauges().await;
+            answer::text(200, metrics::CONTENT_TYPE, metrics::text(about, gauges))
+        }
+        Question::Page => answer::page(),
+        Question::Events => answer::events(&about.events),
+        Question::Health => answer::text(200, PLAIN, "ok\n".to_owned()),
+        Question::Ready => match about.draining.load(Ordering::Relaxed) {
+            false => answer::text(200, PLAIN, "ready\n".to_owned()),
+            true => answer::text(503, PLAIN, "draining\n".to_owned()),
+        },
         Question::Sites => answer::sites(&reload.list().await),
         Question::History { name, whole } => history(name, whole, about).await,
         Question::Gone { name, now } => match reload.gone(SiteName::new(name), now).await {
@@ -217,7 +296,7 @@ async fn explain(question: &explain::Question, reload: &Reload, about: &About) -
 }
 
 /// Returns when the other side has closed; bytes behind the request are nobody's.
-async fn gone(stream: &mut UnixStream) {
+async fn gone<S: AsyncRead + Unpin>(stream: &mut S) {
     let mut ignored = [0; 256];
     while !matches!(stream.read(&mut ignored).await, Ok(0) | Err(_)) {}
 }

@@ -1,9 +1,11 @@
 //! The bytes of an admin request -> what is asked. No I/O.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::document::units;
 use crate::http::explain;
+use crate::site::hostname::{HostBuffer, authority};
 
 /// What somebody wants to know or have done.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,6 +13,11 @@ pub(super) enum Question {
     Status,
     Sites,
     Counters,
+    Metrics,
+    Health,
+    Ready,
+    Page,
+    Events,
     Explain(explain::Question),
     History {
         name: String,
@@ -48,6 +55,7 @@ pub(super) enum Refusal {
     WrongMethod(&'static str),
     BadParameter(String),
     NotAllowed,
+    NotOurHost,
     NotDone(String),
 }
 
@@ -58,6 +66,11 @@ impl Question {
             Question::Reload { .. } | Question::Gone { .. } | Question::Drain => true,
             Question::History { whole, .. } => *whole,
             Question::Status
+            | Question::Metrics
+            | Question::Health
+            | Question::Page
+            | Question::Events
+            | Question::Ready
             | Question::Sites
             | Question::Counters
             | Question::Explain(_)
@@ -87,8 +100,8 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Parsed, Refusal> {
     };
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let wanted = match path {
-        "/v1/status" | "/v1/sites" | "/v1/counters" | "/v1/wait" | "/v1/explain"
-        | "/v1/history" => "GET",
+        "/" | "/v1/events" | "/metrics" | "/healthz" | "/readyz" | "/v1/status" | "/v1/sites"
+        | "/v1/counters" | "/v1/wait" | "/v1/explain" | "/v1/history" => "GET",
         "/v1/reload" | "/v1/gone" | "/v1/drain" => "POST",
         _ => return Err(Refusal::NoSuchPath(path.to_string())),
     };
@@ -99,6 +112,11 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Parsed, Refusal> {
         "/v1/status" => Question::Status,
         "/v1/sites" => Question::Sites,
         "/v1/counters" => Question::Counters,
+        "/" => Question::Page,
+        "/v1/events" => Question::Events,
+        "/metrics" => Question::Metrics,
+        "/healthz" => Question::Health,
+        "/readyz" => Question::Ready,
         "/v1/history" => Question::History {
             name: named(query)?,
             whole: flag(query, "whole"),
@@ -119,6 +137,36 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Parsed, Refusal> {
         },
     };
     Ok(Parsed::Complete(question))
+}
+
+/// Whether the Host of a whole request is a name of this machine: a page from elsewhere whose name was made to point here
+/// (DNS rebinding) has another one.
+pub(super) fn is_for_this_machine(bytes: &[u8]) -> bool {
+    let mut fields = [httparse::EMPTY_HEADER; 32];
+    let mut request = httparse::Request::new(&mut fields);
+    if !request
+        .parse(bytes)
+        .is_ok_and(|status| status.is_complete())
+    {
+        return false;
+    }
+    let mut hosts = request
+        .headers
+        .iter()
+        .filter(|field| field.name.eq_ignore_ascii_case("host"));
+    let (Some(host), None) = (hosts.next(), hosts.next()) else {
+        return false;
+    };
+    let mut buffer = HostBuffer::new();
+    let Ok(asked) = authority(host.value, &mut buffer) else {
+        return false;
+    };
+    asked.host == "localhost"
+        || asked.host.ends_with(".localhost")
+        || asked
+            .host
+            .parse::<IpAddr>()
+            .is_ok_and(|ip| ip.is_loopback())
 }
 
 fn named(query: &str) -> Result<String, Refusal> {

@@ -264,6 +264,14 @@ pub(super) struct Serving {
         hide_env = true
     )]
     pub(super) listen: Vec<String>,
+    /// A loopback address for the page and /metrics [default: none]
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        env = "ONEDOOR_ADMIN_LISTEN",
+        hide_env = true
+    )]
+    pub(super) admin_listen: Option<String>,
     /// Threads that serve connections [default: one per core]
     #[arg(long, value_name = "N", env = "ONEDOOR_WORKERS", hide_env = true)]
     pub(super) workers: Option<usize>,
@@ -302,6 +310,7 @@ impl Serving {
             } else {
                 self.listen
             },
+            admin_listen: self.admin_listen.or(before.admin_listen),
             workers: self.workers.or(before.workers),
             watch: self.watch.or(before.watch),
             catch_all: self.catch_all.or(before.catch_all),

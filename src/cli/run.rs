@@ -70,6 +70,7 @@ pub(super) fn settings(places: &Places, serving: Serving) -> Result<Settings, Ex
         sites: places.sites.clone(),
         state: places.state.clone(),
         admin: places.admin.clone(),
+        admin_listen: serving.admin_listen,
         workers: serving.workers,
         watch: serving.watch,
         catch_all: serving.catch_all,

@@ -8,8 +8,10 @@ use super::forward::{self, Onward};
 use super::h1::head::{Framing, Method, RequestHead, Version};
 use super::kit::{Asker, Kit};
 use super::known_host::KnownHost;
+use super::logged;
 use super::obtain::Affinity;
 use crate::block::Sheet;
+use crate::observe::access;
 use crate::site::{HeaderEdit, Site, Wire};
 use crate::tls::Secure;
 use crate::wheel::{Serving, Timer};
@@ -31,6 +33,8 @@ pub(super) struct Said {
     pub(super) status: u16,
     pub(super) answer: Option<Answer>,
     pub(super) site: Option<u32>,
+    /// Its line of the access log, where there is one.
+    pub(super) log: Option<Box<access::Begun>>,
 }
 
 /// Decides about a request, and writes what is to be sent, to a backend or back. `raw` is what the head was read from;
@@ -47,12 +51,29 @@ pub(super) fn begin(
     keep_alive: bool,
     ends: bool,
 ) -> Result<Step, Answer> {
+    let mut step = decide(head, raw, known, asker, timer, keep_alive, ends)?;
+    if let Step::Say(said) = &mut step {
+        said.log = logged::begin(head, known, asker, None);
+    }
+    Ok(step)
+}
+
+fn decide(
+    head: &RequestHead<'_>,
+    raw: &[u8],
+    known: &KnownHost,
+    asker: &Asker<'_>,
+    timer: &Timer,
+    keep_alive: bool,
+    ends: bool,
+) -> Result<Step, Answer> {
     let kit = asker.kit;
     let said = Said {
         out: Sheet::lend(),
         status: 0,
         answer: None,
         site: known.site().map(|site| site.number),
+        log: None,
     };
     let with_body = head.method != "HEAD";
     let Some(site) = known.site() else {
@@ -138,6 +159,7 @@ impl Send {
             return Err(Answer::TooManyConnectionOptions);
         };
         let affinity = Affinity::of(head, site, client, asker, asked_by.wire == Wire::Tls);
+        let known_as = exchange::known_as(head, client, request_id);
         let asked = Asked {
             method: Method::of(head.method),
             version: head.version,
@@ -146,7 +168,7 @@ impl Send {
             authenticates_connection: head.authenticates_connection,
             upgrade: head.upgrade.map(Box::from),
             may_be_told_why: exchange::may_be_told_why(head, known),
-            request_id: exchange::known_as(head, client, request_id),
+            request_id: known_as,
         };
         let written = match head.framing {
             Framing::Chunked => Written::InChunks,
@@ -178,6 +200,7 @@ impl Send {
             upload,
             rule: self.rule,
             affinity,
+            log: logged::begin(head, known, asked_by, Some(&known_as)),
         }))
     }
 }
@@ -192,6 +215,7 @@ impl Said {
             status: answer.parts().0,
             answer: Some(answer),
             site: None,
+            log: None,
         }
     }
 

@@ -28,6 +28,8 @@ mod kit;
 #[cfg(feature = "serve")]
 mod known_host;
 #[cfg(feature = "serve")]
+mod logged;
+#[cfg(feature = "serve")]
 mod obtain;
 #[cfg(feature = "serve")]
 mod reader;
@@ -38,4 +40,4 @@ mod side;
 pub(crate) use obtain::{Affinity, Found, Patient, Search};
 
 #[cfg(feature = "serve")]
-pub use kit::{Arrival, Client, FullSite, Kit, Shared};
+pub use kit::{Arrival, Client, FullSite, Kit, Seat, Shared};

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 use super::contest::Contest;
+use super::gauges::Gauges;
 use super::status::{Overview, Report, Waited};
 use crate::site::SiteName;
 
@@ -28,6 +29,9 @@ pub(super) enum Request {
     },
     List {
         reply: oneshot::Sender<Overview>,
+    },
+    Gauges {
+        reply: oneshot::Sender<Gauges>,
     },
     Contest {
         host: String,
@@ -86,6 +90,13 @@ impl Reload {
     /// Every file of the sites directory.
     pub async fn list(&self) -> Overview {
         self.ask(|reply| Request::List { reply })
+            .await
+            .unwrap_or_default()
+    }
+
+    /// What metrics want to know.
+    pub async fn gauges(&self) -> Gauges {
+        self.ask(|reply| Request::Gauges { reply })
             .await
             .unwrap_or_default()
     }

@@ -10,6 +10,7 @@ mod certificates;
 mod claims;
 mod contest;
 mod first;
+mod gauges;
 mod guard;
 mod handle;
 pub mod history;
@@ -35,6 +36,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tracing::warn;
 
 pub use contest::{Contender, Contest, patterns_for};
+pub use gauges::{Gauges, SiteGauges};
 pub use handle::Reload;
 pub use offline::Offline;
 pub use status::{FileStatus, Overview, Report, State, Summary, Waited};
@@ -128,6 +130,8 @@ pub async fn start(
         glance: now + GLANCE,
         rescan: false,
         elsewhere: None,
+        reloads: 0,
+        last_reload: Duration::ZERO,
     };
     follower.begin(first);
     let summary = follower.book.summary(follower.ignored.len());
@@ -194,6 +198,9 @@ struct Follower {
     rescan: bool,
     /// Look at files from elsewhere, and believe this of those that differ.
     elsewhere: Option<Hint>,
+    /// Tables that were put in force, and how long the last one took.
+    reloads: u64,
+    last_reload: Duration,
 }
 
 impl Follower {
@@ -369,6 +376,8 @@ impl Follower {
             let generation = table.generation();
             let published = self.current.publish(table, changes);
             self.outstanding.insert(generation, freed);
+            self.reloads += 1;
+            self.last_reload = at.now.elapsed();
             let acks = self.acks.clone();
             tokio::spawn(async move {
                 published.await;

@@ -33,6 +33,7 @@ impl Follower {
                 files.extend(ignored.map(|(path, why)| ignored_status(path, why)));
                 reply.send(Overview { files, notice }).ok();
             }
+            Request::Gauges { reply } => drop(reply.send(self.gauges())),
             Request::Contest {
                 host,
                 winner,
@@ -236,9 +237,10 @@ fn ignored_status(path: &Path, why: &str) -> FileStatus {
         serving_since: None,
         hosts: Vec::new(),
         backends: Vec::new(),
+        members: Vec::new(),
         answers: Vec::new(),
         connections: None,
-        number: None,
+        answered: None,
         note: None,
         problems: Vec::new(),
         reason: Some(why.to_owned()),

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use crate::site::counts::Sums;
+
 /// The state of a file, in one word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
@@ -21,6 +23,15 @@ pub enum State {
 }
 
 impl State {
+    pub const ALL: [State; 6] = [
+        State::Live,
+        State::Stale,
+        State::Down,
+        State::Conflict,
+        State::Waiting,
+        State::Ignored,
+    ];
+
     pub fn word(self) -> &'static str {
         match self {
             State::Live => "live",
@@ -50,8 +61,10 @@ pub struct FileStatus {
     pub backends: Vec<String>,
     /// Client connections that are with it now. `None`: nothing of it serves.
     pub connections: Option<usize>,
-    /// `Site::number` of the version that serves.
-    pub number: Option<u32>,
+    /// What it has answered so far.
+    pub answered: Option<Sums>,
+    /// The same, and whether each gets requests.
+    pub members: Vec<(String, bool)>,
     /// What it says itself: `respond 200`, `redirect https://www.shop.test`; each once.
     pub answers: Vec<String>,
     pub note: Option<String>,

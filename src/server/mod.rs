@@ -13,20 +13,27 @@ use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::runtime::LocalOptions;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, mpsc, oneshot};
+use tracing::level_filters::LevelFilter;
 use tracing::{error, info, warn};
+use tracing_subscriber::Layer;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
-use crate::admin;
+use crate::admin::{self, About};
 use crate::door::slots::Slots;
 use crate::door::worker::{self, Note, Start};
 use crate::http::h1::head::HeadLimits;
-use crate::http::{FullSite, Shared};
+use crate::http::{FullSite, Seat, Shared};
+use crate::observe::access::{self, AccessLog, Writer};
+use crate::observe::events::Events;
 use crate::observe::log::{self, Lines};
 use crate::observe::{self, Counters};
 use crate::reload::{self, Reload, Summary};
@@ -98,12 +105,12 @@ impl From<io::Error> for StartError {
 
 /// Serves until told to stop: 0 after a drain, 1 when it could not start.
 pub fn run(settings: Settings) -> ExitCode {
-    let lines = match start_log(&settings) {
-        Ok(lines) => lines,
+    let (lines, events) = match start_log(&settings) {
+        Ok(started) => started,
         Err(source) => return failed(&StartError::System(source)),
     };
     // The hook has told of a panic; what is left to say is that it was the end.
-    let code = catch_unwind(AssertUnwindSafe(|| run_to_the_end(settings))).unwrap_or_else(|_| {
+    let code = catch_unwind(AssertUnwindSafe(|| run_to_the_end(settings, events))).unwrap_or_else(|_| {
         error!("the control thread has panicked; ending, so that whoever supervises this starts it again");
         ExitCode::FAILURE
     });
@@ -111,12 +118,12 @@ pub fn run(settings: Settings) -> ExitCode {
     code
 }
 
-fn run_to_the_end(settings: Settings) -> ExitCode {
+fn run_to_the_end(settings: Settings, events: Events) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build_local(LocalOptions::default());
     match runtime {
-        Ok(runtime) => match runtime.block_on(serve(settings)) {
+        Ok(runtime) => match runtime.block_on(serve(settings, events)) {
             // Returning from main, and not waiting for threads: what is still open then is closed.
             Ok(Ending::Drained) => ExitCode::SUCCESS,
             Ok(Ending::WorkerLost) => {
@@ -145,7 +152,7 @@ enum Ending {
 }
 
 /// The whole run, on the control thread.
-async fn serve(mut settings: Settings) -> Result<Ending, StartError> {
+async fn serve(mut settings: Settings, events: Events) -> Result<Ending, StartError> {
     // First of all: a signal that comes while sites are loaded must drain, not kill.
     let signals = Signals::listen()?;
     let home = Home::open(&settings.state)?;
@@ -180,7 +187,9 @@ async fn serve(mut settings: Settings) -> Result<Ending, StartError> {
         .clone()
         .unwrap_or_else(|| settings.state.join(admin::SOCKET_NAME));
     let drain = Arc::new(Notify::new());
-    start_admin(&socket, &settings, &reload, &current, &workers, &drain);
+    let about = about(&settings, &current, &workers, &drain, events);
+    let to_admin = bind_admin(&settings)?;
+    start_admin(&socket, &reload, about, to_admin);
     say_hello(&settings, &summary);
     let ending = attend(
         signals,
@@ -203,6 +212,9 @@ struct Workers {
     ended: Vec<oneshot::Receiver<()>>,
     counters: Vec<Arc<Counters>>,
     shared: Arc<Shared>,
+    access: Writer,
+    /// Told to everybody who asks whether we are ready.
+    draining: Arc<AtomicBool>,
 }
 
 impl Workers {
@@ -220,11 +232,15 @@ impl Workers {
         let per_client = settings.limits.per_client;
         let per_client = per_client.unwrap_or((share.connections / 4).max(1));
         let slots = Slots::new(share.connections, per_client);
+        let access = Arc::new(settings.log.access.clone());
+        let writer = access::start()?;
         let mut workers = Workers {
             notes: Vec::new(),
             ended: Vec::new(),
             counters: Vec::new(),
             shared: Arc::clone(&shared),
+            access: writer.clone(),
+            draining: Arc::default(),
         };
         let mut sockets: Vec<Option<Socket>> = sockets.into_iter().map(Some).collect();
         for number in 0..settings.workers {
@@ -248,7 +264,12 @@ impl Workers {
                 tally: states.tally(number),
                 slots: slots.clone(),
                 pipes: share.pipes,
-                seed: [home::random(), home::random()],
+                access: AccessLog::new(Arc::clone(&access), writer.clone()),
+                seat: Seat {
+                    worker: number,
+                    workers: settings.workers,
+                    seed: [home::random(), home::random()],
+                },
             };
             thread::Builder::new()
                 .name(format!("worker-{number}"))
@@ -279,6 +300,7 @@ impl Workers {
 
     /// Tells all workers to drain and waits until they have.
     async fn drain(&mut self) {
+        self.draining.store(true, Ordering::Relaxed);
         for notes in &self.notes {
             // A worker that has ended has drained.
             drop(notes.send(Note::Drain));
@@ -331,24 +353,63 @@ pub fn shared_offline(settings: &Settings, keyring: Arc<Keyring>) -> Shared {
     shared(settings, &pseudonym, keyring, &states, share)
 }
 
-/// Without its socket the daemon serves all the same; `ls` and `wait` do not find it then.
-fn start_admin(
-    socket: &Path,
+/// What those are told who ask.
+fn about(
     settings: &Settings,
-    reload: &Reload,
     current: &Arc<Current>,
     workers: &Workers,
     drain: &Arc<Notify>,
-) {
-    let about = admin::About {
+    events: Events,
+) -> About {
+    About {
         listening: settings.listen.clone(),
         sites: absolute(&settings.sites),
         state: absolute(&settings.state),
         counters: workers.counters.clone(),
         current: Arc::clone(current),
         shared: Arc::clone(&workers.shared),
+        access: workers.access.clone(),
+        events,
+        started: SystemTime::now(),
+        draining: Arc::clone(&workers.draining),
         drain: Arc::clone(drain),
+    }
+}
+
+/// The address of the page and the metrics. One that was asked for and cannot be had is an error, as every other.
+fn bind_admin(settings: &Settings) -> Result<Option<std::net::TcpListener>, StartError> {
+    let Some(address) = settings.admin_listen else {
+        return Ok(None);
     };
+    let bind = || {
+        let listener = std::net::TcpListener::bind(address)?;
+        listener.set_nonblocking(true)?;
+        Ok(listener)
+    };
+    bind()
+        .map(Some)
+        .map_err(|source| StartError::Bind { address, source })
+}
+
+/// Without its socket the daemon serves all the same; `ls` and `wait` do not find it then.
+fn start_admin(
+    socket: &Path,
+    reload: &Reload,
+    about: About,
+    address: Option<std::net::TcpListener>,
+) {
+    let about = Arc::new(about);
+    if let Some(listener) = address {
+        if let Ok(at) = listener.local_addr() {
+            info!("the page and the metrics are at http://{at}/");
+        }
+        let (reload, about) = (reload.clone(), Arc::clone(&about));
+        drop(tokio::task::spawn_local(async move {
+            if let Err(source) = admin::serve_address(listener, reload, about).await {
+                warn!(cause = %source, "the admin address is closed");
+            }
+        }));
+    }
     match admin::listen(socket) {
         Ok(listener) => {
             let reload = reload.clone();
@@ -408,6 +469,7 @@ struct Signals {
     interrupt: Signal,
     hangup: Signal,
     upgrade: Signal,
+    reopen: Signal,
 }
 
 impl Signals {
@@ -417,6 +479,7 @@ impl Signals {
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
             upgrade: signal(SignalKind::user_defined2())?,
+            reopen: signal(SignalKind::user_defined1())?,
         })
     }
 
@@ -448,6 +511,7 @@ async fn attend(
                 let reload = reload.clone();
                 drop(tokio::task::spawn_local(async move { drop(reload.reload(false).await) }));
             }
+            _ = signals.reopen.recv() => workers.access.reopen(),
             _ = signals.upgrade.recv() => warn!("SIGUSR2 is kept for the upgrade in place, which is not there yet"),
         }
     }
@@ -459,11 +523,13 @@ async fn attend(
         () = tokio::time::sleep(limit) => warn!("the drain limit is reached; what is still open is closed"),
         () = signals.stop() => warn!("a second signal; what is still open is closed"),
     }
+    // What the workers said last.
+    workers.access.flush();
     Ending::Drained
 }
 
 /// Operator events to standard error, from here on; and a panic is one of them.
-fn start_log(settings: &Settings) -> io::Result<Lines> {
+fn start_log(settings: &Settings) -> io::Result<(Lines, Events)> {
     let lines = log::start()?;
     let filter = tracing_subscriber::EnvFilter::try_new(&settings.log.level)
         .unwrap_or_else(|_| "info".into());
@@ -472,14 +538,18 @@ fn start_log(settings: &Settings) -> io::Result<Lines> {
         Color::Never => false,
         Color::Auto => io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none(),
     };
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let events = Events::default();
+    let to_stderr = tracing_subscriber::fmt::layer()
         .with_writer(lines.clone())
         .with_target(false);
-    match settings.log.format {
-        LogFormat::Text => subscriber.with_ansi(colored).init(),
-        LogFormat::Json => subscriber.json().init(),
-    }
+    let to_stderr = match settings.log.format {
+        LogFormat::Text => to_stderr.with_ansi(colored).boxed(),
+        LogFormat::Json => to_stderr.json().boxed(),
+    };
+    tracing_subscriber::registry()
+        .with(to_stderr.with_filter(filter))
+        .with(events.clone().with_filter(LevelFilter::INFO))
+        .init();
     observe::panic::set_hook();
-    Ok(lines)
+    Ok((lines, events))
 }

@@ -15,6 +15,7 @@ use ipnet::IpNet;
 use crate::document::keys::Place;
 use crate::document::{Excerpt, Problem, Reader, units};
 use crate::limits::Limits;
+use crate::observe::access;
 use crate::site::SiteName;
 use crate::site::directory::decode;
 use crate::site::fence::read_regular;
@@ -35,6 +36,8 @@ pub struct Settings {
     pub state: PathBuf,
     /// `None`: in the state directory.
     pub admin: Option<PathBuf>,
+    /// A loopback address for the page and the metrics.
+    pub admin_listen: Option<SocketAddr>,
     /// Folders in which `tls = "auto"` finds a certificate by its names.
     pub certificates: Vec<PathBuf>,
     pub workers: usize,
@@ -60,6 +63,7 @@ impl Settings {
             files_under: self.files_under.clone(),
             sockets_under: self.sockets_under.clone(),
             allow_link_local: self.allow_link_local,
+            logs_under: self.log.sites_under.clone(),
             listen: self.listen.clone(),
             defaults: self.defaults.clone(),
             excerpts: Excerpts::InsideSites,
@@ -138,6 +142,10 @@ pub struct Log {
     pub level: String,
     pub format: LogFormat,
     pub color: Color,
+    /// A line for each request.
+    pub access: access::Wanted,
+    /// Folders in which sites may have access logs of their own.
+    pub sites_under: Vec<PathBuf>,
 }
 
 impl Default for Log {
@@ -146,6 +154,8 @@ impl Default for Log {
             level: "info".into(),
             format: LogFormat::Text,
             color: Color::Auto,
+            access: access::Wanted::default(),
+            sites_under: Vec::new(),
         }
     }
 }
@@ -192,6 +202,7 @@ pub struct Overrides {
     pub sites: Option<PathBuf>,
     pub state: Option<PathBuf>,
     pub admin: Option<PathBuf>,
+    pub admin_listen: Option<String>,
     pub workers: Option<usize>,
     pub watch: Option<String>,
     pub catch_all: Option<String>,
@@ -285,6 +296,26 @@ pub fn read_listen(text: &str) -> Result<SocketAddr, ListenError> {
     }
 }
 
+/// As [`read_listen`], and only on this machine: what is shown there is not for others.
+///
+/// # Errors
+/// What to write instead.
+pub fn read_admin_listen(text: &str) -> Result<SocketAddr, String> {
+    // A port alone would be all interfaces.
+    let text = match text.bytes().all(|byte| byte.is_ascii_digit()) {
+        true => format!("127.0.0.1:{text}"),
+        false => text.to_owned(),
+    };
+    let address = read_listen(&text)?;
+    match address.ip().is_loopback() {
+        true => Ok(address),
+        false => Err(format!(
+            "{address} is not of this machine alone; write \"127.0.0.1:{}\"",
+            address.port()
+        )),
+    }
+}
+
 /// The text is no address to listen on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListenError(Box<str>);
@@ -355,6 +386,11 @@ fn apply(settings: &mut Settings, overrides: Overrides) -> Vec<Problem> {
     settings.allow_link_local = allow_link_local.unwrap_or(settings.allow_link_local);
     if let Some(level) = log_level {
         settings.log.level = level;
+    }
+    match overrides.admin_listen.as_deref().map(read_admin_listen) {
+        None => {}
+        Some(Ok(address)) => settings.admin_listen = Some(address),
+        Some(Err(error)) => wrong("--admin-listen", error),
     }
     match overrides.workers {
         None => {}

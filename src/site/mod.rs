@@ -7,6 +7,8 @@ pub mod backend;
 pub mod backend_tls;
 pub mod balance;
 pub mod before;
+#[cfg(feature = "serve")]
+pub mod counts;
 pub mod directory;
 pub mod fence;
 pub mod file;
@@ -41,6 +43,8 @@ pub use tls::Tls;
 pub use waiting::Waiting;
 
 use crate::limits::{SiteLimits, SiteTimeouts};
+#[cfg(feature = "serve")]
+use crate::observe::access::OfSite;
 
 /// The name of a site: the stem of its file, or `TEAM/NAME` one folder deep. Never empty.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -104,6 +108,9 @@ pub struct Site {
     pub timeouts: SiteTimeouts,
     pub drain: DrainPolicy,
     pub tls: Tls,
+    /// Where its requests are logged.
+    #[cfg(feature = "serve")]
+    pub access_log: OfSite,
     /// The operator's own words, shown by `ls`.
     pub note: Option<Box<str>>,
 }

@@ -6,11 +6,17 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+#[cfg(feature = "serve")]
+use super::counts::SiteCounts;
+
 /// What one site has taken.
 #[derive(Debug, Default)]
 pub struct SiteSlots {
     connections: AtomicUsize,
     connecting: AtomicUsize,
+    /// What it has answered.
+    #[cfg(feature = "serve")]
+    pub counts: SiteCounts,
 }
 
 /// The right to one of them; free again when dropped.
@@ -61,6 +67,11 @@ impl SiteSlots {
 }
 
 impl SiteSlot {
+    /// What it is a part of.
+    pub fn slots(&self) -> &SiteSlots {
+        &self.slots
+    }
+
     /// Whether it is one of these.
     pub fn is_of(&self, slots: &Arc<SiteSlots>) -> bool {
         Arc::ptr_eq(&self.slots, slots)

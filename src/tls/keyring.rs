@@ -6,6 +6,7 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
+use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 use dashmap::DashMap;
@@ -353,6 +354,31 @@ impl Keyring {
                 Held::Unusable
             }
         }
+    }
+
+    /// When each certificate ends that may be shown, by its first name. Not those of the local authority, which are made
+    /// anew in time.
+    pub fn ends(&self) -> Vec<(String, SystemTime)> {
+        let of_sites: Vec<Arc<Certificate>> = self
+            .sites
+            .iter()
+            .flat_map(|held| match held.value() {
+                Held::Ready(ready) => ready.certificates.to_vec(),
+                Held::Unread | Held::Unusable => Vec::new(),
+            })
+            .collect();
+        let found = self.found.load();
+        let all = of_sites.iter().chain(found.certificates());
+        let mut ends: Vec<(String, SystemTime)> = all
+            .filter_map(|certificate| {
+                let name = certificate.names().first()?;
+                Some((name.to_string(), certificate.not_after))
+            })
+            .collect();
+        // Of several with one name, which are one for each kind of key, the one that ends first.
+        ends.sort();
+        ends.dedup_by(|later, first| later.0 == first.0);
+        ends
     }
 
     /// Waits until the files of some site have been read. Take the future before asking, or one may be missed.

@@ -199,8 +199,8 @@ fn secrets_are_not_shown_and_come_back_all_the_same() {
             app.port
         )
     };
-    proxy.site("shop.toml", site("first"));
-    proxy.site("shop.toml", site("second"));
+    proxy.site("shop.toml", site("alpha7"));
+    proxy.site("shop.toml", site("omega7"));
     for words in [
         &["history", "shop", "--json"][..],
         &["diff", "shop"],
@@ -209,12 +209,12 @@ fn secrets_are_not_shown_and_come_back_all_the_same() {
     ] {
         let said = fine(proxy.command(words.iter().copied()));
         assert!(
-            !said.contains("first") && !said.contains("second"),
+            !said.contains("alpha7") && !said.contains("omega7"),
             "{words:?}: {said}"
         );
     }
     fine(proxy.command(["rollback", "shop"]));
-    assert!(proxy.get("shop.test", "/").text().contains("Bearer first"));
+    assert!(proxy.get("shop.test", "/").text().contains("Bearer alpha7"));
 }
 
 #[test]
@@ -321,13 +321,13 @@ fn ls_shows_a_part_and_what_is_wrong() {
         .site("blog.toml", says("blog.test", "x"))
         .site(
             "shop.toml",
-            says("shop.example.com", "x") + "note = 'ask Ann'\n",
+            says("shop.example.test", "x") + "note = 'ask Ann'\n",
         )
         .site("bad.toml", "nonsense")
         .start();
     let lines = |words: &[&str]| out(&proxy.command(words.iter().copied())).lines().count();
     assert_eq!(lines(&["ls", "shop"]), 4, "head, line, note");
-    assert_eq!(lines(&["ls", "*.example.com"]), 4);
+    assert_eq!(lines(&["ls", "*.example.test"]), 4);
     assert_eq!(lines(&["status", "*.nowhere"]), 1);
     let wrong = proxy.command(["ls", "--errors"]);
     assert_eq!(wrong.status.code(), Some(1));

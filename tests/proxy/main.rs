@@ -8,6 +8,7 @@
 mod harness;
 
 mod abuse; // slow clients by the hundred; others do not notice
+mod access_log; // a line for each request, where somebody wants one
 mod answers; // what a site answers without a backend, and what the door refuses
 mod backend_failures; // refused, slow, closed half-way, malformed, gone and back
 mod broken_sites; // one bad file harms nobody else; the message shows the line

@@ -137,7 +137,7 @@ const FILES: &[(&str, &str)] = &[
     ("respond-file", "respond = { file = 'nowhere.html' }\n"),
     ("respond-status", "respond = 99\n"),
     ("respond-204", "respond = { status = 204, body = 'x' }\n"),
-    ("respond-type", "respond = { body = 'x', type = 'text' }\n"),
+    ("respond-type", "respond = { body = 'x', type = '' }\n"),
     ("send-host", "to = 1\nsend_host = 'a b'\n"),
     ("send-proxy", "to = 1\nsend_proxy = 'v3'\n"),
     ("size", "to = 1\n[limit]\nbody = '10'\n"),

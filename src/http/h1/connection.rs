@@ -17,11 +17,12 @@ use crate::http::departure::{After, Departure};
 use crate::http::flight::{Flight, Landed};
 use crate::http::kit::Arrival;
 use crate::http::known_host::KnownHost;
+use crate::http::logged;
 use crate::http::reader::{self, Pace, Unsent};
 use crate::limits::{SiteLimits, SiteTimeouts};
 use crate::linger::linger;
 use crate::observe::panic::{self, InWork};
-use crate::observe::{Finished, Kind, Reason};
+use crate::observe::{Finished, Kind, Protocol, Reason};
 use crate::upstream::Upstream;
 use crate::wheel::Tick;
 
@@ -178,7 +179,7 @@ impl Connection {
             request_id: departure.asked.request_id,
         };
         let Landed { after, finished } = flight.fly(departure, started).await;
-        kit.counters.finished(&finished);
+        kit.finished(&finished, Some(&site.slots));
         after
     }
 
@@ -197,6 +198,7 @@ impl Connection {
             status,
             answer,
             site,
+            log,
         } = said;
         // A body of `respond` may be long, and a client slow.
         let known = self.known.as_ref().and_then(|known| known.site());
@@ -207,16 +209,22 @@ impl Connection {
         let arrival = &mut *self.arrival;
         let sent = reader::send(&mut arrival.stream, &out, pace, &arrival.timer).await;
         let cut = (sent == Err(Unsent::TooSlow)).then_some(Reason::SlowReader);
-        self.arrival.kit.counters.finished(&Finished {
-            kind: Kind::Exchange,
-            site,
+        let log = match log {
+            None if site.is_none() => logged::unread(&self.arrival.asker()),
+            log => log,
+        };
+        let finished = Finished {
             status,
             reason: cut.or(answer.map(|answer| answer.parts().1)),
-            from_client: 0,
             to_client: out.len() as u64,
-            retries: 0,
             took: self.arrival.kit.since(started),
-        });
+            log,
+            ..Finished::of(Kind::Exchange, Protocol::Http1, site)
+        };
+        let slots = self.known.as_ref().and_then(|known| known.site());
+        let slots = slots.filter(|known| Some(known.number) == site);
+        let slots = slots.map(|site| &*site.slots);
+        self.arrival.kit.finished(&finished, slots);
         match sent {
             Ok(()) => after,
             Err(Unsent::Gone | Unsent::TooSlow) => After::Close,

@@ -9,6 +9,7 @@ use super::entry::{Entry, Live, Verdict};
 use super::{Book, TALKATIVE};
 use crate::document::Problem;
 use crate::reload::contest::Contender;
+use crate::reload::gauges::SiteGauges;
 use crate::reload::status::{FileStatus, State, Summary};
 use crate::site::{Action, HostPattern, Site, SiteName};
 use crate::tls::Keyring;
@@ -166,6 +167,22 @@ impl Book {
         waiting.collect()
     }
 
+    pub(in crate::reload) fn gauges(&self) -> Vec<SiteGauges> {
+        let each = self.entries.iter().map(|(name, entry)| {
+            let site = entry.live.as_ref().map(|live| &*live.site);
+            SiteGauges {
+                name: name.to_string(),
+                state: state(entry),
+                answered: site
+                    .map(|site| site.slots.counts.read())
+                    .unwrap_or_default(),
+                connections: site.map_or(0, |site| site.slots.open()),
+                backends: site.map(members).unwrap_or_default(),
+            }
+        });
+        each.collect()
+    }
+
     pub(in crate::reload) fn place_and_state(&self, name: &SiteName) -> Option<(PathBuf, State)> {
         let entry = self.entries.get(name)?;
         Some((entry.path.clone(), state(entry)))
@@ -209,9 +226,10 @@ impl Book {
             serving_since: entry.live.as_ref().map(|live| live.since),
             hosts: site.map(hosts).unwrap_or_default(),
             backends: site.map(backends).unwrap_or_default(),
+            members: site.map(members).unwrap_or_default(),
             answers: site.map(answers).unwrap_or_default(),
             connections: site.map(|site| site.slots.open()),
-            number: site.map(|site| site.number),
+            answered: site.map(|site| site.slots.counts.read()),
             note: site
                 .and_then(|site| site.note.as_deref())
                 .map(str::to_owned),
@@ -289,6 +307,18 @@ fn backends(site: &Site) -> Vec<String> {
         let backend = backend.to_string();
         if !all.contains(&backend) {
             all.push(backend);
+        }
+    }
+    all
+}
+
+/// Each backend once, and whether it gets requests.
+fn members(site: &Site) -> Vec<(String, bool)> {
+    let mut all: Vec<(String, bool)> = Vec::new();
+    for member in site.members() {
+        let name = member.to_string();
+        if !all.iter().any(|(known, _)| *known == name) {
+            all.push((name, member.state.is_fit()));
         }
     }
     all

@@ -19,6 +19,8 @@ use super::{
 use crate::document::keys::Place;
 use crate::document::{Excerpt, Problem, Reader, Span, Table};
 use crate::limits::{SiteLimits, SiteTimeouts};
+#[cfg(feature = "serve")]
+use crate::observe::access::{Destination, OfSite};
 
 mod action;
 mod backends;
@@ -44,6 +46,8 @@ pub struct Rules {
     /// `None`: sockets may be anywhere.
     pub sockets_under: Option<Vec<PathBuf>>,
     pub allow_link_local: bool,
+    /// Folders that a site's access log may lie in.
+    pub logs_under: Vec<PathBuf>,
     /// Our own addresses, which are no backends.
     pub listen: Vec<SocketAddr>,
     pub defaults: Defaults,
@@ -59,6 +63,7 @@ impl Default for Rules {
             files_under: Vec::new(),
             sockets_under: None,
             allow_link_local: false,
+            logs_under: Vec::new(),
             listen: Vec::new(),
             defaults: Defaults::default(),
             excerpts: Excerpts::InsideSites,
@@ -208,6 +213,8 @@ impl<'t> SiteFile<'_, 't> {
             drain: read_drain(&mut self.reader, table, &defaults.drain),
             note: self.note(table),
             tls,
+            #[cfg(feature = "serve")]
+            access_log: self.access_log(table),
             claims: claims.into(),
         };
         self.can_be_checked(table, &mut site);
@@ -238,6 +245,36 @@ impl<'t> SiteFile<'_, 't> {
                 let message = format!("{text:?} is neither \"v1\" nor \"v2\"");
                 self.reader.error(span, message);
                 None
+            }
+        }
+    }
+
+    /// A file that onedoor writes for somebody must lie where the daemon's operator lets it.
+    #[cfg(feature = "serve")]
+    fn access_log(&mut self, table: &Table<'t>) -> OfSite {
+        let Some((text, span)) = self.reader.text(table, "access_log") else {
+            return OfSite::Inherited;
+        };
+        match text {
+            "off" => OfSite::Off,
+            "stdout" => OfSite::To(Destination::Stdout),
+            text if text.contains('/') => {
+                let path = self.fence.locate(text);
+                if !self.fence.admits_log(&path, &self.rules.logs_under) {
+                    let message = format!(
+                        "{} may not be written: it lies in none of [log] sites_under of onedoor.toml",
+                        path.display()
+                    );
+                    self.reader.error(span, message);
+                }
+                OfSite::To(Destination::File(path.into()))
+            }
+            _ => {
+                let message = format!(
+                    "{text:?} is neither \"off\" nor \"stdout\" nor a path such as \"/var/log/onedoor/shop.log\""
+                );
+                self.reader.error(span, message);
+                OfSite::Inherited
             }
         }
     }
