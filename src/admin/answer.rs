@@ -12,7 +12,6 @@ use crate::observe::events::Events;
 use crate::observe::{Counters, Reason};
 use crate::reload::history::Version;
 use crate::reload::{FileStatus, Overview, Report, Waited};
-use crate::site::counts::Sums;
 
 /// A whole response.
 #[derive(Debug)]
@@ -125,33 +124,8 @@ pub(super) fn counters(about: &About) -> Answer {
 }
 
 pub(super) fn sites(overview: &Overview) -> Answer {
-    let files: Vec<Value> = overview.files.iter().map(file).collect();
+    let files: Vec<Value> = overview.files.iter().map(FileStatus::json).collect();
     fine(json!({ "sites": files, "notice": overview.notice }))
-}
-
-fn file(status: &FileStatus) -> Value {
-    let backends = status.members.iter();
-    let backends: Vec<Value> = backends
-        .map(|(address, fit)| json!({ "address": address, "fit": fit }))
-        .collect();
-    json!({
-        "name": status.name,
-        "state": status.state.word(),
-        "file": status.path.to_string_lossy(),
-        "hosts": status.hosts,
-        "to": status.backends,
-        "answers": status.answers,
-        "connections": status.connections,
-        "requests": status.answered.as_ref().map(Sums::requests),
-        "errors": status.answered.as_ref().map(Sums::errors),
-        "durations": status.answered.as_ref().map(|sums| sums.durations),
-        "backends": backends,
-        "since": seconds(status.since),
-        "serving_since": status.serving_since.map(seconds),
-        "note": status.note,
-        "problems": status.problems,
-        "reason": status.reason,
-    })
 }
 
 /// Unix time: programs compare it, and `ls` knows how people like to read it.

@@ -79,6 +79,10 @@ impl Client {
         self.ask("GET", "/v1/status", PATIENCE)
     }
 
+    pub fn counters(&self) -> Result<Value, ClientError> {
+        self.ask("GET", "/v1/counters", PATIENCE)
+    }
+
     pub fn sites(&self) -> Result<Value, ClientError> {
         self.ask("GET", "/v1/sites", PATIENCE)
     }

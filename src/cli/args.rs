@@ -103,6 +103,12 @@ pub(super) enum Command {
         #[arg(long)]
         accept_removals: bool,
     },
+    /// Show what moves now: requests, errors, times, connections of each site; q ends it
+    Top {
+        /// One screen after a second, and no keys
+        #[arg(long)]
+        once: bool,
+    },
     /// Write a site file, and wait until it serves
     Add {
         /// Who may ask: shop.example.com

@@ -15,6 +15,7 @@ mod papers;
 mod reload;
 mod run;
 mod screen;
+mod top;
 mod trust;
 mod wait;
 
@@ -68,6 +69,7 @@ pub fn main() -> ExitCode {
             timeout,
         }) => history::rollback(&args.places, &name, version, timeout),
         Some(Command::Drain { wait }) => drain::drain(&args.places, wait),
+        Some(Command::Top { once }) => top::top(&args.places, once),
         Some(Command::Schema { file }) => papers::schema(file),
         Some(Command::Completions { shell }) => papers::completions(shell),
         Some(Command::Man) => papers::man(),

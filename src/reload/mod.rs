@@ -22,6 +22,7 @@ mod requests;
 mod search;
 mod settle;
 mod status;
+mod status_files;
 mod wait;
 mod watch;
 
@@ -57,6 +58,7 @@ use last_good::{Leftovers, Store};
 use look::{Look, Question};
 use search::GLANCE;
 use settle::{Hint, Settle, Verdict};
+use status_files::StatusFiles;
 use wait::{Goal, Waiter};
 use watch::{Identity, Watch};
 
@@ -117,6 +119,7 @@ pub async fn start(
         abandoned: Vec::new(),
         watch,
         store: Store::open(kept_in),
+        status_files: StatusFiles::open(settings.status.clone()),
         settle: Settle::default(),
         book: Book::new(states),
         ignored: BTreeMap::new(),
@@ -173,6 +176,7 @@ struct Follower {
     abandoned: Vec<u32>,
     watch: Watch,
     store: Store,
+    status_files: StatusFiles,
     settle: Settle,
     book: Book,
     ignored: BTreeMap<PathBuf, String>,
@@ -388,10 +392,24 @@ impl Follower {
         } else {
             self.free(freed);
         }
+        self.write_status();
         forget.iter().for_each(|name| self.store.forget(name));
         for version in keep {
             self.store.keep(version);
         }
+    }
+
+    /// Tells those who read files of what is another now.
+    fn write_status(&mut self) {
+        let touched = self.book.touched();
+        if !self.status_files.are_wanted() {
+            return;
+        }
+        let batch = touched.into_iter().map(|name| {
+            let status = self.book.status_of(&name, &self.keyring);
+            (name, status.map(|status| status.state_json()))
+        });
+        self.status_files.write(batch.collect());
     }
 
     /// No worker has a connection of a site with these numbers any more.

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use serde_json::{Value, json};
+
 use crate::site::counts::Sums;
 
 /// The state of a file, in one word.
@@ -72,6 +74,53 @@ pub struct FileStatus {
     pub problems: Vec<String>,
     /// Why it is in this state, in one line, where that is not the problems.
     pub reason: Option<String>,
+}
+
+impl FileStatus {
+    /// The same without what changes with every request: written into a file, which must not change all the time.
+    pub(super) fn state_json(&self) -> Value {
+        let mut json = self.json();
+        if let Some(object) = json.as_object_mut() {
+            for counted in ["connections", "requests", "errors", "durations", "backends"] {
+                object.remove(counted);
+            }
+        }
+        json
+    }
+
+    /// As programs get it.
+    pub fn json(&self) -> Value {
+        let status = self;
+        let backends = status.members.iter();
+        let backends: Vec<Value> = backends
+            .map(|(address, fit)| json!({ "address": address, "fit": fit }))
+            .collect();
+        json!({
+            "name": status.name,
+            "state": status.state.word(),
+            "file": status.path.to_string_lossy(),
+            "hosts": status.hosts,
+            "to": status.backends,
+            "answers": status.answers,
+            "connections": status.connections,
+            "requests": status.answered.as_ref().map(Sums::requests),
+            "errors": status.answered.as_ref().map(Sums::errors),
+            "durations": status.answered.as_ref().map(|sums| sums.durations),
+            "backends": backends,
+            "since": seconds(status.since),
+            "serving_since": status.serving_since.map(seconds),
+            "note": status.note,
+            "problems": status.problems,
+            "reason": status.reason,
+        })
+    }
+}
+
+/// Unix time: programs compare it, and `ls` knows how people like to read it.
+fn seconds(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs()
 }
 
 /// The whole sites directory, as of now.

@@ -40,6 +40,7 @@ impl DaemonFile<'_, '_> {
                 .unwrap_or_else(|| "sites.d".into()),
             state: self.path(table, "state").unwrap_or_default(),
             admin: self.path(table, "admin"),
+            status: self.path(table, "status"),
             admin_listen: self.parsed(table, "admin_listen", super::read_admin_listen),
             workers: workers
                 .unwrap_or_else(|| thread::available_parallelism().map_or(1, NonZero::get)),

@@ -38,6 +38,8 @@ pub struct Settings {
     pub admin: Option<PathBuf>,
     /// A loopback address for the page and the metrics.
     pub admin_listen: Option<SocketAddr>,
+    /// Where the states of site files are written as files.
+    pub status: Option<PathBuf>,
     /// Folders in which `tls = "auto"` finds a certificate by its names.
     pub certificates: Vec<PathBuf>,
     pub workers: usize,

@@ -24,6 +24,7 @@ mod https_backends; // TLS with the app: who is believed, who shares, what a cut
 mod limits; // each limit crossed once
 mod messages; // every error that check can print: its place, what is wrong, what to write
 mod one_meaning; // what is written, either way, reads alike to every reader
+mod operating; // metrics, health, events, the page, status files, top
 mod ownership; // who owns a name; renames, vanished folders, restarts
 mod panics; // a panic ends one connection, is told and counted once, and leaves nothing behind
 mod papers; // the schema, completions, the manual page

@@ -711,6 +711,13 @@ pub const KEYS: &[Key] = &[
     ),
     key(
         Place::Daemon,
+        "status",
+        Kind::Text,
+        "none",
+        "a folder for the state of each site file, `NAME.json`, readable for everybody",
+    ),
+    key(
+        Place::Daemon,
         "workers",
         Kind::Count,
         "one per core",

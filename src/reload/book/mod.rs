@@ -55,6 +55,8 @@ pub(super) struct Book {
     untold: Vec<SiteName>,
     /// When [`Book::tick`] has something to do.
     due: Option<Instant>,
+    /// Whose state may be another one since somebody asked.
+    touched: BTreeSet<SiteName>,
 }
 
 #[derive(Debug)]
@@ -136,6 +138,7 @@ impl Book {
             kept: None,
             untold: Vec::new(),
             due: None,
+            touched: BTreeSet::new(),
         }
     }
 
@@ -167,6 +170,7 @@ impl Book {
         step: &mut Step,
     ) {
         let name = record.document.name.clone();
+        self.touched.insert(name.clone());
         self.claims.record(&name, record.claims.iter().cloned());
         let live = site.map(|site| {
             let site = self.numbered(site, None);
@@ -239,6 +243,11 @@ impl Book {
         {
             live.warnings.extend(complaints);
         }
+    }
+
+    /// Whose state may be another one since this was last asked.
+    pub(super) fn touched(&mut self) -> BTreeSet<SiteName> {
+        std::mem::take(&mut self.touched)
     }
 
     /// When [`Book::tick`] is next worth a call.

@@ -25,6 +25,7 @@ impl Book {
         let mut wants = Vec::new();
         for look in looks {
             let Look { name, path, found } = look;
+            self.touched.insert(name.clone());
             let want = match found {
                 Found::Unknown => None,
                 Found::Same(print) => {
@@ -63,6 +64,9 @@ impl Book {
         }
         let is_quiet = settled.adopted.len() > TALKATIVE;
         let mut fresh = HashSet::new();
+        self.touched.extend(settled.adopted.iter().cloned());
+        let refused = settled.refused.iter().map(|refused| refused.name.clone());
+        self.touched.extend(refused);
         for name in &settled.adopted {
             self.adopt(name, at, is_quiet, &mut fresh, step);
         }

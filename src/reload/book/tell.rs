@@ -200,6 +200,16 @@ impl Book {
             .collect()
     }
 
+    /// Of one file; `None`: there is no such file, and nothing of it serves.
+    pub(in crate::reload) fn status_of(
+        &self,
+        name: &SiteName,
+        keyring: &Keyring,
+    ) -> Option<FileStatus> {
+        let entry = self.entries.get(name)?;
+        Some(self.status(name, entry, None, keyring))
+    }
+
     fn status(
         &self,
         name: &SiteName,
