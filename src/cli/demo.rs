@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -12,6 +13,9 @@ use super::{FAILED, complain, print, run};
 
 const BLUE: &str = include_str!("../../sites.d/blue.localhost.toml");
 const GREEN: &str = include_str!("../../sites.d/green.localhost.toml");
+
+/// Below those of the two apps.
+const PAGE_PORT: u16 = 7070;
 
 /// How long Ctrl-C waits for open pages.
 const DRAIN: Duration = Duration::from_secs(1);
@@ -43,6 +47,7 @@ pub(super) fn demo(places: &Places, serving: Serving) -> ExitCode {
         Ok(mut settings) => {
             // The demo's own pages hold streams open that never end; nobody wants to wait for them.
             settings.limits.drain_time = settings.limits.drain_time.min(DRAIN);
+            settings.admin_listen = settings.admin_listen.or_else(page_address);
             print(&welcome(
                 &sites,
                 &settings.state,
@@ -50,6 +55,7 @@ pub(super) fn demo(places: &Places, serving: Serving) -> ExitCode {
                     .listen
                     .first()
                     .map_or(8080, |address| address.port()),
+                settings.admin_listen,
             ));
             crate::server::run(settings)
         }
@@ -101,7 +107,7 @@ fn port(text: &str) -> Option<u16> {
     u16::try_from(table.get("to")?.as_integer()?).ok()
 }
 
-fn welcome(sites: &Path, state: &Path, port: u16) -> String {
+fn welcome(sites: &Path, state: &Path, port: u16, page: Option<SocketAddr>) -> String {
     // With sudo it would look for the state of another user, and perhaps for another program.
     let program = std::env::current_exe().unwrap_or_else(|_| "onedoor".into());
     let (program, state) = (program.display(), state.display());
@@ -116,6 +122,12 @@ fn welcome(sites: &Path, state: &Path, port: u16) -> String {
         80 => String::new(),
         other => format!(":{other}"),
     };
+    let page = page.map_or(String::new(), |at| {
+        format!(
+            "What onedoor makes of all this: http://localhost:{}/\n\n",
+            at.port()
+        )
+    });
     format!(
         "Two apps behind one port. Open them side by side:\n\n    \
          http://blue.localhost{port}/\n    http://green.localhost{port}/\n\n\
@@ -123,9 +135,16 @@ fn welcome(sites: &Path, state: &Path, port: u16) -> String {
          echo 'respond = \"hello from a file\"' > {sites}/red.localhost.toml\n\n\
          It is live at http://red.localhost{port}/ a moment later. Break the file, mend it,\n\
          remove it; `{look}` shows what becomes of it. Ctrl-C ends.\n\n\
+         {page}\
          The same port speaks TLS. https://blue.localhost{port}/ opens without a warning after\n\n    \
          sudo {program} trust --state {state}\n\n"
     )
+}
+
+/// Where the page is shown, if nobody else has that port.
+fn page_address() -> Option<SocketAddr> {
+    let address = SocketAddr::from(([127, 0, 0, 1], PAGE_PORT));
+    TcpListener::bind(address).ok().map(|_| address)
 }
 
 fn failed(message: std::fmt::Arguments<'_>) -> ExitCode {

@@ -2,6 +2,9 @@
 
 use std::time::{Duration, SystemTime};
 
+use tokio::time::Instant;
+use tracing::warn;
+
 use super::Follower;
 use super::status::State;
 use crate::site::counts::Sums;
@@ -28,7 +31,41 @@ pub struct SiteGauges {
     pub backends: Vec<(String, bool)>,
 }
 
+/// Between two looks at the ends of certificates.
+const LOOK_AT_ENDS: Duration = Duration::from_secs(3600);
+/// From here on an end is said, once a day: time for somebody to do what a timer has not done.
+const SOON: Duration = Duration::from_secs(14 * 86_400);
+const A_DAY: Duration = Duration::from_secs(86_400);
+
 impl Follower {
+    /// Says which certificates are near their end.
+    pub(super) fn tell_ends(&mut self) {
+        let now = Instant::now();
+        if now < self.ends_at {
+            return;
+        }
+        self.ends_at = now + LOOK_AT_ENDS;
+        let wall = SystemTime::now();
+        for (name, end) in self.keyring.ends() {
+            if end > wall + SOON {
+                self.ends_told.remove(&name);
+                continue;
+            }
+            let told = self.ends_told.get(&name);
+            if told.is_some_and(|told| now.duration_since(*told) < A_DAY) {
+                continue;
+            }
+            match end.duration_since(wall) {
+                Ok(left) => {
+                    let days = left.as_secs() / 86_400;
+                    warn!(certificate = name, "it ends in {days} days");
+                }
+                Err(_) => warn!(certificate = name, "it has ended; clients refuse it"),
+            }
+            self.ends_told.insert(name, now);
+        }
+    }
+
     pub(super) fn gauges(&self) -> Gauges {
         Gauges {
             sites: self.book.gauges(),

@@ -135,6 +135,9 @@ pub async fn start(
         elsewhere: None,
         reloads: 0,
         last_reload: Duration::ZERO,
+        // What is read at the start says so itself.
+        ends_at: now + NET,
+        ends_told: BTreeMap::new(),
     };
     follower.begin(first);
     let summary = follower.book.summary(follower.ignored.len());
@@ -205,6 +208,9 @@ struct Follower {
     /// Tables that were put in force, and how long the last one took.
     reloads: u64,
     last_reload: Duration,
+    /// When ends of certificates are looked at next, and when each was said.
+    ends_at: Instant,
+    ends_told: BTreeMap<String, Instant>,
 }
 
 impl Follower {
@@ -286,6 +292,7 @@ impl Follower {
         if now >= self.glance {
             self.glance().await;
         }
+        self.tell_ends();
         if self.rescan || now >= self.net() {
             self.look_everywhere().await;
         }

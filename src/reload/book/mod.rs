@@ -3,6 +3,7 @@
 //! Takes what was seen on disk and counts, and says what follows: edits of the route table, news for the workers,
 //! what to keep for a restart. No I/O, no clock; the loop does what is said here.
 
+mod change;
 mod entry;
 mod leave;
 mod take;

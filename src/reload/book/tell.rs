@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use tracing::{info, warn};
 
+use super::change::what_changed;
 use super::entry::{Entry, Live, Verdict};
 use super::{Book, TALKATIVE};
 use crate::document::Problem;
@@ -277,7 +278,8 @@ pub(in crate::reload) enum Standing {
 }
 
 impl Live {
-    pub(super) fn tell(&self, name: &SiteName, entry: &Entry, is_edit: bool, is_quiet: bool) {
+    /// `old` is the version whose place it takes.
+    pub(super) fn tell(&self, name: &SiteName, entry: &Entry, old: Option<&Site>, is_quiet: bool) {
         if is_quiet {
             return;
         }
@@ -285,10 +287,12 @@ impl Live {
             warn!(site = %name, "{}", warning.line);
         }
         let (file, hosts) = (entry.path.display(), few_hosts(&self.site));
-        if is_edit {
-            info!(site = %name, %file, %hosts, "site changed");
-        } else {
-            info!(site = %name, %file, %hosts, "site live");
+        match old {
+            Some(old) => {
+                let what = what_changed(old, &self.site);
+                info!(site = %name, %file, %hosts, %what, "site changed");
+            }
+            None => info!(site = %name, %file, %hosts, "site live"),
         }
     }
 }
