@@ -5,7 +5,7 @@
 //! what is read, so that a rewritten head or a chunk's size line can be put there without moving the body, and
 //! a little behind it for what ends a chunk.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -18,12 +18,23 @@ const FRONT: usize = 4 << 10;
 pub const READ_BYTES: usize = 64 << 10;
 /// Bytes kept free behind: the line end of a chunk, and the last chunk.
 const BACK: usize = 16;
+const WHOLE: usize = FRONT + READ_BYTES + BACK;
 /// Free blocks a worker keeps; more go back to the allocator.
 const KEPT: usize = 32;
+/// Blocks a worker lends at once (9 MiB) before it saves: from then on a read brings [`SAVING_BYTES`], and what the other
+/// side does not take waits in a room of its size. A few slow readers shall not cost everybody four reads for one.
+const MANY: usize = 128;
+const SAVING_BYTES: usize = 16 << 10;
 
 thread_local! {
     /// Last in, first out: the block used last is the one still in the cache.
     static FREE: RefCell<Vec<Box<[u8]>>> = const { RefCell::new(Vec::new()) };
+    static LENT: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Whether so many blocks are lent that those who wait shall hold less.
+fn are_many_lent() -> bool {
+    LENT.get() > MANY
 }
 
 /// A lent block and the part of it that is in use. Goes back when dropped.
@@ -39,7 +50,8 @@ impl Block {
     pub fn lend() -> Block {
         let bytes = FREE
             .with_borrow_mut(Vec::pop)
-            .unwrap_or_else(|| vec![0; FRONT + READ_BYTES + BACK].into_boxed_slice());
+            .unwrap_or_else(|| vec![0; WHOLE].into_boxed_slice());
+        LENT.set(LENT.get() + 1);
         Block {
             bytes,
             start: FRONT,
@@ -66,7 +78,7 @@ impl Block {
 
     /// Whether another read finds room.
     pub fn has_room(&self) -> bool {
-        self.end < FRONT + READ_BYTES
+        self.bytes.len() == WHOLE && self.end < FRONT + READ_BYTES
     }
 
     /// Takes `count` bytes away from the front of what is in use.
@@ -81,8 +93,28 @@ impl Block {
 
     /// Lets go of all that is in use.
     pub fn clear(&mut self) {
+        if self.bytes.len() != WHOLE {
+            self.lend_anew();
+        }
         self.start = FRONT;
         self.end = FRONT;
+    }
+
+    #[cold]
+    fn lend_anew(&mut self) {
+        *self = Block::lend();
+    }
+
+    /// Who holds it will wait. Where many wait, what is in use moves to where it takes no more room than it needs; there
+    /// is none for more.
+    pub fn settle(&mut self) {
+        if are_many_lent() && self.bytes.len() == WHOLE {
+            *self = Block {
+                start: 0,
+                end: self.len(),
+                bytes: self.filled().into(),
+            };
+        }
     }
 
     /// How many bytes [`Block::append`] finds room for.
@@ -110,6 +142,13 @@ impl Block {
         room.copy_from_slice(tail);
         self.end += tail.len();
         true
+    }
+
+    /// Lets `write` have all of an empty block, with what is else kept free. It says how much of it it used.
+    pub fn write_with(&mut self, write: impl FnOnce(&mut [u8]) -> usize) {
+        debug_assert!(self.is_empty(), "what is in use would be lost");
+        self.start = 0;
+        self.end = write(&mut self.bytes).min(self.bytes.len());
     }
 
     /// Moves all bytes from `count` on into a block of their own. `None` when there are none.
@@ -147,14 +186,16 @@ impl Block {
         &mut self,
         cx: &mut Context<'_>,
         stream: &mut S,
-        most: usize,
+        mut most: usize,
     ) -> Poll<io::Result<usize>> {
-        if self.start > FRONT && self.start == self.end {
-            self.start = FRONT;
-            self.end = FRONT;
+        if self.start == self.end && (self.start != FRONT || self.bytes.len() != WHOLE) {
+            self.clear();
         }
         // A full buffer would read as the end of the stream.
         debug_assert!(self.has_room() && most > 0, "a read needs room");
+        if are_many_lent() {
+            most = most.min(SAVING_BYTES);
+        }
         let end = (self.end + most).min(FRONT + READ_BYTES);
         let mut room = ReadBuf::new(&mut self.bytes[self.end..end]);
         ready!(Pin::new(stream).poll_read(cx, &mut room))?;
@@ -258,6 +299,10 @@ impl Drop for Sheet {
 
 impl Drop for Block {
     fn drop(&mut self) {
+        if self.bytes.len() != WHOLE {
+            return;
+        }
+        LENT.set(LENT.get() - 1);
         let bytes = std::mem::take(&mut self.bytes);
         FREE.with_borrow_mut(|free| {
             if free.len() < KEPT {
@@ -269,7 +314,7 @@ impl Drop for Block {
 
 #[cfg(test)]
 mod tests {
-    use super::{Block, FEW, Kept};
+    use super::{Block, FEW, Kept, LENT, MANY, WHOLE};
 
     #[test]
     fn a_head_goes_in_front_and_a_tail_behind() {
@@ -298,6 +343,27 @@ mod tests {
             assert_eq!(matches!(kept, Kept::Few(_)), count <= FEW + 1, "{count}");
             assert_eq!(kept.lend().filled(), vec![b'x'; count - 1]);
         }
+    }
+
+    #[test]
+    fn where_many_wait_each_holds_what_it_needs() {
+        let mut few = Block::lend();
+        few.settle();
+        assert_eq!(few.bytes.len(), WHOLE);
+        let mut waiting: Vec<Block> = (0..2 * MANY).map(|_| Block::lend()).collect();
+        for block in &mut waiting {
+            assert!(block.append(b"waits"));
+            block.settle();
+            assert_eq!(block.filled(), b"waits");
+        }
+        assert_eq!(LENT.get(), MANY, "as many as may be");
+        let settled = &mut waiting[0];
+        assert_eq!(settled.bytes.len(), 5);
+        assert!(!settled.append(b"?") && !settled.has_room());
+        settled.clear();
+        assert!(settled.append(b"as before"));
+        drop((few, waiting));
+        assert_eq!(LENT.get(), 0);
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //!
 //! One slot a tick (100 ms). A connection has one entry; what it does on the way of a request is write a number
 //! into it. The entry is looked at again when its slot comes round, and filed anew if its deadline has moved on,
-//! so no request costs a timer operation. Times are therefore late by at most two ticks, and never early.
+//! so no request costs a timer operation. Times are therefore late by at most two ticks, and never early; where a great many
+//! end at the same tick, also by what ending them in groups takes.
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
@@ -14,6 +15,7 @@ use std::time::{Duration, Instant};
 
 /// The unit of this clock.
 pub const TICK: Duration = Duration::from_millis(100);
+const TICKS_PER_SECOND: u64 = 10;
 /// Slots of the wheel: 51.2 s. A later deadline is filed at the far end and looked at again there.
 const SLOTS: u32 = 512;
 /// No deadline.
@@ -43,6 +45,8 @@ struct Filing {
     slots: Vec<Vec<u32>>,
     /// The last tick whose slot has been looked at.
     swept: Tick,
+    /// Indices of entries that have fired and whose tasks have not been woken.
+    due: Vec<u32>,
 }
 
 #[derive(Debug)]
@@ -96,6 +100,7 @@ impl Wheel {
                 free: Vec::new(),
                 slots: (0..SLOTS).map(|_| Vec::new()).collect(),
                 swept: 0,
+                due: Vec::new(),
             }),
         })
     }
@@ -112,7 +117,9 @@ impl Wheel {
 
     /// The first tick that lies at least `after` from `since`.
     pub fn after(&self, since: Tick, after: Duration) -> Tick {
-        let ticks = after.as_millis().div_ceil(TICK.as_millis());
+        // In 64 bits: this is on the way of every request, several times.
+        let part = after.subsec_nanos().div_ceil(TICK.subsec_nanos());
+        let ticks = after.as_secs().saturating_mul(TICKS_PER_SECOND) + u64::from(part);
         since
             .saturating_add(u32::try_from(ticks).unwrap_or(NEVER))
             .saturating_add(1)
@@ -163,7 +170,7 @@ impl Wheel {
         }
     }
 
-    /// Takes the time and wakes everybody whose deadline has passed. Called once a tick.
+    /// Takes the time, and notes whose deadline has passed. Called once a tick; [`Wheel::wake`] tells them.
     pub fn turn(&self) {
         let ticks = self.started.elapsed().as_millis() / TICK.as_millis();
         self.turn_to(u32::try_from(ticks).unwrap_or(NEVER - 1));
@@ -178,6 +185,22 @@ impl Wheel {
             filing.sweep(tick, now);
         }
         filing.swept = now;
+    }
+
+    /// Wakes up to `most` of those whose deadline has passed. Whether there are more: deadlines fall together on ticks,
+    /// and ending a thousand connections in a row would keep everybody else waiting.
+    pub fn wake(&self, most: usize) -> bool {
+        let mut filing = self.filing.borrow_mut();
+        let Filing { due, entries, .. } = &mut *filing;
+        let rest = due.len().saturating_sub(most);
+        for index in due.drain(rest..) {
+            // Somebody else's by now, it has not fired; and if it has, it is only told so twice.
+            let entry = &entries[index as usize];
+            if let (true, Some(waker)) = (entry.fired, &entry.waker) {
+                waker.wake_by_ref();
+            }
+        }
+        rest > 0
     }
 
     /// Ends connections that have waited for a request for at least `rested`, those first that have waited longest: a
@@ -263,7 +286,8 @@ impl Filing {
             entry.filed = NEVER;
             let deadline = entry.deadline.min(entry.cut);
             if deadline <= now {
-                entry.fire();
+                entry.fired = true;
+                self.due.push(index);
             } else if deadline != NEVER {
                 self.file(index, deadline, now);
             }
@@ -455,6 +479,9 @@ impl Drop for Timer {
 mod tests {
     use super::*;
     use std::net::Ipv4Addr;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Wake;
 
     fn fired(timer: &Timer) -> bool {
         timer
@@ -516,6 +543,36 @@ mod tests {
         }
         wheel.turn_to(5000);
         assert!(timers.iter().all(fired));
+    }
+
+    #[test]
+    fn those_whose_time_is_over_at_once_are_woken_in_groups() {
+        struct Count(AtomicUsize);
+        impl Wake for Count {
+            fn wake(self: Arc<Self>) {
+                self.0.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        let woken = Arc::new(Count(AtomicUsize::new(0)));
+        let waker = Waker::from(Arc::clone(&woken));
+        let wheel = Wheel::new();
+        let timers: Vec<Timer> = (0..10).map(|_| timer(&wheel)).collect();
+        for timer in &timers {
+            timer.set_at(5);
+            assert!(
+                timer
+                    .poll_fired(&mut Context::from_waker(&waker))
+                    .is_pending()
+            );
+        }
+        wheel.turn_to(5);
+        assert!(timers.iter().all(fired), "who looks sees it at once");
+        timers[9].set_at(20);
+        for (more, count) in [(true, 3), (true, 7), (false, 9)] {
+            assert_eq!(wheel.wake(4), more);
+            assert_eq!(woken.0.load(Ordering::Relaxed), count);
+        }
+        assert!(!wheel.wake(4));
     }
 
     #[test]

@@ -36,9 +36,6 @@ use answer::Answer;
 use question::{Parsed, Question, Refusal};
 use reserve::Reserve;
 
-/// The file in the state directory.
-pub const SOCKET_NAME: &str = "admin.sock";
-
 /// From connect to a whole request, and for an answer to be taken. 5 s: everybody here is on this machine.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// A request head. 64 KiB: a request to be explained comes in it, with all its headers.

@@ -4,7 +4,6 @@ use std::process::ExitCode;
 
 use super::args::Places;
 use super::{FAILED, NO_DAEMON, complain};
-use crate::admin::SOCKET_NAME;
 use crate::admin::client::{Client, ClientError};
 
 /// The daemon that these places belong to; it need not be running.
@@ -17,10 +16,7 @@ pub(super) fn find(places: &Places) -> Result<Client, ExitCode> {
         return Ok(Client::new(socket));
     }
     let settings = super::run::settings(places, super::args::Serving::default())?;
-    let socket = settings
-        .admin
-        .unwrap_or_else(|| settings.state.join(SOCKET_NAME));
-    Ok(Client::new(&socket))
+    Ok(Client::new(&settings.admin_socket()))
 }
 
 /// Says why there was no answer, and with which code to end.

@@ -20,10 +20,13 @@ use crate::wheel::{Serving, Timer};
 pub(super) async fn serve(mut arrival: Box<Arrival>, site: Arc<Site>, hello: Hello) {
     let started = arrival.kit.wheel.now();
     let asker = arrival.client.address.ip().to_canonical();
+    let slots = Arc::clone(&site.slots);
+    let count = |reason: Reason| slots.refusals.add(reason as usize);
     if !may_ask(&site, asker) {
+        count(Reason::NotAllowed);
         return refuse_with(Alert::AccessDenied, arrival, Reason::NotAllowed).await;
     }
-    let Some(slot) = arrival.kit.slot(&site) else {
+    let Some(_slot) = arrival.kit.slot(&site) else {
         return refuse_with(Alert::InternalError, arrival, Reason::SiteFull).await;
     };
     let first = first_bytes(&site, &arrival.client, &hello);
@@ -52,7 +55,10 @@ pub(super) async fn serve(mut arrival: Box<Arrival>, site: Arc<Site>, hello: Hel
             }
             (upstream, visit)
         }
-        Err(reason) => return refuse_with(Alert::InternalError, arrival, reason).await,
+        Err(reason) => {
+            count(reason);
+            return refuse_with(Alert::InternalError, arrival, reason).await;
+        }
     };
     let idle = site.timeouts.passthrough_idle;
     // An edit may let go of this version: what is relayed does not need it.
@@ -70,7 +76,7 @@ pub(super) async fn serve(mut arrival: Box<Arrival>, site: Arc<Site>, hello: Hel
     finished.from_client = hello_bytes + outcome.from_client;
     finished.to_client = outcome.from_upstream;
     finished.took = kit.since(started);
-    kit.finished(&finished, Some(slot.slots()));
+    kit.finished(&finished, Some(&slots));
 }
 
 fn may_ask(site: &Site, asker: IpAddr) -> bool {

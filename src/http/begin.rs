@@ -179,14 +179,14 @@ impl Send {
             (Framing::Chunked, Version::Http2) => Framing::Close,
             (framing, _) => framing,
         };
-        let upload = Body::new(
+        let mut upload = Body::new(
             framing,
             written,
             site.limits.body_bytes,
             kit.shared.head_limits,
             kit.shared.limits.framing_bytes,
-        )
-        .without_trailers_of(&site.headers.request);
+        );
+        upload.bar_trailers_of(&site.headers.request);
         timer.serving(Some(Serving {
             site: site.number,
             version: site.version,

@@ -20,7 +20,7 @@ const TURN_BYTES: usize = 256 << 10;
 
 /// Bodies of at least this length are spliced: below, opening a pipe and two more calls cost more than copying.
 const SPLICE_FROM: u64 = 256 << 10;
-/// With no more than this left, it is copied.
+/// With no more than this left, it is copied; and so is what comes in smaller pieces.
 const SPLICE_LEAST: u64 = 16 << 10;
 /// What is always copied at the end.
 const LAST_BYTES: u64 = 1 << 10;
@@ -39,8 +39,10 @@ pub(super) struct Body {
     end_is_told: bool,
     /// Read and not yet taken by the other side, without having been here.
     pipe: Option<Pipe>,
-    /// Whether splicing pays.
+    /// Whether splicing pays, as long as it runs fast.
     is_long: bool,
+    /// Whether the last read brought so much that the next may be spliced: one byte now and then costs a call more so.
+    runs_fast: bool,
     /// What came behind the end of the body.
     surplus: Option<Block>,
     /// The other side had taken all there was when the source had no more.
@@ -113,6 +115,7 @@ impl Body {
             pipe: None,
             is_long: written == Written::Plainly
                 && matches!(framing, Framing::Length(length) if length >= SPLICE_FROM),
+            runs_fast: false,
             surplus: None,
             is_drained: false,
             moved: 0,
@@ -123,9 +126,9 @@ impl Body {
         }
     }
 
-    /// The same without trailers of names that the operator sets or removes: whoever merges trailers into the head
-    /// must not find there what was taken out of it.
-    pub(super) fn without_trailers_of(mut self, edits: &[HeaderEdit]) -> Body {
+    /// Passes on no trailers of names that the operator sets or removes: whoever merges trailers into the head must not
+    /// find there what was taken out of it.
+    pub(super) fn bar_trailers_of(&mut self, edits: &[HeaderEdit]) {
         if matches!(self.to_come, ToCome::Chunked(_) | ToCome::Close) {
             self.barred = edits
                 .iter()
@@ -133,7 +136,6 @@ impl Body {
                 .map(|edit| edit.name().into())
                 .collect();
         }
-        self
     }
 
     /// Whether all of it has been taken by the other side.
@@ -178,7 +180,10 @@ impl Body {
                     T::FRAMES && matches!(self.to_come, ToCome::Ended) && self.ending.is_empty();
                 while !block.is_empty() {
                     match to.poll_take(cx, block, last) {
-                        Poll::Pending => return Poll::Pending,
+                        Poll::Pending => {
+                            block.settle();
+                            return Poll::Pending;
+                        }
                         Poll::Ready(Ok(count)) => {
                             self.moved += count as u64;
                             turn += count;
@@ -274,7 +279,10 @@ impl Body {
                     return Poll::Pending;
                 }
                 Poll::Ready(Ok(0)) => self.source_ended(from)?,
-                Poll::Ready(Ok(_)) => self.take(block)?,
+                Poll::Ready(Ok(count)) => {
+                    self.runs_fast = count as u64 >= SPLICE_LEAST;
+                    self.take(block)?;
+                }
                 Poll::Ready(Err(_)) => return Poll::Ready(Err(BodyError::SourceGone)),
             }
         }
@@ -293,7 +301,7 @@ impl Body {
     /// read must show whether anything follows.
     fn may_be_spliced(&self) -> Option<usize> {
         match self.to_come {
-            ToCome::Length(left) if self.is_long && left > SPLICE_LEAST => {
+            ToCome::Length(left) if self.is_long && self.runs_fast && left > SPLICE_LEAST => {
                 usize::try_from((left - LAST_BYTES).min(TURN_BYTES as u64)).ok()
             }
             _ => None,
@@ -305,6 +313,7 @@ impl Body {
             *left -= count as u64;
         }
         self.read += count as u64;
+        self.runs_fast = count as u64 >= SPLICE_LEAST;
         self.pending = None;
         self.pipe = Some(pipe);
     }

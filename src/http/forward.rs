@@ -73,7 +73,8 @@ pub(super) fn request_head(
     let host = out.len()..out.len() + onward.host.len();
     put(out, &[onward.host, b"\r\n"]);
 
-    let named = named_in_connection(&head.fields)?;
+    let mut named = Named::default();
+    named.take(&head.fields)?;
     let edits = &onward.site.headers.request;
     let trusted = matches!(onward.forwarded, Forwarded::Added { .. });
     copy_fields(out, raw, &head.fields, |name, kind| {
@@ -184,8 +185,8 @@ pub(super) enum Hop<'a> {
 /// As lines.
 impl HeadOut for Sheet {
     fn status(&mut self, status: u16, reason: &str) {
-        put_number_inline(self, b"HTTP/1.1 ", u64::from(status));
-        put(self, &[b" ", reason.as_bytes(), b"\r\n"]);
+        put_status(self, status);
+        put(self, &[reason.as_bytes(), b"\r\n"]);
     }
 
     fn field(&mut self, name: &[u8], value: &[u8]) {
@@ -228,7 +229,8 @@ pub(super) fn response_head(
 ) -> Result<(), TooManyNamed> {
     out.status(head.status, head.reason);
     // The fields that Connection names are those of this hop (CASES R-17).
-    let named = named_in_connection(&head.fields)?;
+    let mut named = Named::default();
+    named.take(&head.fields)?;
     let edits = back.site.headers.of_response(back.wire);
     out.take_over(raw, &head.fields, |name, kind| {
         let stays = !matches!(
@@ -330,30 +332,32 @@ struct Named<'a> {
     count: usize,
 }
 
-impl Named<'_> {
+impl<'a> Named<'a> {
+    fn take(&mut self, fields: &Fields<'a>) -> Result<(), TooManyNamed> {
+        for value in fields.of(Kind::Connection) {
+            // What nearly everybody says is not taken apart.
+            if same(value, b"keep-alive") || same(value, b"close") {
+                continue;
+            }
+            for option in list_members(value) {
+                if [&b"close"[..], b"keep-alive", b"upgrade"]
+                    .iter()
+                    .any(|plain| same(option, plain))
+                {
+                    continue;
+                }
+                *self.names.get_mut(self.count).ok_or(TooManyNamed)? = option;
+                self.count += 1;
+            }
+        }
+        Ok(())
+    }
+
     fn contains(&self, name: &[u8]) -> bool {
         self.names[..self.count]
             .iter()
             .any(|named| same(named, name))
     }
-}
-
-fn named_in_connection<'a>(fields: &Fields<'a>) -> Result<Named<'a>, TooManyNamed> {
-    let mut named = Named::default();
-    if !fields.kinds.contains(&Kind::Connection) {
-        return Ok(named);
-    }
-    for option in fields.of(Kind::Connection).flat_map(list_members) {
-        if [&b"close"[..], b"keep-alive", b"upgrade"]
-            .iter()
-            .any(|plain| same(option, plain))
-        {
-            continue;
-        }
-        *named.names.get_mut(named.count).ok_or(TooManyNamed)? = option;
-        named.count += 1;
-    }
-    Ok(named)
 }
 
 /// Copies the fields for which `stays`. `raw` is what they were read from.
@@ -438,23 +442,27 @@ fn put(out: &mut Vec<u8>, parts: &[&[u8]]) {
     }
 }
 
-fn put_number(out: &mut Vec<u8>, name: &[u8], number: u64) {
-    put_number_inline(out, name, number);
-    put(out, &[b"\r\n"]);
-}
-
-fn put_number_inline(out: &mut Vec<u8>, before: &[u8], mut number: u64) {
-    let mut digits = [0; 20];
-    let mut at = digits.len();
+/// `name` and the number, as a line.
+fn put_number(out: &mut Vec<u8>, name: &[u8], mut number: u64) {
+    let mut line = *b"....................\r\n";
+    let mut at = line.len() - 2;
     loop {
         at -= 1;
-        digits[at] = b'0' + (number % 10) as u8;
+        line[at] = b'0' + (number % 10) as u8;
         number /= 10;
         if number == 0 {
             break;
         }
     }
-    put(out, &[before, &digits[at..]]);
+    put(out, &[name, &line[at..]]);
+}
+
+/// Three digits, as a head that was read has them.
+fn put_status(out: &mut Vec<u8>, status: u16) {
+    let digit = |by: u16| b'0' + (status / by % 10) as u8;
+    let mut line = *b"HTTP/1.1 200 ";
+    line[9..12].copy_from_slice(&[digit(100), digit(10), digit(1)]);
+    put(out, &[&line]);
 }
 
 #[cfg(test)]

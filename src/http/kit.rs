@@ -13,7 +13,7 @@ use super::h1::head::HeadLimits;
 use super::obtain::Budget;
 use crate::limits::Limits;
 use crate::observe::access::{self, AccessLog, Facts};
-use crate::observe::{Counters, Finished, SAMPLE};
+use crate::observe::{Counters, Finished, Reason, SAMPLE};
 use crate::route::{Current, Snapshot};
 use crate::settings::ProxyProtocol;
 use crate::site::{Site, SiteSlot, SiteSlots, Wire};
@@ -204,14 +204,17 @@ impl Kit {
     #[inline]
     pub fn finished(&self, finished: &Finished, site: Option<&SiteSlots>) {
         self.counters.finished(finished);
-        if let Some(site) = site
-            && let Some(counts) = site.counts.of_worker(self.seat.worker, self.seat.workers)
-        {
-            counts.request(finished.protocol, finished.status);
-            counts.from_client.add(finished.from_client);
-            counts.to_client.add(finished.to_client);
-            if let Some(watch) = finished.watch {
-                counts.duration(watch.elapsed());
+        if let Some(site) = site {
+            if let Some(counts) = site.counts.of_worker(self.seat.worker, self.seat.workers) {
+                counts.request(finished.protocol, finished.status);
+                counts.from_client.add(finished.from_client);
+                counts.to_client.add(finished.to_client);
+                if let Some(watch) = finished.watch {
+                    counts.duration(watch.elapsed());
+                }
+            }
+            if let Some(reason) = finished.reason {
+                site.refusals.add(reason as usize);
             }
         }
         if let Some(log) = &finished.log {
@@ -271,6 +274,7 @@ impl Kit {
             return site.slots.connection(usize::MAX);
         }
         self.shared.full.mark(site.number);
+        site.slots.refusals.add(Reason::SiteFull as usize);
         None
     }
 
@@ -310,12 +314,10 @@ impl Kit {
             mixed.rotate_left(37),
         );
         self.random.set([a, b]);
-        let number =
-            (u128::from(first) << 64) | u128::from(a.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ b);
         let mut text = [0; 32];
-        for (n, digit) in text.iter_mut().enumerate() {
-            *digit = b"0123456789abcdef"[(number >> (124 - 4 * n)) as usize & 15];
-        }
+        let (left, right) = text.split_at_mut(16);
+        left.copy_from_slice(&hex(first));
+        right.copy_from_slice(&hex(a.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ b));
         text
     }
 
@@ -323,6 +325,24 @@ impl Kit {
     pub fn since(&self, since: Tick) -> Duration {
         crate::wheel::TICK * self.wheel.now().saturating_sub(since)
     }
+}
+
+/// The digits of `number`, all at once: each of them is moved into a byte of its own and becomes a character there.
+fn hex(number: u64) -> [u8; 16] {
+    const LOW: u128 = 0x0f0f_0f0f_0f0f_0f0f_0f0f_0f0f_0f0f_0f0f;
+    let spread = |wide: u128, by: u32, mask: u128| (wide | wide << by) & mask;
+    let wide = spread(
+        u128::from(number),
+        32,
+        0x0000_0000_ffff_ffff_0000_0000_ffff_ffff,
+    );
+    let wide = spread(wide, 16, 0x0000_ffff_0000_ffff_0000_ffff_0000_ffff);
+    let wide = spread(wide, 8, 0x00ff_00ff_00ff_00ff_00ff_00ff_00ff_00ff);
+    let nibbles = spread(wide, 4, LOW);
+    // A byte beyond 9 is a letter: six more carries into its fifth bit.
+    let letters = ((nibbles + (LOW / 0x0f) * 6) >> 4) & (LOW / 0x0f);
+    let text = nibbles + (LOW / 0x0f) * u128::from(b'0') + letters * u128::from(b'a' - b'9' - 1);
+    text.to_be_bytes()
 }
 
 /// `Sun, 06 Nov 1994 08:49:37 GMT`.
@@ -358,6 +378,21 @@ fn date_text(time: SystemTime) -> [u8; 29] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_are_written_in_hex() {
+        for number in [
+            0,
+            1,
+            9,
+            10,
+            0xffff_ffff_ffff_ffff,
+            0x0123_4567_89ab_cdef,
+            0xf9a0_0000_9a9a_0f0f,
+        ] {
+            assert_eq!(hex(number), format!("{number:016x}").as_bytes());
+        }
+    }
 
     #[test]
     fn dates_are_those_of_the_calendar() {

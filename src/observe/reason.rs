@@ -115,6 +115,13 @@ impl Reason {
         Reason::Panic,
     ];
 
+    /// Those that `count` knows of, by their code.
+    pub fn counted(count: impl Fn(usize) -> u64) -> impl Iterator<Item = (&'static str, u64)> {
+        let all = Reason::ALL.into_iter();
+        let counts = all.map(move |reason| (reason.code(), count(reason as usize)));
+        counts.filter(|(_, count)| *count > 0)
+    }
+
     /// As it is written everywhere.
     pub fn code(self) -> &'static str {
         match self {

@@ -242,6 +242,7 @@ fn ignored_status(path: &Path, why: &str) -> FileStatus {
         connections: None,
         answered: None,
         note: None,
+        refusals: Vec::new(),
         problems: Vec::new(),
         reason: Some(why.to_owned()),
     }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::site::counts::Sums;
 
@@ -70,6 +70,8 @@ pub struct FileStatus {
     /// What it says itself: `respond 200`, `redirect https://www.shop.test`; each once.
     pub answers: Vec<String>,
     pub note: Option<String>,
+    /// Why requests and connections for it were refused or ended by onedoor, and how often; since it first went live.
+    pub refusals: Vec<(&'static str, u64)>,
     /// Drawn for a terminal, errors first, then warnings.
     pub problems: Vec<String>,
     /// Why it is in this state, in one line, where that is not the problems.
@@ -81,7 +83,14 @@ impl FileStatus {
     pub(super) fn state_json(&self) -> Value {
         let mut json = self.json();
         if let Some(object) = json.as_object_mut() {
-            for counted in ["connections", "requests", "errors", "durations", "backends"] {
+            for counted in [
+                "connections",
+                "requests",
+                "errors",
+                "durations",
+                "backends",
+                "refusals",
+            ] {
                 object.remove(counted);
             }
         }
@@ -94,6 +103,10 @@ impl FileStatus {
         let backends = status.members.iter();
         let backends: Vec<Value> = backends
             .map(|(address, fit)| json!({ "address": address, "fit": fit }))
+            .collect();
+        let refusals = status.refusals.iter();
+        let refusals: Map<String, Value> = refusals
+            .map(|(code, count)| ((*code).to_string(), (*count).into()))
             .collect();
         json!({
             "name": status.name,
@@ -110,6 +123,7 @@ impl FileStatus {
             "since": seconds(status.since),
             "serving_since": status.serving_since.map(seconds),
             "note": status.note,
+            "refusals": refusals,
             "problems": status.problems,
             "reason": status.reason,
         })

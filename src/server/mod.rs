@@ -182,10 +182,7 @@ async fn serve(mut settings: Settings, events: Events) -> Result<Ending, StartEr
     }
     let share = descriptors::share(&settings.limits, settings.workers);
     let workers = Workers::start(&settings, sockets, &current, keyring, &states, &home, share)?;
-    let socket = settings
-        .admin
-        .clone()
-        .unwrap_or_else(|| settings.state.join(admin::SOCKET_NAME));
+    let socket = settings.admin_socket();
     let drain = Arc::new(Notify::new());
     let about = about(&settings, &current, &workers, &drain, events);
     let to_admin = bind_admin(&settings)?;

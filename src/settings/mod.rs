@@ -56,7 +56,18 @@ pub struct Settings {
     pub warnings: Vec<Problem>,
 }
 
+/// Where commands find the daemon, in its state directory.
+const ADMIN_SOCKET: &str = "admin.sock";
+
 impl Settings {
+    /// Where commands find the daemon.
+    pub fn admin_socket(&self) -> PathBuf {
+        match &self.admin {
+            Some(socket) => socket.clone(),
+            None => self.state.join(ADMIN_SOCKET),
+        }
+    }
+
     /// What these settings mean for site files. `listen` is what was asked for; the server puts in what it bound.
     pub fn rules(&self) -> Rules {
         Rules {
@@ -67,6 +78,7 @@ impl Settings {
             allow_link_local: self.allow_link_local,
             logs_under: self.log.sites_under.clone(),
             listen: self.listen.clone(),
+            admin: Some(self.admin_socket()),
             defaults: self.defaults.clone(),
             excerpts: Excerpts::InsideSites,
         }

@@ -59,19 +59,27 @@ impl Fence<'_> {
         let Some(folders) = self.sockets_under else {
             return true;
         };
-        let Some((folder, name)) = socket.parent().zip(socket.file_name()) else {
-            return false;
-        };
-        let real = match (socket.canonicalize(), folder.canonicalize()) {
-            (Ok(real), _) => real,
-            (Err(_), Ok(folder)) => folder.join(name),
-            // A folder that is not there yet: as written, if it does not climb.
-            (Err(_), Err(_)) if !socket.components().any(|part| part.as_os_str() == "..") => {
-                socket.to_owned()
-            }
-            _ => return false,
-        };
-        is_under(&real, folders.iter().map(PathBuf::as_path))
+        real_socket(socket)
+            .is_some_and(|real| is_under(&real, folders.iter().map(PathBuf::as_path)))
+    }
+}
+
+/// Whether two paths lead to one socket, there or not yet.
+pub fn is_same_socket(one: &Path, other: &Path) -> bool {
+    one == other || real_socket(one).is_some_and(|one| real_socket(other) == Some(one))
+}
+
+/// Where a socket really is, or will be. `None`: nobody can tell.
+fn real_socket(socket: &Path) -> Option<PathBuf> {
+    let (folder, name) = socket.parent().zip(socket.file_name())?;
+    match (socket.canonicalize(), folder.canonicalize()) {
+        (Ok(real), _) => Some(real),
+        (Err(_), Ok(folder)) => Some(folder.join(name)),
+        // A folder that is not there yet: as written, if it does not climb.
+        (Err(_), Err(_)) if !socket.components().any(|part| part.as_os_str() == "..") => {
+            Some(socket.to_owned())
+        }
+        _ => None,
     }
 }
 

@@ -1,10 +1,11 @@
-//! How much of one site may be open at once: over all workers, and over all versions of the site.
+//! How much of one site may be open at once, and how often something was refused or ended for it: over all workers, and
+//! over all versions of the site.
 //!
-//! Touched when a connection comes to a site or leaves it, and when an upstream has to be opened; never on the way
-//! of a request that finds both.
+//! Touched when a connection comes to a site or leaves it, when an upstream has to be opened, and when we answer in the
+//! place of a backend; never on the way of a request that finds both and gets its response.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 #[cfg(feature = "serve")]
 use super::counts::SiteCounts;
@@ -17,6 +18,32 @@ pub struct SiteSlots {
     /// What it has answered.
     #[cfg(feature = "serve")]
     pub counts: SiteCounts,
+    pub refusals: Tally,
+}
+
+/// How often each of a few reasons was one. Takes no room before the first.
+#[derive(Debug, Default)]
+pub struct Tally(OnceLock<Box<[AtomicU64; Tally::REASONS]>>);
+
+impl Tally {
+    /// More than there are.
+    const REASONS: usize = 64;
+
+    /// Counts the reason of this number.
+    pub fn add(&self, reason: usize) {
+        let counts = self
+            .0
+            .get_or_init(|| Box::new([const { AtomicU64::new(0) }; Tally::REASONS]));
+        if let Some(count) = counts.get(reason) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// How often it was one.
+    pub fn read(&self, reason: usize) -> u64 {
+        let count = self.0.get().and_then(|counts| counts.get(reason));
+        count.map_or(0, |count| count.load(Ordering::Relaxed))
+    }
 }
 
 /// The right to one of them; free again when dropped.
@@ -100,5 +127,16 @@ mod tests {
         assert!(slots.connection(1).is_none());
         drop(first);
         assert!(slots.connection(1).is_some());
+    }
+
+    #[test]
+    fn a_tally_counts_each_reason_by_itself() {
+        let tally = Tally::default();
+        assert_eq!(tally.read(3), 0);
+        tally.add(3);
+        tally.add(3);
+        tally.add(Tally::REASONS);
+        let counts = [2, 3, Tally::REASONS].map(|reason| tally.read(reason));
+        assert_eq!(counts, [0, 2, 0]);
     }
 }

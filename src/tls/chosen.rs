@@ -1,24 +1,43 @@
 //! Which certificate a handshake shows. The site was chosen before the library saw a byte; this hands its choice over.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 
-use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::server::{ClientHello, ResolvesServerCert, UnbufferedServerConnection};
 use rustls::sign::CertifiedKey;
+use rustls::{CommonState, Error, ExtractedSecrets};
 
 use super::certificate::Certificate;
+use super::session::Schedule;
+use super::shake::{Handshake, Step};
 
-tokio::task_local! {
-    /// The certificates of the site that this handshake is for. One configuration serves all sites of a policy, so
-    /// the choice cannot stand in it.
-    static CHOSEN: Arc<[Arc<Certificate>]>;
+thread_local! {
+    /// The certificates of the site that the handshake is for whose step is being made. One configuration serves all
+    /// sites of a policy, so the choice cannot stand in it.
+    static CHOSEN: RefCell<Option<Arc<[Arc<Certificate>]>>> = const { RefCell::new(None) };
 }
 
-/// Runs a handshake that may show one of `certificates`.
-pub(super) async fn with<F: Future>(
-    certificates: Arc<[Arc<Certificate>]>,
-    handshake: F,
-) -> F::Output {
-    CHOSEN.scope(certificates, handshake).await
+/// A handshake that may show one of `certificates`.
+pub(super) struct Showing {
+    pub(super) certificates: Arc<[Arc<Certificate>]>,
+    pub(super) connection: UnbufferedServerConnection,
+}
+
+impl Handshake for Showing {
+    fn common(&self) -> &CommonState {
+        self.connection.common()
+    }
+
+    fn step(&mut self, came: &mut [u8], out: &mut Vec<u8>) -> (usize, Result<Step, Error>) {
+        CHOSEN.set(Some(Arc::clone(&self.certificates)));
+        let step = self.connection.step(came, out);
+        CHOSEN.set(None);
+        step
+    }
+
+    fn finish(self) -> Result<(Schedule, ExtractedSecrets), Error> {
+        self.connection.finish()
+    }
 }
 
 #[derive(Debug)]
@@ -26,16 +45,14 @@ pub(super) struct Chosen;
 
 impl ResolvesServerCert for Chosen {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        CHOSEN
-            .try_with(|certificates| {
-                let fit =
-                    |certificate: &&Arc<Certificate>| certificate.is_for(hello.signature_schemes());
-                certificates
-                    .iter()
-                    .find(fit)
-                    .map(|certificate| Arc::clone(&certificate.certified))
-            })
-            .ok()
-            .flatten()
+        CHOSEN.with_borrow(|certificates| {
+            let fit =
+                |certificate: &&Arc<Certificate>| certificate.is_for(hello.signature_schemes());
+            certificates
+                .as_ref()?
+                .iter()
+                .find(fit)
+                .map(|certificate| Arc::clone(&certificate.certified))
+        })
     }
 }

@@ -4,12 +4,14 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::client::UnbufferedClientConnection;
 use rustls::pki_types::UnixTime;
 use rustls::{AlertDescription, CertificateError, Error};
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 
+use super::handshake::HandshakeError;
 use super::identity::Identity;
+use super::shake::shake;
 use super::stream::TlsStream;
 
 /// Shakes hands with a backend that has accepted. Has no limit of its own.
@@ -21,22 +23,33 @@ pub async fn connect(
     stream: TcpStream,
     backend: &dyn std::fmt::Display,
 ) -> Result<Box<TlsStream>, String> {
-    let connector = TlsConnector::from(Arc::clone(&identity.config));
-    match connector.connect(identity.name.clone(), stream).await {
-        Ok(stream) => Ok(Box::new(TlsStream::new(stream.into()))),
-        Err(error) => Err(complaint(&error, backend).unwrap_or_else(|| match error.kind() {
+    let config = Arc::clone(&identity.config);
+    let shaken = match UnbufferedClientConnection::new(config, identity.name.clone()) {
+        Ok(connection) => shake(connection, stream, &[]).await,
+        Err(error) => Err(HandshakeError::Refused(error)),
+    };
+    match shaken {
+        Ok(shaken) => Ok(Box::new(shaken.stream)),
+        Err(HandshakeError::Refused(error)) => Err(about(&error, backend)),
+        Err(HandshakeError::Broken(error)) => Err(match error.kind() {
             io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => {
-                format!("{backend} closed the connection during the TLS handshake; does it speak TLS?")
+                format!(
+                    "{backend} closed the connection during the TLS handshake; does it speak TLS?"
+                )
             }
             _ => format!("the TLS handshake with {backend} broke off: {error}"),
-        })),
+        }),
     }
 }
 
 /// What TLS has against what came from `backend`. `None`: `error` is none of TLS.
 pub fn complaint(error: &io::Error, backend: &dyn std::fmt::Display) -> Option<String> {
     let error = error.get_ref()?.downcast_ref::<Error>()?;
-    Some(match error {
+    Some(about(error, backend))
+}
+
+fn about(error: &Error, backend: &dyn std::fmt::Display) -> String {
+    match error {
         Error::InvalidCertificate(wrong) => format!("the certificate of {backend} {}", of(wrong)),
         Error::InvalidMessage(_) => format!("{backend} does not speak TLS; is it http://?"),
         Error::AlertReceived(
@@ -48,7 +61,7 @@ pub fn complaint(error: &io::Error, backend: &dyn std::fmt::Display) -> Option<S
             format!("{backend} knows no such name; \"server_name\" says another")
         }
         error => format!("TLS with {backend} failed: {error}"),
-    })
+    }
 }
 
 fn of(error: &CertificateError) -> String {

@@ -7,15 +7,15 @@ use std::sync::Arc;
 use data_encoding::{BASE64, HEXLOWER};
 use rustls::ProtocolVersion;
 use rustls::pki_types::CertificateDer;
-use rustls::server::Acceptor;
+use rustls::server::UnbufferedServerConnection;
 use tokio::net::TcpStream;
-use tokio_rustls::StartHandshake;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::certificate::Certificate;
-use super::chosen;
+use super::chosen::Showing;
 use super::policy::Policy;
 use super::sha256;
+use super::shake::{Shaken, shake};
 use super::stream::TlsStream;
 use crate::site::tls::MinVersion;
 
@@ -77,54 +77,28 @@ pub async fn shake_hands(
     policy: Arc<Policy>,
     certificates: Arc<[Arc<Certificate>]>,
 ) -> Result<(Box<TlsStream>, Secure), HandshakeError> {
-    let mut acceptor = Acceptor::default();
-    let mut rest = hello;
-    while !rest.is_empty() {
-        acceptor
-            .read_tls(&mut rest)
-            .map_err(HandshakeError::Broken)?;
-    }
-    let accepted = match acceptor.accept() {
-        Ok(Some(accepted)) => accepted,
-        // Our own reader has found it whole.
-        Ok(None) => {
-            return Err(HandshakeError::Refused(rustls::Error::HandshakeNotComplete));
-        }
-        Err((error, mut alert)) => {
-            let mut out = Vec::new();
-            // Into memory; and whether the client reads it is its own affair.
-            drop(alert.write_all(&mut out));
-            drop(stream.try_write(&out));
-            return Err(HandshakeError::Refused(error));
-        }
-    };
-    let start = StartHandshake::from_parts(accepted, stream);
     let config = Arc::clone(&policy.config);
-    let shaken = chosen::with(Arc::clone(&certificates), async move {
-        start.into_stream(config).await
-    });
-    let stream = TlsStream::new(shaken.await.map_err(sorted)?.into());
-    let session = stream.session();
-    let version = match session.protocol_version() {
-        Some(ProtocolVersion::TLSv1_3) => MinVersion::Tls13,
-        _ => MinVersion::Tls12,
+    let connection = UnbufferedServerConnection::new(config).map_err(HandshakeError::Refused)?;
+    let showing = Showing {
+        certificates: Arc::clone(&certificates),
+        connection,
     };
-    let client = session.peer_certificates().and_then(<[_]>::first);
+    let Shaken {
+        stream,
+        version,
+        peer,
+    } = shake(showing, stream, hello).await?;
     let secure = Secure {
         name: name.into(),
-        version,
+        version: match version {
+            ProtocolVersion::TLSv1_3 => MinVersion::Tls13,
+            _ => MinVersion::Tls12,
+        },
         policy,
         certificates,
-        client: client.map(client_fields).unwrap_or_default(),
+        client: peer.as_ref().map(client_fields).unwrap_or_default(),
     };
     Ok((Box::new(stream), secure))
-}
-
-fn sorted(error: io::Error) -> HandshakeError {
-    match error.downcast::<rustls::Error>() {
-        Ok(error) => HandshakeError::Refused(error),
-        Err(error) => HandshakeError::Broken(error),
-    }
 }
 
 /// X-Client-Cert is what ASP.NET Core's certificate forwarding reads; the others spare an app from parsing it.

@@ -156,3 +156,30 @@ fn clients_that_ask_ahead_cost_little_more_than_those_who_wait() {
     );
     drop((first, one_each, three_each));
 }
+
+/// CASES D-17.
+#[test]
+fn bad_clients_write_nothing_into_the_log() {
+    let app = Backend::saying("x");
+    let site = format!("host = 'app.test'\nto = {}", app.port);
+    let proxy = Proxy::plan()
+        .site("app.toml", site)
+        .site("dead.toml", "host = 'dead.test'\nto = 1")
+        .start();
+    let before = proxy.log();
+    for _ in 0..50 {
+        for bytes in [
+            "GET / HTTP/1.1\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: \u{1b}[31m\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: nobody.test\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: dead.test\r\n\r\n",
+            "POST / HTTP/1.1\r\nHost: app.test\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+        ] {
+            assert!(proxy.ask(bytes).status >= 400);
+        }
+        let mut client = proxy.client();
+        client.send([0x16, 3, 1, 0, 1, 0xff]);
+        client.rest();
+    }
+    assert_eq!(proxy.log(), before);
+}

@@ -254,6 +254,30 @@ fn via_is_added_to_what_is_there_and_can_be_turned_off() {
     assert!(!via.has("via"));
 }
 
+/// CASES F-11.
+#[test]
+fn via_names_the_door_by_a_word_of_its_own_that_stays_and_says_nothing() {
+    let app = Backend::recording();
+    let said = |proxy: &Proxy| {
+        app.forget();
+        proxy.get("shop.test", "/");
+        app.only_request().value("via")
+    };
+    let start = || {
+        let site = format!("host = 'shop.test'\nto = {}", app.port);
+        Proxy::plan().site("shop.toml", site).start()
+    };
+    let (mut one, other) = (start(), start());
+    let via = said(&one);
+    assert_ne!(via, said(&other), "two doors in a row are no loop");
+    let machine = rustix::system::uname();
+    let machine = machine.nodename().to_str().unwrap();
+    assert!(!via.contains(machine), "{via} on {machine}");
+    one.stop();
+    one.start_again();
+    assert_eq!(said(&one), via);
+}
+
 #[test]
 fn a_site_that_leads_back_to_the_door_is_found_out() {
     let app = Backend::recording();

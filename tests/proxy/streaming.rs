@@ -1,12 +1,14 @@
 //! Bodies pass as they come: at once, whole, both ways, in bounded memory.
 
+use std::fs;
 use std::io::{Read, Write};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::Duration;
 
-use crate::harness::{Backend, Conversation, Plan, Proxy, until};
+use crate::harness::{Backend, Client, Conversation, PATIENCE, Plan, Proxy, found, until};
 
 /// A onedoor with one site, `app.test`, in front of `app`.
 fn in_front_of(app: &Backend) -> Plan {
@@ -650,4 +652,128 @@ fn however_a_request_is_cut_the_app_gets_the_same() {
         cuts.dedup();
         assert_eq!(received(&cuts), whole, "cut at {cuts:?}");
     }
+}
+
+/// CASES D-15.
+#[test]
+fn what_is_compressed_passes_as_it_is() {
+    // Ten bytes that say that they are a gigabyte: nobody here looks.
+    const BOMB: &[u8] = b"\x1f\x8b\x08\0\0\0\0\0\x02\xff";
+    let app = Backend::doing(|conversation| {
+        while let Some(request) = conversation.request() {
+            assert_eq!(request.body, BOMB);
+            let head = format!(
+                "HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: {}\r\n\r\n",
+                BOMB.len()
+            );
+            conversation.send([head.as_bytes(), BOMB].concat());
+        }
+    });
+    let proxy = in_front_of(&app).start();
+    let head = format!(
+        "POST / HTTP/1.1\r\nHost: app.test\r\nContent-Encoding: gzip\r\nContent-Length: {}\r\n\r\n",
+        BOMB.len()
+    );
+    let answer = proxy.ask([head.as_bytes(), BOMB].concat());
+    assert_eq!(answer.value("content-encoding"), "gzip");
+    assert_eq!(answer.body, BOMB);
+}
+
+/// CASES D-14: the first of them a block each, the others what they are owed and little more.
+#[test]
+fn many_clients_that_do_not_read_hold_little_each() {
+    const CLIENTS: usize = 400;
+    static SENT: AtomicUsize = AtomicUsize::new(0);
+    let app = Backend::doing(|conversation| {
+        conversation.request();
+        conversation.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+        let chunk = [&b"4000\r\n"[..], &[b'x'; 0x4000], b"\r\n"].concat();
+        for _ in 0..1 << 10 {
+            if conversation.try_send(&chunk).is_err() {
+                return;
+            }
+            SENT.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+    let proxy = in_front_of(&app).flag("--workers=1").start();
+    proxy.get("nobody.test", "/");
+    let before = proxy.peak_memory();
+    let clients: Vec<Client> = (0..CLIENTS)
+        .map(|_| {
+            let mut client = Client::connect_with_least_buffers(proxy.address());
+            client.send("GET / HTTP/1.1\r\nHost: app.test\r\n\r\n");
+            client
+        })
+        .collect();
+    app.until_requests(CLIENTS);
+    let mut sent = 0;
+    until("nothing moves any more", || {
+        thread::sleep(Duration::from_millis(300));
+        std::mem::replace(&mut sent, SENT.load(Ordering::Relaxed)) == sent
+    });
+    let grown = proxy.peak_memory() - before;
+    // A block for each would be 27 MiB.
+    assert!(grown < 20 << 20, "{} KiB for {CLIENTS}", grown >> 10);
+    drop(clients);
+}
+
+/// CASES D-05.
+#[test]
+fn connections_that_wait_for_a_request_hold_no_buffer() {
+    const IDLE: usize = 500;
+    let app = Backend::saying("x");
+    let proxy = in_front_of(&app).start();
+    assert_eq!(proxy.get("app.test", "/").text(), "x");
+    let before = proxy.peak_memory();
+    let mut idle: Vec<Client> = (0..IDLE).map(|_| proxy.client()).collect();
+    for client in &mut idle {
+        assert_eq!(client.get("app.test", "/").text(), "x");
+    }
+    let grown = proxy.peak_memory() - before;
+    // 2 KiB each without optimisation, and what the allocator takes at a time.
+    assert!(grown < 4 << 20, "{} KiB for {IDLE}", grown >> 10);
+}
+
+#[test]
+fn a_long_body_is_spliced_where_it_runs_and_copied_where_it_drips() {
+    const LONG: usize = 16 << 20;
+    if !found("strace") {
+        return;
+    }
+    let (came, has_come) = channel();
+    let app = Backend::doing(move |conversation| {
+        conversation.request_head();
+        for _ in 0..50 {
+            conversation.bytes(1);
+            came.send(()).unwrap();
+        }
+        conversation.bytes(LONG - 50);
+        conversation.answer("all of it");
+    });
+    let plan = in_front_of(&app);
+    let trace = plan.folder().join("trace");
+    let words = ["strace", "-f", "-qq", "-e", "trace=splice", "-o"];
+    let proxy = plan
+        .under(words.into_iter().chain([trace.to_str().unwrap()]))
+        .start();
+    let spliced = || -> u64 {
+        let text = fs::read_to_string(&trace).unwrap_or_default();
+        let counts = text
+            .lines()
+            .filter_map(|line| line.rsplit_once(" = ")?.1.parse::<u64>().ok());
+        counts.sum()
+    };
+    let mut client = proxy.client();
+    client.send(format!(
+        "POST / HTTP/1.1\r\nHost: app.test\r\nContent-Length: {LONG}\r\n\r\n"
+    ));
+    for _ in 0..50 {
+        client.send("x");
+        has_come.recv_timeout(PATIENCE).unwrap();
+    }
+    assert_eq!(spliced(), 0);
+    client.send(vec![b'x'; LONG - 50]);
+    assert_eq!(client.response().text(), "all of it");
+    // In and out of a pipe; how soon it runs is the machine's affair.
+    until("most of it has been spliced", || spliced() > LONG as u64);
 }

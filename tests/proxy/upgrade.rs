@@ -296,3 +296,26 @@ fn a_slow_reader_of_a_tunnel_holds_a_buffer_and_not_the_stream() {
     let grown = proxy.peak_memory() - before;
     assert!(grown < 24 << 20, "four slow readers cost {grown} bytes");
 }
+
+/// CASES W-11.
+#[test]
+fn tunnels_in_which_nothing_moves_hold_little_each() {
+    const TUNNELS: usize = 300;
+    let app = Backend::upgrading();
+    let proxy = in_front_of(&app).start();
+    let opened = || {
+        let mut client = proxy.client();
+        client.send(ASK);
+        assert_eq!(client.response_head().status, 101);
+        client.send("x");
+        assert_eq!(client.bytes(1), b"x");
+        client
+    };
+    let first = opened();
+    let before = proxy.peak_memory();
+    let tunnels: Vec<_> = (0..TUNNELS).map(|_| opened()).collect();
+    let grown = proxy.peak_memory() - before;
+    // Some 10 KiB each without optimisation; a block each would be 20 MiB.
+    assert!(grown < 8 << 20, "{} KiB for {TUNNELS}", grown >> 10);
+    drop((first, tunnels));
+}

@@ -44,8 +44,8 @@ impl<C: ClientSide> Flight<'_, C> {
             None,
             self.kit.shared.head_limits,
             self.kit.shared.limits.framing_bytes,
-        )
-        .without_trailers_of(&self.site.headers.response);
+        );
+        download.bar_trailers_of(&self.site.headers.response);
         if download.take(block).is_err() {
             // Nothing of it has been passed on, so it can still be said.
             let why = format!(

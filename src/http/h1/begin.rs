@@ -61,7 +61,10 @@ pub(super) fn begin(
             inbound.consume(bytes);
             match departure.upload.take(inbound) {
                 Ok(()) => {}
-                Err(error) => return Begun::refused(flight::answer_to(&error), kit),
+                Err(error) => {
+                    let site = known.site().map(|site| site.number);
+                    return Begun::refused(flight::answer_to(&error), kit).at(site);
+                }
             }
             departure.upload.join(&mut departure.out, SMALL_BODY_BYTES);
             Begun::Onward(departure)
@@ -84,5 +87,13 @@ impl Begun {
     /// An answer to something that is not a request, or that cannot be read to its end: the connection ends.
     pub(super) fn refused(answer: Answer, kit: &Kit) -> Begun {
         Begun::Said(Said::refused(answer, kit), After::Linger)
+    }
+
+    /// It was a request for the site of this number.
+    fn at(mut self, site: Option<u32>) -> Begun {
+        if let Begun::Said(said, _) = &mut self {
+            said.site = site;
+        }
+        self
     }
 }

@@ -9,7 +9,7 @@ use std::thread;
 
 use super::begin::{Begun, begin};
 use super::client::Busy;
-use super::head;
+use super::head::Unfinished;
 use crate::block::Block;
 use crate::http::answer::Answer;
 use crate::http::begin::Said;
@@ -97,25 +97,11 @@ impl Connection {
     /// One request, from its first bytes to its end.
     async fn one_request(&mut self, mut inbound: Block) -> After {
         let started = self.arrival.kit.wheel.now();
-        let mut seen = 0;
+        let mut unfinished = Unfinished::default();
         loop {
-            let is_worth_a_look = seen == 0
-                || head::may_be_whole(inbound.filled(), seen, &self.arrival.kit.shared.head_limits);
-            let begun = if is_worth_a_look {
-                begin(&mut self.arrival, &mut self.known, inbound)
-            } else {
-                Begun::NeedMore(inbound)
-            };
-            match begun {
+            match begin(&mut self.arrival, &mut self.known, inbound) {
                 Begun::NeedMore(block) => {
-                    if seen == 0 {
-                        // One deadline for the whole head, however slowly it drips.
-                        self.arrival
-                            .timer
-                            .set(self.arrival.kit.shared.limits.head_time);
-                    }
-                    seen = block.len();
-                    match self.more_of_the_head(block).await {
+                    match self.more_of_the_head(block, &mut unfinished).await {
                         More::Bytes(block) => inbound = block,
                         More::Gone => return After::Close,
                         More::TooSlow => return self.refuse(Answer::HeadTimeout, started).await,
@@ -127,18 +113,34 @@ impl Connection {
         }
     }
 
-    /// Waits for more of a head that has begun. What has come is kept in no more room than it needs.
-    async fn more_of_the_head(&mut self, block: Block) -> More {
-        let partial = block.filled().to_vec();
+    /// Waits until more of a head that has begun is worth reading. What has come is kept in no more room than it needs.
+    async fn more_of_the_head(&mut self, block: Block, unfinished: &mut Unfinished) -> More {
+        let Arrival {
+            stream, timer, kit, ..
+        } = &mut *self.arrival;
+        if unfinished.is_new() {
+            // One deadline for the whole head, however slowly it drips.
+            timer.set(kit.shared.limits.head_time);
+        }
+        let limits = &kit.shared.head_limits;
+        unfinished.was_read(block.filled(), limits);
+        let mut partial = block.filled().to_vec();
         drop(block);
         poll_fn(|cx| {
-            let mut block = Block::lend();
-            let fits = block.append(&partial);
-            debug_assert!(fits, "a head fits into a block");
-            match block.poll_fill(cx, &mut self.arrival.stream) {
-                Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(More::Gone),
-                Poll::Ready(Ok(_)) => Poll::Ready(More::Bytes(block)),
-                Poll::Pending => self.arrival.timer.poll_fired(cx).map(|()| More::TooSlow),
+            loop {
+                let mut block = Block::lend();
+                let fits = block.append(&partial);
+                debug_assert!(fits, "a head fits into a block");
+                match block.poll_fill(cx, stream) {
+                    Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(More::Gone),
+                    Poll::Ready(Ok(_)) if unfinished.is_worth_reading(block.filled(), limits) => {
+                        return Poll::Ready(More::Bytes(block));
+                    }
+                    Poll::Ready(Ok(_)) => {
+                        partial.extend_from_slice(&block.filled()[partial.len()..])
+                    }
+                    Poll::Pending => return timer.poll_fired(cx).map(|()| More::TooSlow),
+                }
             }
         })
         .await
@@ -221,10 +223,12 @@ impl Connection {
             log,
             ..Finished::of(Kind::Exchange, Protocol::Http1, site)
         };
-        let slots = self.known.as_ref().and_then(|known| known.site());
-        let slots = slots.filter(|known| Some(known.number) == site);
-        let slots = slots.map(|site| &*site.slots);
-        self.arrival.kit.finished(&finished, slots);
+        // A request that was not read to its end is nobody's.
+        let known = self.known.as_ref().and_then(|known| known.site());
+        let known = known.filter(|known| site == Some(known.number));
+        self.arrival
+            .kit
+            .finished(&finished, known.map(|site| &*site.slots));
         match sent {
             Ok(()) => after,
             Err(Unsent::Gone | Unsent::TooSlow) => After::Close,

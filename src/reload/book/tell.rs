@@ -9,6 +9,7 @@ use super::change::what_changed;
 use super::entry::{Entry, Live, Verdict};
 use super::{Book, TALKATIVE};
 use crate::document::Problem;
+use crate::observe::Reason;
 use crate::reload::contest::Contender;
 use crate::reload::gauges::SiteGauges;
 use crate::reload::status::{FileStatus, State, Summary};
@@ -244,6 +245,7 @@ impl Book {
             note: site
                 .and_then(|site| site.note.as_deref())
                 .map(str::to_owned),
+            refusals: site.map(refusals).unwrap_or_default(),
             problems: self.problems(name).into_iter().chain(advice).collect(),
             reason,
         }
@@ -352,4 +354,9 @@ fn answers(site: &Site) -> Vec<String> {
         }
     }
     all
+}
+
+/// Why we refused or ended something of it, and how often.
+fn refusals(site: &Site) -> Vec<(&'static str, u64)> {
+    Reason::counted(|reason| site.slots.refusals.read(reason)).collect()
 }

@@ -7,6 +7,7 @@ use super::SiteFile;
 use crate::document::{Span, Table, Value, integer, one_or_more};
 use crate::site::backend::{Address, Backend, LinkLocal};
 use crate::site::backend_tls::{BackendTls, Verify};
+use crate::site::fence::is_same_socket;
 use crate::site::member::{MOST_WEIGHT, Member};
 use crate::site::tls::PairFiles;
 use crate::site::{Backends, Hostname};
@@ -230,6 +231,13 @@ impl<'t> SiteFile<'_, 't> {
             .find(|listen| is_own(address, listen))
         {
             self.reader.error(span, format!("{address} is where onedoor itself listens ({own}), requests would go round in circles"));
+            return None;
+        }
+        if let (Address::Unix(path), Some(admin)) = (address, &self.rules.admin)
+            && is_same_socket(path, admin)
+        {
+            let message = format!("{address} is onedoor's own admin socket, and no app");
+            self.reader.error(span, message);
             return None;
         }
         if let Address::Unix(path) = address

@@ -50,6 +50,8 @@ pub struct Rules {
     pub logs_under: Vec<PathBuf>,
     /// Our own addresses, which are no backends.
     pub listen: Vec<SocketAddr>,
+    /// The socket by which we are told what to do, which is none either.
+    pub admin: Option<PathBuf>,
     pub defaults: Defaults,
     /// Whose text may be shown in errors.
     pub excerpts: Excerpts,
@@ -65,6 +67,7 @@ impl Default for Rules {
             allow_link_local: false,
             logs_under: Vec::new(),
             listen: Vec::new(),
+            admin: None,
             defaults: Defaults::default(),
             excerpts: Excerpts::InsideSites,
         }

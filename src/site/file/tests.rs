@@ -410,6 +410,33 @@ fn our_own_listeners_are_no_backends() {
 }
 
 #[test]
+fn our_own_admin_socket_is_no_backend_by_any_way_to_it() {
+    let root = std::env::temp_dir().join(format!("onedoor-admin-{}", std::process::id()));
+    std::fs::create_dir_all(root.join("state")).expect("folder");
+    drop(std::os::unix::fs::symlink(
+        root.join("state"),
+        root.join("link"),
+    ));
+    let rules = Rules {
+        admin: Some(root.join("state/admin.sock")),
+        ..Rules::default()
+    };
+    for (socket, own) in [
+        ("state/admin.sock", true),
+        ("state/../state/admin.sock", true),
+        ("link/admin.sock", true),
+        ("state/app.sock", false),
+        ("admin.sock", false),
+    ] {
+        let to = root.join(socket);
+        let text = format!("host = 'a.test'\nto = 'unix:{}'", to.display());
+        let errors = errors_with(&text, &rules);
+        assert_eq!(!errors.is_empty(), own, "{socket} {errors:?}");
+    }
+    drop(std::fs::remove_dir_all(root));
+}
+
+#[test]
 fn files_and_sockets_stay_inside_their_fences() {
     let root = std::env::temp_dir().join(format!("onedoor-fence-{}", std::process::id()));
     let sites = root.join("sites.d");

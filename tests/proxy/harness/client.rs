@@ -80,6 +80,15 @@ impl Client {
         Client::connect_by(address, |socket| socket.set_recv_buffer_size(64 << 10))
     }
 
+    /// One for which the kernel holds next to nothing at either side: a small buffer, and small segments, by which the
+    /// other side's buffer is measured.
+    pub(crate) fn connect_with_least_buffers(address: SocketAddr) -> Client {
+        Client::connect_by(address, |socket| {
+            socket.set_recv_buffer_size(4 << 10)?;
+            socket.set_tcp_mss(536)
+        })
+    }
+
     /// One that has this address of ours.
     pub(crate) fn connect_from(source: IpAddr, address: SocketAddr) -> Client {
         Client::connect_by(address, |socket| {

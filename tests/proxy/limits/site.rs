@@ -163,3 +163,38 @@ fn idle_connections_of_a_full_site_make_room_for_its_new_ones_and_only_they() {
     assert_eq!(blog.get("blog.test", "/").text(), "x");
     drop(open);
 }
+
+/// What `ls --json` says that was refused for a site.
+fn refusals(proxy: &Proxy, site: &str) -> serde_json::Value {
+    let mut sites = proxy.list().into_iter();
+    let site = sites.find(|entry| entry["name"] == site);
+    site.map(|site| site["refusals"].clone())
+        .unwrap_or_default()
+}
+
+#[test]
+fn what_was_refused_is_counted_for_its_site_alone_and_over_its_edits() {
+    let app = Backend::saying("x");
+    let limits = "[limit]\nconnections = 2\nbody = '1kb'\n";
+    let proxy = two_sites(&app, limits).start();
+    let mut first = asked(&proxy, "shop.test");
+    assert_eq!(refusals(&proxy, "shop"), serde_json::json!({}));
+    let large = "POST / HTTP/1.1\r\nHost: shop.test\r\nContent-Length: 2000\r\n\r\n";
+    assert_eq!(proxy.ask(large).said(), "413 body-too-large");
+    let chunks = "POST / HTTP/1.1\r\nHost: shop.test\r\nTransfer-Encoding: chunked\r\n\r\nz";
+    assert_eq!(proxy.ask(chunks).said(), "400 malformed-body");
+    let second = asked(&proxy, "shop.test");
+    assert_eq!(proxy.get("shop.test", "/").said(), "503 site-full");
+    let counted = serde_json::json!({ "malformed-body": 1, "body-too-large": 1, "site-full": 1 });
+    until("all three are counted", || {
+        refusals(&proxy, "shop") == counted
+    });
+    proxy.site(
+        "shop.toml",
+        format!("host = 'shop.test'\nto = {}\n{limits}# edited\n", app.port),
+    );
+    assert_eq!(first.get("shop.test", "/").text(), "x");
+    assert_eq!(refusals(&proxy, "shop"), counted);
+    assert_eq!(refusals(&proxy, "blog"), serde_json::json!({}));
+    drop(second);
+}

@@ -60,6 +60,30 @@ fn a_head_that_drips_gets_a_408_by_one_deadline_for_all_of_it() {
 }
 
 #[test]
+fn a_head_that_can_no_longer_become_one_is_answered_when_that_comes() {
+    let app = Backend::recording();
+    let proxy = with_limits("[timeout]\nhead = '1h'\n", &app);
+    for (good, bad) in [
+        ("GET / HTTP/1.1\r\nHost: app.test\r\nX-A", " : b\r\n"),
+        ("GET / HTTP/1.1\r\nHost: app.test\r\n", " folded"),
+        ("GET / HTTP/1.1\r\nHost: app.test\r\nX-A: b", "\0"),
+        ("GET / HTTP/1.1\r\nHost: app.test\r\nX-A: b", "\n"),
+        ("GET / HTTP/1.1\r\nHost: app.test\r\nX-A: b\r", "c"),
+        ("GET / HTTP/1.1\r\nHost: app.test\r\nX-A", "\r\n"),
+        ("GET / HTTP/1.", "x"),
+    ] {
+        let mut client = proxy.client();
+        client.send(good);
+        // Read by itself, or together with what follows: both must be told.
+        proxy.get("nobody.test", "/");
+        client.send(bad);
+        let answer = client.response();
+        assert_eq!(answer.said(), "400 malformed-request", "{good:?} {bad:?}");
+    }
+    assert!(app.requests().is_empty());
+}
+
+#[test]
 fn an_idle_connection_is_closed_without_a_word() {
     let app = Backend::saying("x");
     let proxy = with_limits("[timeout]\nidle = '300ms'\n", &app);

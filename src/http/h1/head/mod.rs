@@ -6,7 +6,7 @@
 
 use std::mem::MaybeUninit;
 
-use memchr::{memchr, memchr_iter, memmem};
+use memchr::{memchr, memchr_iter};
 
 use crate::http::field::{Fields, Kind, same};
 use crate::limits::MOST_FIELDS;
@@ -14,10 +14,12 @@ use crate::site::Wire;
 
 mod request;
 mod response;
+mod unfinished;
 
 pub use crate::parsed::Parsed;
 pub use request::request;
 pub use response::response;
+pub use unfinished::Unfinished;
 
 /// Bounds for one head.
 #[derive(Clone, Copy, Debug)]
@@ -327,18 +329,8 @@ fn leading_lines(bytes: &[u8]) -> usize {
         .count()
 }
 
-/// Whether `bytes`, whose first `seen` bytes were an unfinished head, may hold a whole one now. Keeps a head that
-/// comes byte by byte from being parsed a thousand times.
-pub fn may_be_whole(bytes: &[u8], seen: usize, limits: &HeadLimits) -> bool {
-    let fresh = &bytes[seen.saturating_sub(3)..];
-    memmem::find(fresh, b"\n\r\n").is_some()
-        || memmem::find(fresh, b"\n\n").is_some()
-        || bytes.len() >= limits.head_bytes
-        || (seen <= limits.line_bytes && bytes.len() > limits.line_bytes)
-}
-
 /// Whether an unfinished head may still become one within its limits.
-fn unfinished<T>(bytes: &[u8], limits: &HeadLimits) -> Result<Parsed<T>, HeadRefusal> {
+fn need_more<T>(bytes: &[u8], limits: &HeadLimits) -> Result<Parsed<T>, HeadRefusal> {
     let start = leading_lines(bytes);
     let head = &bytes[start..];
     // The line ends are looked at now already: a line that ends wrongly never becomes right.

@@ -4,7 +4,7 @@ use memchr::memchr;
 
 use super::{
     Coding, Framing, HeadLimits, HeadRefusal, Parsed, RequestHead, Room, Target, Version,
-    is_of_connection, leading_lines, length, line_ends, offset, once, refused, unfinished,
+    is_of_connection, leading_lines, length, line_ends, need_more, offset, once, refused,
 };
 use crate::http::field::{Fields, Kind, list_members, same};
 use crate::limits::MOST_FIELDS;
@@ -32,7 +32,7 @@ pub fn request<'a>(
                     _ => return Err(HeadRefusal::Malformed("the request line is not complete")),
                 }
             }
-            Ok(httparse::Status::Partial) => return unfinished(bytes, limits),
+            Ok(httparse::Status::Partial) => return need_more(bytes, limits),
             Err(error) => return Err(refused(error, bytes)),
         }
     };
@@ -160,6 +160,8 @@ impl<'a> RequestFields<'a> {
                     Some(_) => Coding::Unknown,
                 });
             }
+            // What nearly everybody says, and what holds anyhow.
+            Kind::Connection if same(value, b"keep-alive") => {}
             Kind::Connection => {
                 for option in list_members(value) {
                     self.close |= same(option, b"close");

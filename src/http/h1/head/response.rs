@@ -134,6 +134,8 @@ impl<'a> ResponseFields<'a> {
                     coding
                 });
             }
+            // What nearly everybody says, and what holds anyhow.
+            Kind::Connection if same(value, b"keep-alive") => {}
             Kind::Connection => {
                 self.close |= list_members(value).any(|option| same(option, b"close"))
             }

@@ -1,0 +1,226 @@
+//! Drives a handshake of either side over a connection, up to the session that comes of it.
+
+use std::future::poll_fn;
+use std::task::{Poll, ready};
+
+use rustls::client::UnbufferedClientConnection;
+use rustls::pki_types::CertificateDer;
+use rustls::server::UnbufferedServerConnection;
+use rustls::unbuffered::{ConnectionState, EncodeError, UnbufferedStatus};
+use rustls::{CommonState, Error, ExtractedSecrets, ProtocolVersion};
+use tokio::net::TcpStream;
+
+use super::handshake::HandshakeError;
+use super::record;
+use super::session::{Schedule, Session};
+use super::stream::TlsStream;
+use crate::block::Block;
+
+/// A handshake that is not over.
+pub(super) trait Handshake {
+    fn common(&self) -> &CommonState;
+
+    /// Takes the bytes that came, up to the end of a record, and puts what is to be sent behind `out`. Returns how
+    /// many bytes are done with, whatever became of them.
+    fn step(&mut self, came: &mut [u8], out: &mut Vec<u8>) -> (usize, Result<Step, Error>);
+
+    fn finish(self) -> Result<(Schedule, ExtractedSecrets), Error>;
+}
+
+/// What comes next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Another step with the bytes that are left.
+    Again,
+    /// What was put out is sent, and then more must come, unless the handshake is over.
+    Wait,
+}
+
+/// What is known when it is over.
+#[derive(Debug)]
+pub(super) struct Shaken {
+    pub(super) stream: TlsStream,
+    pub(super) version: ProtocolVersion,
+    pub(super) peer: Option<CertificateDer<'static>>,
+}
+
+/// Goes through with `handshake`, of which `came` has come already.
+///
+/// # Errors
+/// `Refused`, when the other side has been told why; `Broken`.
+pub(super) async fn shake<H: Handshake>(
+    mut handshake: H,
+    mut tcp: TcpStream,
+    came: &[u8],
+) -> Result<Shaken, HandshakeError> {
+    // Bytes that came and are not done with. As long as the handshake waits it holds these, and not a block.
+    let mut held = came.to_vec();
+    // Those of them that the library has seen.
+    let mut seen = 0;
+    loop {
+        let mut out = Vec::new();
+        let stepped = steps(&mut handshake, &mut held, &mut seen, &mut out);
+        put_all(&tcp, &out, stepped.is_err())
+            .await
+            .map_err(HandshakeError::Broken)?;
+        stepped.map_err(HandshakeError::Refused)?;
+        if !handshake.common().is_handshaking() {
+            break;
+        }
+        more(&mut tcp, &mut held).await?;
+    }
+    let common = handshake.common();
+    let alpn = common.alpn_protocol().map(Box::from);
+    let version = common
+        .protocol_version()
+        .unwrap_or(ProtocolVersion::TLSv1_2);
+    let peer = common.peer_certificates().and_then(<[_]>::first).cloned();
+    let session = handshake
+        .finish()
+        .and_then(|(schedule, secrets)| Session::new(schedule, secrets))
+        .map_err(HandshakeError::Refused)?;
+    Ok(Shaken {
+        stream: TlsStream::new(tcp, session, alpn, held.into()),
+        version,
+        peer,
+    })
+}
+
+/// All steps that can be made with what has come, a record at a time: what comes behind the handshake is not for the
+/// library.
+fn steps<H: Handshake>(
+    handshake: &mut H,
+    held: &mut Vec<u8>,
+    seen: &mut usize,
+    out: &mut Vec<u8>,
+) -> Result<(), Error> {
+    loop {
+        let (done, step) = handshake.step(&mut held[..*seen], out);
+        held.drain(..done.min(*seen));
+        *seen = seen.saturating_sub(done);
+        match step {
+            Ok(Step::Again) => {}
+            Ok(Step::Wait) if handshake.common().is_handshaking() => match record(&held[*seen..]) {
+                Some(count) => *seen += count,
+                None => return Ok(()),
+            },
+            Ok(Step::Wait) => return Ok(()),
+            Err(error) => {
+                // The alert that goes with it comes out of another step, which then reads nothing.
+                while handshake.common().wants_write() {
+                    if handshake.step(&mut [], out).1 != Ok(Step::Again) {
+                        break;
+                    }
+                }
+                return Err(error);
+            }
+        }
+    }
+}
+
+/// How long the record is that `bytes` begin with, if it is whole. What is none is refused by its header, and the
+/// library says why.
+fn record(bytes: &[u8]) -> Option<usize> {
+    match record::whole(bytes) {
+        Ok(length) => length,
+        Err(_) => Some(bytes.len()),
+    }
+}
+
+/// Sends all of `out`. The last words to somebody who is refused are not waited for.
+async fn put_all(tcp: &TcpStream, out: &[u8], are_last_words: bool) -> std::io::Result<()> {
+    let mut sent = 0;
+    while sent < out.len() {
+        match tcp.try_write(&out[sent..]) {
+            Ok(count) => sent += count,
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock && !are_last_words => {
+                tcp.writable().await?;
+            }
+            Err(_) if are_last_words => return Ok(()),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+async fn more(tcp: &mut TcpStream, held: &mut Vec<u8>) -> Result<(), HandshakeError> {
+    poll_fn(|cx| {
+        ready!(tcp.poll_read_ready(cx)).map_err(HandshakeError::Broken)?;
+        let mut block = Block::lend();
+        if !block.append(held) || !block.has_room() {
+            // As much as the library takes of a message.
+            return Poll::Ready(Err(HandshakeError::Refused(
+                rustls::InvalidMessage::HandshakePayloadTooLarge.into(),
+            )));
+        }
+        match ready!(block.poll_fill(cx, tcp)) {
+            Ok(0) => Poll::Ready(Err(HandshakeError::Broken(
+                std::io::ErrorKind::UnexpectedEof.into(),
+            ))),
+            Ok(_) => {
+                held.clear();
+                held.extend_from_slice(block.filled());
+                Poll::Ready(Ok(()))
+            }
+            Err(error) => Poll::Ready(Err(HandshakeError::Broken(error))),
+        }
+    })
+    .await
+}
+
+impl Handshake for UnbufferedServerConnection {
+    fn common(&self) -> &CommonState {
+        self
+    }
+
+    fn step(&mut self, came: &mut [u8], out: &mut Vec<u8>) -> (usize, Result<Step, Error>) {
+        step(self.process_tls_records(came), out)
+    }
+
+    fn finish(self) -> Result<(Schedule, ExtractedSecrets), Error> {
+        let (secrets, kernel) = self.dangerous_into_kernel_connection()?;
+        Ok((Schedule::Server(kernel), secrets))
+    }
+}
+
+impl Handshake for UnbufferedClientConnection {
+    fn common(&self) -> &CommonState {
+        self
+    }
+
+    fn step(&mut self, came: &mut [u8], out: &mut Vec<u8>) -> (usize, Result<Step, Error>) {
+        step(self.process_tls_records(came), out)
+    }
+
+    fn finish(self) -> Result<(Schedule, ExtractedSecrets), Error> {
+        let (secrets, kernel) = self.dangerous_into_kernel_connection()?;
+        Ok((Schedule::Client(kernel), secrets))
+    }
+}
+
+fn step<Data>(
+    status: UnbufferedStatus<'_, '_, Data>,
+    out: &mut Vec<u8>,
+) -> (usize, Result<Step, Error>) {
+    let UnbufferedStatus { discard, state } = status;
+    let step = state.and_then(|state| match state {
+        ConnectionState::EncodeTlsData(mut message) => {
+            let at = out.len();
+            if let Err(EncodeError::InsufficientSize(needed)) = message.encode(&mut []) {
+                out.resize(at + needed.required_size, 0);
+            }
+            let encoded = message.encode(&mut out[at..]);
+            encoded.map_err(|error| Error::General(error.to_string()))?;
+            Ok(Step::Again)
+        }
+        // It is, before anything is waited for.
+        ConnectionState::TransmitTlsData(message) => {
+            message.done();
+            Ok(Step::Again)
+        }
+        ConnectionState::BlockedHandshake | ConnectionState::WriteTraffic(_) => Ok(Step::Wait),
+        // Nothing of this can come before the end of a handshake, and nothing behind it is shown to the library.
+        _ => Err(Error::HandshakeNotComplete),
+    });
+    (discard, step)
+}
