@@ -82,6 +82,7 @@ fn serves(criterion: &mut Criterion) {
                 onedoor::tls::Keyring::new(Vec::new(), settings.state.clone()).expect("keyring"),
             ),
             Arc::new(onedoor::upstream::States::new(1, b"key")),
+            tokio::sync::mpsc::unbounded_channel().0,
         );
         let (reload, summary) = runtime.block_on(started);
         assert_eq!(summary.live, size);
@@ -94,7 +95,11 @@ fn serves(criterion: &mut Criterion) {
                 |()| {
                     port = 5000 + (port + 1) % 1000;
                     folder.write(7, port);
-                    let waited = reload.wait(Some("shop-7".into()), false, PATIENCE);
+                    let waited = reload.wait(
+                        Some("shop-7".into()),
+                        onedoor::reload::Until::Serving,
+                        PATIENCE,
+                    );
                     assert_eq!(runtime.block_on(waited), Waited::Serving);
                 },
                 BatchSize::PerIteration,

@@ -59,6 +59,15 @@ impl Block {
         }
     }
 
+    /// One without room, to stand in for one that is handed on.
+    pub fn empty() -> Block {
+        Block {
+            bytes: Box::default(),
+            start: 0,
+            end: 0,
+        }
+    }
+
     /// The bytes in use.
     pub fn filled(&self) -> &[u8] {
         &self.bytes[self.start..self.end]
@@ -98,6 +107,14 @@ impl Block {
         }
         self.start = FRONT;
         self.end = FRONT;
+    }
+
+    /// How many bytes another read may bring.
+    pub fn read_room(&self) -> usize {
+        match self.has_room() {
+            true => FRONT + READ_BYTES - self.end,
+            false => 0,
+        }
     }
 
     #[cold]

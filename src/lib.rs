@@ -7,6 +7,7 @@
 //!
 //! - a site file: [`document`] (TOML, read by a table of keys) -> [`site`] -> [`reload`] -> [`route`]
 //! - a connection: [`door`] -> [`route`] -> [`tls`] -> [`http`] -> [`upstream`], and [`relay`] once it is only bytes
+//! - beside it: [`health`] watches the backends that [`upstream`] chooses from
 //! - around both: [`cli`] (what a person types), [`settings`], [`server`] (one run), [`admin`] (the socket that
 //!   answers), [`observe`], [`limits`]
 //! - below both: [`stream`], [`block`] and [`pipe`] (lent buffers), [`wheel`] (timers), [`linger`] (the last words),
@@ -31,6 +32,8 @@ pub mod block;
 #[cfg(feature = "serve")]
 pub mod cli;
 pub mod door;
+#[cfg(feature = "serve")]
+pub mod health;
 pub mod http;
 #[cfg(feature = "serve")]
 pub mod observe;

@@ -59,6 +59,24 @@ pub struct Limits {
     pub linger_time: Duration,
     /// How long open work may go on after SIGTERM. 30 s.
     pub drain_time: Duration,
+    /// Requests that one HTTP/2 connection may have open. 100, which RFC 9113 6.5.2 recommends as the least.
+    pub streams: u32,
+    /// What a client may send of one request body before it is taken (HTTP/2). 256 KiB: more than a round trip brings
+    /// over a usual line.
+    pub stream_window: u32,
+    /// The same for all requests of a connection together. 1 MiB: four bodies at full speed.
+    pub connection_window: u32,
+    /// What may be queued of the responses of one HTTP/2 connection, whatever its windows allow. 256 KiB: a client that
+    /// does not read holds no more, and one that reads is never without work.
+    pub stream_queue: usize,
+    /// Streams of one HTTP/2 connection that either side resets in 30 s, beyond half of its requests (CVE-2023-44487,
+    /// CVE-2025-8671). 200: a page that is left takes back a hundred at once.
+    pub resets: u64,
+    /// Frames of one HTTP/2 connection in 30 s that are neither a request nor data, beyond four for each of these
+    /// (CVE-2019-9512 to 9518). 1000: a client that measures its line sends some ten pings a second.
+    pub control_frames: u64,
+    /// Pieces that the cookie of an HTTP/2 request may come in. 200: browsers keep at most 180 for a site.
+    pub crumbs: usize,
 }
 
 impl Default for Limits {
@@ -84,6 +102,13 @@ impl Default for Limits {
             linger_bytes: 1 << 20,
             linger_time: Duration::from_secs(2),
             drain_time: Duration::from_secs(30),
+            streams: 100,
+            stream_window: 256 << 10,
+            connection_window: 1 << 20,
+            stream_queue: 256 << 10,
+            resets: 200,
+            control_frames: 1000,
+            crumbs: 200,
         }
     }
 }

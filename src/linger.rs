@@ -12,11 +12,14 @@ use crate::wheel::{Expired, Timer};
 /// and what was said last could be lost on the way (RFC 9112 9.6).
 pub async fn linger(stream: &mut Stream, timer: &Timer, limits: &Limits) {
     let mut left = limits.linger_bytes;
+    let mut is_said = false;
     let done = timer.within(
         limits.linger_time,
         poll_fn(|cx| {
-            if stream.poll_end(cx).is_pending() {
-                return Poll::Pending;
+            if !is_said {
+                // Who is gone already has no need to be told.
+                drop(ready!(stream.poll_end(cx)));
+                is_said = true;
             }
             loop {
                 let mut block = Block::lend();

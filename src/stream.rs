@@ -12,6 +12,7 @@ use tokio::task::coop;
 
 use crate::site::Wire;
 use crate::tls::TlsStream;
+use crate::upstream::Line;
 
 /// One enum instead of a type parameter: everything above is compiled once, and the branch costs nothing
 /// beside a system call.
@@ -20,6 +21,8 @@ pub enum Stream {
     Tcp(TcpStream),
     Unix(UnixStream),
     Tls(Box<TlsStream>),
+    /// One of the streams on a connection of HTTP/2 with a backend.
+    Line(Box<Line>),
 }
 
 impl Stream {
@@ -33,12 +36,12 @@ impl Stream {
 
     /// Whether its bytes are those on the wire, so that the kernel can move them by itself.
     pub fn is_plain(&self) -> bool {
-        !matches!(self, Stream::Tls(_))
+        matches!(self, Stream::Tcp(_) | Stream::Unix(_))
     }
 
     pub fn wire(&self) -> Wire {
         match self {
-            Stream::Tcp(_) | Stream::Unix(_) => Wire::ClearText,
+            Stream::Tcp(_) | Stream::Unix(_) | Stream::Line(_) => Wire::ClearText,
             Stream::Tls(_) => Wire::Tls,
         }
     }
@@ -46,7 +49,7 @@ impl Stream {
     /// The protocol that was agreed on inside of TLS.
     pub fn alpn(&self) -> Option<&[u8]> {
         match self {
-            Stream::Tcp(_) | Stream::Unix(_) => None,
+            Stream::Tcp(_) | Stream::Unix(_) | Stream::Line(_) => None,
             Stream::Tls(stream) => stream.alpn(),
         }
     }
@@ -58,6 +61,8 @@ impl Stream {
             Stream::Tcp(stream) => stream.poll_read_ready(cx).map(drop),
             Stream::Unix(stream) => stream.poll_read_ready(cx).map(drop),
             Stream::Tls(stream) => stream.poll_readable(cx),
+            // It says nothing that nobody asked for; whether it has an answer, only a read can tell.
+            Stream::Line(_) => Poll::Pending,
         }
     }
 
@@ -67,6 +72,7 @@ impl Stream {
             Stream::Tcp(stream) => stream.poll_write_ready(cx).map(drop),
             Stream::Unix(stream) => stream.poll_write_ready(cx).map(drop),
             Stream::Tls(stream) => stream.tcp().poll_write_ready(cx).map(drop),
+            Stream::Line(_) => Poll::Ready(()),
         }
     }
 
@@ -81,7 +87,7 @@ impl Stream {
         match self {
             Stream::Tcp(stream) => stream.try_io(Interest::READABLE, || read(stream.as_fd())),
             Stream::Unix(stream) => stream.try_io(Interest::READABLE, || read(stream.as_fd())),
-            Stream::Tls(_) => Err(io::ErrorKind::Unsupported.into()),
+            Stream::Tls(_) | Stream::Line(_) => Err(io::ErrorKind::Unsupported.into()),
         }
     }
 
@@ -96,7 +102,7 @@ impl Stream {
         match self {
             Stream::Tcp(stream) => stream.try_io(Interest::WRITABLE, || write(stream.as_fd())),
             Stream::Unix(stream) => stream.try_io(Interest::WRITABLE, || write(stream.as_fd())),
-            Stream::Tls(_) => Err(io::ErrorKind::Unsupported.into()),
+            Stream::Tls(_) | Stream::Line(_) => Err(io::ErrorKind::Unsupported.into()),
         }
     }
 
@@ -137,6 +143,7 @@ impl Stream {
             Stream::Tcp(stream) => send_queue(stream.as_fd()),
             Stream::Unix(stream) => send_queue(stream.as_fd()),
             Stream::Tls(stream) => send_queue(stream.tcp().as_fd()),
+            Stream::Line(_) => None,
         }
     }
 
@@ -145,7 +152,8 @@ impl Stream {
         let stream = match self {
             Stream::Tcp(stream) => stream,
             Stream::Tls(stream) => stream.abort(),
-            Stream::Unix(_) => return,
+            // A line that is dropped before its end is a reset.
+            Stream::Unix(_) | Stream::Line(_) => return,
         };
         // When it fails the connection is gone, which is what was wanted.
         drop(socket2::SockRef::from(stream).set_linger(Some(std::time::Duration::ZERO)));
@@ -178,6 +186,7 @@ impl AsyncRead for Stream {
             Stream::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
             Stream::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
             Stream::Tls(stream) => Pin::new(&mut **stream).poll_read(cx, buf),
+            Stream::Line(line) => Pin::new(&mut **line).poll_read(cx, buf),
         }
     }
 }
@@ -192,6 +201,7 @@ impl AsyncWrite for Stream {
             Stream::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
             Stream::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
             Stream::Tls(stream) => Pin::new(&mut **stream).poll_write(cx, buf),
+            Stream::Line(line) => Pin::new(&mut **line).poll_write(cx, buf),
         }
     }
 
@@ -200,6 +210,7 @@ impl AsyncWrite for Stream {
             Stream::Tcp(stream) => Pin::new(stream).poll_flush(cx),
             Stream::Unix(stream) => Pin::new(stream).poll_flush(cx),
             Stream::Tls(stream) => Pin::new(&mut **stream).poll_flush(cx),
+            Stream::Line(line) => Pin::new(&mut **line).poll_flush(cx),
         }
     }
 
@@ -208,6 +219,7 @@ impl AsyncWrite for Stream {
             Stream::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Stream::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
             Stream::Tls(stream) => Pin::new(&mut **stream).poll_shutdown(cx),
+            Stream::Line(line) => Pin::new(&mut **line).poll_shutdown(cx),
         }
     }
 }

@@ -151,6 +151,7 @@ pub(super) fn waited(waited: &Waited) -> Answer {
     fine(match waited {
         Waited::Serving => json!({ "outcome": "serving" }),
         Waited::Gone => json!({ "outcome": "gone" }),
+        Waited::Drained => json!({ "outcome": "drained" }),
         Waited::Rejected { problems } => json!({ "outcome": "rejected", "problems": problems }),
         Waited::Timeout { pending } => json!({ "outcome": "timeout", "pending": pending }),
         Waited::Unknown {

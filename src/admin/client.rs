@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::question::encode;
 use crate::document::units;
 use crate::http::explain;
+use crate::reload::Until;
 
 /// Beyond the time a question itself takes.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -130,19 +131,21 @@ impl Client {
         self.ask("POST", &format!("/v1/reload{query}"), PATIENCE * 30)
     }
 
-    /// Waits for `name` (`None`: for everything on disk) to serve, or to be gone, at most `time`.
+    /// Waits for `name` (`None`: for everything on disk) to serve, or for what else `until` says of it, at most `time`.
     pub fn wait(
         &self,
         name: Option<&str>,
-        gone: bool,
+        until: Until,
         time: Duration,
     ) -> Result<Value, ClientError> {
         let mut target = format!("/v1/wait?timeout={}ms", time.as_millis());
         if let Some(name) = name {
             target.push_str(&format!("&name={}", encode(name)));
         }
-        if gone {
-            target.push_str("&gone");
+        match until {
+            Until::Serving => {}
+            Until::Gone => target.push_str("&gone"),
+            Until::Drained => target.push_str("&drained"),
         }
         debug_assert!(units::duration(&format!("{}ms", time.as_millis())).is_ok());
         self.ask("GET", &target, time + PATIENCE)

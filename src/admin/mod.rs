@@ -260,7 +260,9 @@ async fn reply(question: Question, reload: &Reload, about: &About) -> Answer {
         Question::Reload { accept_removals } => {
             answer::reloaded(&reload.reload(accept_removals).await)
         }
-        Question::Wait { name, gone, time } => answer::waited(&reload.wait(name, gone, time).await),
+        Question::Wait { name, until, time } => {
+            answer::waited(&reload.wait(name, until, time).await)
+        }
     }
 }
 

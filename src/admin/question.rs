@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::document::units;
 use crate::http::explain;
+use crate::reload::Until;
 use crate::site::hostname::{HostBuffer, authority};
 
 /// What somebody wants to know or have done.
@@ -34,7 +35,7 @@ pub(super) enum Question {
     },
     Wait {
         name: Option<String>,
-        gone: bool,
+        until: Until,
         time: Duration,
     },
 }
@@ -132,7 +133,11 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Parsed, Refusal> {
         },
         _ => Question::Wait {
             name: value(query, "name")?,
-            gone: flag(query, "gone"),
+            until: match (flag(query, "gone"), flag(query, "drained")) {
+                (true, _) => Until::Gone,
+                (_, true) => Until::Drained,
+                _ => Until::Serving,
+            },
             time: time(query)?,
         },
     };
@@ -278,7 +283,7 @@ mod tests {
         let name = Some("team/bücher".to_string());
         let question = Question::Wait {
             name,
-            gone: true,
+            until: Until::Gone,
             time: Duration::from_secs(5),
         };
         assert_eq!(parse(bytes), Ok(Parsed::Complete(question)));

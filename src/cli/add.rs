@@ -10,6 +10,7 @@ use super::check::{self, Question};
 use super::drop_in::{self, Folder, refuse};
 use super::screen::Screen;
 use super::{complain, daemon, print, run, wait};
+use crate::reload::Until;
 
 /// Ends as `wait` does when the file is written; 1 when it is not.
 pub(super) fn add(
@@ -96,7 +97,7 @@ pub(super) fn await_it(
     timeout: Duration,
 ) -> ExitCode {
     match folder.daemon {
-        Some(_) => wait::wait(places, Some(name), timeout, false),
+        Some(_) => wait::wait(places, Some(name), timeout, Until::Serving),
         None => {
             complain("nothing runs; the next start will serve it");
             ExitCode::SUCCESS
@@ -114,7 +115,9 @@ pub(super) fn rm(places: &Places, name: &str, now: bool, timeout: Duration) -> E
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 // `wait` knows what was meant.
                 return Err(match &folder.daemon {
-                    Some(_) => wait::wait(places, Some(site.as_str()), Duration::ZERO, false),
+                    Some(_) => {
+                        wait::wait(places, Some(site.as_str()), Duration::ZERO, Until::Serving)
+                    }
                     None => refuse(format_args!("there is no {}", file.display())),
                 });
             }
@@ -139,7 +142,7 @@ pub(super) fn rm(places: &Places, name: &str, now: bool, timeout: Duration) -> E
     if let Err(error) = daemon.gone(site.as_str(), now) {
         return daemon::explain(&error);
     }
-    let code = wait::wait(places, Some(site.as_str()), timeout, true);
+    let code = wait::wait(places, Some(site.as_str()), timeout, Until::Gone);
     let kept = daemon.history(site.as_str(), true).ok();
     let newest = kept.and_then(|kept| kept["versions"][0]["text"].as_str().map(str::to_owned));
     match (newest, text) {

@@ -88,6 +88,9 @@ pub(super) enum Command {
         /// Wait until NAME is served no more
         #[arg(long, requires = "name")]
         gone: bool,
+        /// Wait until no request is left on backends that NAME's file does not name any more
+        #[arg(long, requires = "name", conflicts_with = "gone")]
+        drained: bool,
     },
     /// Say which site, path and app would answer a request, which lost, and why
     Explain {

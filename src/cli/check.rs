@@ -590,7 +590,13 @@ mod tests {
 
     #[test]
     fn warnings_fail_only_a_strict_check() {
-        let sites = Sites::new("strict", &[("a.toml", "host = 'x.test'\nto = [1, 1]\n")]);
+        let sites = Sites::new(
+            "strict",
+            &[(
+                "a.toml",
+                "host = 'x.test'\nto = { at = 'https://127.0.0.1:1', verify = 'off' }\n",
+            )],
+        );
         let lax = sites.check(Question::default());
         assert!(
             lax.ok && lax.output.ends_with("1 file: 0 fine, 1 with warnings\n"),

@@ -215,7 +215,18 @@ fn state(file: &Value, now: u64) -> Cell {
         }
         None => state,
     };
-    (text, Some(paint))
+    (text + &fit(file), Some(paint))
+}
+
+/// How many backends are fit, where that is worth a word: ` 1/2`.
+fn fit(file: &Value) -> String {
+    let backends = file["backends"].as_array().map(Vec::as_slice);
+    let backends = backends.unwrap_or_default();
+    let fit = backends.iter().filter(|backend| backend["fit"] == true);
+    match (fit.count(), backends.len()) {
+        (0, 0) | (1, 1) => String::new(),
+        (fit, all) => format!(" {fit}/{all}"),
+    }
 }
 
 /// How long ago, in its largest unit: what somebody wants to know is whether it was just now.
@@ -244,6 +255,8 @@ fn reasons(file: &Value) -> Vec<&str> {
     if reasons.is_empty() {
         reasons.extend(file["reason"].as_str());
     }
+    let backends = file["backends"].as_array().into_iter().flatten();
+    reasons.extend(backends.filter_map(|backend| backend["reason"].as_str()));
     reasons.extend(file["note"].as_str());
     reasons
 }

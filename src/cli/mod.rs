@@ -27,6 +27,8 @@ use clap::Parser;
 use args::{Args, Command};
 use trust::Wish;
 
+use crate::reload::Until;
+
 /// The configuration or the operation failed.
 const FAILED: u8 = 1;
 /// What was waited for did not come in time.
@@ -77,7 +79,15 @@ pub fn main() -> ExitCode {
             name,
             timeout,
             gone,
-        }) => wait::wait(&args.places, name.as_deref(), timeout, gone),
+            drained,
+        }) => {
+            let until = match (gone, drained) {
+                (true, _) => Until::Gone,
+                (_, true) => Until::Drained,
+                _ => Until::Serving,
+            };
+            wait::wait(&args.places, name.as_deref(), timeout, until)
+        }
         Some(Command::Explain { question, json }) => explain::explain(&args.places, question, json),
         Some(Command::Reload { accept_removals }) => reload::reload(&args.places, accept_removals),
         Some(Command::Trust { remove, print }) => {

@@ -7,28 +7,29 @@ use serde_json::Value;
 
 use super::args::Places;
 use super::{FAILED, NOT_IN_TIME, complain, daemon, print};
+use crate::reload::Until;
 
-/// Ends with 0 when what was on disk serves (or is gone), 1 when it is rejected, 3 after `time`, 4 without a daemon.
-pub(super) fn wait(places: &Places, name: Option<&str>, time: Duration, gone: bool) -> ExitCode {
+/// Ends with 0 when what was on disk serves (or is gone, or has drained), 1 when it is rejected, 3 after `time`, 4 without a daemon.
+pub(super) fn wait(places: &Places, name: Option<&str>, time: Duration, until: Until) -> ExitCode {
     // People type what they see in the folder.
     let name = name.map(|name| name.strip_suffix(".toml").unwrap_or(name));
     let daemon = match daemon::find(places) {
         Ok(daemon) => daemon,
         Err(code) => return code,
     };
-    let answer = match daemon.wait(name, gone, time) {
+    let answer = match daemon.wait(name, until, time) {
         Ok(answer) => answer,
         Err(error) => return daemon::explain(&error),
     };
     let what = name.unwrap_or("what is on disk");
-    tell(&answer, what, name, gone, time)
+    tell(&answer, what, name, until, time)
 }
 
 /// Says how a waiting ended, and with which code to end.
-fn tell(answer: &Value, what: &str, name: Option<&str>, gone: bool, time: Duration) -> ExitCode {
+fn tell(answer: &Value, what: &str, name: Option<&str>, until: Until, time: Duration) -> ExitCode {
     match answer["outcome"].as_str() {
         Some("serving") => ExitCode::SUCCESS,
-        Some("gone") => ExitCode::SUCCESS,
+        Some("gone" | "drained") => ExitCode::SUCCESS,
         Some("rejected") => {
             for problem in answer["problems"]
                 .as_array()
@@ -51,10 +52,10 @@ fn tell(answer: &Value, what: &str, name: Option<&str>, gone: bool, time: Durati
             ExitCode::from(FAILED)
         }
         _ => {
-            let goal = if gone {
-                "still served"
-            } else {
-                "not serving yet"
+            let goal = match until {
+                Until::Serving => "not serving yet",
+                Until::Gone => "still served",
+                Until::Drained => "still busy on backends of a former version",
             };
             complain(format_args!("{what} is {goal} after {time:?}"));
             for pending in answer["pending"]

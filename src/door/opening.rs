@@ -9,6 +9,7 @@ use super::alert::Alert;
 use super::client_hello::{self, ClientHello, Room};
 use crate::block::Block;
 use crate::http::Arrival;
+use crate::http::h2::PREFACE;
 use crate::parsed::Parsed;
 
 /// What a connection begins with.
@@ -16,6 +17,8 @@ use crate::parsed::Parsed;
 pub(super) enum Opening {
     /// The first bytes of a request, perhaps not all of its head.
     Http(Block),
+    /// The preface of HTTP/2, in clear text and without a word before it (RFC 9113 3.3), and what came behind it.
+    Http2(Block),
     Tls(Hello),
 }
 
@@ -69,13 +72,27 @@ pub(super) async fn first_bytes(arrival: &mut Arrival) -> Result<Block, Refusal>
 /// See [`Refusal`].
 pub(super) async fn read(mut came: Block, arrival: &mut Arrival) -> Result<Opening, Refusal> {
     match protocol(came.filled().first()) {
-        Some(Protocol::Http) => return Ok(Opening::Http(came)),
+        Some(Protocol::Http) => return read_http(came, arrival).await,
         Some(Protocol::Tls) => {}
         None => return Err(Refusal::Unknown),
     }
     loop {
         if let Some(hello) = whole(&came, arrival.kit.shared.limits.hello_bytes)? {
             return Ok(Opening::Tls(hello));
+        }
+        came = more(arrival, came).await?;
+    }
+}
+
+/// HTTP/1, unless all of it so far is the preface of HTTP/2: no request begins with more than a few bytes of that.
+async fn read_http(mut came: Block, arrival: &mut Arrival) -> Result<Opening, Refusal> {
+    loop {
+        let bytes = came.filled();
+        if bytes.starts_with(PREFACE) {
+            return Ok(Opening::Http2(came));
+        }
+        if !PREFACE.starts_with(bytes) {
+            return Ok(Opening::Http(came));
         }
         came = more(arrival, came).await?;
     }

@@ -112,6 +112,7 @@ async fn connect<'k>(
 ) -> Result<Found<'k>, Reason> {
     let affinity = Affinity::of_connection(site, asker);
     let mut search = Search::new(kit, timer, site, None, affinity, None);
+    search.insist_on_http1();
     search.introduce(first);
     let found = search.upstream(&mut Unread).await;
     finished.retries = search.retries;

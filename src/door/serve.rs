@@ -19,10 +19,14 @@ use crate::site::tls::Mode;
 pub(crate) async fn serve(mut arrival: Box<Arrival>, mut slot: Slot) {
     match open(&mut arrival, &mut slot).await {
         Ok(Opening::Http(first)) => http::h1::serve(arrival, Some(first)).await,
+        Ok(Opening::Http2(first)) => http::h2::serve(arrival, Some(first)).await,
         // Boxed, and over before the requests begin: a connection that waits must not be as large as a handshake.
         Ok(Opening::Tls(hello)) => {
             if let Some(arrival) = Box::pin(serve_tls(arrival, hello)).await {
-                http::h1::serve(arrival, None).await;
+                match arrival.stream.alpn() {
+                    Some(b"h2") => http::h2::serve(arrival, None).await,
+                    _ => http::h1::serve(arrival, None).await,
+                }
             }
         }
         Err(Refusal::Hello(alert)) => {

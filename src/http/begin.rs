@@ -2,8 +2,9 @@
 
 use super::answer::{self, Answer};
 use super::body::{Body, Written};
-use super::departure::{Asked, Departure};
+use super::departure::{Asked, Order};
 use super::exchange::{self, Decision};
+use super::field::same;
 use super::forward::{self, Onward};
 use super::h1::head::{Framing, Method, RequestHead, Version};
 use super::kit::{Asker, Kit};
@@ -16,15 +17,14 @@ use crate::site::{HeaderEdit, Site, Wire};
 use crate::tls::Secure;
 use crate::wheel::{Serving, Timer};
 
+/// A body up to this size leaves in one write with its head.
+pub(super) const SMALL_BODY_BYTES: usize = 2 << 10;
+
 /// What is to be done about a request.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "the largest is the usual one, and a box would be an allocation for each request"
-)]
 pub(super) enum Step {
     Say(Said),
-    /// Nothing of the body is in it yet.
-    Send(Departure),
+    /// Its body is [`upload`].
+    Send(Order),
 }
 
 /// A response of our own, ready to be sent.
@@ -167,42 +167,55 @@ impl Send {
             expects_continue: head.expects_continue,
             authenticates_connection: head.authenticates_connection,
             upgrade: head.upgrade.map(Box::from),
+            is_grpc: head.version == Version::Http2 && is_grpc(head),
             may_be_told_why: exchange::may_be_told_why(head, known),
             request_id: known_as,
         };
-        let written = match head.framing {
-            Framing::Chunked => Written::InChunks,
-            _ => Written::Plainly,
-        };
-        let framing = match (head.framing, head.version) {
-            // It comes without chunks, and its end is told apart from it.
-            (Framing::Chunked, Version::Http2) => Framing::Close,
-            (framing, _) => framing,
-        };
-        let mut upload = Body::new(
-            framing,
-            written,
-            site.limits.body_bytes,
-            kit.shared.head_limits,
-            kit.shared.limits.framing_bytes,
-        );
-        upload.bar_trailers_of(&site.headers.request);
         timer.serving(Some(Serving {
             site: site.number,
             version: site.version,
             rule: self.rule.and_then(|rule| u32::try_from(rule).ok()),
             asker,
         }));
-        Ok(Step::Send(Departure {
+        Ok(Step::Send(Order {
             out,
             host_at,
             asked,
-            upload,
             rule: self.rule,
             affinity,
             log: logged::begin(head, known, asked_by, Some(&known_as)),
         }))
     }
+}
+
+fn is_grpc(head: &RequestHead<'_>) -> bool {
+    let mut fields = head.fields.headers.iter();
+    fields.any(|field| {
+        same(field.name.as_bytes(), b"content-type") && field.value.starts_with(b"application/grpc")
+    })
+}
+
+/// The body of a request that is sent on. Nothing of it has come.
+#[inline]
+pub(super) fn upload(head: &RequestHead<'_>, site: &Site, kit: &Kit) -> Body {
+    let written = match head.framing {
+        Framing::Chunked => Written::InChunks,
+        _ => Written::Plainly,
+    };
+    let framing = match (head.framing, head.version) {
+        // It comes without chunks, and its end is told apart from it.
+        (Framing::Chunked, Version::Http2) => Framing::Close,
+        (framing, _) => framing,
+    };
+    let mut upload = Body::new(
+        framing,
+        written,
+        site.limits.body_bytes,
+        kit.shared.head_limits,
+        kit.shared.limits.framing_bytes,
+    );
+    upload.bar_trailers_of(&site.headers.request);
+    upload
 }
 
 impl Said {

@@ -41,7 +41,8 @@ pub(super) struct Body {
     pipe: Option<Pipe>,
     /// Whether splicing pays, as long as it runs fast.
     is_long: bool,
-    /// Whether the last read brought so much that the next may be spliced: one byte now and then costs a call more so.
+    /// Whether the last read brought so much that the next may be spliced: one byte now and then costs a call more so. The
+    /// first may, which is what a long response that comes at once lives on.
     runs_fast: bool,
     /// What came behind the end of the body.
     surplus: Option<Block>,
@@ -115,7 +116,7 @@ impl Body {
             pipe: None,
             is_long: written == Written::Plainly
                 && matches!(framing, Framing::Length(length) if length >= SPLICE_FROM),
-            runs_fast: false,
+            runs_fast: true,
             surplus: None,
             is_drained: false,
             moved: 0,
@@ -194,6 +195,8 @@ impl Body {
                 }
             }
             if T::FRAMES {
+                // The other side may have kept the block itself.
+                self.pending = None;
                 if matches!(self.to_come, ToCome::Ended) && !self.end_is_told {
                     let told = to.end(&std::mem::take(&mut self.ending));
                     told.map_err(|_| BodyError::TargetGone)?;
@@ -282,10 +285,40 @@ impl Body {
                 Poll::Ready(Ok(count)) => {
                     self.runs_fast = count as u64 >= SPLICE_LEAST;
                     self.take(block)?;
+                    self.look_for_end(from)?;
                 }
                 Poll::Ready(Err(_)) => return Poll::Ready(Err(BodyError::SourceGone)),
             }
         }
+    }
+
+    /// Takes what has come already, so that a small body can leave together with its head.
+    ///
+    /// # Errors
+    /// As for [`Body::poll`].
+    pub(super) fn take_from(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut impl Source,
+    ) -> Result<(), BodyError> {
+        let mut block = Block::lend();
+        match from.poll_fill(cx, &mut block, READ_BYTES) {
+            Poll::Pending => Ok(()),
+            Poll::Ready(Ok(0)) => self.source_ended(from),
+            Poll::Ready(Ok(_)) => {
+                self.take(block)?;
+                self.look_for_end(from)
+            }
+            Poll::Ready(Err(_)) => Err(BodyError::SourceGone),
+        }
+    }
+
+    /// The end is written together with the last bytes, where it is known with them.
+    fn look_for_end<F: Source>(&mut self, from: &mut F) -> Result<(), BodyError> {
+        if F::TELLS_END && matches!(self.to_come, ToCome::Close) && from.is_over() {
+            return self.source_ended(from);
+        }
+        Ok(())
     }
 
     /// Where the other side frames bodies by itself: it has been told with the head that there is none.

@@ -11,12 +11,18 @@ use crate::observe::access;
 /// A request ready to be sent to a backend.
 #[derive(Debug)]
 pub(super) struct Departure {
-    /// The head as the backend gets it, and a small body.
+    pub(super) order: Order,
+    pub(super) upload: Body,
+}
+
+/// A request but for its body.
+#[derive(Debug)]
+pub(super) struct Order {
+    /// The head as the backend gets it; later with a small body.
     pub(super) out: Sheet,
     /// Where in `out` the value of Host stands.
     pub(super) host_at: Range<usize>,
     pub(super) asked: Asked,
-    pub(super) upload: Body,
     pub(super) rule: Option<usize>,
     pub(super) affinity: Affinity,
     /// Its line of the access log, where there is one.
@@ -34,6 +40,8 @@ pub(super) struct Asked {
     /// The request may authenticate the upstream instead of itself (NTLM, Negotiate).
     pub(super) authenticates_connection: bool,
     pub(super) upgrade: Option<Box<[u8]>>,
+    /// It is a call of gRPC, over HTTP/2: it has a deadline of its own, and may be silent for hours.
+    pub(super) is_grpc: bool,
     pub(super) may_be_told_why: bool,
     /// What the backend knows it by; of a trusted proxy's longer one the beginning.
     pub(super) request_id: [u8; 32],

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::ops::Range;
 
 use super::field::{Fields, Kind, alike, list_members, same};
-use super::h1::head::{Framing, RequestHead, ResponseHead};
+use super::h1::head::{Framing, RequestHead, ResponseHead, Version};
 use crate::block::Sheet;
 use crate::site::{HeaderEdit, Site, Wire};
 
@@ -135,7 +135,11 @@ pub(super) fn request_head(
         );
     }
     if let Some(via) = onward.via {
-        put(out, &[b"Via: 1.1 ", via.as_bytes(), b"\r\n"]);
+        let version: &[u8] = match head.version {
+            Version::Http2 => b"Via: 2 ",
+            Version::Http10 | Version::Http11 => b"Via: 1.1 ",
+        };
+        put(out, &[version, via.as_bytes(), b"\r\n"]);
     }
     write_edits(out, edits);
     put(out, &[b"\r\n"]);

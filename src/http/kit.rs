@@ -19,7 +19,7 @@ use crate::settings::ProxyProtocol;
 use crate::site::{Site, SiteSlot, SiteSlots, Wire};
 use crate::stream::Stream;
 use crate::tls::{Keyring, Secure, Turnstile};
-use crate::upstream::{Balancer, Resolver, States, Tally, Upstreams};
+use crate::upstream::{Balancer, States, Tally, Upstreams};
 use crate::wheel::{Tick, Timer, Wheel};
 
 /// Who is asking. Filled in by the door.
@@ -79,7 +79,6 @@ pub struct Shared {
     pub proxy_protocol: ProxyProtocol,
     /// Our name in Via: a pseudonym of its own per state directory, so that loops are found.
     pub via: Box<str>,
-    pub resolver: Arc<Resolver>,
     pub keyring: Arc<Keyring>,
     pub states: Arc<States>,
     pub full: FullSite,
@@ -163,7 +162,6 @@ impl Kit {
             upstreams: Upstreams::new(
                 shared.limits.pool,
                 shared.pool_all,
-                Arc::clone(&shared.resolver),
                 Arc::clone(&shared.keyring),
                 Rc::clone(&turnstile),
                 Rc::clone(&wheel),

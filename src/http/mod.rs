@@ -7,6 +7,7 @@
 
 pub mod field;
 pub mod h1;
+pub mod h2;
 
 #[cfg(feature = "serve")]
 mod answer;
@@ -40,4 +41,9 @@ mod side;
 pub(crate) use obtain::{Affinity, Found, Patient, Search};
 
 #[cfg(feature = "serve")]
+mod visit;
+
+#[cfg(feature = "serve")]
 pub use kit::{Arrival, Client, FullSite, Kit, Seat, Shared};
+#[cfg(feature = "serve")]
+pub use visit::Visit;

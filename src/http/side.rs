@@ -18,6 +18,12 @@ use crate::wheel::Timer;
 
 /// What a body is read from.
 pub(super) trait Source {
+    /// Whether its last bytes come together with the word that they are the last.
+    const TELLS_END: bool;
+
+    /// Whether they have, and there were no trailers.
+    fn is_over(&self) -> bool;
+
     /// Reads once into the free room of `block`, at most `most` bytes; 0 is the end.
     ///
     /// # Errors
@@ -139,6 +145,12 @@ pub(super) trait ClientSide {
 }
 
 impl Source for Stream {
+    const TELLS_END: bool = false;
+
+    fn is_over(&self) -> bool {
+        false
+    }
+
     fn poll_fill(
         &mut self,
         cx: &mut Context<'_>,
@@ -149,7 +161,10 @@ impl Source for Stream {
     }
 
     fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        Stream::poll_readable(self, cx)
+        match self {
+            Stream::Line(line) => line.poll_readable(cx),
+            stream => Stream::poll_readable(stream, cx),
+        }
     }
 
     fn plain(&self) -> Option<&Stream> {

@@ -56,12 +56,14 @@ pub enum Reason {
     SlowReader,
     TotalTimeout,
     TunnelTimeout,
+    ResetFlood,
+    FrameFlood,
     Panic,
 }
 
 impl Reason {
     /// All of them, each at its own number.
-    pub const ALL: [Reason; 51] = [
+    pub const ALL: [Reason; 53] = [
         Reason::MalformedRequest,
         Reason::NoHost,
         Reason::BadHost,
@@ -112,6 +114,8 @@ impl Reason {
         Reason::SlowReader,
         Reason::TotalTimeout,
         Reason::TunnelTimeout,
+        Reason::ResetFlood,
+        Reason::FrameFlood,
         Reason::Panic,
     ];
 
@@ -175,6 +179,8 @@ impl Reason {
             Reason::SlowReader => "slow-reader",
             Reason::TotalTimeout => "total-timeout",
             Reason::TunnelTimeout => "tunnel-timeout",
+            Reason::ResetFlood => "reset-flood",
+            Reason::FrameFlood => "frame-flood",
             Reason::Panic => "panic",
         }
     }

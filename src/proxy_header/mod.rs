@@ -244,6 +244,18 @@ pub fn write(out: &mut Vec<u8>, version: SendProxy, ends: Ends, beside: Beside<'
     }
 }
 
+/// Writes the header of a connection that is nobody's but ours, such as a check's (sections 2.1 and 2.2).
+pub fn write_own(out: &mut Vec<u8>, version: SendProxy) {
+    match version {
+        SendProxy::V1 => out.extend_from_slice(b"PROXY UNKNOWN\r\n"),
+        SendProxy::V2 => {
+            out.extend_from_slice(V2);
+            // LOCAL, of no family, and nothing behind it.
+            out.extend_from_slice(&[0x20, 0x00, 0, 0]);
+        }
+    }
+}
+
 fn write_v1(out: &mut Vec<u8>, Ends { client, local }: Ends) {
     let family = if client.is_ipv4() { "TCP4" } else { "TCP6" };
     let line = format!(

@@ -337,3 +337,15 @@ proptest! {
         is_steady(&bytes);
     }
 }
+
+#[test]
+fn a_header_of_our_own_says_that_we_speak_for_ourselves() {
+    for version in [SendProxy::V1, SendProxy::V2] {
+        let mut header = Vec::new();
+        write_own(&mut header, version);
+        let bytes = header.len();
+        header.extend_from_slice(b"GET / HTTP/1.1\r\n");
+        let read = ProxyHeader { ends: None, bytes };
+        assert_eq!(super::read(&header), Ok(Parsed::Complete(read)));
+    }
+}

@@ -95,6 +95,8 @@ impl Follower {
         if !self.book.is_serving(&site) {
             return;
         }
+        // Only now it is known how its backends are asked.
+        self.tell_news(vec![Arc::clone(&site)], &[]);
         self.keyring.hold(&site, shown.as_ref());
         let path = self.book.path(&site.name).cloned().unwrap_or_default();
         let mut lines = match shown {

@@ -6,7 +6,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::contest::Contest;
 use super::gauges::Gauges;
-use super::status::{Overview, Report, Waited};
+use super::status::{Overview, Report, Until, Waited};
 use crate::site::SiteName;
 
 /// A hold on the reload loop, for the admin socket and for signals. The loop ends with the last clone.
@@ -23,7 +23,7 @@ pub(super) enum Request {
     },
     Wait {
         name: Option<String>,
-        gone: bool,
+        until: Until,
         timeout: Duration,
         reply: oneshot::Sender<Waited>,
     },
@@ -43,6 +43,8 @@ pub(super) enum Request {
         cut: bool,
         reply: oneshot::Sender<bool>,
     },
+    /// What is known of backends is another one.
+    Backends,
     Flush {
         reply: oneshot::Sender<()>,
     },
@@ -72,12 +74,12 @@ impl Reload {
         self.ask(ask).await.unwrap_or_default()
     }
 
-    /// Waits until what is on disk at the moment of the call serves on every worker (`gone`: until no worker serves
-    /// the site any more). Without a name: all files. Dropping the future changes nothing.
-    pub async fn wait(&self, name: Option<String>, gone: bool, timeout: Duration) -> Waited {
+    /// Waits until what is on disk at the moment of the call serves on every worker, or for what else `until` says of a
+    /// site. Without a name: all files. Dropping the future changes nothing.
+    pub async fn wait(&self, name: Option<String>, until: Until, timeout: Duration) -> Waited {
         let ask = |reply| Request::Wait {
             name,
-            gone,
+            until,
             timeout,
             reply,
         };
@@ -85,6 +87,12 @@ impl Reload {
         waited.unwrap_or(Waited::Timeout {
             pending: Vec::new(),
         })
+    }
+
+    /// A backend has gone out or come back: whoever waits for one looks again.
+    pub fn backends_changed(&self) {
+        // A loop that has ended has nobody who waits.
+        self.requests.send(Request::Backends).ok();
     }
 
     /// Every file of the sites directory.

@@ -16,6 +16,7 @@ mod handle;
 pub mod history;
 mod last_good;
 mod look;
+mod news;
 mod offline;
 mod parallel;
 mod requests;
@@ -39,8 +40,9 @@ use tracing::warn;
 pub use contest::{Contender, Contest, patterns_for};
 pub use gauges::{Gauges, SiteGauges};
 pub use handle::Reload;
+pub use news::News;
 pub use offline::Offline;
-pub use status::{FileStatus, Overview, Report, State, Summary, Waited};
+pub use status::{BackendStatus, FileStatus, Overview, Report, State, Summary, Until, Waited};
 
 use crate::observe::panic::contain;
 use crate::route::{Current, RouteTable};
@@ -66,6 +68,8 @@ use watch::{Identity, Watch};
 const PACE: Duration = Duration::from_millis(20);
 /// Between two looks at everything, whatever the events say.
 const NET: Duration = Duration::from_secs(30);
+/// Between two looks at the requests that somebody waits for the end of.
+const REQUESTS: Duration = Duration::from_millis(50);
 /// Before everything is begun anew: a panic that comes back must not keep a processor busy.
 const BEGIN_ANEW: Duration = Duration::from_secs(1);
 
@@ -77,6 +81,7 @@ pub async fn start(
     current: Arc<Current>,
     keyring: Arc<Keyring>,
     states: Arc<States>,
+    news: mpsc::UnboundedSender<News>,
 ) -> (Reload, Summary) {
     let sites = std::path::absolute(&settings.sites).unwrap_or_else(|_| settings.sites.clone());
     // First the watch, then the list: what changes in between is seen twice rather than never.
@@ -113,6 +118,7 @@ pub async fn start(
         keyring,
         reads,
         read,
+        news,
         wish: settings.watch,
         kept_in: kept_in.clone(),
         base: None,
@@ -171,6 +177,8 @@ struct Follower {
     reads: mpsc::UnboundedSender<Read>,
     /// Certificates of sites that serve already.
     read: mpsc::UnboundedReceiver<Read>,
+    /// To whoever watches backends.
+    news: mpsc::UnboundedSender<News>,
     wish: settings::Watch,
     kept_in: PathBuf,
     /// What the next table is made from, where that is not the one in force.
@@ -277,6 +285,10 @@ impl Follower {
         if let Some(work) = work {
             next = next.min(work.max(self.paced));
         }
+        // Nobody says when a request ends.
+        if self.waiters.iter().any(Waiter::is_for_requests) {
+            next = next.min(Instant::now() + REQUESTS);
+        }
         self.waiters
             .iter()
             .fold(next, |next, waiter| next.min(waiter.deadline))
@@ -375,7 +387,9 @@ impl Follower {
             removed,
             held,
         } = step;
+        let live = held.iter().map(|held| Arc::clone(&held.site)).collect();
         self.hold(held);
+        self.tell_news(live, &changes);
         self.report(&added, &changed, &removed);
         let base = self.base.take();
         freed.append(&mut self.abandoned);
@@ -421,10 +435,19 @@ impl Follower {
 
     /// No worker has a connection of a site with these numbers any more.
     fn free(&mut self, numbers: Vec<u32>) {
-        numbers
-            .iter()
-            .for_each(|number| self.keyring.forget(*number));
+        for number in &numbers {
+            self.keyring.forget(*number);
+            // Who watches may have ended, with the process.
+            self.news.send(News::Gone(*number)).ok();
+        }
         self.book.free(numbers);
+    }
+
+    /// Something is known of a backend that was not known before.
+    fn backends_changed(&mut self) {
+        for version in self.book.proven() {
+            self.store.keep(version);
+        }
     }
 
     fn report(&mut self, added: &[SiteName], changed: &[SiteName], removed: &[SiteName]) {

@@ -44,6 +44,7 @@ impl Follower {
             Request::Gone { name, cut, reply } => {
                 reply.send(self.take_gone(&name, cut).await).ok();
             }
+            Request::Backends => self.backends_changed(),
             Request::Flush { reply } => {
                 let store = self.store.clone();
                 tokio::spawn(async move {
@@ -59,7 +60,7 @@ impl Follower {
             }
             Request::Wait {
                 name: Some(name),
-                gone,
+                until,
                 timeout,
                 reply,
             } => {
@@ -67,7 +68,7 @@ impl Follower {
                 self.look_now(&name).await;
                 let goal = Goal::One {
                     name: name.clone(),
-                    gone,
+                    until,
                     reply,
                 };
                 self.wait(goal, HashSet::from([name]), timeout);
@@ -236,8 +237,8 @@ fn ignored_status(path: &Path, why: &str) -> FileStatus {
         since: since.unwrap_or(SystemTime::UNIX_EPOCH),
         serving_since: None,
         hosts: Vec::new(),
+        to: Vec::new(),
         backends: Vec::new(),
-        members: Vec::new(),
         answers: Vec::new(),
         connections: None,
         answered: None,

@@ -59,14 +59,14 @@ pub struct FileStatus {
     pub serving_since: Option<SystemTime>,
     /// What the version that serves claims, hosts first; without one, empty.
     pub hosts: Vec<String>,
-    /// Of the version that serves, each once.
-    pub backends: Vec<String>,
+    /// Where the version that serves goes, each once.
+    pub to: Vec<String>,
+    /// The same, with what is known of them.
+    pub backends: Vec<BackendStatus>,
     /// Client connections that are with it now. `None`: nothing of it serves.
     pub connections: Option<usize>,
     /// What it has answered so far.
     pub answered: Option<Sums>,
-    /// The same, and whether each gets requests.
-    pub members: Vec<(String, bool)>,
     /// What it says itself: `respond 200`, `redirect https://www.shop.test`; each once.
     pub answers: Vec<String>,
     pub note: Option<String>,
@@ -100,10 +100,6 @@ impl FileStatus {
     /// As programs get it.
     pub fn json(&self) -> Value {
         let status = self;
-        let backends = status.members.iter();
-        let backends: Vec<Value> = backends
-            .map(|(address, fit)| json!({ "address": address, "fit": fit }))
-            .collect();
         let refusals = status.refusals.iter();
         let refusals: Map<String, Value> = refusals
             .map(|(code, count)| ((*code).to_string(), (*count).into()))
@@ -113,13 +109,13 @@ impl FileStatus {
             "state": status.state.word(),
             "file": status.path.to_string_lossy(),
             "hosts": status.hosts,
-            "to": status.backends,
+            "to": status.to,
             "answers": status.answers,
             "connections": status.connections,
             "requests": status.answered.as_ref().map(Sums::requests),
             "errors": status.answered.as_ref().map(Sums::errors),
             "durations": status.answered.as_ref().map(|sums| sums.durations),
-            "backends": backends,
+            "backends": status.backends.iter().map(BackendStatus::json).collect::<Vec<_>>(),
             "since": seconds(status.since),
             "serving_since": status.serving_since.map(seconds),
             "note": status.note,
@@ -135,6 +131,31 @@ fn seconds(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH)
         .unwrap_or_default()
         .as_secs()
+}
+
+/// One backend of a site, as of now.
+#[derive(Clone, Debug)]
+pub struct BackendStatus {
+    /// As the file has it, or nearly.
+    pub at: String,
+    pub fit: bool,
+    /// What was found out about it, in one line.
+    pub reason: Option<String>,
+    /// What its name leads to.
+    pub addresses: Vec<String>,
+    pub in_flight: u32,
+}
+
+impl BackendStatus {
+    fn json(&self) -> Value {
+        json!({
+            "at": self.at,
+            "fit": self.fit,
+            "reason": self.reason,
+            "addresses": self.addresses,
+            "in_flight": self.in_flight,
+        })
+    }
 }
 
 /// The whole sites directory, as of now.
@@ -163,6 +184,17 @@ pub struct Report {
     pub kept: Option<String>,
 }
 
+/// What somebody waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Until {
+    /// What is on disk serves.
+    Serving,
+    /// The site is served no more.
+    Gone,
+    /// What is on disk serves, and no request or stream is left on backends that it does not name.
+    Drained,
+}
+
 /// How a `wait` ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Waited {
@@ -170,6 +202,8 @@ pub enum Waited {
     Serving,
     /// No worker serves it any more.
     Gone,
+    /// It serves, or is gone, and nothing is left on backends that its file does not name any more.
+    Drained,
     /// Drawn for a terminal.
     Rejected { problems: Vec<String> },
     /// Still to come at the end of the time.

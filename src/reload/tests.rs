@@ -94,7 +94,15 @@ impl Story {
             let rules = settings.rules();
             let states = Arc::new(crate::upstream::States::new(1, b"key"));
             let current = self.current.clone();
-            start(&settings, rules, current, Arc::new(keyring), states).await
+            start(
+                &settings,
+                rules,
+                current,
+                Arc::new(keyring),
+                states,
+                mpsc::unbounded_channel().0,
+            )
+            .await
         };
         self.reload = Some(reload);
         self.news = Some(self.current.subscribe());
@@ -170,11 +178,11 @@ impl Story {
     }
 
     /// Waits for what is on disk, while the worker acknowledges.
-    async fn wait(&mut self, name: Option<&str>, gone: bool) -> Waited {
+    async fn wait(&mut self, name: Option<&str>, until: Until) -> Waited {
         let reload = self.reload().clone();
         let name = name.map(str::to_owned);
         let wait =
-            tokio::spawn(async move { reload.wait(name, gone, Duration::from_secs(10)).await });
+            tokio::spawn(async move { reload.wait(name, until, Duration::from_secs(10)).await });
         while !wait.is_finished() {
             self.answer("");
             tokio::time::sleep(Duration::from_millis(2)).await;
@@ -207,7 +215,10 @@ async fn a_file_is_added_edited_broken_repaired_and_removed() {
     story.site("shop.toml", "shop.test", 5000);
     let took = story.until("shop.test", "shop 5000").await;
     assert!(took < Duration::from_millis(150), "{took:?}");
-    assert_eq!(story.wait(Some("shop"), false).await, Waited::Serving);
+    assert_eq!(
+        story.wait(Some("shop"), Until::Serving).await,
+        Waited::Serving
+    );
 
     story.site("shop.toml", "shop.test", 5001);
     story.until("shop.test", "shop 5001").await;
@@ -218,7 +229,7 @@ async fn a_file_is_added_edited_broken_repaired_and_removed() {
     assert!(old.version < new.version);
 
     story.write("shop.toml", "host = 'shop.test'\nupstream = 5002\n");
-    let Waited::Rejected { problems } = story.wait(Some("shop"), false).await else {
+    let Waited::Rejected { problems } = story.wait(Some("shop"), Until::Serving).await else {
         panic!("not rejected")
     };
     assert!(
@@ -240,7 +251,7 @@ async fn a_file_is_added_edited_broken_repaired_and_removed() {
         panic!("no removal")
     };
     assert_eq!(drain, Duration::from_secs(30));
-    assert_eq!(story.wait(Some("shop"), true).await, Waited::Gone);
+    assert_eq!(story.wait(Some("shop"), Until::Gone).await, Waited::Gone);
 }
 
 #[tokio::test]
@@ -255,7 +266,7 @@ async fn touch_and_chmod_and_the_same_content_publish_nothing() {
     use std::os::unix::fs::PermissionsExt;
     file.set_permissions(fs::Permissions::from_mode(0o600))
         .expect("chmod");
-    assert_eq!(story.wait(None, false).await, Waited::Serving);
+    assert_eq!(story.wait(None, Until::Serving).await, Waited::Serving);
     assert_eq!(story.current.generation(), generation);
 }
 
@@ -295,7 +306,7 @@ async fn a_conflict_rejects_the_newcomer_until_the_name_is_let_go() {
     story.site("z.toml", "shop.test", 5000);
     story.until("shop.test", "z 5000").await;
     story.site("a.toml", "shop.test", 5001);
-    let Waited::Rejected { problems } = story.wait(Some("a"), false).await else {
+    let Waited::Rejected { problems } = story.wait(Some("a"), Until::Serving).await else {
         panic!("not rejected")
     };
     assert!(
@@ -318,7 +329,7 @@ async fn a_broken_file_serves_its_last_good_version_also_after_a_restart() {
     story.until("shop.test", "shop 5000").await;
     story.write("shop.toml", "nonsense");
     assert!(matches!(
-        story.wait(Some("shop"), false).await,
+        story.wait(Some("shop"), Until::Serving).await,
         Waited::Rejected { .. }
     ));
     let summary = story.restart().await;
@@ -398,7 +409,7 @@ async fn a_team_folder_is_followed_one_level_deep() {
     fs::create_dir(story.path("team")).expect("folder");
     story.site("team/shop.toml", "shop.test", 5000);
     story.until("shop.test", "team/shop 5000").await;
-    assert_eq!(story.wait(None, false).await, Waited::Serving);
+    assert_eq!(story.wait(None, Until::Serving).await, Waited::Serving);
     story.site("team/shop.toml", "shop.test", 5001);
     story.until("shop.test", "team/shop 5001").await;
     fs::remove_dir_all(story.path("team")).expect("remove");
@@ -470,8 +481,11 @@ async fn without_events_a_file_is_found_by_looking() {
 async fn waiting_for_a_name_that_is_none_says_which_one_was_meant() {
     let mut story = Story::new().await;
     story.site("shop.toml", "shop.test", 5000);
-    assert_eq!(story.wait(Some("shop"), false).await, Waited::Serving);
-    let waited = story.wait(Some("shpo"), false).await;
+    assert_eq!(
+        story.wait(Some("shop"), Until::Serving).await,
+        Waited::Serving
+    );
+    let waited = story.wait(Some("shpo"), Until::Serving).await;
     let did_you_mean = Some("shop".to_owned());
     assert_eq!(
         waited,
@@ -480,7 +494,7 @@ async fn waiting_for_a_name_that_is_none_says_which_one_was_meant() {
             reason: None
         }
     );
-    assert_eq!(story.wait(Some("../shop"), true).await, Waited::Gone);
+    assert_eq!(story.wait(Some("../shop"), Until::Gone).await, Waited::Gone);
 }
 
 #[tokio::test]
@@ -491,11 +505,14 @@ async fn a_publish_is_waited_for_until_the_worker_has_it() {
     // The worker is busy and acknowledges nothing.
     let waited = story
         .reload()
-        .wait(Some("shop".to_owned()), false, patience)
+        .wait(Some("shop".to_owned()), Until::Serving, patience)
         .await;
     assert!(matches!(waited, Waited::Timeout { .. }), "{waited:?}");
     assert_eq!(story.answer("shop.test"), "shop 5000");
-    assert_eq!(story.wait(Some("shop"), false).await, Waited::Serving);
+    assert_eq!(
+        story.wait(Some("shop"), Until::Serving).await,
+        Waited::Serving
+    );
 }
 
 #[tokio::test]
@@ -505,7 +522,7 @@ async fn many_files_at_once_make_few_tables() {
     for n in 0..500 {
         story.site(&format!("s{n}.toml"), &format!("s{n}.test"), 5000);
     }
-    assert_eq!(story.wait(None, false).await, Waited::Serving);
+    assert_eq!(story.wait(None, Until::Serving).await, Waited::Serving);
     assert_eq!(story.current.snapshot().len(), 500);
     let tables = story.current.generation() - before;
     assert!(tables < 50, "{tables} tables");
@@ -547,7 +564,7 @@ async fn after_a_fault_in_the_loop_everything_is_read_anew_and_nobody_is_left_wi
     story.until("blog.test", "blog 5002").await;
     story.write("blog.toml", "broken");
     assert!(matches!(
-        story.wait(Some("blog"), false).await,
+        story.wait(Some("blog"), Until::Serving).await,
         Waited::Rejected { .. }
     ));
     let number = |story: &Story, host: &str| {
@@ -572,5 +589,8 @@ async fn after_a_fault_in_the_loop_everything_is_read_anew_and_nobody_is_left_wi
 
     story.site("shop.toml", "shop.test", 5004);
     story.until("shop.test", "shop 5004").await;
-    assert_eq!(story.wait(Some("shop"), false).await, Waited::Serving);
+    assert_eq!(
+        story.wait(Some("shop"), Until::Serving).await,
+        Waited::Serving
+    );
 }

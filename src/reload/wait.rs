@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::book::{Book, Standing};
 use super::settle::Settle;
-use super::status::{Report, Waited};
+use super::status::{Report, Until, Waited};
 use crate::document::problem::printable;
 use crate::site::SiteName;
 
@@ -24,7 +24,7 @@ pub(super) struct Waiter {
 pub(super) enum Goal {
     One {
         name: SiteName,
-        gone: bool,
+        until: Until,
         reply: oneshot::Sender<Waited>,
     },
     All {
@@ -61,6 +61,15 @@ impl<'a> Progress<'a> {
 }
 
 impl Waiter {
+    /// Whether it waits for requests to end.
+    pub(super) fn is_for_requests(&self) -> bool {
+        let until = match &self.goal {
+            Goal::One { until, .. } => *until,
+            Goal::All { .. } | Goal::Report { .. } => Until::Serving,
+        };
+        until == Until::Drained
+    }
+
     /// Answers and gives nothing back when the waiting is over.
     pub(super) fn proceed(mut self, progress: Progress<'_>) -> Option<Waiter> {
         self.unsettled
@@ -70,9 +79,9 @@ impl Waiter {
         let is_everywhere = progress.acknowledged >= progress.published;
         // Who no longer listens has given up.
         match self.goal {
-            Goal::One { name, gone, reply } => {
+            Goal::One { name, until, reply } => {
                 let answer = match is_settled {
-                    true => one(&name, gone, progress),
+                    true => one(&name, until, progress),
                     false => None,
                 };
                 match answer {
@@ -82,7 +91,7 @@ impl Waiter {
                     })),
                     None if reply.is_closed() => {}
                     None => {
-                        self.goal = Goal::One { name, gone, reply };
+                        self.goal = Goal::One { name, until, reply };
                         return Some(self);
                     }
                 }
@@ -112,7 +121,7 @@ impl Waiter {
     }
 }
 
-fn one(name: &SiteName, gone: bool, progress: Progress<'_>) -> Option<Waited> {
+fn one(name: &SiteName, until: Until, progress: Progress<'_>) -> Option<Waited> {
     let Progress {
         book,
         settle,
@@ -120,10 +129,15 @@ fn one(name: &SiteName, gone: bool, progress: Progress<'_>) -> Option<Waited> {
         published,
         ..
     } = progress;
-    match (book.standing(name), gone) {
-        (Standing::Unknown, true) => (acknowledged >= published).then_some(Waited::Gone),
-        (_, true) => None,
-        (Standing::Unknown, false) => {
+    let is_drained = || book.left_behind(name) == 0;
+    match (book.standing(name), until) {
+        (Standing::Unknown, Until::Gone) => (acknowledged >= published).then_some(Waited::Gone),
+        (_, Until::Gone) => None,
+        // It has gone, and something may be left of it.
+        (Standing::Unknown, Until::Drained) if book.has_left_something(name) => {
+            (acknowledged >= published && is_drained()).then_some(Waited::Drained)
+        }
+        (Standing::Unknown, _) => {
             let did_you_mean = closest(name, book);
             let reason = ignored(name, progress);
             Some(Waited::Unknown {
@@ -131,16 +145,21 @@ fn one(name: &SiteName, gone: bool, progress: Progress<'_>) -> Option<Waited> {
                 reason: reason.or(progress.blind.map(str::to_owned)),
             })
         }
-        (Standing::Live { generation }, false) => {
+        (Standing::Live { generation }, Until::Serving) => {
             (acknowledged >= generation).then_some(Waited::Serving)
         }
-        (Standing::Waiting, false) => None,
+        (Standing::Live { generation }, Until::Drained) => {
+            (acknowledged >= generation && is_drained()).then_some(Waited::Drained)
+        }
+        (Standing::Waiting, _) => None,
         // Whoever owns the name may be on its way out.
-        (Standing::Conflict { owner }, false) if settle.is_pending(&owner) => None,
-        (Standing::Conflict { .. } | Standing::Rejected, false) => Some(Waited::Rejected {
+        (Standing::Conflict { owner }, _) if settle.is_pending(&owner) => None,
+        (Standing::Conflict { .. } | Standing::Rejected, _) => Some(Waited::Rejected {
             problems: book.problems(name),
         }),
-        (Standing::Absent, false) => {
+        // Its names have a little time yet.
+        (Standing::Absent, Until::Drained) => None,
+        (Standing::Absent, Until::Serving) => {
             let reason = progress.notice().unwrap_or("its file is gone").to_owned();
             Some(Waited::Unknown {
                 did_you_mean: None,

@@ -19,6 +19,8 @@ pub(super) struct Share {
     pub(super) pool_all: usize,
     /// Pipes of a worker, of two ends each.
     pub(super) pipes: usize,
+    /// Checks of backends at once.
+    pub(super) checks: usize,
 }
 
 /// Raises the soft limit to the hard one and shares out what is free. Says what was asked for and is not there.
@@ -85,10 +87,13 @@ fn share_out(descriptors: usize, open: usize, workers: usize, limits: &Limits) -
     /// 8 MiB of pages, of the 64 MiB that the pipes of an unprivileged user share.
     const PIPES: usize = 32;
     const POOL: usize = 2048;
+    /// A thousand backends that answer within half a second, every two seconds.
+    const CHECKS: usize = 256;
     let free = descriptors.saturating_sub(open + RESERVE + workers * PER_WORKER);
     let pipes = (free / 20 / 2 / workers).min(PIPES);
+    let checks = (free / 40).clamp(1, CHECKS);
     let pool_all = limits.pool_all.unwrap_or(POOL).min(free / 10 / workers);
-    let most = free.saturating_sub(workers * (pool_all + 2 * pipes)) / 2;
+    let most = free.saturating_sub(workers * (pool_all + 2 * pipes) + checks) / 2;
     let connections = match limits.connections {
         Some(wished) => wished.min(most),
         None => free * 2 / 5,
@@ -97,6 +102,7 @@ fn share_out(descriptors: usize, open: usize, workers: usize, limits: &Limits) -
         connections: connections.max(1),
         pool_all: pool_all.max(1),
         pipes,
+        checks,
     }
 }
 
@@ -117,6 +123,7 @@ mod tests {
                     let share = share_out(descriptors, 20, workers, &limits);
                     let sum = 20
                         + workers * (2 + share.pool_all + 2 * share.pipes)
+                        + share.checks
                         + 2 * share.connections;
                     let case = format!("{descriptors} {workers} {wished:?}: {share:?} makes {sum}");
                     assert!(sum < descriptors, "{case}");

@@ -30,6 +30,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use crate::admin::{self, About};
 use crate::door::slots::Slots;
 use crate::door::worker::{self, Note, Start};
+use crate::health;
 use crate::http::h1::head::HeadLimits;
 use crate::http::{FullSite, Seat, Shared};
 use crate::observe::access::{self, AccessLog, Writer};
@@ -39,9 +40,8 @@ use crate::observe::{self, Counters};
 use crate::reload::{self, Reload, Summary};
 use crate::route::Current;
 use crate::settings::{Color, LogFormat, Settings};
-use crate::site::backend::LinkLocal;
 use crate::tls::Keyring;
-use crate::upstream::{Resolver, States};
+use crate::upstream::States;
 
 use descriptors::Share;
 use home::Home;
@@ -165,12 +165,14 @@ async fn serve(mut settings: Settings, events: Events) -> Result<Ending, StartEr
         .map_err(|source| StartError::System(io::Error::other(source)))?;
     let keyring = Arc::new(keyring);
     let states = Arc::new(States::new(settings.workers, &home.key));
+    let (news, to_watch) = mpsc::unbounded_channel();
     let (reload, summary) = reload::start(
         &settings,
         settings.rules(),
         Arc::clone(&current),
         Arc::clone(&keyring),
         Arc::clone(&states),
+        news,
     )
     .await;
     // Only now, with the sites in the table: whoever connects is answered by what is on disk.
@@ -181,6 +183,17 @@ async fn serve(mut settings: Settings, events: Events) -> Result<Ending, StartEr
         })?;
     }
     let share = descriptors::share(&settings.limits, settings.workers);
+    let tools = health::Tools {
+        states: Arc::clone(&states),
+        keyring: Arc::clone(&keyring),
+        reload: reload.clone(),
+        via: via(&home.pseudonym),
+        port: settings.listen.first().map_or(80, SocketAddr::port),
+        most: share.checks,
+        link_local: settings.link_local(),
+        seed: [home::random(), home::random()],
+    };
+    drop(tokio::task::spawn_local(health::watch(to_watch, tools)));
     let workers = Workers::start(&settings, sockets, &current, keyring, &states, &home, share)?;
     let socket = settings.admin_socket();
     let drain = Arc::new(Notify::new());
@@ -308,6 +321,11 @@ impl Workers {
     }
 }
 
+/// Our name in Via.
+fn via(pseudonym: &str) -> Box<str> {
+    format!("onedoor-{pseudonym}").into()
+}
+
 /// What the workers read.
 fn shared(
     settings: &Settings,
@@ -329,12 +347,7 @@ fn shared(
         limits,
         trusted_proxies: settings.trust.proxies.clone(),
         proxy_protocol: settings.trust.proxy_protocol.clone(),
-        via: format!("onedoor-{pseudonym}").into(),
-        resolver: Arc::new(Resolver::new(if settings.allow_link_local {
-            LinkLocal::Allowed
-        } else {
-            LinkLocal::Refused
-        })),
+        via: via(pseudonym),
         keyring,
         states: Arc::clone(states),
         full: FullSite::default(),
@@ -528,8 +541,10 @@ async fn attend(
 /// Operator events to standard error, from here on; and a panic is one of them.
 fn start_log(settings: &Settings) -> io::Result<(Lines, Events)> {
     let lines = log::start()?;
-    let filter = tracing_subscriber::EnvFilter::try_new(&settings.log.level)
-        .unwrap_or_else(|_| "info".into());
+    // What the library for HTTP/2 says is about single clients, and any of them could fill the log with it.
+    let level = format!("h2=error,{}", settings.log.level);
+    let filter =
+        tracing_subscriber::EnvFilter::try_new(level).unwrap_or_else(|_| "h2=error,info".into());
     let colored = match settings.log.color {
         Color::Always => true,
         Color::Never => false,

@@ -187,6 +187,12 @@ impl DaemonFile<'_, '_> {
                 .map_or(limits.requests, |requests| requests as u32);
             limits.interim =
                 count("interim", 1000).map_or(limits.interim, |interim| interim as u32);
+            limits.streams =
+                count("streams", 10_000).map_or(limits.streams, |streams| streams as u32);
+            limits.resets = count("resets", 1 << 40).map_or(limits.resets, |most| most as u64);
+            limits.control_frames =
+                count("control_frames", 1 << 40).map_or(limits.control_frames, |most| most as u64);
+            limits.crumbs = count("crumbs", u64::MAX).unwrap_or(limits.crumbs);
             limits.pool = count("pool", u64::MAX).unwrap_or(limits.pool);
             limits.pool_all = count("pool_all", u64::MAX).or(limits.pool_all);
             let mut size = |name, usual| {
@@ -196,8 +202,27 @@ impl DaemonFile<'_, '_> {
             };
             limits.framing_bytes = size("framing", limits.framing_bytes);
             limits.linger_bytes = size("linger", limits.linger_bytes);
+            let usual = limits.stream_window;
+            limits.stream_window = self.window(limit, "stream_window").unwrap_or(usual);
+            let usual = limits.connection_window;
+            limits.connection_window = self.window(limit, "connection_window").unwrap_or(usual);
+            let queue = self.window(limit, "stream_queue");
+            limits.stream_queue = queue.map_or(limits.stream_queue, |bytes| bytes as usize);
         }
         limits
+    }
+
+    /// A size that HTTP/2 has a place for (RFC 9113 6.9.1), and that a frame fits into.
+    fn window(&mut self, limit: &Table<'_>, name: &str) -> Option<u32> {
+        const LEAST_BYTES: u64 = 16 << 10;
+        const MOST_BYTES: u64 = (1 << 31) - 1;
+        let (bytes, span) = self.reader.size(limit, name)?;
+        if (LEAST_BYTES..=MOST_BYTES).contains(&bytes) {
+            return u32::try_from(bytes).ok();
+        }
+        let message = format!("{name:?} is 16kb to 2gb less a byte, as windows of HTTP/2 are");
+        self.reader.error(span, message);
+        None
     }
 
     /// Unlike the other times this may be zero.

@@ -17,6 +17,7 @@ use crate::document::{Excerpt, Problem, Reader, units};
 use crate::limits::Limits;
 use crate::observe::access;
 use crate::site::SiteName;
+use crate::site::backend::LinkLocal;
 use crate::site::directory::decode;
 use crate::site::fence::read_regular;
 use crate::site::file::{Defaults, Excerpts, Rules};
@@ -65,6 +66,14 @@ impl Settings {
         match &self.admin {
             Some(socket) => socket.clone(),
             None => self.state.join(ADMIN_SOCKET),
+        }
+    }
+
+    /// Whether backends may be where clouds keep credentials.
+    pub fn link_local(&self) -> LinkLocal {
+        match self.allow_link_local {
+            true => LinkLocal::Allowed,
+            false => LinkLocal::Refused,
         }
     }
 

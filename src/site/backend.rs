@@ -23,6 +23,8 @@ pub struct Backend {
     pub address: Address,
     /// `None`: clear text.
     pub tls: Option<Box<BackendTls>>,
+    /// HTTP/2 in clear text, by prior knowledge. With TLS the backend says what it speaks.
+    pub h2c: bool,
 }
 
 /// Where a backend listens.
@@ -50,7 +52,7 @@ pub enum LinkLocal {
 
 impl Backend {
     /// Reads `5000`, `:5000`, `localhost:5000`, `10.0.0.7:5000`, `[::1]:5000`, `app.internal:5000`,
-    /// `http://host:port`, `https://host:port` and `unix:/a/path`; a relative socket path starts at `folder`.
+    /// `http://host:port`, `h2c://host:port`, `https://host:port` and `unix:/a/path`; a relative socket path starts at `folder`.
     ///
     /// # Errors
     /// What cannot be connected to, what is not built yet, and a path behind the address, which `[[path]]` is for.
@@ -77,10 +79,34 @@ impl Backend {
             "https" => {
                 let (address, name) = read_authority(authority, Some(443), link_local)?;
                 let tls = Some(Box::new(BackendTls::to(name)));
-                Ok(Backend { address, tls })
+                Ok(Backend {
+                    address,
+                    tls,
+                    h2c: false,
+                })
             }
-            "h2c" => Err(AddressError::NotThereYet(scheme.into())),
+            "h2c" => {
+                let (address, _) = read_authority(authority, Some(80), link_local)?;
+                Ok(Backend {
+                    h2c: true,
+                    ..address.into()
+                })
+            }
             _ => Err(AddressError::UnknownScheme(scheme.into())),
+        }
+    }
+}
+
+impl Backend {
+    /// What stands in Host when it is asked for by its own address.
+    pub fn host(&self) -> String {
+        let usual = if self.tls.is_some() { 443 } else { 80 };
+        match &self.address {
+            Address::Loopback { port } => format!("127.0.0.1:{port}"),
+            Address::Ip(at) => at.to_string(),
+            Address::Name { name, port } if *port == usual => name.to_string(),
+            Address::Name { name, port } => format!("{name}:{port}"),
+            Address::Unix(_) => "localhost".to_owned(),
         }
     }
 }
@@ -88,7 +114,11 @@ impl Backend {
 /// In clear text.
 impl From<Address> for Backend {
     fn from(address: Address) -> Backend {
-        Backend { address, tls: None }
+        Backend {
+            address,
+            tls: None,
+            h2c: false,
+        }
     }
 }
 
@@ -96,6 +126,9 @@ impl fmt::Display for Backend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.tls.is_some() {
             f.write_str("https://")?;
+        }
+        if self.h2c {
+            f.write_str("h2c://")?;
         }
         self.address.fmt(f)
     }
@@ -246,7 +279,6 @@ pub enum AddressError {
     Credentials,
     Brackets,
     Host(HostnameError),
-    NotThereYet(Box<str>),
     UnknownScheme(Box<str>),
     Unspecified(u16),
     LinkLocal(IpAddr),
@@ -292,16 +324,10 @@ impl fmt::Display for AddressError {
                 f.write_str("an IPv6 backend stands in brackets with a port behind them")
             }
             AddressError::Host(error) => write!(f, "the backend's host is wrong: {error}"),
-            AddressError::NotThereYet(scheme) => {
-                write!(
-                    f,
-                    "{scheme}:// backends are not there yet, they come in a later version"
-                )
-            }
             AddressError::UnknownScheme(scheme) => {
                 write!(
                     f,
-                    "unknown scheme \"{scheme}://\", backends are http:// (or no scheme), https:// or unix:"
+                    "unknown scheme \"{scheme}://\", backends are http:// (or no scheme), h2c://, https:// or unix:"
                 )
             }
             AddressError::Unspecified(_) => {
@@ -353,6 +379,8 @@ mod tests {
             ("HTTP://app.internal:81", "app.internal:81"),
             ("http://localhost:5000", "localhost:5000"),
             ("http://[::1]", "[::1]:80"),
+            ("h2c://10.0.0.9:5003", "h2c://10.0.0.9:5003"),
+            ("H2C://app.internal", "h2c://app.internal:80"),
             ("https://10.0.0.9:8443", "https://10.0.0.9:8443"),
             ("HTTPS://App.Internal", "https://app.internal:443"),
             ("https://:5001", "https://localhost:5001"),
@@ -391,7 +419,8 @@ mod tests {
             ("u:p@a:1", Credentials),
             ("https://", Empty),
             ("https://a/x", Path("/x".into())),
-            ("h2c://a:1", NotThereYet("h2c".into())),
+            ("h2c://", Empty),
+            ("h2c://a/x", Path("/x".into())),
             ("tcp://a:1", UnknownScheme("tcp".into())),
             ("0.0.0.0:80", Unspecified(80)),
             ("[::]:80", Unspecified(80)),
@@ -417,6 +446,22 @@ mod tests {
                 .ok()
                 .and_then(|backend| backend.tls);
             assert_eq!(tls.expect(text).server_name.as_str(), name);
+        }
+    }
+
+    #[test]
+    fn a_backends_own_host_has_a_port_unless_it_is_the_schemes() {
+        for (text, host) in [
+            ("http://app.internal", "app.internal"),
+            ("http://app.internal:443", "app.internal:443"),
+            ("https://app.internal", "app.internal"),
+            ("https://app.internal:80", "app.internal:80"),
+            ("https://10.0.0.9:8443", "10.0.0.9:8443"),
+            ("5000", "127.0.0.1:5000"),
+            ("unix:/run/x.sock", "localhost"),
+        ] {
+            let backend = Backend::parse(text, Path::new("/"), LinkLocal::Refused).expect(text);
+            assert_eq!(backend.host(), host);
         }
     }
 

@@ -99,7 +99,10 @@ impl Former {
         let earlier = earlier.map_or(&[][..], |former| &*former.backends.list);
         let mut gone: Vec<Member> = Vec::new();
         for member in before.iter().chain(earlier) {
-            if !is_in(&backends.list, &member.state) && !is_in(&gone, &member.state) {
+            // Another way of speaking to the same place was meant to be another.
+            let mut list = backends.list.iter();
+            let is_elsewhere = !list.any(|m| m.backend.address == member.backend.address);
+            if is_elsewhere && !is_in(&gone, &member.state) {
                 gone.push(member.clone());
             }
         }

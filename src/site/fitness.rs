@@ -19,8 +19,8 @@
 //! checks clears it at the first pass, or when there is nothing to check. [`Against::Failures`] is set and cleared at
 //! the request, by what [`Row`] counts. `now` is [`Moment`], the milliseconds of `upstream::moment()`.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Milliseconds since the process started, and never 0: that stands for "never".
 pub type Moment = u64;
@@ -171,6 +171,11 @@ impl Outage {
         length
     }
 
+    /// Whether [`Outage::trial`] would say yes.
+    fn has_come(&self, now: Moment) -> bool {
+        self.trial_at.load(Ordering::Relaxed) <= now && !self.trial.load(Ordering::Relaxed)
+    }
+
     /// The right to be the one request that tries it again, when its time has come.
     pub fn trial(&self, now: Moment) -> bool {
         self.trial_at.load(Ordering::Relaxed) <= now && !self.trial.swap(true, Ordering::Acquire)
@@ -211,12 +216,53 @@ pub struct BackendState {
     pub server_errors: Row,
     /// In flight over all workers, as far as the site set `max` for it.
     pub taken: AtomicU32,
+    pub findings: Findings,
+}
+
+/// What was found out about a backend off the way of requests.
+#[derive(Debug, Default)]
+pub struct Findings {
+    /// What a name leads to.
+    #[cfg(feature = "serve")]
+    pub(super) addresses: arc_swap::ArcSwapOption<super::addresses::Addresses>,
+    /// Whether the site's check has passed there, ever.
+    has_passed: AtomicBool,
+    told: Mutex<Option<Box<str>>>,
 }
 
 impl BackendState {
     /// Whether requests go there. Two loads.
     pub fn is_fit(&self) -> bool {
         self.fitness.is_fit() && self.endpoint.fitness.is_fit()
+    }
+
+    /// Whether the site's check has passed there, as long as it was this check.
+    pub fn has_passed(&self) -> bool {
+        self.findings.has_passed.load(Ordering::Relaxed)
+    }
+
+    pub fn set_passed(&self, has_passed: bool) {
+        self.findings
+            .has_passed
+            .store(has_passed, Ordering::Relaxed);
+    }
+
+    /// Writes down what was found out about it, for a person. `None`: nothing is wrong.
+    pub fn find(&self, what: Option<String>) {
+        *self.lock_told() = what.map(Box::from);
+    }
+
+    /// What was found out about it last.
+    pub fn finding(&self) -> Option<Box<str>> {
+        self.lock_told().clone()
+    }
+
+    fn lock_told(&self) -> MutexGuard<'_, Option<Box<str>>> {
+        // A text is whole whatever panicked beside it.
+        self.findings
+            .told
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Since when no request can be answered there, as far as is known. `None`: one could.
@@ -245,6 +291,18 @@ impl BackendState {
         both.into_iter()
             .find(|(fitness, outage, _)| fitness.has(Against::Failures) && outage.trial(now()))
             .map(|(_, _, tried)| tried)
+    }
+
+    /// Whether one request should ask for a trial. Without failures two loads.
+    pub fn awaits_trial(&self, now: impl Fn() -> Moment) -> bool {
+        let both = [
+            (&self.fitness, &self.outage),
+            (&self.endpoint.fitness, &self.endpoint.outage),
+        ];
+        let mut out = both
+            .into_iter()
+            .filter(|(fitness, _)| fitness.has(Against::Failures));
+        out.any(|(_, outage)| outage.has_come(now()))
     }
 
     pub fn outage(&self, tried: Tried) -> &Outage {

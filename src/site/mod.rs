@@ -3,6 +3,8 @@
 //! Values of these types are usable as they are: whoever holds a [`Site`] checks nothing again. They are made
 //! by [`file::read`] from the text of a site file. No sockets, no clock.
 
+#[cfg(feature = "serve")]
+pub mod addresses;
 pub mod backend;
 pub mod backend_tls;
 pub mod balance;
@@ -135,6 +137,26 @@ impl Site {
         })
     }
 
+    /// Whether its check has passed nowhere yet.
+    pub fn awaits_a_first_pass(&self) -> bool {
+        self.awaits(BackendState::has_passed)
+    }
+
+    /// Whether none of its backends has passed its check and is fit. A site without a check awaits nothing.
+    pub fn awaits_a_fit_backend(&self) -> bool {
+        self.awaits(|state| state.has_passed() && state.is_fit())
+    }
+
+    fn awaits(&self, is_there: impl Fn(&BackendState) -> bool) -> bool {
+        let mut members = self
+            .members()
+            .filter(|member| !member.is_drained())
+            .peekable();
+        self.health.check.is_some()
+            && members.peek().is_some()
+            && !members.any(|member| is_there(&member.state))
+    }
+
     /// The same to be given their states, before the site is published.
     pub fn members_mut(&mut self) -> impl Iterator<Item = &mut Member> {
         let paths = self.paths.iter_mut();
@@ -244,7 +266,7 @@ impl Allow {
 }
 
 /// The version of the PROXY protocol in which backends are told who the client is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SendProxy {
     V1,
     V2,

@@ -14,6 +14,7 @@ pub struct Tls {
     /// How long browsers shall remember to come by TLS only (RFC 6797). Sent on TLS connections only.
     pub hsts: Option<Duration>,
     pub min: MinVersion,
+    pub http2: Http2,
     /// Whom a client certificate must come from.
     pub client: Option<ClientAuth>,
 }
@@ -51,6 +52,14 @@ pub enum ClearText {
     Serve,
     /// 421.
     Refuse,
+}
+
+/// Whether HTTP/2 is offered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub enum Http2 {
+    #[default]
+    Offered,
+    Off,
 }
 
 /// The oldest version of TLS that is spoken. Older ones than 1.2 are not spoken at all (RFC 8996).

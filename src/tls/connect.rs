@@ -14,7 +14,7 @@ use super::identity::Identity;
 use super::shake::shake;
 use super::stream::TlsStream;
 
-/// Shakes hands with a backend that has accepted. Has no limit of its own.
+/// Shakes hands with a backend that has accepted; it may choose HTTP/2 if that is offered. Has no limit of its own.
 ///
 /// # Errors
 /// What is wrong with it, for a person, as something that `backend` does or shows.
@@ -22,8 +22,14 @@ pub async fn connect(
     identity: &Identity,
     stream: TcpStream,
     backend: &dyn std::fmt::Display,
+    offers_http2: bool,
 ) -> Result<Box<TlsStream>, String> {
-    let config = Arc::clone(&identity.config);
+    let config = if offers_http2 {
+        &identity.config
+    } else {
+        &identity.http1
+    };
+    let config = Arc::clone(config);
     let shaken = match UnbufferedClientConnection::new(config, identity.name.clone()) {
         Ok(connection) => shake(connection, stream, &[]).await,
         Err(error) => Err(HandshakeError::Refused(error)),

@@ -38,6 +38,8 @@ pub struct Terms {
 pub struct Identity {
     pub(super) name: ServerName<'static>,
     pub(super) config: Arc<ClientConfig>,
+    /// The same, for connections that may not be of HTTP/2.
+    pub(super) http1: Arc<ClientConfig>,
 }
 
 /// What makes two identities the same.
@@ -88,9 +90,13 @@ impl Identities {
             return Ok(TlsIdentity(number));
         }
         self.forget_unused();
+        let config = self.config(terms)?;
+        let mut http1 = config.clone();
+        http1.alpn_protocols = vec![b"http/1.1".to_vec()];
         let identity = Identity {
             name: terms.name.clone(),
-            config: Arc::new(self.config(terms)?),
+            config: Arc::new(config),
+            http1: Arc::new(http1),
         };
         // Never given again: an upstream of an old one may still be idle somewhere.
         let number = self.last.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
@@ -144,7 +150,7 @@ impl Identities {
                 Arc::clone(&own.certified),
             ))),
         };
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         config.resumption = Resumption::in_memory_sessions(SESSIONS);
         // The records are ours (`record`), and so are the keys once hands are shaken.
         config.enable_secret_extraction = true;

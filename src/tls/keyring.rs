@@ -21,7 +21,7 @@ use super::load::{LoadError, Loaded};
 use super::policy::{Policies, Policy};
 use super::remembered::Remembered;
 use crate::site::backend_tls::TlsIdentity;
-use crate::site::tls::{ClearText, MinVersion, Mode, Need};
+use crate::site::tls::{ClearText, Http2, MinVersion, Mode, Need};
 use crate::site::{Claim, HostPattern, Site};
 
 /// See the module.
@@ -145,7 +145,7 @@ impl Keyring {
             found: ArcSwap::default(),
             folders: folders.into(),
             authority: OnceLock::new(),
-            usual: policies.of(Default::default(), None)?,
+            usual: policies.of(Default::default(), Default::default(), None)?,
             policies,
             identities: Identities::new(),
             remembered,
@@ -344,7 +344,7 @@ impl Keyring {
             // Fail closed (CASES T-46).
             (Some(_), None) => return Held::Unusable,
         };
-        match self.policies.of(site.tls.min, client) {
+        match self.policies.of(site.tls.min, site.tls.http2, client) {
             Ok(policy) => Held::Ready(Arc::new(Ready {
                 policy,
                 certificates: loaded.certificates.iter().cloned().collect(),
@@ -465,7 +465,9 @@ pub fn passed_and_shown(name: &HostPattern) -> String {
 
 /// Whether a site has the policy of those that say nothing, and finds its certificate by the name that is asked for.
 fn is_usual(site: &Site) -> bool {
-    !needs_files(site) && site.tls.min == MinVersion::default()
+    !needs_files(site)
+        && site.tls.min == MinVersion::default()
+        && site.tls.http2 == Http2::default()
 }
 
 /// Whether a site has TLS that only files can give it.

@@ -1,4 +1,4 @@
-//! How TLS is spoken: versions and client certificates. One configuration for all sites that agree on these.
+//! How TLS is spoken: versions, protocols inside of it, and client certificates. One configuration for all sites that agree on these.
 //!
 //! A policy never changes; an edit makes a site choose another. Each has a ticketer of its own, so that a session of
 //! one policy cannot be resumed under another (CVE-2025-23419; CASES T-40 to T-42).
@@ -14,7 +14,7 @@ use rustls::{ServerConfig, version};
 
 use super::chosen::Chosen;
 use super::load::Authorities;
-use crate::site::tls::{MinVersion, Need};
+use crate::site::tls::{Http2, MinVersion, Need};
 
 /// See the module.
 pub struct Policy {
@@ -37,6 +37,7 @@ impl fmt::Debug for Policy {
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct Terms {
     min: MinVersion,
+    http2: Http2,
     client: Option<(Need, Box<[u8]>)>,
 }
 
@@ -61,10 +62,12 @@ impl Policies {
     pub(super) fn of(
         &self,
         min: MinVersion,
+        http2: Http2,
         client: Option<(Need, &Authorities)>,
     ) -> Result<Arc<Policy>, rustls::Error> {
         let terms = Terms {
             min,
+            http2,
             client: client.map(|(need, authorities)| (need, authorities.digest.clone())),
         };
         if let Some(policy) = self.made.get(&terms).and_then(|made| made.upgrade()) {
@@ -74,7 +77,7 @@ impl Policies {
         let policy = Arc::new(Policy {
             min,
             client: client.map(|(need, _)| need),
-            config: Arc::new(self.config(min, client)?),
+            config: Arc::new(self.config(min, http2, client)?),
         });
         self.made.insert(terms, Arc::downgrade(&policy));
         Ok(policy)
@@ -83,6 +86,7 @@ impl Policies {
     fn config(
         &self,
         min: MinVersion,
+        http2: Http2,
         client: Option<(Need, &Authorities)>,
     ) -> Result<ServerConfig, rustls::Error> {
         let versions: &[_] = match min {
@@ -109,7 +113,10 @@ impl Policies {
             }
         };
         let mut config = builder.with_cert_resolver(Arc::new(Chosen));
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        config.alpn_protocols = match http2 {
+            Http2::Offered => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
+            Http2::Off => vec![b"http/1.1".to_vec()],
+        };
         // Sessions live in tickets alone: nothing to keep, nothing to fill.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.ticketer = aws_lc_rs::Ticketer::new()?;

@@ -2,34 +2,21 @@
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::Arc;
 
 use rustix::io::Errno;
 use tokio::net::{TcpStream, UnixStream};
 
-use super::{Resolver, UpstreamError};
+use super::{Speaks, UpstreamError, socket};
 use crate::site::Address;
 use crate::stream::Stream;
 use crate::tls::{self, Identity};
 
-/// Dials `address`: each address of a name in turn, 127.0.0.1 and then [::1] for loopback. Has no limit of its own.
+/// Connects to `address`, which is no name: 127.0.0.1 and then [::1] for loopback. Has no limit of its own.
 ///
 /// # Errors
-/// `Refused` with the last address's reason, `Unresolved` when there is no address, `Exhausted` when it is not the
-/// backend's doing.
-pub(super) async fn dial(
-    address: &Address,
-    resolver: &Arc<Resolver>,
-) -> Result<Stream, UpstreamError> {
-    let refused = |source| {
-        if is_ours(&source) {
-            return UpstreamError::Exhausted { source };
-        }
-        UpstreamError::Refused {
-            backend: address.clone(),
-            source,
-        }
-    };
+/// `Refused`, `Exhausted` when it is not the backend's doing, and `Unresolved` for a name.
+pub async fn reach(address: &Address) -> Result<Stream, UpstreamError> {
+    let refused = |source| refused(address, source);
     match address {
         Address::Ip(at) => tcp(*at).await.map_err(refused),
         Address::Loopback { port } => match tcp((Ipv4Addr::LOCALHOST, *port).into()).await {
@@ -44,28 +31,21 @@ pub(super) async fn dial(
         Address::Unix(path) => UnixStream::connect(path)
             .await
             .map(Stream::Unix)
-            .map_err(refused),
-        Address::Name { name, port } => {
-            let unresolved = |source| {
-                if is_ours(&source) {
-                    return UpstreamError::Exhausted { source };
-                }
-                UpstreamError::Unresolved {
-                    backend: address.clone(),
-                    source,
-                }
-            };
-            let addresses = resolver.addresses(name).await.map_err(unresolved)?;
-            let mut last = io::Error::other("the name has no address");
-            for ip in addresses.iter() {
-                match tcp((*ip, *port).into()).await {
-                    Ok(stream) => return Ok(stream),
-                    Err(error) => last = error,
-                }
-            }
-            resolver.doubt(name);
-            Err(refused(last))
-        }
+            .map_err(|error| refused(socket::explained(path, error))),
+        Address::Name { .. } => Err(UpstreamError::Unresolved {
+            backend: address.clone(),
+            source: io::Error::other("it is a name"),
+        }),
+    }
+}
+
+fn refused(address: &Address, source: io::Error) -> UpstreamError {
+    if is_ours(&source) {
+        return UpstreamError::Exhausted { source };
+    }
+    UpstreamError::Refused {
+        backend: address.clone(),
+        source,
     }
 }
 
@@ -73,10 +53,11 @@ pub(super) async fn dial(
 ///
 /// # Errors
 /// `Tls`, with what is wrong.
-pub(super) async fn secure(
+pub async fn secure(
     stream: Stream,
     identity: &Identity,
     address: &Address,
+    speaks: Speaks,
 ) -> Result<Stream, UpstreamError> {
     let failed = |why| UpstreamError::Tls {
         backend: address.clone(),
@@ -85,7 +66,7 @@ pub(super) async fn secure(
     let Stream::Tcp(stream) = stream else {
         return Err(failed(format!("{address} is no place for TLS")));
     };
-    let secured = tls::connect(identity, stream, address).await;
+    let secured = tls::connect(identity, stream, address, speaks == Speaks::Any).await;
     secured.map(Stream::Tls).map_err(failed)
 }
 

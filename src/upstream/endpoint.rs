@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 
 use crate::site::backend_tls::BackendTls;
-use crate::site::{Address, Backend};
+use crate::site::{Address, Backend, Member};
 
 /// See the module. Two with the same address and another TLS identity are two (CASES T-33).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -11,6 +11,8 @@ pub struct Endpoint {
     pub address: Address,
     /// The number of a `TlsIdentity`. `None`: clear text.
     identity: Option<NonZeroU32>,
+    /// HTTP/2 by prior knowledge.
+    h2c: bool,
 }
 
 impl Endpoint {
@@ -23,16 +25,41 @@ impl Endpoint {
         Some(Endpoint {
             address: backend.address.clone(),
             identity,
+            h2c: backend.h2c,
         })
     }
 
-    /// Whether an upstream of this is one to `backend`.
-    pub fn is_of(&self, backend: &Backend) -> bool {
+    /// One of the addresses that the name in `backend` leads to.
+    pub fn at(address: &Address, backend: &Backend) -> Option<Endpoint> {
+        Some(Endpoint {
+            address: address.clone(),
+            ..Endpoint::of(backend)?
+        })
+    }
+
+    /// Whether an upstream of this is one to `member`.
+    pub fn is_of(&self, member: &Member) -> bool {
+        let backend = &member.backend;
         let speaks_alike = match &backend.tls {
             None => self.identity.is_none(),
             Some(tls) => self.identity.is_some() && self.identity == number(tls),
         };
-        speaks_alike && self.address == backend.address
+        let leads_here = || {
+            let addresses = member.state.leads_to();
+            let mut list = addresses.iter().flat_map(|addresses| addresses.list.iter());
+            list.any(|located| located.address == self.address)
+        };
+        speaks_alike
+            && self.h2c == backend.h2c
+            && match backend.address {
+                Address::Name { .. } => leads_here(),
+                _ => self.address == backend.address,
+            }
+    }
+
+    /// Whether it does, or may.
+    pub fn may_speak_http2(&self) -> bool {
+        self.h2c || self.speaks_tls()
     }
 
     pub fn speaks_tls(&self) -> bool {

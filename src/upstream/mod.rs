@@ -3,33 +3,41 @@
 mod balance;
 mod connect;
 mod endpoint;
+mod http2;
 mod pool;
 mod resolve;
+mod socket;
 mod states;
 mod tally;
+mod trying;
 
 use std::cell::{Cell, RefCell};
+use std::hash::BuildHasher;
 use std::io;
 use std::rc::Rc;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
+use foldhash::fast::RandomState;
 use tracing::{info, warn};
 
 use crate::observe::Trouble;
 use crate::site::backend_tls::BackendTls;
 use crate::site::fitness::Moment;
-use crate::site::{Address, Backend, SendProxy};
+use crate::site::{Address, Backend, Member, SendProxy};
 use crate::stream::Stream;
 use crate::tls::{Identity, Keyring, Turnstile};
 use crate::wheel::{Timer, Wheel};
 
 pub use balance::{Among, Balancer, PLACES, Tried, Way};
+pub use connect::{reach, secure};
 pub use endpoint::Endpoint;
+pub use http2::{Line, is_untouched};
 use pool::Pool;
-pub use resolve::Resolver;
+pub use resolve::look_up;
 pub use states::States;
 pub use tally::{InFlight, Tally};
+use trying::Trying;
 
 static STARTED: LazyLock<Instant> = LazyLock::new(Instant::now);
 
@@ -81,6 +89,26 @@ pub enum UpstreamError {
     Exhausted { source: io::Error },
 }
 
+impl UpstreamError {
+    /// Whether nobody is there: another place may be asked, and who comes back may be waited for. What is wrong with TLS
+    /// stays wrong, and is no reason to go where something else is believed.
+    pub fn is_absence(&self) -> bool {
+        match self {
+            UpstreamError::Refused { .. } | UpstreamError::Unresolved { .. } => true,
+            UpstreamError::TimedOut { during, .. } => *during == Phase::Connect,
+            UpstreamError::Tls { .. } | UpstreamError::Exhausted { .. } => false,
+        }
+    }
+}
+
+/// What may be spoken on an upstream, where the backend leaves a choice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Speaks {
+    Any,
+    /// The connection as a whole may become something else.
+    Http1,
+}
+
 /// How far opening an upstream has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
@@ -94,11 +122,13 @@ pub enum Phase {
 #[derive(Debug)]
 pub struct Upstreams {
     pool: RefCell<Pool>,
-    resolver: Arc<Resolver>,
+    http2: http2::Connections,
     keyring: Arc<Keyring>,
     turnstile: Rc<Turnstile>,
     wheel: Rc<Wheel>,
     exhausted: Trouble,
+    /// Which address of a name comes next.
+    turn: Cell<u64>,
 }
 
 impl Upstreams {
@@ -106,25 +136,43 @@ impl Upstreams {
     pub fn new(
         most_per_backend: usize,
         most: usize,
-        resolver: Arc<Resolver>,
         keyring: Arc<Keyring>,
         turnstile: Rc<Turnstile>,
         wheel: Rc<Wheel>,
     ) -> Upstreams {
         Upstreams {
             pool: RefCell::new(Pool::new(most_per_backend, most)),
-            resolver,
+            http2: http2::Connections::default(),
             keyring,
             turnstile,
             wheel,
             exhausted: Trouble::default(),
+            turn: Cell::new(RandomState::default().hash_one(0)),
         }
     }
 
     /// An idle upstream to `backend`, the one used last. One that was closed meanwhile, or has said something
     /// nobody asked for (CASES R-08), is dropped. No system call.
-    pub fn take_idle(&self, backend: &Backend) -> Option<Upstream> {
-        let endpoint = Endpoint::of(backend)?;
+    pub fn take_idle(&self, member: &Member, speaks: Speaks) -> Option<Upstream> {
+        let backend = &member.backend;
+        let Address::Name { .. } = backend.address else {
+            return self.take_idle_of(Endpoint::of(backend)?, speaks);
+        };
+        let addresses = member.state.leads_to()?;
+        // When there is none, a new one is opened there.
+        let next = addresses.in_turn(self.turn.get()).next()?;
+        let idle = self.take_idle_of(Endpoint::at(&next.address, backend)?, speaks)?;
+        self.turn();
+        Some(idle)
+    }
+
+    fn take_idle_of(&self, endpoint: Endpoint, speaks: Speaks) -> Option<Upstream> {
+        if speaks == Speaks::Any
+            && endpoint.may_speak_http2()
+            && let Some(line) = self.http2.line(&endpoint)
+        {
+            return Some(on_line(line, endpoint, true));
+        }
         let mut pool = self.pool.borrow_mut();
         while let Some(stream) = pool.take(&endpoint, self.wheel.now()) {
             let upstream = Upstream {
@@ -141,29 +189,37 @@ impl Upstreams {
         None
     }
 
-    /// Opens an upstream to `backend`, says `first` on it, and then shakes hands where TLS is spoken, waiting at most
+    /// Opens an upstream to `member`, says `first` on it, and then shakes hands where TLS is spoken, waiting at most
     /// `limit` for all of it. Never retries, the caller chooses; but where nothing is left to open one with, idle
-    /// upstreams are given up for it.
+    /// upstreams are given up for it. Of a name, one address after the other is tried, each connection beginning with
+    /// another one.
     ///
     /// # Errors
     /// See [`UpstreamError`].
     pub async fn open(
         &self,
-        backend: &Backend,
+        member: &Member,
+        speaks: Speaks,
         first: &[u8],
         limit: Duration,
         timer: &Timer,
     ) -> Result<Upstream, UpstreamError> {
-        let Backend { address, tls } = backend;
+        let address = &member.backend.address;
         let phase = Cell::new(Phase::Connect);
         let opening = async {
-            match tls {
-                None => self.dial_and_say(address, first).await,
-                // Boxed, so that a clear text exchange is no larger for it.
-                Some(tls) => Box::pin(self.dial_tls(address, first, tls, &phase)).await,
+            match address {
+                // Boxed, so that an exchange with any other is no larger for it.
+                Address::Name { .. } => {
+                    return Box::pin(self.dial_name(member, speaks, first, &phase)).await;
+                }
+                _ => {
+                    self.dial_at(address, &member.backend, speaks, first, &phase)
+                        .await
+                }
             }
+            .map(|stream| (stream, address.clone()))
         };
-        let stream = match timer.within(limit, opening).await {
+        let (stream, at) = match timer.within(limit, opening).await {
             Ok(opened) => opened?,
             Err(_) => {
                 return Err(UpstreamError::TimedOut {
@@ -175,27 +231,139 @@ impl Upstreams {
         };
         Ok(Upstream {
             stream,
-            endpoint: Endpoint::of(backend).ok_or_else(|| no_identity(address))?,
+            endpoint: Endpoint::at(&at, &member.backend).ok_or_else(|| no_identity(address))?,
             reused: false,
             is_pinned: false,
             introduced: None,
         })
     }
 
+    /// The first address that a name leads to and that is well; and which it is.
+    async fn dial_name(
+        &self,
+        member: &Member,
+        speaks: Speaks,
+        first: &[u8],
+        phase: &Cell<Phase>,
+    ) -> Result<(Stream, Address), UpstreamError> {
+        let address = &member.backend.address;
+        let Some(addresses) = member.state.leads_to() else {
+            let why = member.state.finding();
+            let why = why.unwrap_or_else(|| "its name is still being looked up".into());
+            return Err(UpstreamError::Unresolved {
+                backend: address.clone(),
+                source: io::Error::new(io::ErrorKind::NotFound, String::from(why)),
+            });
+        };
+        let mut failed = None;
+        let rested = addresses.list.iter().find_map(Trying::rested);
+        let others = addresses.in_turn(self.turn());
+        let others = others.map(|located| (located, Trying::at(&located.endpoint)));
+        for (located, trying) in rested.into_iter().chain(others) {
+            let dialled = self.dial_at(&located.address, &member.backend, speaks, first, phase);
+            match dialled.await {
+                Ok(stream) => {
+                    trying.accepted();
+                    return Ok((stream, located.address.clone()));
+                }
+                Err(error @ UpstreamError::Exhausted { .. }) => {
+                    trying.forgive();
+                    return Err(error);
+                }
+                Err(error) => failed = Some(error),
+            }
+        }
+        // Perhaps it leads elsewhere by now.
+        addresses.doubt.raise();
+        Err(failed.unwrap_or_else(|| no_identity(address)))
+    }
+
+    fn turn(&self) -> u64 {
+        let turn = self.turn.get();
+        self.turn.set(RandomState::default().hash_one(turn));
+        turn
+    }
+
+    /// Opens the way to `at`, which is where `backend` is or one of the addresses of its name.
+    async fn dial_at(
+        &self,
+        at: &Address,
+        backend: &Backend,
+        speaks: Speaks,
+        first: &[u8],
+        phase: &Cell<Phase>,
+    ) -> Result<Stream, UpstreamError> {
+        match &backend.tls {
+            None if backend.h2c && speaks == Speaks::Any => {
+                Box::pin(self.dial_h2c(at, backend, first)).await
+            }
+            None => self.dial_and_say(at, first).await,
+            // Boxed, so that a clear text exchange is no larger for it.
+            Some(tls) => Box::pin(self.dial_tls(at, backend, speaks, first, tls, phase)).await,
+        }
+    }
+
+    /// A line on a connection that somebody opens just now, or a connection of its own.
+    async fn dial_h2c(
+        &self,
+        at: &Address,
+        backend: &Backend,
+        first: &[u8],
+    ) -> Result<Stream, UpstreamError> {
+        let endpoint = Endpoint::at(at, backend).ok_or_else(|| no_identity(at))?;
+        // One that begins with somebody's name is nobody else's.
+        let _opening = loop {
+            if !first.is_empty() {
+                break None;
+            }
+            if let Some(line) = self.http2.line(&endpoint) {
+                return Ok(Stream::Line(Box::new(line)));
+            }
+            if let Some(opening) = self.http2.open_or_wait(&endpoint).await {
+                break Some(opening);
+            }
+        };
+        let stream = self.dial_and_say(at, first).await?;
+        self.begin_http2(stream, endpoint, first.is_empty()).await
+    }
+
+    async fn begin_http2(
+        &self,
+        stream: Stream,
+        endpoint: Endpoint,
+        is_shared: bool,
+    ) -> Result<Stream, UpstreamError> {
+        let begun = self.http2.begin(stream, &endpoint, is_shared).await;
+        match begun {
+            Ok(line) => Ok(Stream::Line(Box::new(line))),
+            Err(source) => Err(UpstreamError::Refused {
+                backend: endpoint.address,
+                source,
+            }),
+        }
+    }
+
     async fn dial_tls(
         &self,
-        address: &Address,
+        at: &Address,
+        backend: &Backend,
+        speaks: Speaks,
         first: &[u8],
         tls: &BackendTls,
         phase: &Cell<Phase>,
     ) -> Result<Stream, UpstreamError> {
         phase.set(Phase::Files);
-        let identity = self.identity(address, tls).await?;
+        let identity = self.identity(at, tls).await?;
         phase.set(Phase::Connect);
-        let stream = self.dial_and_say(address, first).await?;
+        let stream = self.dial_and_say(at, first).await?;
         phase.set(Phase::Handshake);
         self.turnstile.turn_up().await;
-        connect::secure(stream, &identity, address).await
+        let stream = connect::secure(stream, &identity, at, speaks).await?;
+        if stream.alpn() != Some(b"h2") {
+            return Ok(stream);
+        }
+        let endpoint = Endpoint::at(at, backend).ok_or_else(|| no_identity(at))?;
+        self.begin_http2(stream, endpoint, first.is_empty()).await
     }
 
     async fn dial_and_say(&self, address: &Address, first: &[u8]) -> Result<Stream, UpstreamError> {
@@ -234,9 +402,9 @@ impl Upstreams {
     }
 
     async fn dial(&self, address: &Address) -> Result<Stream, UpstreamError> {
-        let mut dialled = connect::dial(address, &self.resolver).await;
+        let mut dialled = connect::reach(address).await;
         if matches!(dialled, Err(UpstreamError::Exhausted { .. })) && self.close_idle() {
-            dialled = connect::dial(address, &self.resolver).await;
+            dialled = connect::reach(address).await;
         }
         match &dialled {
             Err(UpstreamError::Exhausted { source }) if self.exhausted.is_to_be_said() => {
@@ -252,11 +420,14 @@ impl Upstreams {
 
     /// Closes all idle upstreams, because somebody needs what they hold. Whether there were any.
     pub fn close_idle(&self) -> bool {
-        self.pool.borrow_mut().clear() > 0
+        self.pool.borrow_mut().clear() + self.http2.close_idle() > 0
     }
 
     /// Keeps `upstream` for at most `idle`. The caller knows that its last exchange has ended where it should.
     pub fn give_back(&self, upstream: Upstream, idle: Duration) {
+        if matches!(upstream.stream, Stream::Line(_)) {
+            return; // its connection is kept
+        }
         let until = self.wheel.at(idle);
         self.pool
             .borrow_mut()
@@ -266,11 +437,22 @@ impl Upstreams {
     /// Closes what has been idle for too long. Called once a second.
     pub fn sweep(&self) {
         self.pool.borrow_mut().sweep(self.wheel.now());
+        self.http2.sweep();
     }
 
     /// How many are idle.
     pub fn idle(&self) -> usize {
         self.pool.borrow().len()
+    }
+}
+
+fn on_line(line: Line, endpoint: Endpoint, reused: bool) -> Upstream {
+    Upstream {
+        stream: Stream::Line(Box::new(line)),
+        endpoint,
+        reused,
+        is_pinned: false,
+        introduced: None,
     }
 }
 

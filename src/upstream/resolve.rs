@@ -1,140 +1,92 @@
-//! Names of backends, resolved off the data path and remembered.
+//! Names of backends -> addresses. Asked off the way of requests, by whoever watches the names.
 
 use std::io;
-use std::net::IpAddr;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
-
-use dashmap::DashMap;
+use std::net::{IpAddr, ToSocketAddrs};
 
 use crate::site::backend::{LinkLocal, is_link_local};
 
-/// How long an answer is used without asking again. getaddrinfo does not show a TTL; 30 s is what most zones of
-/// moving services use.
-const FRESH: Duration = Duration::from_secs(30);
+/// More than this nobody has behind one name on purpose, and each may get checks of its own.
+const MOST_ADDRESSES: usize = 64;
 
-/// The addresses last found for each name. An old answer is better than none: it is used while a new one is
-/// looked for, and kept when that fails.
-#[derive(Debug)]
-pub struct Resolver {
-    known: DashMap<Arc<str>, Known>,
-    link_local: LinkLocal,
+/// The addresses of `name`, in order, each once. Blocks for as long as the system's resolver does.
+///
+/// What may not be a backend by its address may not be one by a name that leads there, such as `0xa9fea9fe`.
+///
+/// # Errors
+/// What the resolver says, and when nothing that may be a backend is left.
+pub fn look_up(name: &str, link_local: LinkLocal) -> io::Result<Box<[IpAddr]>> {
+    let found = (name, 0).to_socket_addrs()?;
+    admitted(found.map(|at| at.ip()).collect(), link_local)
 }
 
-#[derive(Clone, Debug)]
-struct Known {
-    addresses: Arc<[IpAddr]>,
-    asked: Instant,
-    doubted: bool,
-}
-
-impl Resolver {
-    /// What may not be a backend by its address may not be one by a name that leads there, such as `0xa9fea9fe`.
-    pub fn new(link_local: LinkLocal) -> Resolver {
-        Resolver {
-            known: DashMap::default(),
-            link_local,
-        }
-    }
-
-    /// The addresses of `name`: at once when they have been found before.
-    ///
-    /// # Errors
-    /// What the system's resolver says to a name never resolved yet.
-    pub(super) async fn addresses(
-        self: &Arc<Resolver>,
-        name: &Arc<str>,
-    ) -> io::Result<Arc<[IpAddr]>> {
-        let known = self.known.get_mut(name).map(|mut entry| {
-            let known = entry.clone();
-            if !known.doubted && known.asked.elapsed() >= FRESH {
-                // Whoever comes next uses the old ones too, and does not ask again.
-                entry.asked = Instant::now();
+fn admitted(mut addresses: Vec<IpAddr>, link_local: LinkLocal) -> io::Result<Box<[IpAddr]>> {
+    // Resolvers turn the order about; the same addresses are the same answer.
+    addresses.sort();
+    addresses.dedup();
+    let found = addresses.len();
+    addresses.retain(|&ip| link_local == LinkLocal::Allowed || !is_link_local(ip));
+    addresses.truncate(MOST_ADDRESSES);
+    if addresses.is_empty() {
+        let why = match found {
+            0 => "the name has no address",
+            _ => {
+                "the name leads to a link-local address, which needs allow_link_local in onedoor.toml"
             }
-            known
-        });
-        match known {
-            Some(known) if known.doubted => Ok(self.look_up(name).await.unwrap_or(known.addresses)),
-            Some(known) => {
-                if known.asked.elapsed() >= FRESH {
-                    let (resolver, name) = (Arc::clone(self), Arc::clone(name));
-                    // When it fails, the old answer stays.
-                    tokio::spawn(async move { resolver.look_up(&name).await.ok() });
-                }
-                Ok(known.addresses)
-            }
-            None => self.look_up(name).await,
-        }
-    }
-
-    /// None of the addresses answered: ask again next time.
-    pub(super) fn doubt(&self, name: &Arc<str>) {
-        if let Some(mut known) = self.known.get_mut(name) {
-            known.doubted = true;
-        }
-    }
-
-    async fn look_up(&self, name: &Arc<str>) -> io::Result<Arc<[IpAddr]>> {
-        let mut addresses: Vec<IpAddr> = tokio::net::lookup_host((&**name, 0))
-            .await?
-            .map(|at| at.ip())
-            .collect();
-        addresses.dedup();
-        let found = addresses.len();
-        addresses.retain(|&ip| self.link_local == LinkLocal::Allowed || !is_link_local(ip));
-        if addresses.is_empty() {
-            let why = match found {
-                0 => "the name has no address",
-                _ => {
-                    "the name leads to a link-local address, which needs allow_link_local in onedoor.toml"
-                }
-            };
-            return Err(io::Error::new(io::ErrorKind::NotFound, why));
-        }
-        let addresses: Arc<[IpAddr]> = addresses.into();
-        let known = Known {
-            addresses: Arc::clone(&addresses),
-            asked: Instant::now(),
-            doubted: false,
         };
-        self.known.insert(Arc::clone(name), known);
-        Ok(addresses)
+        return Err(io::Error::new(io::ErrorKind::NotFound, why));
     }
+    Ok(addresses.into())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::future::Future;
-    use std::pin::pin;
-    use std::task::{Context, Poll, Waker};
+
+    fn read(texts: &[&str], link_local: LinkLocal) -> Result<Vec<String>, String> {
+        let addresses = texts.iter().map(|text| text.parse().expect(text)).collect();
+        admitted(addresses, link_local)
+            .map(|all| all.iter().map(IpAddr::to_string).collect())
+            .map_err(|error| error.to_string())
+    }
 
     #[test]
-    fn an_old_answer_is_used_at_once_while_a_new_one_is_looked_for() {
-        let name: Arc<str> = "app.invalid".into();
-        let resolver = Arc::new(Resolver::new(LinkLocal::Refused));
-        let Some(long_ago) = Instant::now().checked_sub(2 * FRESH) else {
-            return; // the machine has just started
-        };
-        let known = Known {
-            addresses: [IpAddr::from([127, 0, 0, 1])].into(),
-            asked: long_ago,
-            doubted: false,
-        };
-        resolver.known.insert(Arc::clone(&name), known);
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .build()
-            .expect("a runtime");
-        let _inside = runtime.enter();
-        for _ in 0..2 {
-            let addresses =
-                pin!(resolver.addresses(&name)).poll(&mut Context::from_waker(Waker::noop()));
-            assert!(matches!(addresses, Poll::Ready(Ok(found)) if found.len() == 1));
+    fn the_same_addresses_in_another_order_are_the_same_answer() {
+        let (a, b, c) = ("10.0.0.2", "10.0.0.1", "::1");
+        let wanted = Ok(vec![b.to_owned(), a.to_owned(), c.to_owned()]);
+        for order in [[a, b, c], [c, b, a], [b, c, a]] {
+            let twice = [order, order].concat();
+            assert_eq!(read(&twice, LinkLocal::Refused), wanted);
         }
-        assert_eq!(
-            runtime.metrics().num_alive_tasks(),
-            1,
-            "one look-up for both"
+    }
+
+    #[test]
+    fn link_local_addresses_are_left_out_and_one_with_no_other_is_no_answer() {
+        let both = ["169.254.169.254", "10.0.0.1"];
+        assert_eq!(read(&both, LinkLocal::Refused), Ok(vec!["10.0.0.1".into()]));
+        assert_eq!(read(&both, LinkLocal::Allowed).map(|all| all.len()), Ok(2));
+        let only = read(&both[..1], LinkLocal::Refused);
+        assert!(only.expect_err("fenced").contains("allow_link_local"));
+        assert!(
+            read(&[], LinkLocal::Refused)
+                .expect_err("none")
+                .contains("no address")
         );
+    }
+
+    #[test]
+    fn a_name_with_very_many_addresses_is_bounded() {
+        let many: Vec<IpAddr> = (0..1000u32)
+            .map(|n| std::net::Ipv4Addr::from(0x0a00_0000 + n).into())
+            .collect();
+        let kept = admitted(many, LinkLocal::Refused).expect("some");
+        assert_eq!(kept.len(), MOST_ADDRESSES);
+    }
+
+    /// Numeric in any spelling: needs no resolver.
+    #[test]
+    fn a_spelling_of_a_link_local_address_is_fenced() {
+        assert!(look_up("0xa9fea9fe", LinkLocal::Refused).is_err());
+        let loopback = look_up("127.1", LinkLocal::Refused).expect("an address");
+        assert_eq!(&*loopback, [IpAddr::from([127, 0, 0, 1])]);
     }
 }

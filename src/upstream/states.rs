@@ -159,17 +159,15 @@ impl States {
         }
     }
 
-    /// Requests in flight at backends that the live version of `name` does not name.
-    pub fn left_behind(&self, name: &SiteName, live: Option<&Site>) -> u32 {
-        let Some(known) = self.sites.get(name) else {
-            return 0;
-        };
+    /// Requests in flight at backends that the live version of `name` does not name. `None`: nothing is known of it.
+    pub fn left_behind(&self, name: &SiteName, live: Option<&Site>) -> Option<u32> {
+        let known = self.sites.get(name)?;
         let is_named = |state: &Arc<BackendState>| {
             let mut members = live.into_iter().flat_map(Site::members);
             members.any(|member| Arc::ptr_eq(&member.state, state))
         };
         let left = known.backends.iter().filter(|(_, state)| !is_named(state));
-        left.map(|(_, state)| self.in_flight(state)).sum()
+        Some(left.map(|(_, state)| self.in_flight(state)).sum())
     }
 
     fn state(&self, known: &mut Known, backend: &Backend) -> Arc<BackendState> {
@@ -182,6 +180,10 @@ impl States {
             endpoint: self.endpoint(backend),
             ..BackendState::default()
         });
+        if let Address::Name { .. } = backend.address {
+            // Whoever looks names up takes it back.
+            state.fitness.set(Against::Unresolved, moment());
+        }
         known.backends.push((backend.clone(), Arc::clone(&state)));
         state
     }
@@ -199,7 +201,8 @@ impl States {
         token
     }
 
-    fn endpoint(&self, backend: &Backend) -> Arc<EndpointState> {
+    /// What is known of where `backend` leads, whatever site names it.
+    pub fn endpoint(&self, backend: &Backend) -> Arc<EndpointState> {
         let key = EndpointKey::of(backend);
         let mut found = self.endpoints.entry(key).or_default();
         found.upgrade().unwrap_or_else(|| {

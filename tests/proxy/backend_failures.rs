@@ -125,13 +125,26 @@ fn a_name_that_leads_to_a_link_local_address_is_fenced_like_the_address() {
 fn a_socket_file_without_anybody_behind_is_502() {
     let plan = Proxy::plan();
     let socket = plan.folder().join("app.sock");
-    let proxy = plan
-        .site(
-            "app.toml",
-            format!("host = 'app.test'\nto = 'unix:{}'", socket.display()),
-        )
-        .start();
-    assert_eq!(proxy.get("app.test", "/").status, 502);
+    let site = format!(
+        "host = 'app.localhost'\nto = 'unix:{}'\nhold = 'off'\n",
+        socket.display()
+    );
+    let proxy = plan.site("app.toml", site).start();
+    let told = || {
+        let answer = proxy.get("app.localhost", "/");
+        assert_eq!(answer.said(), "502 backend-refused");
+        answer.text().to_string()
+    };
+    assert!(told().contains("there is no such file"), "{}", told());
+    // What an app leaves behind that was killed.
+    drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
+    assert!(told().contains("nobody listens behind it"), "{}", told());
+    std::fs::remove_file(&socket).unwrap();
+    std::fs::write(&socket, "").unwrap();
+    assert!(told().contains("is no socket"), "{}", told());
+    std::fs::remove_file(&socket).unwrap();
+    let _app = Backend::saying_on_socket(&socket, "there");
+    assert_eq!(proxy.get("app.localhost", "/").text(), "there");
 }
 
 #[test]

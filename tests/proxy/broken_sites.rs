@@ -271,3 +271,18 @@ fn an_unparsable_moment_is_looked_at_again_before_it_counts() {
     proxy.wait_for("shop");
     assert_eq!(proxy.get("shop.test", "/").text(), "two");
 }
+
+/// CASES S-15, unix(7): `sockaddr_un` ends there.
+#[test]
+fn a_socket_path_that_no_system_takes_is_an_error_at_its_place() {
+    let path = format!("/run/{}.sock", "x".repeat(98));
+    assert_eq!(path.len(), 108);
+    let proxy = Proxy::start();
+    proxy.sites().write(
+        "app.toml",
+        format!("host = 'app.test'\nto = 'unix:{path}'\n"),
+    );
+    proxy.until_logged("app.toml:2:6");
+    proxy.until_logged("the socket's path has 108 bytes, the system takes 107");
+    assert_eq!(proxy.state_of("app"), "down");
+}

@@ -11,6 +11,7 @@ mod abuse; // slow clients by the hundred; others do not notice
 mod access_log; // a line for each request, where somebody wants one
 mod answers; // what a site answers without a backend, and what the door refuses
 mod backend_failures; // refused, slow, closed half-way, malformed, gone and back
+mod backends; // which one a request goes to, and what happens while none takes it
 mod broken_sites; // one bad file harms nobody else; the message shows the line
 mod changes; // sites added, removed, changed and taken back by command; waited for without a race
 mod command_line; // usage, exit codes, addresses in use, what the commands print
@@ -20,6 +21,10 @@ mod drain; // open work finishes; the deadline holds
 mod explain; // who answers a request and why, in words; what is said is what happens
 mod forwarding; // headers added, headers removed, an upstream's next use
 mod framing; // requests that are refused, and why: every case of the two lists
+mod grpc; // real calls of all kinds, from end to end
+mod health; // backends that are watched: out and back, names, edits
+mod http2; // HTTP/2 clients: the same sites, rules and safety
+mod http2_backends; // apps that speak HTTP/2: one connection for many requests, theirs to end
 mod https_backends; // TLS with the app: who is believed, who shares, what a cut means
 mod limits; // each limit crossed once
 mod messages; // every error that check can print: its place, what is wrong, what to write

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
 
-use crate::harness::{Plan, Proxy, found, words_of};
+use crate::harness::{Backend, Plan, Proxy, found, words_of};
 
 /// `nobody` on every Debian.
 const NOBODY: u32 = 65534;
@@ -218,4 +218,28 @@ fn a_port_below_1024_without_the_right_to_it_says_what_is_missing() {
     for part in ["127.0.0.1:81", "cap_net_bind_service"] {
         assert!(proxy.log().contains(part), "{part} in\n{}", proxy.log());
     }
+}
+
+#[test]
+fn a_socket_that_is_somebody_else_s_is_told_by_owner_and_mode() {
+    let Some(plan) = as_nobody() else { return };
+    let socket = plan.folder().join("app.sock");
+    let _app = Backend::saying_on_socket(&socket, "hello");
+    set_mode(&socket, 0o700);
+    let site = format!(
+        "host = 'app.localhost'\nto = 'unix:{}'\nhold = 'off'\n",
+        socket.display()
+    );
+    let proxy = plan.site("app.toml", site).start();
+    let refused = proxy.get("app.localhost", "/");
+    assert_eq!(refused.said(), "502 backend-refused");
+    let why = "it belongs to user 0 and group 0 with mode 0700";
+    assert!(refused.text().contains(why), "{}", refused.text());
+    assert!(
+        refused.text().contains("runs as user 65534"),
+        "{}",
+        refused.text()
+    );
+    set_mode(&socket, 0o722);
+    assert_eq!(proxy.get("app.localhost", "/").text(), "hello");
 }

@@ -264,7 +264,10 @@ fn several_backends_are_taken_in_turn() {
         .flag("--workers=1")
         .site(
             "shop.toml",
-            format!("host = 'shop.test'\nto = [{}, {}]", one.port, two.port),
+            format!(
+                "host = 'shop.test'\nto = [{}, {}]\nbalance = 'round-robin'",
+                one.port, two.port
+            ),
         )
         .start();
     let answers: Vec<String> = (0..6).map(|_| proxy.get("shop.test", "/").text()).collect();

@@ -771,7 +771,7 @@ fn a_long_body_is_spliced_where_it_runs_and_copied_where_it_drips() {
         client.send("x");
         has_come.recv_timeout(PATIENCE).unwrap();
     }
-    assert_eq!(spliced(), 0);
+    assert!(spliced() <= 2, "the first byte, in and out of a pipe");
     client.send(vec![b'x'; LONG - 50]);
     assert_eq!(client.response().text(), "all of it");
     // In and out of a pipe; how soon it runs is the machine's affair.

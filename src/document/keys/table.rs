@@ -374,6 +374,13 @@ pub const KEYS: &[Key] = &[
     .because("RFC 8996 forbids older ones"),
     key(
         Place::Tls,
+        "http2",
+        Kind::Flag,
+        "true",
+        "whether HTTP/2 is offered over TLS (ALPN)",
+    ),
+    key(
+        Place::Tls,
         "http",
         Kind::Text,
         "`\"redirect\"`; `\"serve\"` with the local authority",
@@ -955,6 +962,62 @@ pub const KEYS: &[Key] = &[
         "\"1mb\"",
         "how much is read from a client after the last answer",
     ),
+    key(
+        Place::DoorLimit,
+        "streams",
+        Kind::Count,
+        "100",
+        "requests that one HTTP/2 connection may have open",
+    )
+    .because("the least that RFC 9113 recommends"),
+    key(
+        Place::DoorLimit,
+        "stream_window",
+        Kind::Size,
+        "\"256kb\"",
+        "what an HTTP/2 client may send of one body before it is taken",
+    )
+    .because("more than a round trip brings over a usual line"),
+    key(
+        Place::DoorLimit,
+        "connection_window",
+        Kind::Size,
+        "\"1mb\"",
+        "the same for all bodies of a connection",
+    )
+    .because("four bodies at full speed"),
+    key(
+        Place::DoorLimit,
+        "stream_queue",
+        Kind::Size,
+        "\"256kb\"",
+        "what is queued of the responses of one HTTP/2 connection, whatever its windows allow",
+    )
+    .because("a client that does not read holds no more"),
+    key(
+        Place::DoorLimit,
+        "resets",
+        Kind::Count,
+        "200",
+        "HTTP/2 streams reset by either side in 30 s, beyond half of the requests; then ENHANCE_YOUR_CALM",
+    )
+    .because("a page that is left takes back a hundred at once"),
+    key(
+        Place::DoorLimit,
+        "control_frames",
+        Kind::Count,
+        "1000",
+        "HTTP/2 frames in 30 s that are neither request nor data, beyond four for each of these; then ENHANCE_YOUR_CALM",
+    )
+    .because("a client that measures its line sends some ten pings a second"),
+    key(
+        Place::DoorLimit,
+        "crumbs",
+        Kind::Count,
+        "200",
+        "pieces that the cookie of an HTTP/2 request may come in",
+    )
+    .because("browsers keep at most 180 for a site"),
     key(
         Place::Trust,
         "proxies",

@@ -16,7 +16,7 @@ use crate::http::h1::head::{self, Framing, Method, Parsed, Room, Version};
 use crate::http::obtain::{Failure, Search, Visit};
 use crate::http::side::ClientSide;
 use crate::tls;
-use crate::upstream::Upstream;
+use crate::upstream::{self, Upstream};
 use crate::wheel::Tick;
 
 /// What is known of a response once its head has been written anew.
@@ -347,6 +347,11 @@ impl<C: ClientSide> Flight<'_, C> {
         if was_idle && is_repeatable {
             return Retry::Fresh;
         }
+        // CASES G-08: the backend says that it has not looked at it. Of a body that has gone out nothing is left.
+        let is_untouched = error.as_ref().is_some_and(upstream::is_untouched);
+        if was_idle && is_untouched && upload.moved == 0 {
+            return Retry::Fresh;
+        }
         search.broke_off(&attempt.visit);
         if is_repeatable
             && !attempt.upstream.is_pinned
@@ -406,7 +411,7 @@ impl<C: ClientSide> Flight<'_, C> {
 
     /// Sets the timer for a request body: the idle time, and no later than a client at the least rate would be here.
     fn set_for_body(&self, asked: &Asked, attempt: &Attempt<'_>, upload: &Body) {
-        if waits_for_100(asked, attempt, upload) {
+        if self.is_patient || waits_for_100(asked, attempt, upload) {
             return self.set(attempt.end, self.site.timeouts.first_byte);
         }
         let wheel = self.timer.wheel();

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use self::attempt::{Attempt, Retry};
 use super::body::BodyError;
-use super::departure::{After, Asked, Departure};
+use super::departure::{After, Asked, Departure, Order};
 use super::h1::head::{Method, Version};
 use super::side::ClientSide;
 use crate::block::Sheet;
@@ -17,9 +17,9 @@ use crate::http::kit::{Client, Kit};
 use crate::http::obtain::{Found, NotFound, Patient, Search};
 use crate::observe::{Finished, Kind, Protocol};
 use crate::proxy_header::{self, Beside, Ends};
-use crate::site::{Address, SendHost, SendProxy, Site};
+use crate::site::{SendHost, SendProxy, Site};
 use crate::tls::Secure;
-use crate::upstream::{Endpoint, Upstream};
+use crate::upstream::Upstream;
 use crate::wheel::{Tick, Timer};
 
 mod attempt;
@@ -36,6 +36,8 @@ pub(super) struct Flight<'a, C> {
     pub(super) site: &'a Arc<Site>,
     /// An upstream that is this client connection's alone.
     pub(super) pinned: &'a mut Option<Box<Upstream>>,
+    /// Whether both sides may be silent for as long as they like.
+    pub(super) is_patient: bool,
 }
 
 /// How it ended.
@@ -64,15 +66,15 @@ enum Failed {
 impl<'a, C: ClientSide> Flight<'a, C> {
     /// Sends the request to a backend and the response back.
     pub(super) async fn fly(mut self, departure: Departure, started: Tick) -> Landed {
-        let Departure {
+        let Departure { order, mut upload } = departure;
+        let Order {
             mut out,
             host_at,
             asked,
-            mut upload,
             rule,
             affinity,
             log,
-        } = departure;
+        } = order;
         let mut finished = Finished {
             watch: self.kit.watch(),
             log,
@@ -82,6 +84,7 @@ impl<'a, C: ClientSide> Flight<'a, C> {
                 Some(self.site.number),
             )
         };
+        self.is_patient = asked.is_grpc;
         self.client.request_is_over(&mut upload);
         let end = self
             .site
@@ -89,6 +92,9 @@ impl<'a, C: ClientSide> Flight<'a, C> {
             .total
             .map(|total| self.timer.wheel().at(total));
         let mut search = Search::new(self.kit, self.timer, self.site, rule, affinity, end);
+        if asked.upgrade.is_some() {
+            search.insist_on_http1();
+        }
         let answered = loop {
             let is_over = upload.is_done();
             let began = finished.log.as_ref().map(|_| Instant::now());
@@ -111,7 +117,7 @@ impl<'a, C: ClientSide> Flight<'a, C> {
             }
             if self.site.send_host == SendHost::Backend {
                 // Each backend has its own.
-                let host = backend_host(&upstream.endpoint);
+                let host = search.host(&visit);
                 let rest = out.split_off(host_at.start);
                 let line_end = memchr::memchr(b'\r', &rest).unwrap_or(rest.len());
                 out.extend_from_slice(host.as_bytes());
@@ -285,6 +291,9 @@ impl<'a, C: ClientSide> Flight<'a, C> {
 
     /// Sets the timer, but never behind the end of the whole exchange.
     fn set(&self, end: Option<Tick>, after: Duration) {
+        if self.is_patient {
+            return self.timer.set_at(end.unwrap_or(Tick::MAX));
+        }
         let at = self.timer.wheel().at(after);
         self.timer.set_at(end.map_or(at, |end| at.min(end)));
     }
@@ -311,47 +320,5 @@ fn protocol(version: Version) -> Protocol {
     match version {
         Version::Http10 | Version::Http11 => Protocol::Http1,
         Version::Http2 => Protocol::Http2,
-    }
-}
-
-/// What `send_host = "backend"` says to a backend.
-fn backend_host(endpoint: &Endpoint) -> String {
-    let usual = if endpoint.speaks_tls() { 443 } else { 80 };
-    match &endpoint.address {
-        Address::Loopback { port } => format!("127.0.0.1:{port}"),
-        Address::Ip(at) => at.to_string(),
-        Address::Name { name, port } if *port == usual => name.to_string(),
-        Address::Name { name, port } => format!("{name}:{port}"),
-        Address::Unix(_) => "localhost".to_owned(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::num::NonZeroU32;
-    use std::path::Path;
-
-    use super::*;
-    use crate::site::Backend;
-    use crate::site::backend::LinkLocal;
-    use crate::site::backend_tls::TlsIdentity;
-
-    #[test]
-    fn a_backends_own_host_has_a_port_unless_it_is_the_schemes() {
-        for (text, host) in [
-            ("http://app.internal", "app.internal"),
-            ("http://app.internal:443", "app.internal:443"),
-            ("https://app.internal", "app.internal"),
-            ("https://app.internal:80", "app.internal:80"),
-            ("https://10.0.0.9:8443", "10.0.0.9:8443"),
-        ] {
-            let backend = Backend::parse(text, Path::new("/"), LinkLocal::Refused).expect(text);
-            if let Some(tls) = &backend.tls {
-                let identity = TlsIdentity(Arc::new(NonZeroU32::MIN));
-                tls.identity.set(Ok(identity)).expect("not set yet");
-            }
-            let endpoint = Endpoint::of(&backend).expect("known");
-            assert_eq!(backend_host(&endpoint), host);
-        }
     }
 }

@@ -3,14 +3,11 @@
 use super::head::{self, Framing, Parsed, Room};
 use crate::block::Block;
 use crate::http::answer::Answer;
-use crate::http::begin::{self, Said, Step};
+use crate::http::begin::{self, SMALL_BODY_BYTES, Said, Step};
 use crate::http::departure::{After, Departure};
 use crate::http::flight;
 use crate::http::kit::{Arrival, Kit};
 use crate::http::known_host::KnownHost;
-
-/// A body up to this size leaves in one write with its head.
-const SMALL_BODY_BYTES: usize = 2 << 10;
 
 /// What is to be done about the bytes that came.
 #[expect(
@@ -57,17 +54,21 @@ pub(super) fn begin(
     let (framing, bytes) = (head.framing, head.bytes);
     let raw = inbound.filled();
     let begun = match begin::begin(&head, raw, known, &asker, timer, keep_alive, ends) {
-        Ok(Step::Send(mut departure)) => {
+        Ok(Step::Send(mut order)) => {
+            let Some(site) = known.site() else {
+                return Begun::refused(Answer::Internal, kit);
+            };
+            let mut upload = begin::upload(&head, site, kit);
             inbound.consume(bytes);
-            match departure.upload.take(inbound) {
+            match upload.take(inbound) {
                 Ok(()) => {}
                 Err(error) => {
                     let site = known.site().map(|site| site.number);
                     return Begun::refused(flight::answer_to(&error), kit).at(site);
                 }
             }
-            departure.upload.join(&mut departure.out, SMALL_BODY_BYTES);
-            Begun::Onward(departure)
+            upload.join(&mut order.out, SMALL_BODY_BYTES);
+            Begun::Onward(Departure { order, upload })
         }
         Ok(Step::Say(said)) if !ends => {
             // What came behind the head is the next request.

@@ -175,10 +175,11 @@ impl Connection {
             kit,
             site,
             pinned,
+            is_patient: false,
         };
         let _work = InWork {
             site: site.name.as_str(),
-            request_id: departure.asked.request_id,
+            request_id: departure.order.asked.request_id,
         };
         let Landed { after, finished } = flight.fly(departure, started).await;
         kit.finished(&finished, Some(&site.slots));

@@ -90,6 +90,8 @@ impl<'k, 'a> Search<'k, 'a> {
     /// When it has been too long.
     fn until(&self, site: &Site, round: &Round<'_>, began: Moment) -> Moment {
         match round {
+            // Nobody is waited for who is there.
+            Round::Nobody(Some(error)) if !error.is_absence() => 0,
             Round::Full => {
                 let queue = site.timeouts.queue.as_millis();
                 began.saturating_add(Moment::try_from(queue).unwrap_or(Moment::MAX))

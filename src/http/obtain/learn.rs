@@ -9,7 +9,7 @@ use tracing::{info, warn};
 use super::{Search, Visit, exchange, pattern};
 use crate::site::fitness::{self, Against, Fitness, Moment, Outage};
 use crate::site::{Backends, Member, Site};
-use crate::upstream::{Among, Tried, moment};
+use crate::upstream::{Among, Tried, UpstreamError, moment};
 
 /// How an attempt failed after the backend had accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,6 +97,14 @@ impl Search<'_, '_> {
         true
     }
 
+    /// What `send_host = "backend"` says there.
+    pub(in crate::http) fn host(&self, visit: &Visit<'_>) -> String {
+        let visited = self.visited(self.present(), visit);
+        visited
+            .map(|(_, member)| member.backend.host())
+            .unwrap_or_default()
+    }
+
     /// The cookie that brings the client back to where it is now.
     pub(in crate::http) fn cookie(&self, visit: &Visit<'_>) -> Option<String> {
         let site = self.present();
@@ -151,12 +159,25 @@ pub(super) fn accepted(site: &Site, member: &Member) {
 }
 
 /// A connect failed.
-pub(super) fn refused(site: &Site, backends: &Backends, member: &Member, visit: &Visit<'_>) {
+pub(super) fn refused(
+    site: &Site,
+    backends: &Backends,
+    member: &Member,
+    visit: &Visit<'_>,
+    error: &UpstreamError,
+) {
     let endpoint = &member.state.endpoint;
     let row = endpoint.connects.failed();
-    if endpoint.refused_since.load(Ordering::Relaxed) == 0 {
-        // The first of a row.
-        endpoint.refused_since.store(moment(), Ordering::Relaxed);
+    // The first of a row.
+    if error.is_absence() && endpoint.refused_since.load(Ordering::Relaxed) == 0 {
+        let waited = match error {
+            UpstreamError::TimedOut { after, .. } => after.as_millis(),
+            _ => 0,
+        };
+        let since = moment().saturating_sub(Moment::try_from(waited).unwrap_or(0));
+        endpoint
+            .refused_since
+            .store(since.max(1), Ordering::Relaxed);
     }
     if visit.trial.is_some() {
         return out_again(visit);

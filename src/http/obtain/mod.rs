@@ -22,7 +22,7 @@ use crate::site::fitness;
 use crate::site::health::WhenNone;
 use crate::site::{BackendState, Backends, Member, PathPattern, Site, Waiting};
 use crate::upstream::{
-    Among, Endpoint, InFlight, PLACES, Tried, Upstream, UpstreamError, Way, moment,
+    Among, Endpoint, InFlight, PLACES, Speaks, Tried, Upstream, UpstreamError, Way, moment,
 };
 use crate::wheel::{Tick, Timer};
 
@@ -44,6 +44,7 @@ pub(crate) struct Search<'k, 'a> {
     /// What an upstream begins with that belongs to one client alone: the site's PROXY header. `None`: nothing, so that
     /// idle ones serve.
     introduction: Option<Vec<u8>>,
+    speaks: Speaks,
     tried: Tried,
     /// Those at their `max`.
     full: Tried,
@@ -142,6 +143,7 @@ impl<'k, 'a> Search<'k, 'a> {
             rule,
             affinity,
             introduction: None,
+            speaks: Speaks::Any,
             tried: Tried::default(),
             full: Tried::default(),
             next: None,
@@ -157,6 +159,11 @@ impl<'k, 'a> Search<'k, 'a> {
         self.introduction = Some(introduction);
     }
 
+    /// Only upstreams that may become something else.
+    pub(crate) fn insist_on_http1(&mut self) {
+        self.speaks = Speaks::Http1;
+    }
+
     /// From now on only upstreams that have not been used before.
     pub(super) fn insist_on_fresh(&mut self) {
         self.retries += 1;
@@ -166,7 +173,7 @@ impl<'k, 'a> Search<'k, 'a> {
     /// The visit to a backend of this request that `endpoint` is one of: of an upstream that the caller has already.
     pub(super) fn visit(&self, endpoint: &Endpoint) -> Option<Visit<'k>> {
         let list = &self.backends()?.list;
-        let at = list.iter().position(|m| endpoint.is_of(&m.backend))?;
+        let at = list.iter().position(|m| endpoint.is_of(m))?;
         // It is that client's alone: it has had its turn.
         Some(self.enter(at, &list[at], None))
     }
@@ -207,15 +214,17 @@ impl<'k, 'a> Search<'k, 'a> {
         // Whatever comes of it, it has its turn.
         self.next = Some(at);
         let member = &backends.list[at];
-        // Failures elsewhere may make this the moment to try a backend again.
-        if backends.list.len() > 1 && !member.state.is_fit() {
+        // Failures next door may make this the moment to try that one again; sooner or later everybody's neighbour is
+        // chosen.
+        let count = backends.list.len();
+        if count > 1 && backends.list[(at + 1) % count].state.awaits_trial(moment) {
             return None;
         }
         let turn = match member.max {
             None => None,
             Some(_) => Some(Turn::take(self.site, member)?),
         };
-        let upstream = self.kit.upstreams.take_idle(&member.backend)?;
+        let upstream = self.kit.upstreams.take_idle(member, self.speaks)?;
         self.next = None;
         let visit = self.enter(at, member, turn);
         Some(Found { upstream, visit })
@@ -254,12 +263,15 @@ impl<'k, 'a> Search<'k, 'a> {
         {
             return Ok(round);
         }
-        let before = self.before(site);
+        let is_absence = last.as_ref().is_none_or(UpstreamError::is_absence);
+        let before = self.before(site).filter(|_| is_absence);
         if let Some(before) = &before {
             let tried = std::mem::take(&mut self.tried);
             let full = std::mem::take(&mut self.full);
             self.tried = before.others;
-            let asked = self.ask(site, before.backends, Among::Fit, true, &mut last);
+            // What is wrong with those is no answer to what is wrong with the new ones.
+            let mut theirs = None;
+            let asked = self.ask(site, before.backends, Among::Fit, true, &mut theirs);
             let round = asked.await?;
             (self.tried, self.full) = (tried, full);
             if let Some(round) = round {
@@ -307,7 +319,7 @@ impl<'k, 'a> Search<'k, 'a> {
             };
             if !self.fresh_only
                 && self.introduction.is_none()
-                && let Some(upstream) = self.kit.upstreams.take_idle(&member.backend)
+                && let Some(upstream) = self.kit.upstreams.take_idle(member, self.speaks)
             {
                 return Ok(Some(Round::Found(Found { upstream, visit })));
             }
@@ -376,7 +388,7 @@ impl<'k, 'a> Search<'k, 'a> {
         let opened = self
             .kit
             .upstreams
-            .open(&member.backend, first, limit, self.timer)
+            .open(member, self.speaks, first, limit, self.timer)
             .await;
         match opened {
             Ok(upstream) => {
@@ -395,7 +407,7 @@ impl<'k, 'a> Search<'k, 'a> {
                 Some(words::of_site(site, &words::of(&error))),
             )),
             Err(error) => {
-                learn::refused(site, backends, member, &visit);
+                learn::refused(site, backends, member, &visit, &error);
                 Ok(Err(error))
             }
         }

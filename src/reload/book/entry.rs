@@ -80,6 +80,11 @@ impl Entry {
         let warnings = live.flat_map(|live| live.warnings.iter());
         errors.iter().chain(warnings)
     }
+
+    /// Whether what serves waits for something of its backends.
+    pub(super) fn awaits(&self, awaits: fn(&Site) -> bool) -> bool {
+        self.live.as_ref().is_some_and(|live| awaits(&live.site))
+    }
 }
 
 impl Live {

@@ -130,6 +130,7 @@ impl Book {
         self.serving -= 1;
         step.freed.push(live.site.number);
         self.states.forget(name);
+        self.unproven.remove(name);
         step.removed.push(name.clone());
         step.forget.push(name.clone());
         let (old, drain) = (live.site.clone(), live.site.drain.remove);

@@ -52,6 +52,8 @@ pub(super) struct Book {
     serving: usize,
     /// What the guard keeps, as it was said.
     kept: Option<Kept>,
+    /// Versions that are kept for a restart when a backend of theirs is fit; until then the one before is.
+    unproven: BTreeMap<SiteName, LastGood>,
     /// Conflicts nobody has been told of yet.
     untold: Vec<SiteName>,
     /// When [`Book::tick`] has something to do.
@@ -137,6 +139,7 @@ impl Book {
             present: 0,
             serving: 0,
             kept: None,
+            unproven: BTreeMap::new(),
             untold: Vec::new(),
             due: None,
             touched: BTreeSet::new(),
@@ -229,6 +232,19 @@ impl Book {
         site
     }
 
+    /// Versions of which a backend has turned out to be fit since the last call, to be kept for a restart.
+    pub(super) fn proven(&mut self) -> Vec<LastGood> {
+        let Book {
+            unproven, entries, ..
+        } = self;
+        let is_proven = |name: &SiteName, _: &mut LastGood| {
+            let live = entries.get(name).and_then(|entry| entry.live.as_ref());
+            live.is_none_or(|live| !live.site.awaits_a_fit_backend())
+        };
+        let proven = unproven.extract_if(.., is_proven);
+        proven.map(|(_, version)| version).collect()
+    }
+
     /// Whether this very version serves.
     pub(super) fn is_serving(&self, site: &Arc<Site>) -> bool {
         let entry = self.entries.get(&site.name);
@@ -249,6 +265,19 @@ impl Book {
     /// Whose state may be another one since this was last asked.
     pub(super) fn touched(&mut self) -> BTreeSet<SiteName> {
         std::mem::take(&mut self.touched)
+    }
+
+    /// Requests that are still at backends which the live version of a site does not name.
+    pub(super) fn left_behind(&self, name: &SiteName) -> u32 {
+        let live = self.entries.get(name).and_then(|entry| entry.live.as_ref());
+        self.states
+            .left_behind(name, live.map(|live| &*live.site))
+            .unwrap_or(0)
+    }
+
+    /// Whether a site of this name is remembered for what is still at its backends, or was a moment ago.
+    pub(super) fn has_left_something(&self, name: &SiteName) -> bool {
+        self.states.left_behind(name, None).is_some()
     }
 
     /// When [`Book::tick`] is next worth a call.

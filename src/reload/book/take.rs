@@ -253,15 +253,19 @@ impl Book {
                     site: site.clone(),
                     tls: good.tls,
                 });
-                step.keep.push(LastGood {
+                let claims = site.claims.iter().map(|claim| claim.pattern.clone());
+                let version = LastGood {
                     document: good.document,
-                    claims: site
-                        .claims
-                        .iter()
-                        .map(|claim| claim.pattern.clone())
-                        .collect(),
+                    claims: claims.collect(),
                     since: at.wall,
-                });
+                };
+                // After a restart the version before has to be there, if no new backend is.
+                if before.is_some() && site.awaits_a_fit_backend() {
+                    self.unproven.insert(name.clone(), version);
+                } else {
+                    self.unproven.remove(name);
+                    step.keep.push(version);
+                }
                 entry.set(Verdict::Fine, at);
                 entry.generation = at.generation;
                 self.serving += usize::from(old.is_none());

@@ -12,8 +12,9 @@ use crate::document::Problem;
 use crate::observe::Reason;
 use crate::reload::contest::Contender;
 use crate::reload::gauges::SiteGauges;
-use crate::reload::status::{FileStatus, State, Summary};
-use crate::site::{Action, HostPattern, Site, SiteName};
+use crate::reload::status::{BackendStatus, FileStatus, State, Summary};
+use crate::site::fitness::Against;
+use crate::site::{Action, HostPattern, Member, Site, SiteName};
 use crate::tls::Keyring;
 
 impl Book {
@@ -106,6 +107,7 @@ impl Book {
         match self.entries.get(name) {
             None => Standing::Unknown,
             Some(entry) => match &entry.verdict {
+                Verdict::Fine if entry.awaits(Site::awaits_a_fit_backend) => Standing::Waiting,
                 Verdict::Fine => Standing::Live {
                     generation: entry.generation,
                 },
@@ -220,6 +222,9 @@ impl Book {
         keyring: &Keyring,
     ) -> FileStatus {
         let reason = match &entry.verdict {
+            Verdict::Fine if entry.awaits(Site::awaits_a_first_pass) => {
+                Some("no backend has passed its check yet".to_owned())
+            }
             Verdict::Fine | Verdict::Broken(_) => None,
             Verdict::Conflict(conflict) => Some(conflict.complaint.line.clone()),
             Verdict::Waiting(complaint) => Some(complaint.line.clone()),
@@ -237,8 +242,8 @@ impl Book {
             since: entry.since,
             serving_since: entry.live.as_ref().map(|live| live.since),
             hosts: site.map(hosts).unwrap_or_default(),
-            backends: site.map(backends).unwrap_or_default(),
-            members: site.map(members).unwrap_or_default(),
+            to: site.map(to).unwrap_or_default(),
+            backends: site.map(|site| self.backends(site)).unwrap_or_default(),
             answers: site.map(answers).unwrap_or_default(),
             connections: site.map(|site| site.slots.open()),
             answered: site.map(|site| site.slots.counts.read()),
@@ -254,11 +259,38 @@ impl Book {
 
 fn state(entry: &Entry) -> State {
     match (&entry.verdict, &entry.live) {
+        (Verdict::Fine, _) if entry.awaits(Site::awaits_a_first_pass) => State::Waiting,
         (Verdict::Fine, _) => State::Live,
         (Verdict::Broken(_) | Verdict::Absent, Some(_)) => State::Stale,
         (Verdict::Broken(_) | Verdict::Absent, None) => State::Down,
         (Verdict::Conflict(_), _) => State::Conflict,
         (Verdict::Waiting(_), _) => State::Waiting,
+    }
+}
+
+/// A backend in words, and what is known of it.
+impl Book {
+    fn backends(&self, site: &Site) -> Vec<BackendStatus> {
+        let mut all: Vec<BackendStatus> = Vec::new();
+        for member in site.members() {
+            let at = member.to_string();
+            if all.iter().any(|known| known.at == at) {
+                continue;
+            }
+            let state = &member.state;
+            let addresses = state.leads_to();
+            let addresses = addresses.iter().flat_map(|addresses| addresses.list.iter());
+            all.push(BackendStatus {
+                at,
+                fit: state.is_fit(),
+                reason: reason_against(member),
+                addresses: addresses
+                    .map(|located| located.address.to_string())
+                    .collect(),
+                in_flight: self.states.in_flight(state),
+            });
+        }
+        all
     }
 }
 
@@ -274,7 +306,7 @@ pub(in crate::reload) enum Standing {
     Conflict {
         owner: SiteName,
     },
-    /// For a certificate file.
+    /// For a certificate file, or for a fit backend.
     Waiting,
     Absent,
 }
@@ -306,6 +338,16 @@ fn hosts(site: &Site) -> Vec<String> {
         .collect()
 }
 
+/// What is wrong with a backend, or may be.
+fn reason_against(member: &Member) -> Option<String> {
+    let state = &member.state;
+    let found = state.finding().map(String::from);
+    let has_failed = [&state.fitness, &state.endpoint.fitness]
+        .iter()
+        .any(|fitness| fitness.has(Against::Failures));
+    found.or_else(|| has_failed.then(|| "requests failed there, it is tried again soon".to_owned()))
+}
+
 /// For a line of the log: a file may claim more names than anybody wants to read there.
 fn few_hosts(site: &Site) -> String {
     const FEW: usize = 8;
@@ -317,7 +359,7 @@ fn few_hosts(site: &Site) -> String {
     text.join(" ")
 }
 
-fn backends(site: &Site) -> Vec<String> {
+fn to(site: &Site) -> Vec<String> {
     let mut all: Vec<String> = Vec::new();
     for backend in site.backends() {
         let backend = backend.to_string();

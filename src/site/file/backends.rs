@@ -82,7 +82,7 @@ impl<'t> SiteFile<'_, 't> {
             );
             return None;
         };
-        let Backend { address, tls } = self.address(at)?;
+        let Backend { address, tls, h2c } = self.address(at)?;
         let tls = match tls {
             Some(tls) => Some(Box::new(self.backend_tls(table, &address, *tls))),
             None => {
@@ -90,7 +90,7 @@ impl<'t> SiteFile<'_, 't> {
                 None
             }
         };
-        Some(Backend { address, tls })
+        Some(Backend { address, tls, h2c })
     }
 
     fn address(&mut self, value: &Value<'t>) -> Option<Backend> {

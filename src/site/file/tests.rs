@@ -173,7 +173,7 @@ fn a_file_named_like_a_host_needs_no_host() {
 
 #[test]
 fn all_errors_of_a_file_are_reported_at_once_in_its_order() {
-    let text = "hots = 'a'\nhost = 'a b'\nto = \"h2c://x\"\nupstream = 3\n[timeout]\nidle = '5'\nsticky = 1\n";
+    let text = "hots = 'a'\nhost = 'a b'\nto = \"http://x/y\"\nupstream = 3\n[timeout]\nidle = '5'\nsticky = 1\n";
     let errors = errors_with(text, &Rules::default());
     assert_eq!(errors.len(), 6, "{errors:#?}");
     assert_eq!(
@@ -182,7 +182,7 @@ fn all_errors_of_a_file_are_reported_at_once_in_its_order() {
     );
     assert_eq!(errors[1], ":2:8: \"a b\": ' ' is not allowed in a hostname");
     assert!(
-        errors[2].contains("h2c:// backends are not there yet"),
+        errors[2].contains("a backend is an address without a path"),
         "{errors:#?}"
     );
     assert_eq!(

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{SiteFile, inner};
 use crate::document::{Span, Table};
-use crate::site::tls::{ClearText, ClientAuth, MinVersion, Mode, Need, PairFiles, Tls};
+use crate::site::tls::{ClearText, ClientAuth, Http2, MinVersion, Mode, Need, PairFiles, Tls};
 use crate::site::{Action, HeaderEdit};
 
 impl<'t> SiteFile<'_, 't> {
@@ -30,6 +30,10 @@ impl<'t> SiteFile<'_, 't> {
                 .and_then(|port| u16::try_from(port).ok()),
             hsts: self.reader.duration_or_off(tls, "hsts").flatten(),
             min: self.min_version(tls),
+            http2: match self.reader.flag(tls, "http2") {
+                Some(false) => Http2::Off,
+                _ => Http2::Offered,
+            },
             client,
             mode,
         };
@@ -41,7 +45,7 @@ impl<'t> SiteFile<'_, 't> {
             );
         }
         if !read.is_terminated() {
-            self.has_no_effect(tls, ["hsts", "min", "client"]);
+            self.has_no_effect(tls, ["hsts", "min", "http2", "client"]);
         }
         if read.mode == Mode::Off {
             self.has_no_effect(tls, ["http", "https_port"]);

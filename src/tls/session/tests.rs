@@ -20,7 +20,7 @@ use crate::tls::record::Keys;
 use crate::tls::shake::{Handshake, Step};
 
 /// A version and a cipher.
-fn suites() -> impl Strategy<Value = SupportedCipherSuite> {
+pub(in crate::tls) fn suites() -> impl Strategy<Value = SupportedCipherSuite> {
     proptest::sample::select(aws_lc_rs::ALL_CIPHER_SUITES.to_vec())
 }
 
@@ -171,11 +171,11 @@ fn key_update(session: &mut Session) -> Vec<u8> {
     sealed
 }
 
-fn tls13() -> SupportedCipherSuite {
+pub(in crate::tls) fn tls13() -> SupportedCipherSuite {
     aws_lc_rs::cipher_suite::TLS13_AES_256_GCM_SHA384
 }
 
-fn tls12() -> SupportedCipherSuite {
+pub(in crate::tls) fn tls12() -> SupportedCipherSuite {
     aws_lc_rs::cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256
 }
 
@@ -273,6 +273,26 @@ proptest! {
         theirs.read_tls(&mut &goodbye[..length]).unwrap();
         prop_assert!(theirs.process_new_packets().unwrap().peer_has_closed());
         prop_assert!(read == texts.concat());
+    }
+
+    #[test]
+    fn whatever_a_peer_says_is_read_or_refused(
+        suite in suites(),
+        is_client in any::<bool>(),
+        said in proptest::collection::vec((20u8..=23, proptest::collection::vec(any::<u8>(), 0..40)), 1..8),
+    ) {
+        let (client, server) = both(suite);
+        let (mut from, mut to) = if is_client { (client, server) } else { (server, client) };
+        let mut sealed = Vec::new();
+        for (kind, payload) in &said {
+            sealed.extend(record(&mut from, ContentType::from(*kind), payload));
+        }
+        let mut clear = Vec::new();
+        let opened = open(&mut to, &mut sealed, &mut clear);
+        prop_assert!(opened.sealed == sealed.len() || opened.error.is_some());
+        let texts = said.iter().take_while(|(kind, _)| *kind == 23);
+        let first: Vec<u8> = texts.flat_map(|(_, text)| text.clone()).collect();
+        prop_assert!(clear.starts_with(&first));
     }
 
     #[test]

@@ -9,7 +9,6 @@ use std::thread::{self, JoinHandle};
 
 use proptest::prelude::*;
 use rustls::client::UnbufferedClientConnection;
-use rustls::crypto::aws_lc_rs;
 use rustls::server::UnbufferedServerConnection;
 use rustls::{
     AlertDescription, ClientConnection, ConnectionCommon, Error, ServerConnection,
@@ -19,7 +18,7 @@ use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::TlsStream;
-use crate::tls::session::tests::{configs, shop};
+use crate::tls::session::tests::{configs, shop, suites, tls12, tls13};
 use crate::tls::shake::shake;
 
 /// What the other side does, on a thread of its own: it gets a connection, blocking, and has not shaken hands.
@@ -113,18 +112,6 @@ impl Write for InPieces<'_> {
     }
 }
 
-fn suites() -> impl Strategy<Value = SupportedCipherSuite> {
-    proptest::sample::select(aws_lc_rs::ALL_CIPHER_SUITES.to_vec())
-}
-
-fn tls13() -> SupportedCipherSuite {
-    aws_lc_rs::cipher_suite::TLS13_AES_256_GCM_SHA384
-}
-
-fn tls12() -> SupportedCipherSuite {
-    aws_lc_rs::cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256
-}
-
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
@@ -188,6 +175,8 @@ fn a_reader_that_sleeps_holds_one_block_and_loses_nothing() {
             back == expected
         },
         async |mut ours, other| {
+            let kernel = socket2::SockRef::from(ours.tcp());
+            kernel.set_send_buffer_size(64 << 10).expect("a small one");
             let mut at = 0;
             let mut is_awake = false;
             while at < text.len() {

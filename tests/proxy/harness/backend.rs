@@ -56,6 +56,15 @@ impl Backend {
         })
     }
 
+    pub(crate) fn saying_at(address: &str, text: &str) -> Backend {
+        let text = text.to_string();
+        Backend::at(address, move |conversation| {
+            while conversation.request().is_some() {
+                conversation.answer(&text);
+            }
+        })
+    }
+
     /// Answers every request with the request itself, as it arrived, its body behind its head.
     pub(crate) fn echoing() -> Backend {
         Backend::doing(|conversation| {
@@ -147,8 +156,16 @@ impl Backend {
         port: u16,
         what: impl Fn(&mut Conversation) + Send + Sync + 'static,
     ) -> Backend {
-        let listener = TcpListener::bind(("127.0.0.1", port))
-            .unwrap_or_else(|error| panic!("port {port}: {error}"));
+        Backend::at(&format!("127.0.0.1:{port}"), what)
+    }
+
+    /// The same on an address of its own, `127.0.0.2:0`.
+    pub(crate) fn at(
+        address: &str,
+        what: impl Fn(&mut Conversation) + Send + Sync + 'static,
+    ) -> Backend {
+        let listener =
+            TcpListener::bind(address).unwrap_or_else(|error| panic!("{address}: {error}"));
         let address = listener.local_addr().unwrap();
         let accept = move || listener.accept().map(|(stream, _)| Stream::Tcp(stream));
         Backend {

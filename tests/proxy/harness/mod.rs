@@ -5,6 +5,8 @@ mod certificates;
 mod client;
 mod folder;
 mod golden;
+pub(crate) mod hpack;
+pub(crate) mod http2;
 mod message;
 mod network;
 mod proxy;

@@ -1,6 +1,7 @@
 //! Bodies, streams and tunnels through TLS: whole, at once, and with an end that says so.
 
-use std::io::Read;
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
 
 use super::{tls_to, with_files};
 use crate::harness::{Authority, Backend, Client, Conversation, Proxy, Tls};
@@ -103,6 +104,84 @@ fn a_response_that_breaks_off_is_no_end() {
     .unwrap();
     let mut text = Vec::new();
     assert!(line.read_to_end(&mut text).is_err());
+}
+
+/// Sends every byte in a segment of its own.
+struct ByteByByte<'a>(&'a mut TcpStream);
+
+impl Read for ByteByByte<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        // And takes them one by one.
+        self.0.read(&mut buf[..1])
+    }
+}
+
+impl Write for ByteByByte<'_> {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.0.write(&buf[..1])
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Reads a response that ends with `shop`.
+fn until_shop(line: &mut impl Read) {
+    let mut text = Vec::new();
+    while !text.ends_with(b"shop") {
+        let mut byte = [0];
+        line.read_exact(&mut byte).unwrap();
+        text.push(byte[0]);
+    }
+}
+
+#[test]
+fn records_that_come_byte_by_byte_are_read() {
+    let app = Backend::saying("shop");
+    let proxy = in_front_of(&app);
+    for version in [&rustls::version::TLS13, &rustls::version::TLS12] {
+        let tls = Tls::to("shop.example.com").version(version);
+        let mut line = tls.shake(proxy.address()).unwrap();
+        for end in ["", "Connection: close\r\n"] {
+            let mut wire = ByteByByte(&mut line.sock);
+            let mut line = rustls::Stream::new(&mut line.conn, &mut wire);
+            line.write_all(
+                format!("GET / HTTP/1.1\r\nHost: shop.example.com\r\n{end}\r\n").as_bytes(),
+            )
+            .unwrap();
+            until_shop(&mut line);
+        }
+        assert_eq!(line.read(&mut [0; 10]).unwrap(), 0, "and a goodbye");
+    }
+}
+
+#[test]
+fn a_client_that_changes_keys_all_the_time_is_cut_off() {
+    let app = Backend::saying("shop");
+    let proxy = in_front_of(&app);
+    let mut line = Tls::to("shop.example.com").shake(proxy.address()).unwrap();
+    line.write_all(b"GET / HTTP/1.1\r\nHost: shop.example.com\r\nX-Long: ")
+        .unwrap();
+    // With some text each time, and in much less than the head may take.
+    for _ in 0..100 {
+        if line.conn.refresh_traffic_keys().is_err() || line.write_all(b"x").is_err() {
+            return; // it was told while it went on
+        }
+    }
+    let error = line.write_all(b"\r\n\r\n").and_then(|()| {
+        let mut answer = Vec::new();
+        line.read_to_end(&mut answer)
+    });
+    assert!(error.is_err(), "{error:?}");
+    // Now and then is what it is made for.
+    let mut line = Tls::to("shop.example.com").shake(proxy.address()).unwrap();
+    for _ in 0..10 {
+        line.conn.refresh_traffic_keys().unwrap();
+        line.write_all(b"GET / HTTP/1.1\r\nHost: shop.example.com\r\n\r\n")
+            .unwrap();
+        until_shop(&mut line);
+    }
 }
 
 #[test]

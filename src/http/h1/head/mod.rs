@@ -17,6 +17,8 @@ mod response;
 mod unfinished;
 
 pub use crate::parsed::Parsed;
+#[cfg(feature = "serve")]
+pub(in crate::http) use request::refuse_method;
 pub use request::request;
 pub use response::response;
 pub use unfinished::Unfinished;
@@ -271,7 +273,7 @@ impl Coding {
 }
 
 /// Whether these credentials, or this challenge, are of a scheme that authenticates connections and not requests.
-fn is_of_connection(value: &[u8]) -> bool {
+pub(in crate::http) fn is_of_connection(value: &[u8]) -> bool {
     [&b"NTLM"[..], b"Negotiate"].iter().any(|scheme| {
         value
             .split_at_checked(scheme.len())
@@ -285,7 +287,11 @@ fn is_of_connection(value: &[u8]) -> bool {
 }
 
 /// Takes what may be said once.
-fn once<T>(seen: &mut Option<T>, value: T, twice: &'static str) -> Result<(), HeadRefusal> {
+pub(in crate::http) fn once<T>(
+    seen: &mut Option<T>,
+    value: T,
+    twice: &'static str,
+) -> Result<(), HeadRefusal> {
     match seen.replace(value) {
         None => Ok(()),
         Some(_) => Err(HeadRefusal::Malformed(twice)),
@@ -293,7 +299,7 @@ fn once<T>(seen: &mut Option<T>, value: T, twice: &'static str) -> Result<(), He
 }
 
 /// Section 6.2: 1*DIGIT and nothing else. 63 bits, so that nobody behind us can read it as negative.
-fn length(value: &[u8]) -> Result<u64, HeadRefusal> {
+pub(in crate::http) fn length(value: &[u8]) -> Result<u64, HeadRefusal> {
     if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
         return Err(HeadRefusal::Malformed("Content-Length is not a number"));
     }

@@ -187,7 +187,7 @@ impl<'a> RequestFields<'a> {
 
 /// RFC 9110 9.1: `head` is not HEAD. Some frameworks think it is, and then the response has no body there that is
 /// waited for here; so three methods are meant in all letters.
-fn refuse_method(method: &str) -> Result<(), HeadRefusal> {
+pub(in crate::http) fn refuse_method(method: &str) -> Result<(), HeadRefusal> {
     let is = |other: &str| method.eq_ignore_ascii_case(other);
     if is("CONNECT") || is("TRACE") {
         return Err(HeadRefusal::MethodNotAllowed);

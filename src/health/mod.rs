@@ -1,0 +1,64 @@
+//! Watches backends off the way of requests: asks them, and looks up those that are names.
+//!
+//! One task on the control thread. `reload` tells it which sites serve; what it finds it writes into the state of each
+//! backend that the finding is about, where requests read it. A check that several sites ask alike is asked once.
+
+mod course;
+mod judge;
+mod names;
+mod probe;
+mod schedule;
+mod watch;
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use crate::reload::{News, Reload};
+use crate::site::backend::LinkLocal;
+use crate::tls::Keyring;
+use crate::upstream::States;
+use names::Found;
+use probe::Failure;
+use watch::Watch;
+
+/// What watching needs.
+#[derive(Debug)]
+pub struct Tools {
+    pub states: Arc<States>,
+    pub keyring: Arc<Keyring>,
+    /// Told when a backend goes out or comes back.
+    pub reload: Reload,
+    /// Our name in Via.
+    pub via: Box<str>,
+    /// What visitors come to, for X-Forwarded-Port.
+    pub port: u16,
+    /// Backends that are asked at once, each with a descriptor.
+    pub most: usize,
+    pub link_local: LinkLocal,
+    pub seed: [u64; 2],
+}
+
+/// Watches the backends of the sites that `news` tells of, until nobody tells any more.
+pub async fn watch(news: mpsc::UnboundedReceiver<News>, tools: Tools) {
+    Watch::new(tools).follow(news).await;
+}
+
+/// What comes of things that were begun.
+#[derive(Debug)]
+enum Event {
+    Answered {
+        number: u64,
+        /// Whether it had failed the time before.
+        is_failing: bool,
+        answer: Result<(), Failure>,
+    },
+    Found(Found),
+}
+
+fn hash_of(what: &impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    what.hash(&mut hasher);
+    hasher.finish()
+}

@@ -1,0 +1,378 @@
+//! One connection: reads what comes, gives each request a task of its own, and sends what those have to say.
+
+use std::cell::{Cell, RefCell};
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use ::h2::server::{self, SendResponse};
+use ::h2::{Reason as Code, RecvStream};
+use http::Request;
+
+use super::load::{Load, Queue};
+use super::meter::{Budget, Excess};
+use super::stream::{ClientStream, Incoming, Outgoing};
+use super::wire::Wire;
+use crate::block::Block;
+use crate::http::kit::{Arrival, Asker, Client, Kit};
+use crate::http::known_host::KnownHost;
+use crate::http::reader::{Pace, Reader};
+use crate::limits::{Limits, SiteLimits, SiteTimeouts};
+use crate::linger::linger;
+use crate::observe::Reason;
+use crate::observe::panic::contain;
+use crate::site;
+use crate::tls::Secure;
+use crate::upstream::Upstream;
+use crate::wheel::{Expired, Timer};
+
+/// What the requests of a connection share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) kit: Rc<Kit>,
+    client: Client,
+    secure: Option<Box<Secure>>,
+    wire: site::Wire,
+    /// The name asked for last.
+    pub(super) known: RefCell<Option<Box<KnownHost>>>,
+    /// Upstreams that were told whose connection this is, and that nobody uses just now.
+    pub(super) introduced: RefCell<Vec<Upstream>>,
+    queue: Rc<Queue>,
+    open: Cell<u32>,
+    /// Told when the last request has ended.
+    at_rest: RefCell<Option<Waker>>,
+}
+
+impl Shared {
+    pub(super) fn asker(&self) -> Asker<'_> {
+        Asker {
+            client: &self.client,
+            secure: self.secure.as_deref(),
+            wire: self.wire,
+            kit: &self.kit,
+        }
+    }
+}
+
+/// Counts a request for as long as it is worked on, however it ends.
+struct Open(Rc<Shared>);
+
+impl Open {
+    fn new(shared: &Rc<Shared>) -> Open {
+        shared.open.set(shared.open.get() + 1);
+        Open(Rc::clone(shared))
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.open.set(self.0.open.get() - 1);
+        if self.0.open.get() == 0
+            && let Some(waker) = self.0.at_rest.borrow_mut().take()
+        {
+            waker.wake();
+        }
+    }
+}
+
+/// Serves a connection on which HTTP/2 is spoken, whose first bytes may have come already.
+pub(crate) async fn serve(arrival: Box<Arrival>, early: Option<Block>) {
+    // Boxed, so that other connections are no larger for it.
+    Box::pin(serve_all(arrival, early)).await;
+}
+
+async fn serve_all(arrival: Box<Arrival>, early: Option<Block>) {
+    let Arrival {
+        stream,
+        client,
+        secure,
+        timer,
+        requests_left,
+        kit,
+    } = *arrival;
+    let limits = &kit.shared.limits;
+    let budget = Budget {
+        resets: limits.resets,
+        control: limits.control_frames,
+    };
+    let of_stream = stream.wire();
+    let wire = Wire::new(stream, early, budget, &kit.wheel);
+    timer.set(limits.head_time);
+    let connection = match shake_hands(&wire, &timer, limits).await {
+        Ok(Ok(connection)) => connection,
+        // It left, as browsers do that have opened one too many.
+        Ok(Err(error)) if error.is_io() => return,
+        Ok(Err(_)) => return kit.counters.because(Reason::UnknownProtocol),
+        Err(Expired) => return kit.counters.because(Reason::OpeningTimeout),
+    };
+    let shared = Rc::new(Shared {
+        client,
+        secure,
+        wire: of_stream,
+        known: RefCell::default(),
+        introduced: RefCell::default(),
+        queue: Queue::new(limits.stream_queue),
+        open: Cell::new(0),
+        at_rest: RefCell::default(),
+        kit: Rc::clone(&kit),
+    });
+    let pace = Pace::of(&SiteLimits::default(), &SiteTimeouts::default());
+    let mut running = Running {
+        connection,
+        wire,
+        shared,
+        timer,
+        requests_left,
+        reader: Reader::new(pace),
+        phase: Phase::Silent,
+        is_ending: false,
+    };
+    let ended = poll_fn(|cx| running.poll(cx)).await;
+    let Running {
+        connection,
+        wire,
+        timer,
+        ..
+    } = running;
+    drop(connection);
+    let Some(mut stream) = wire.into_stream() else {
+        return;
+    };
+    match ended {
+        Ended::Politely => Box::pin(linger(&mut stream, &timer, &kit.shared.limits)).await,
+        Ended::Broken => stream.abort(),
+    }
+}
+
+async fn shake_hands(
+    wire: &Wire,
+    timer: &Timer,
+    limits: &Limits,
+) -> Result<Result<server::Connection<Wire, Load>, ::h2::Error>, Expired> {
+    let resets = usize::try_from(limits.resets).unwrap_or(usize::MAX / 2);
+    let mut builder = server::Builder::new();
+    builder
+        .initial_window_size(limits.stream_window)
+        .initial_connection_window_size(limits.connection_window)
+        .max_concurrent_streams(limits.streams)
+        .max_header_list_size(u32::try_from(limits.head_bytes).unwrap_or(u32::MAX))
+        // Above what is handed over at once; the queue of the connection is what limits.
+        .max_send_buffer_size(limits.stream_queue)
+        // The meter counts them too; these are the library's own last lines.
+        .max_local_error_reset_streams(Some(2 * resets))
+        .max_concurrent_reset_streams(limits.streams as usize)
+        // As many as the meter lets through at once.
+        .max_pending_accept_reset_streams(2 * resets)
+        .enable_connect_protocol();
+    let mut handshake = pin!(builder.handshake::<_, Load>(wire.clone()));
+    let shaken = timer.until_fired(poll_fn(|cx| {
+        let polled = handshake.as_mut().poll(cx);
+        // Where the client is gone, a read will tell.
+        let _sent = wire.poll_send(cx);
+        polled
+    }));
+    shaken.await
+}
+
+/// A connection past its preface.
+struct Running {
+    connection: server::Connection<Wire, Load>,
+    wire: Wire,
+    shared: Rc<Shared>,
+    timer: Timer,
+    requests_left: u32,
+    reader: Reader,
+    phase: Phase,
+    /// The client has been told that we end.
+    is_ending: bool,
+}
+
+/// What the timer is set for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Its first frame has not come (CASES H-24).
+    Silent,
+    /// No request is open.
+    AtRest,
+    /// It is the requests that have times.
+    Busy,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ended {
+    /// The client has been told, or has left.
+    Politely,
+    /// It takes nothing any more.
+    Broken,
+}
+
+impl Running {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
+        loop {
+            match self.connection.poll_accept(cx) {
+                Poll::Ready(Some(Ok((request, respond)))) => {
+                    self.open(request, respond);
+                    continue;
+                }
+                Poll::Ready(Some(Err(error))) if error.is_io() => {
+                    return Poll::Ready(Ended::Broken);
+                }
+                // Its own bounds, on heads and on small frames.
+                Poll::Ready(Some(Err(error)))
+                    if error.is_library() && error.reason() == Some(Code::ENHANCE_YOUR_CALM) =>
+                {
+                    self.shared.kit.counters.because(Reason::FrameFlood);
+                    return Poll::Ready(Ended::Politely);
+                }
+                Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(Ended::Politely),
+                Poll::Pending => {}
+            }
+            if self.calm_down() || self.begin_to_end() {
+                continue;
+            }
+            let is_stuck = match self.wire.poll_send(cx) {
+                Poll::Ready(Ok(())) => false,
+                Poll::Ready(Err(_)) => return Poll::Ready(Ended::Broken),
+                Poll::Pending => true,
+            };
+            self.set_timer(is_stuck, cx);
+            if self.timer.poll_fired(cx).is_pending() {
+                return Poll::Pending;
+            }
+            if let Some(ended) = self.fired(is_stuck) {
+                return Poll::Ready(ended);
+            }
+        }
+    }
+
+    /// Gives a request a task of its own. A panic in it ends it alone.
+    fn open(&mut self, request: Request<RecvStream>, respond: SendResponse<Load>) {
+        self.requests_left = self.requests_left.saturating_sub(1);
+        let open = Open::new(&self.shared);
+        let (parts, recv) = request.into_parts();
+        let shared = &self.shared;
+        let stream = ClientStream {
+            wire: shared.wire,
+            incoming: Incoming::new(recv),
+            outgoing: Outgoing::new(respond, &shared.queue),
+            head_limits: shared.kit.shared.head_limits,
+            is_tunnel: false,
+        };
+        drop(tokio::task::spawn_local(async move {
+            let shared = &open.0;
+            let asked = super::exchange::one(shared, parts, stream);
+            if contain("a request", asked).await.is_err() {
+                shared.kit.counters.because(Reason::Panic);
+            }
+        }));
+    }
+
+    /// Tells a client that is nothing but work to stop. Whether it was told now.
+    fn calm_down(&mut self) -> bool {
+        let Some(excess) = self.wire.take_excess() else {
+            return false;
+        };
+        let (reason, code) = match excess {
+            Excess::Resets => (Reason::ResetFlood, Code::ENHANCE_YOUR_CALM),
+            Excess::Control => (Reason::FrameFlood, Code::ENHANCE_YOUR_CALM),
+            Excess::NoSettings => (Reason::UnknownProtocol, Code::PROTOCOL_ERROR),
+        };
+        self.shared.kit.counters.because(reason);
+        self.is_ending = true;
+        self.connection.abrupt_shutdown(code);
+        true
+    }
+
+    /// Tells the client that we end, when that is so. Whether it was told now.
+    fn begin_to_end(&mut self) -> bool {
+        let ends = self.shared.kit.wheel.is_draining() || self.requests_left == 0;
+        if self.is_ending || !ends {
+            return false;
+        }
+        self.end();
+        true
+    }
+
+    /// In two steps: the second GOAWAY says which requests were seen, once the client has heard the first
+    /// (RFC 9113 6.8).
+    fn end(&mut self) {
+        self.is_ending = true;
+        self.connection.graceful_shutdown();
+        if self.phase == Phase::AtRest {
+            self.timer.set(self.shared.kit.shared.limits.linger_time);
+        }
+    }
+
+    fn set_timer(&mut self, is_stuck: bool, cx: &mut Context<'_>) {
+        if is_stuck {
+            if !self.reader.is_awaited() {
+                self.timer.set_at(self.reader.await_it(&self.timer));
+            }
+            self.phase = Phase::Busy;
+            return;
+        }
+        self.reader.is_served();
+        let limits = &self.shared.kit.shared.limits;
+        let phase = match self.shared.open.get() {
+            _ if self.phase == Phase::Silent && !self.wire.has_heard() => Phase::Silent,
+            0 => Phase::AtRest,
+            _ => Phase::Busy,
+        };
+        if phase != Phase::AtRest {
+            let mut at_rest = self.shared.at_rest.borrow_mut();
+            if !at_rest
+                .as_ref()
+                .is_some_and(|waker| waker.will_wake(cx.waker()))
+            {
+                *at_rest = Some(cx.waker().clone());
+            }
+        }
+        if phase == self.phase {
+            return;
+        }
+        self.phase = phase;
+        match phase {
+            Phase::Silent => {}
+            Phase::Busy => self.timer.clear(),
+            Phase::AtRest if self.is_ending => self.timer.set(limits.linger_time),
+            Phase::AtRest => self.timer.rest(limits.idle_time),
+        }
+    }
+
+    fn fired(&mut self, is_stuck: bool) -> Option<Ended> {
+        let counters = &self.shared.kit.counters;
+        if is_stuck {
+            let (sent, untaken) = self.wire.progress();
+            return match self.reader.look(untaken, sent, &self.timer) {
+                Some(look) => {
+                    self.timer.set_at(look);
+                    None
+                }
+                None => {
+                    counters.because(Reason::SlowReader);
+                    Some(Ended::Broken)
+                }
+            };
+        }
+        match self.phase {
+            Phase::Silent => {
+                counters.because(Reason::OpeningTimeout);
+                Some(Ended::Politely)
+            }
+            Phase::AtRest if !self.is_ending => {
+                counters.because(match self.timer.fired_for_room() {
+                    true => Reason::MadeRoom,
+                    false => Reason::IdleTimeout,
+                });
+                self.end();
+                None
+            }
+            Phase::AtRest => Some(Ended::Politely),
+            Phase::Busy => {
+                self.timer.clear();
+                None
+            }
+        }
+    }
+}

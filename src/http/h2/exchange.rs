@@ -1,0 +1,235 @@
+//! One request, from its head to its end.
+
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+
+use ::h2::Reason as Code;
+use ::h2::ext;
+use data_encoding::BASE64;
+use http::Method;
+use http::request::Parts;
+
+use super::connection::Shared;
+use super::request::{Asks, Protocol, Room, Whole, view};
+use super::stream::ClientStream;
+use crate::http::answer::Answer;
+use crate::http::begin::{self, SMALL_BODY_BYTES, Said, Step};
+use crate::http::body::BodyError;
+use crate::http::departure::{After, Departure, Order};
+use crate::http::flight::{self, Flight, Landed};
+use crate::http::known_host::KnownHost;
+use crate::http::logged;
+use crate::http::reader::{Pace, Unsent};
+use crate::http::side::Source;
+use crate::limits::{SiteLimits, SiteTimeouts};
+use crate::observe::panic::{self, InWork};
+use crate::observe::{self, Finished, Kind, Reason};
+use crate::site::{Site, SiteSlot};
+use crate::wheel::{Tick, Timer};
+
+/// What is to be done about it.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "the largest is the usual one, and a box would be an allocation for each request"
+)]
+enum Begun {
+    Say(Said),
+    Send(Departure, Arc<Site>, SiteSlot),
+}
+
+/// Serves one request.
+pub(super) async fn one(shared: &Rc<Shared>, parts: Parts, mut stream: ClientStream) {
+    let _client = NoteClient(shared);
+    let kit = &shared.kit;
+    let started = kit.wheel.now();
+    // Taken back before it was looked at: nothing is begun for it (CVE-2023-44487).
+    if poll_fn(|cx| Poll::Ready(stream.outgoing.poll_reset(cx).is_ready())).await {
+        return;
+    }
+    let timer = kit.wheel.timer();
+    let begun = begin(shared, &parts, &mut stream, &timer);
+    drop(parts);
+    match begun {
+        Begun::Say(said) => say(shared, said, &mut stream, &timer, started).await,
+        Begun::Send(mut departure, site, slot) => {
+            if let Err(error) = take_small_body(&mut departure, &mut stream).await {
+                let said = Said::refused(flight::answer_to(&error), kit);
+                return say(shared, said, &mut stream, &timer, started).await;
+            }
+            // Boxed apart from a head that is gone by now.
+            send(shared, departure, &site, &mut stream, &timer, started).await;
+            drop(slot);
+        }
+    }
+}
+
+fn begin(shared: &Shared, parts: &Parts, stream: &mut ClientStream, timer: &Timer) -> Begun {
+    let kit = &shared.kit;
+    match try_to_begin(shared, parts, stream, timer) {
+        Ok(begun) => begun,
+        Err(answer) => Begun::Say(Said::refused(answer, kit)),
+    }
+}
+
+fn try_to_begin(
+    shared: &Shared,
+    parts: &Parts,
+    stream: &mut ClientStream,
+    timer: &Timer,
+) -> Result<Begun, Answer> {
+    let kit = &shared.kit;
+    let asker = shared.asker();
+    let asks = match (&parts.method, parts.extensions.get::<ext::Protocol>()) {
+        (_, Some(protocol)) if protocol.as_str() == "websocket" => {
+            Asks::Tunnel(Protocol::WebSocket)
+        }
+        (&Method::CONNECT, _) => return Err(Answer::MethodNotAllowed),
+        _ => Asks::Response,
+    };
+    let whole = Whole::of(parts);
+    let mut room = Room::default();
+    let limits = &kit.shared.head_limits;
+    let crumbs = kit.shared.limits.crumbs;
+    let is_over = stream.incoming.is_over();
+    let head = view(parts, &whole, asks, is_over, limits, crumbs, &mut room)?;
+    // A trusted proxy may have ended TLS, and says what it was asked.
+    if head.scheme.is_some_and(|scheme| scheme != asker.wire) && !asker.client.trusted {
+        let what = "the target's scheme is not that of the connection";
+        return Err(Answer::Malformed(what));
+    }
+    let asked_for = head.authority.ok_or(Answer::NoHost)?;
+    let mut known = shared.known.borrow_mut();
+    let known = KnownHost::recall(&mut known, asked_for, &asker, None)?;
+    let mut order = match begin::begin(&head, b"", known, &asker, timer, true, false)? {
+        Step::Say(said) => return Ok(Begun::Say(said)),
+        Step::Send(order) => order,
+    };
+    let site = known.site().ok_or(Answer::NoSite)?;
+    // Each request holds what a connection of HTTP/1 holds.
+    let slot = kit.slot(site).ok_or(Answer::SiteFull)?;
+    if asks == Asks::Tunnel(Protocol::WebSocket) {
+        stream.is_tunnel = true;
+        add_key(&mut order, &kit.request_id());
+    }
+    let upload = begin::upload(&head, site, kit);
+    Ok(Begun::Send(
+        Departure { order, upload },
+        Arc::clone(site),
+        slot,
+    ))
+}
+
+/// What a client of HTTP/1 would have made up (RFC 6455 4.1): over HTTP/2 there is none (RFC 8441 5).
+fn add_key(order: &mut Order, random: &[u8; 32]) {
+    let out = &mut order.out;
+    let before_last_line = out.len() - b"\r\n".len();
+    out.truncate(before_last_line);
+    out.extend_from_slice(b"Sec-WebSocket-Key: ");
+    out.extend_from_slice(BASE64.encode(&random[..16]).as_bytes());
+    out.extend_from_slice(b"\r\n\r\n");
+}
+
+/// Of a small body all has come by now, and it leaves with its head.
+async fn take_small_body(
+    departure: &mut Departure,
+    stream: &mut ClientStream,
+) -> Result<(), BodyError> {
+    let Departure { order, upload } = departure;
+    if upload.is_done() || stream.is_tunnel {
+        return Ok(());
+    }
+    match poll_fn(|cx| Poll::Ready(upload.take_from(cx, &mut stream.incoming))).await {
+        // The flight will find the client gone, and count it.
+        Ok(()) | Err(BodyError::SourceGone) => {}
+        error => return error,
+    }
+    upload.join(&mut order.out, SMALL_BODY_BYTES);
+    Ok(())
+}
+
+async fn send(
+    shared: &Shared,
+    departure: Departure,
+    site: &Arc<Site>,
+    stream: &mut ClientStream,
+    timer: &Timer,
+    started: Tick,
+) {
+    let kit = &shared.kit;
+    let asker = shared.asker();
+    let mut pinned = None;
+    if site.send_proxy.is_some() {
+        pinned = shared.introduced.borrow_mut().pop().map(Box::new);
+    }
+    let flight = Flight {
+        client: stream,
+        who: asker.client,
+        secure: asker.secure,
+        timer,
+        kit,
+        site,
+        pinned: &mut pinned,
+        is_patient: false,
+    };
+    let _work = InWork {
+        site: site.name.as_str(),
+        request_id: departure.order.asked.request_id,
+    };
+    let Landed { after, finished } = flight.fly(departure, started).await;
+    if matches!(after, After::Abort) {
+        stream.outgoing.reset(Code::INTERNAL_ERROR);
+    }
+    // One that has authenticated somebody is nobody else's, and over HTTP/2 it is not his alone either.
+    if let Some(upstream) = pinned.filter(|upstream| !upstream.is_pinned) {
+        shared.introduced.borrow_mut().push(*upstream);
+    }
+    kit.finished(&finished, Some(&site.slots));
+}
+
+/// Sends a response of our own.
+async fn say(shared: &Shared, said: Said, stream: &mut ClientStream, timer: &Timer, started: Tick) {
+    let kit = &shared.kit;
+    let Said {
+        out,
+        status,
+        answer,
+        site,
+        log,
+    } = said;
+    let pace = Pace::of(&SiteLimits::default(), &SiteTimeouts::default());
+    let sent = stream.outgoing.put_answer(&out, pace, timer).await;
+    if sent.is_err() {
+        stream.outgoing.reset(Code::CANCEL);
+    }
+    let cut = (sent == Err(Unsent::TooSlow)).then_some(Reason::SlowReader);
+    let log = match log {
+        None if site.is_none() => logged::unread(&shared.asker()),
+        log => log,
+    };
+    let finished = Finished {
+        status,
+        reason: cut.or(answer.map(|answer| answer.parts().1)),
+        to_client: out.len() as u64,
+        took: kit.since(started),
+        log,
+        ..Finished::of(Kind::Exchange, observe::Protocol::Http2, site)
+    };
+    // Another stream may have asked for another site meanwhile; then it is counted for none.
+    let known = shared.known.borrow();
+    let known = known.as_ref().and_then(|known| known.site());
+    let known = known.filter(|known| site == Some(known.number));
+    kit.finished(&finished, known.map(|site| &*site.slots));
+}
+
+/// Says whose request it was, where a panic passes.
+struct NoteClient<'a>(&'a Shared);
+
+impl Drop for NoteClient<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            panic::note_client(self.0.asker().client.address);
+        }
+    }
+}

@@ -1,0 +1,314 @@
+//! Counts the frames of a connection, both ways, by the nine bytes that each begins with.
+//!
+//! The protocol lets a client make us work without asking for anything: by pings, settings, priorities, empty frames,
+//! tiny windows, and requests that are taken back at once, or broken so that we take them back. Each has a budget that
+//! grows with what is useful on the connection, so that a busy one is not mistaken for an attack. Bytes in, verdict out.
+
+/// Of RFC 9113 4.1.
+const HEAD_BYTES: usize = 9;
+/// What the budgets are for, in ticks of 100 ms: 30 s.
+const SPAN_TICKS: u32 = 300;
+/// Frames about the connection that each request may bring along: a priority, a window, a ping or two.
+const CONTROL_PER_REQUEST: u64 = 4;
+/// The same for each frame of data, either way: a window for the stream and one for the connection, and as much again.
+const CONTROL_PER_DATA: u64 = 4;
+
+/// What a connection may do in 30 s that is of no use to anybody.
+#[derive(Clone, Copy, Debug)]
+pub struct Budget {
+    /// Streams reset by either side, beyond half of the requests.
+    pub resets: u64,
+    /// Frames that are neither a request nor data, beyond those that come along with these.
+    pub control: u64,
+}
+
+/// A connection that is nothing but work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Excess {
+    Resets,
+    Control,
+    /// Its first frame is not SETTINGS, as it must be (RFC 9113 3.4).
+    NoSettings,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Meter {
+    budget: Budget,
+    from_client: Frames,
+    to_client: Frames,
+    since: u32,
+    has_heard: bool,
+    requests: u64,
+    data: u64,
+    resets: u64,
+    control: u64,
+    excess: Option<Excess>,
+}
+
+impl Meter {
+    pub fn new(budget: Budget) -> Meter {
+        Meter {
+            budget,
+            from_client: Frames::default(),
+            to_client: Frames::default(),
+            since: 0,
+            has_heard: false,
+            requests: 0,
+            data: 0,
+            resets: 0,
+            control: 0,
+            excess: None,
+        }
+    }
+
+    /// What has been too much, if anything. It stays.
+    pub fn excess(&self) -> Option<Excess> {
+        self.excess
+    }
+
+    /// Whether any frame has come.
+    pub fn has_heard(&self) -> bool {
+        self.has_heard
+    }
+
+    /// Bytes from the client, behind the preface, at tick `now`.
+    pub fn received(&mut self, bytes: &[u8], now: u32) {
+        if now.wrapping_sub(self.since) >= SPAN_TICKS {
+            self.since = now;
+            (self.requests, self.data) = (0, 0);
+            (self.resets, self.control) = (0, 0);
+        }
+        let Meter {
+            from_client,
+            requests,
+            data,
+            resets,
+            control,
+            has_heard,
+            excess,
+            ..
+        } = self;
+        from_client.each(bytes, |frame| {
+            if !std::mem::replace(has_heard, true) && frame.kind != SETTINGS {
+                *excess = Some(Excess::NoSettings);
+            }
+            match frame.kind {
+                DATA if frame.bytes > 0 || frame.flags & END_STREAM != 0 => *data += 1,
+                HEADERS => *requests += 1,
+                RST_STREAM => *resets += 1,
+                _ => *control += 1,
+            }
+        });
+        self.judge();
+    }
+
+    /// Bytes to the client.
+    pub fn sent(&mut self, bytes: &[u8]) {
+        let Meter {
+            to_client,
+            data,
+            resets,
+            ..
+        } = self;
+        to_client.each(bytes, |frame| match frame.kind {
+            DATA => *data += 1,
+            // Whoever makes us reset its streams costs as much as one that does it itself (CVE-2025-8671).
+            RST_STREAM if frame.error != NO_ERROR => *resets += 1,
+            _ => {}
+        });
+        self.judge();
+    }
+
+    fn judge(&mut self) {
+        if self.excess.is_some() {
+            return;
+        }
+        let control = self.budget.control
+            + CONTROL_PER_REQUEST * self.requests
+            + CONTROL_PER_DATA * self.data;
+        if self.resets > self.budget.resets + self.requests / 2 {
+            self.excess = Some(Excess::Resets);
+        } else if self.control > control {
+            self.excess = Some(Excess::Control);
+        }
+    }
+}
+
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
+const END_STREAM: u8 = 1;
+const NO_ERROR: u32 = 0;
+
+/// One frame, as far as it is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Frame {
+    kind: u8,
+    flags: u8,
+    bytes: u32,
+    /// Of RST_STREAM.
+    error: u32,
+}
+
+/// Finds the frames in bytes that come in pieces.
+#[derive(Debug, Default)]
+struct Frames {
+    /// The head of a frame, and of RST_STREAM the code too, as far as it has come.
+    head: [u8; HEAD_BYTES + 4],
+    have: usize,
+    /// Payload that is still to come, and is not looked at.
+    left: u32,
+}
+
+impl Frames {
+    fn each(&mut self, mut bytes: &[u8], mut found: impl FnMut(Frame)) {
+        loop {
+            let skip = bytes.len().min(self.left as usize);
+            // Never more than `left`.
+            self.left -= skip as u32;
+            bytes = &bytes[skip..];
+            let want = if self.have >= HEAD_BYTES {
+                HEAD_BYTES + 4
+            } else {
+                HEAD_BYTES
+            };
+            let take = bytes.len().min(want - self.have);
+            self.head[self.have..self.have + take].copy_from_slice(&bytes[..take]);
+            self.have += take;
+            bytes = &bytes[take..];
+            if self.have < want {
+                return;
+            }
+            let [high, middle, low, kind, flags, ..] = self.head;
+            let length = u32::from_be_bytes([0, high, middle, low]);
+            let has_code = kind == RST_STREAM && length >= 4;
+            if has_code && self.have == HEAD_BYTES {
+                continue;
+            }
+            let [.., a, b, c, d] = self.head;
+            found(Frame {
+                kind,
+                flags,
+                bytes: length,
+                error: if has_code {
+                    u32::from_be_bytes([a, b, c, d])
+                } else {
+                    NO_ERROR
+                },
+            });
+            self.left = if has_code { length - 4 } else { length };
+            self.have = 0;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const BUDGET: Budget = Budget {
+        resets: 10,
+        control: 20,
+    };
+
+    fn frame(kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
+        let length = (payload.len() as u32).to_be_bytes();
+        let head = [length[1], length[2], length[3], kind, flags, 0, 0, 0, 1];
+        [&head[..], payload].concat()
+    }
+
+    /// The first SETTINGS, and the acknowledgement of ours, are no work.
+    fn opened() -> Meter {
+        let mut meter = Meter::new(BUDGET);
+        meter.received(&frame(SETTINGS, 0, &[]), 0);
+        meter.control = 0;
+        meter
+    }
+
+    #[test]
+    fn the_first_frame_is_settings() {
+        let mut meter = Meter::new(BUDGET);
+        assert!(!meter.has_heard());
+        meter.received(&frame(HEADERS, END_STREAM, b"head"), 0);
+        assert_eq!(meter.excess(), Some(Excess::NoSettings));
+    }
+
+    #[test]
+    fn what_is_of_no_use_has_a_budget() {
+        for (kind, payload, most) in [
+            (2, &[0; 5][..], 20),
+            (3, &[0, 0, 0, 8], 10),
+            (4, &[], 20),
+            (6, &[0; 8], 20),
+            (8, &[0, 0, 0, 1], 20),
+            (DATA, &[], 20),
+            (9, b"x", 20),
+            (0xfe, b"unknown", 20),
+        ] {
+            let mut meter = opened();
+            for _ in 0..most {
+                meter.received(&frame(kind, 0, payload), 1);
+            }
+            assert_eq!(meter.excess(), None, "{kind}");
+            meter.received(&frame(kind, 0, payload), 1);
+            assert!(meter.excess().is_some(), "{kind}");
+        }
+    }
+
+    #[test]
+    fn what_is_of_use_makes_it_grow() {
+        let mut meter = opened();
+        for _ in 0..1000 {
+            meter.received(&frame(HEADERS, END_STREAM, b"head"), 1);
+            meter.received(&frame(8, 0, &[0, 0, 0, 9]), 1);
+            meter.received(&frame(2, 0, &[0; 5]), 1);
+            meter.sent(&frame(DATA, 0, &[7; 100]));
+            meter.received(&frame(8, 0, &[0, 0, 0, 9]), 1);
+        }
+        assert_eq!(meter.excess(), None);
+    }
+
+    #[test]
+    fn our_own_resets_count_but_not_those_that_only_end_a_body() {
+        let mut meter = Meter::new(BUDGET);
+        for _ in 0..100 {
+            meter.sent(&frame(RST_STREAM, 0, &[0, 0, 0, 0]));
+        }
+        assert_eq!(meter.excess(), None);
+        for _ in 0..11 {
+            meter.sent(&frame(RST_STREAM, 0, &[0, 0, 0, 1]));
+        }
+        assert_eq!(meter.excess(), Some(Excess::Resets));
+    }
+
+    #[test]
+    fn a_budget_is_for_thirty_seconds() {
+        let mut meter = opened();
+        for span in 1..10 {
+            for _ in 0..20 {
+                meter.received(&frame(6, 0, &[0; 8]), span * SPAN_TICKS);
+            }
+        }
+        assert_eq!(meter.excess(), None);
+    }
+
+    proptest! {
+        #[test]
+        fn frames_are_found_however_they_are_cut(
+            list in prop::collection::vec((0u8..12, any::<u8>(), prop::collection::vec(any::<u8>(), 0..40)), 0..20),
+            size in 1usize..30,
+        ) {
+            let bytes: Vec<u8> = list.iter().flat_map(|(kind, flags, payload)| frame(*kind, *flags, payload)).collect();
+            let mut seen = Vec::new();
+            let mut frames = Frames::default();
+            for piece in bytes.chunks(size) {
+                frames.each(piece, |frame| seen.push((frame.kind, frame.flags, frame.bytes)));
+            }
+            let all: Vec<_> = list.iter().map(|(kind, flags, payload)| (*kind, *flags, payload.len() as u32)).collect();
+            prop_assert_eq!(seen, all);
+        }
+    }
+}

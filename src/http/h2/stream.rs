@@ -1,0 +1,416 @@
+//! One stream of a connection, as the client's side of an exchange.
+
+use std::future::poll_fn;
+use std::io;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use ::h2::server::SendResponse;
+use ::h2::{Reason, RecvStream, SendStream};
+use bytes::{Buf, Bytes};
+use http::HeaderMap;
+
+use super::load::{Load, Queue};
+use super::response::{self, ResponseOut, put_interim};
+use crate::block::Block;
+use crate::http::body::{Body, Written};
+use crate::http::h1::head::{Framing, HeadLimits};
+use crate::http::reader::{Pace, Reader, Unsent, poll_slow};
+use crate::http::side::{ClientSide, Sink, Source};
+use crate::relay::{Ending, Outcome};
+use crate::site::Wire;
+use crate::stream::Stream;
+use crate::wheel::Timer;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct ClientStream {
+    pub(super) wire: Wire,
+    pub(super) incoming: Incoming,
+    pub(super) outgoing: Outgoing,
+    pub(super) head_limits: HeadLimits,
+    /// It asks for a tunnel; success is for that alone.
+    pub(super) is_tunnel: bool,
+}
+
+/// What the client sends.
+#[derive(Debug)]
+pub(super) struct Incoming {
+    recv: RecvStream,
+    /// Come and not yet read.
+    left: Bytes,
+    has_ended: bool,
+    trailers: Option<HeaderMap>,
+}
+
+/// What it is sent.
+#[derive(Debug)]
+pub(super) struct Outgoing {
+    respond: SendResponse<Load>,
+    /// Once the head has left.
+    send: Option<SendStream<Load>>,
+    queue: Rc<Queue>,
+}
+
+impl Incoming {
+    pub(super) fn new(recv: RecvStream) -> Incoming {
+        Incoming {
+            recv,
+            left: Bytes::new(),
+            has_ended: false,
+            trailers: None,
+        }
+    }
+
+    /// Waits for the next bytes, or the end with its trailers.
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.left.is_empty() && !self.has_ended {
+            match ready!(self.recv.poll_data(cx)) {
+                Some(bytes) => self.left = bytes.map_err(broken)?,
+                None => {
+                    self.trailers = ready!(self.recv.poll_trailers(cx)).map_err(broken)?;
+                    self.has_ended = true;
+                }
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Source for Incoming {
+    const TELLS_END: bool = true;
+
+    fn is_over(&self) -> bool {
+        self.left.is_empty() && self.recv.is_end_stream()
+    }
+
+    fn poll_fill(
+        &mut self,
+        cx: &mut Context<'_>,
+        block: &mut Block,
+        most: usize,
+    ) -> Poll<io::Result<usize>> {
+        if block.is_empty() {
+            block.clear();
+        }
+        let mut count = 0;
+        // The frames that have come are one write to the other side.
+        while count < most && block.has_room() {
+            match self.poll_next(cx) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Pending if count == 0 => return Poll::Pending,
+                Poll::Ready(Err(error)) if count == 0 => return Poll::Ready(Err(error)),
+                // It will be said again.
+                Poll::Pending | Poll::Ready(Err(_)) => break,
+            }
+            let part = self.left.len().min(most - count).min(block.read_room());
+            if part == 0 {
+                break;
+            }
+            let fits = block.append(&self.left[..part]);
+            debug_assert!(fits, "cut to fit");
+            self.left.advance(part);
+            count += part;
+            // The client may send as much again: what is here is all that is held.
+            self.recv
+                .flow_control()
+                .release_capacity(part)
+                .map_err(broken)?;
+        }
+        Poll::Ready(Ok(count))
+    }
+
+    fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.poll_next(cx).map(drop)
+    }
+
+    fn plain(&self) -> Option<&Stream> {
+        None
+    }
+
+    fn trailers(&mut self, mut each: impl FnMut(&[u8], &[u8])) {
+        for (name, value) in self.trailers.take().iter().flatten() {
+            each(name.as_str().as_bytes(), value.as_bytes());
+        }
+    }
+}
+
+impl Outgoing {
+    pub(super) fn new(respond: SendResponse<Load>, queue: &Rc<Queue>) -> Outgoing {
+        Outgoing {
+            respond,
+            send: None,
+            queue: Rc::clone(queue),
+        }
+    }
+
+    /// Takes the stream back.
+    pub(super) fn reset(&mut self, reason: Reason) {
+        match &mut self.send {
+            Some(send) => send.send_reset(reason),
+            None => self.respond.send_reset(reason),
+        }
+    }
+
+    /// Ready when the client has taken the stream back, or is gone.
+    pub(super) fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match &mut self.send {
+            Some(send) => send.poll_reset(cx).map(drop),
+            None => self.respond.poll_reset(cx).map(drop),
+        }
+    }
+
+    fn begin(&mut self, head: http::Response<()>, is_all: bool) -> io::Result<()> {
+        self.send = Some(self.respond.send_response(head, is_all).map_err(broken)?);
+        Ok(())
+    }
+
+    fn send(&mut self) -> io::Result<&mut SendStream<Load>> {
+        self.send
+            .as_mut()
+            .ok_or_else(|| io::ErrorKind::NotConnected.into())
+    }
+
+    /// Sends a whole response of our own, written as for HTTP/1, to a client that takes it.
+    ///
+    /// # Errors
+    /// See [`Unsent`].
+    pub(super) async fn put_answer(
+        &mut self,
+        answer: &[u8],
+        pace: Pace,
+        timer: &Timer,
+    ) -> Result<(), Unsent> {
+        let mut body = self.begin_answer(answer).map_err(|_| Unsent::Gone)?;
+        let whole = body.len();
+        let mut reader = Reader::new(pace);
+        poll_fn(|cx| match self.poll_answer(cx, &mut body) {
+            Poll::Ready(put) => Poll::Ready(put.map_err(|_| Unsent::Gone)),
+            Poll::Pending => {
+                let sent = (whole - body.len()) as u64;
+                poll_slow(cx, &mut reader, || None, sent, timer)
+            }
+        })
+        .await
+    }
+
+    /// Sends its head. What remains is the body.
+    fn begin_answer<'b>(&mut self, answer: &'b [u8]) -> io::Result<&'b [u8]> {
+        let answer = response::read_answer(answer);
+        let (head, body) = answer.ok_or(io::ErrorKind::InvalidData)?;
+        self.begin(head, body.is_empty())?;
+        Ok(body)
+    }
+
+    fn poll_answer(&mut self, cx: &mut Context<'_>, body: &mut &[u8]) -> Poll<io::Result<()>> {
+        while !body.is_empty() {
+            let credit = ready!(self.poll_credit(cx, body.len()))?;
+            let (front, rest) = body.split_at(credit);
+            let load = Load::copy(front, &self.queue);
+            self.send()?
+                .send_data(load, rest.is_empty())
+                .map_err(broken)?;
+            *body = rest;
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Sink for Outgoing {
+    const FRAMES: bool = true;
+
+    fn poll_credit(&mut self, cx: &mut Context<'_>, want: usize) -> Poll<io::Result<usize>> {
+        if self.queue.poll_room(cx).is_pending() {
+            // A reset is noticed all the same.
+            return match self.poll_reset(cx) {
+                Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
+                Poll::Pending => Poll::Pending,
+            };
+        }
+        let send = self.send()?;
+        send.reserve_capacity(want);
+        loop {
+            let credit = send.capacity();
+            if credit > 0 {
+                return Poll::Ready(Ok(credit.min(want)));
+            }
+            match ready!(send.poll_capacity(cx)) {
+                Some(Ok(_)) => {}
+                Some(Err(error)) => return Poll::Ready(Err(broken(error))),
+                None => return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
+            }
+        }
+    }
+
+    fn give_back_credit(&mut self) {
+        if let Some(send) = &mut self.send {
+            send.reserve_capacity(0);
+        }
+    }
+
+    fn poll_take(
+        &mut self,
+        cx: &mut Context<'_>,
+        block: &mut Block,
+        last: bool,
+    ) -> Poll<io::Result<usize>> {
+        let count = ready!(self.poll_credit(cx, block.len()))?;
+        let is_all = count == block.len();
+        let load = if is_all {
+            Load::all_of(block, &self.queue)
+        } else {
+            Load::front_of(block, count, &self.queue)
+        };
+        self.send()?
+            .send_data(load, last && is_all)
+            .map_err(broken)?;
+        Poll::Ready(Ok(count))
+    }
+
+    fn end(&mut self, trailers: &[u8]) -> io::Result<()> {
+        let nothing = Load::nothing(&self.queue);
+        let send = self.send()?;
+        if trailers.is_empty() {
+            return send.send_data(nothing, true).map_err(broken);
+        }
+        match response::trailers(trailers) {
+            Some(fields) => send.send_trailers(fields).map_err(broken),
+            None => Err(io::ErrorKind::InvalidData.into()),
+        }
+    }
+
+    fn plain(&self) -> Option<&Stream> {
+        None
+    }
+}
+
+impl ClientSide for ClientStream {
+    type Source = Incoming;
+    type Sink = Outgoing;
+    type Head = ResponseOut;
+
+    fn source(&mut self) -> &mut Incoming {
+        &mut self.incoming
+    }
+
+    fn sink(&mut self) -> &mut Outgoing {
+        &mut self.outgoing
+    }
+
+    fn wire(&self) -> Wire {
+        self.wire
+    }
+
+    fn alpn(&self) -> Option<&[u8]> {
+        (self.wire == Wire::Tls).then_some(b"h2")
+    }
+
+    fn untaken(&self) -> Option<u64> {
+        // What is taken from us is what the client's windows let through; the connection looks at the rest.
+        None
+    }
+
+    fn request_is_over(&mut self, _: &mut Body) {}
+
+    fn behind(&mut self) -> Option<Block> {
+        None
+    }
+
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.outgoing.poll_reset(cx)
+    }
+
+    async fn put_interim(&mut self, head: ResponseOut) -> io::Result<()> {
+        put_interim(&mut self.outgoing.respond, head)
+            .ok_or_else(|| io::ErrorKind::InvalidData.into())
+    }
+
+    async fn begin_response(
+        &mut self,
+        head: ResponseOut,
+        body: &mut Body,
+        _: Pace,
+        _: &Timer,
+    ) -> Result<(), Unsent> {
+        // a plain answer opens no tunnel, and any success would say that one is open (RFC 8441 5).
+        if self.is_tunnel && (200..300).contains(&head.status()) {
+            return Err(Unsent::Gone);
+        }
+        let head = head.into_response().ok_or(Unsent::Gone)?;
+        let begun = self.outgoing.begin(head, body.tell_end());
+        begun.map_err(|_| Unsent::Gone)
+    }
+
+    async fn put_answer(&mut self, answer: &[u8]) -> io::Result<()> {
+        let mut body = self.outgoing.begin_answer(answer)?;
+        poll_fn(|cx| self.outgoing.poll_answer(cx, &mut body)).await
+    }
+
+    async fn tunnel(
+        &mut self,
+        head: ResponseOut,
+        _: Duration,
+        upstream: &mut Stream,
+        early: Option<Block>,
+        idle: Option<Duration>,
+        timer: &Timer,
+    ) -> Result<Outcome, Unsent> {
+        let head = head.agree().into_response().ok_or(Unsent::Gone)?;
+        self.outgoing.begin(head, false).map_err(|_| Unsent::Gone)?;
+        let endless = |written| Body::new(Framing::Close, written, None, self.head_limits, 0);
+        let mut up = endless(Written::Plainly);
+        let mut down = endless(Written::InFrames);
+        if let Some(early) = early {
+            down.take(early).map_err(|_| Unsent::Gone)?;
+        }
+        let set = || match idle {
+            Some(idle) => timer.set(idle),
+            None => timer.clear(),
+        };
+        set();
+        let mut is_told = false;
+        let ending = poll_fn(|cx| {
+            let before = up.moved + down.moved;
+            if !up.is_done() {
+                match up.poll(cx, &mut self.incoming, upstream) {
+                    Poll::Ready(Err(_)) => return Poll::Ready(Ending::Broken),
+                    Poll::Ready(Ok(())) | Poll::Pending => {}
+                }
+            }
+            if up.is_done() && !is_told {
+                // Gone already: then it has no need to be told.
+                is_told = upstream.poll_end(cx).is_ready();
+            }
+            if !down.is_done() {
+                match down.poll(cx, upstream, &mut self.outgoing) {
+                    Poll::Ready(Err(_)) => return Poll::Ready(Ending::Broken),
+                    Poll::Ready(Ok(())) | Poll::Pending => {}
+                }
+            }
+            if up.is_done() && is_told && down.is_done() {
+                return Poll::Ready(Ending::Finished);
+            }
+            if self.outgoing.poll_reset(cx).is_ready() {
+                return Poll::Ready(Ending::Broken);
+            }
+            if up.moved + down.moved != before {
+                set();
+            }
+            timer.poll_fired(cx).map(|()| match timer.was_cut() {
+                true => Ending::Cut,
+                false => Ending::Idle,
+            })
+        })
+        .await;
+        Ok(Outcome {
+            ending,
+            from_client: up.moved,
+            from_upstream: down.moved,
+        })
+    }
+}
+
+fn broken(error: ::h2::Error) -> io::Error {
+    io::Error::other(error)
+}

@@ -1,0 +1,41 @@
+//! What whoever watches backends is told: which sites serve, and which do no more.
+
+use std::sync::Arc;
+
+use super::Follower;
+use crate::route::SiteChange;
+use crate::site::{Address, Site};
+
+/// About one site.
+#[derive(Clone, Debug)]
+pub enum News {
+    /// This version serves from now on.
+    Live(Arc<Site>),
+    /// The site of this number is gone.
+    Gone(u32),
+}
+
+impl Follower {
+    /// `live` are about to serve. Most sites have nothing to watch, and nobody hears of them.
+    pub(super) fn tell_news(&self, live: Vec<Arc<Site>>, changes: &[SiteChange]) {
+        let was_watched = |site: &Site| {
+            changes.iter().any(|change| match change {
+                SiteChange::Edited { old, .. } => old.number == site.number && is_watched(old),
+                SiteChange::Removed { .. } => false,
+            })
+        };
+        for site in live {
+            if is_watched(&site) || was_watched(&site) {
+                // Who watches may have ended, with the process.
+                self.news.send(News::Live(site)).ok();
+            }
+        }
+    }
+}
+
+fn is_watched(site: &Site) -> bool {
+    site.health.check.is_some()
+        || site
+            .backends()
+            .any(|backend| matches!(backend.address, Address::Name { .. }))
+}

@@ -1,0 +1,274 @@
+//! One stream of a connection, as a line that speaks HTTP/1.1.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use ::bytes::Bytes;
+use ::h2::client::{ResponseFuture, SendRequest};
+use ::h2::{Reason, RecvStream, SendStream};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::Connection;
+use super::talk::{self, Piece, Pieces, broken};
+
+/// What one write takes at most.
+const WRITE_BYTES: usize = 64 << 10;
+
+/// See the module. What is written to it is one request, written by us; what is read from it is its response.
+#[derive(Debug)]
+pub struct Line {
+    connection: Rc<Connection>,
+    requests: SendRequest<Bytes>,
+    up: Up,
+    down: Down,
+    /// Text of the response that was not read yet.
+    text: Vec<u8>,
+    at: usize,
+    is_head: bool,
+}
+
+/// How far the request is.
+#[derive(Debug)]
+enum Up {
+    Head(Vec<u8>),
+    Length(SendStream<Bytes>, u64),
+    Chunked(SendStream<Bytes>, Pieces),
+    Sent,
+}
+
+/// How far the response is.
+#[derive(Debug)]
+enum Down {
+    NotAsked,
+    Awaited(ResponseFuture),
+    Length(RecvStream),
+    Chunked(RecvStream),
+    Ended,
+}
+
+impl Line {
+    pub(super) fn on(connection: &Rc<Connection>) -> Line {
+        connection.lines.set(connection.lines.get() + 1);
+        Line {
+            requests: connection.requests.clone(),
+            connection: Rc::clone(connection),
+            up: Up::Head(Vec::new()),
+            down: Down::NotAsked,
+            text: Vec::new(),
+            at: 0,
+            is_head: false,
+        }
+    }
+
+    /// Whether a read would find something.
+    pub fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.poll_text(cx).map(drop)
+    }
+
+    /// Waits until there is text to read, or the end.
+    fn poll_text(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.at == self.text.len() {
+            self.text.clear();
+            self.at = 0;
+            match &mut self.down {
+                // Whoever reads now writes first, and comes again.
+                Down::NotAsked => return Poll::Pending,
+                Down::Awaited(response) => {
+                    if let Poll::Ready(Some(interim)) = response.poll_informational(cx) {
+                        talk::write_interim(&mut self.text, &interim.map_err(broken)?);
+                        continue;
+                    }
+                    let response = ready!(Pin::new(response).poll(cx)).map_err(broken)?;
+                    let (head, recv) = response.into_parts();
+                    let is_over = recv.is_end_stream();
+                    self.down = match talk::write_head(&mut self.text, &head, is_over, self.is_head)
+                    {
+                        talk::Body::None => Down::Ended,
+                        talk::Body::Length => Down::Length(recv),
+                        talk::Body::Chunked => Down::Chunked(recv),
+                    };
+                }
+                Down::Length(recv) => match ready!(recv.poll_data(cx)) {
+                    Some(bytes) => {
+                        let bytes = bytes.map_err(broken)?;
+                        release(recv, bytes.len())?;
+                        self.text.extend_from_slice(&bytes);
+                    }
+                    None => self.down = Down::Ended,
+                },
+                Down::Chunked(recv) => match ready!(recv.poll_data(cx)) {
+                    Some(bytes) => {
+                        let bytes = bytes.map_err(broken)?;
+                        release(recv, bytes.len())?;
+                        talk::write_chunk(&mut self.text, &bytes);
+                    }
+                    None => {
+                        let trailers = ready!(recv.poll_trailers(cx)).map_err(broken)?;
+                        talk::write_end(&mut self.text, trailers.as_ref());
+                        self.down = Down::Ended;
+                    }
+                },
+                Down::Ended => return Poll::Ready(Ok(())),
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Sends the request whose head is `text`.
+    fn ask(&mut self, text: &[u8]) -> io::Result<Up> {
+        let (request, body) = talk::read_head(text, self.connection.scheme)?;
+        self.is_head = request.method() == ::http::Method::HEAD;
+        let is_all = matches!(body, talk::Upload::None | talk::Upload::Length(0));
+        let sent = self.requests.send_request(request, is_all);
+        let (response, send) = sent.map_err(broken)?;
+        self.down = Down::Awaited(response);
+        Ok(match body {
+            _ if is_all => Up::Sent,
+            talk::Upload::Length(left) => Up::Length(send, left),
+            talk::Upload::None | talk::Upload::Chunked => Up::Chunked(send, Pieces::default()),
+        })
+    }
+
+    fn poll_put(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match &mut self.up {
+            Up::Head(text) => {
+                ready!(self.requests.poll_ready(cx)).map_err(broken)?;
+                let before = text.len();
+                text.extend_from_slice(bytes);
+                let from = before.saturating_sub(3);
+                let Some(end) = memchr::memmem::find(&text[from..], b"\r\n\r\n") else {
+                    return Poll::Ready(Ok(bytes.len()));
+                };
+                let end = from + end + 4;
+                let head = std::mem::take(text);
+                self.up = self.ask(&head[..end])?;
+                Poll::Ready(Ok(end - before))
+            }
+            Up::Length(send, left) => {
+                let most = bytes
+                    .len()
+                    .min(usize::try_from(*left).unwrap_or(usize::MAX));
+                if most == 0 {
+                    return Poll::Ready(Err(io::ErrorKind::InvalidInput.into()));
+                }
+                let count = ready!(poll_credit(send, cx, most))?;
+                *left -= count as u64;
+                let data = Bytes::copy_from_slice(&bytes[..count]);
+                send.send_data(data, *left == 0).map_err(broken)?;
+                if *left == 0 {
+                    self.up = Up::Sent;
+                }
+                Poll::Ready(Ok(count))
+            }
+            Up::Chunked(send, pieces) => {
+                let mut taken = 0;
+                loop {
+                    let Some((piece, count)) = pieces.next(&bytes[taken..])? else {
+                        // Only framing was left.
+                        return Poll::Ready(Ok(bytes.len()));
+                    };
+                    match piece {
+                        Piece::Payload(most) => {
+                            let credit = match poll_credit(send, cx, most) {
+                                Poll::Ready(credit) => credit?,
+                                // What was framing before it is taken.
+                                Poll::Pending if taken + count > 0 => {
+                                    return Poll::Ready(Ok(taken + count));
+                                }
+                                Poll::Pending => return Poll::Pending,
+                            };
+                            let start = taken + count;
+                            let data = Bytes::copy_from_slice(&bytes[start..start + credit]);
+                            send.send_data(data, false).map_err(broken)?;
+                            pieces.took(credit);
+                            taken = start + credit;
+                        }
+                        Piece::End(trailers) => {
+                            match trailers {
+                                None => send.send_data(Bytes::new(), true).map_err(broken)?,
+                                Some(fields) => send.send_trailers(fields).map_err(broken)?,
+                            }
+                            self.up = Up::Sent;
+                            return Poll::Ready(Ok(taken + count));
+                        }
+                    }
+                }
+            }
+            Up::Sent => Poll::Ready(Err(io::ErrorKind::InvalidInput.into())),
+        }
+    }
+}
+
+fn poll_credit(
+    send: &mut SendStream<Bytes>,
+    cx: &mut Context<'_>,
+    want: usize,
+) -> Poll<io::Result<usize>> {
+    let want = want.min(WRITE_BYTES);
+    send.reserve_capacity(want);
+    loop {
+        let credit = send.capacity();
+        if credit > 0 {
+            return Poll::Ready(Ok(credit.min(want)));
+        }
+        match ready!(send.poll_capacity(cx)) {
+            Some(Ok(_)) => {}
+            Some(Err(error)) => return Poll::Ready(Err(broken(error))),
+            None => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
+        }
+    }
+}
+
+/// One frame is held at a time, so the backend may send as much again.
+fn release(recv: &mut RecvStream, count: usize) -> io::Result<()> {
+    recv.flow_control().release_capacity(count).map_err(broken)
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        let lines = &self.connection.lines;
+        lines.set(lines.get() - 1);
+        // Whoever needs nothing more says so at once, and not only by letting go.
+        match &mut self.up {
+            Up::Length(send, _) | Up::Chunked(send, _) => send.send_reset(Reason::CANCEL),
+            Up::Head(_) | Up::Sent => {}
+        }
+    }
+}
+
+impl AsyncRead for Line {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let line = self.get_mut();
+        ready!(line.poll_text(cx))?;
+        let text = &line.text[line.at..];
+        let count = text.len().min(buf.remaining());
+        buf.put_slice(&text[..count]);
+        line.at += count;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Line {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.get_mut().poll_put(cx, buf)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}

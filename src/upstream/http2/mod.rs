@@ -1,0 +1,239 @@
+//! Backends that speak HTTP/2: one connection carries many exchanges.
+//!
+//! To an exchange each of its streams is a [`Line`] that speaks HTTP/1.1: what the backend says is read as strictly as
+//! from any other, and whatever holds for an upstream holds for it. It is not kept for another exchange; the connection
+//! is.
+
+mod line;
+mod talk;
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use ::bytes::Bytes;
+use ::h2::client::{self, SendRequest};
+use ::h2::{Ping, PingPong};
+use tokio::sync::Notify;
+
+pub use line::Line;
+pub use talk::is_untouched;
+
+use super::Endpoint;
+use crate::site::Wire;
+use crate::stream::Stream;
+
+/// What a backend may send on one stream before it is taken. 256 KiB, as of clients.
+const STREAM_WINDOW: u32 = 256 << 10;
+/// The same for all streams of a connection. 4 MiB: many clients share it, and one that is slow holds its own only.
+const CONNECTION_WINDOW: u32 = 4 << 20;
+/// A head of a response, decoded; the reader of heads has its own bound.
+const HEAD_BYTES: u32 = 64 << 10;
+/// Streams before the backend has said how many it takes.
+const STREAMS_AT_FIRST: usize = 100;
+/// A backend that is silent for so long is asked whether it is there, and has as long to say so. 10 s: below the time that
+/// routers on the way forget.
+const PING_EVERY: Duration = Duration::from_secs(10);
+/// How long a connection is kept without a stream. 60 s: what it cost to open is worth more than an idle one of HTTP/1.1.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// The connections of one worker to backends that speak HTTP/2.
+#[derive(Debug, Default)]
+pub(super) struct Connections {
+    open: RefCell<HashMap<Endpoint, Vec<Rc<Connection>>>>,
+    /// Being opened: whoever comes meanwhile waits for that one.
+    opening: RefCell<HashMap<Endpoint, Rc<Notify>>>,
+}
+
+/// One connection.
+#[derive(Debug)]
+pub(super) struct Connection {
+    requests: SendRequest<Bytes>,
+    /// Of what is asked for on it.
+    scheme: &'static str,
+    /// Streams that are open or about to be.
+    lines: Cell<usize>,
+    is_over: Cell<bool>,
+}
+
+/// The right to open a connection to an endpoint; others wait until it is dropped.
+#[derive(Debug)]
+pub(super) struct Opening<'a> {
+    connections: &'a Connections,
+    endpoint: Endpoint,
+}
+
+impl Drop for Opening<'_> {
+    fn drop(&mut self) {
+        let told = self.connections.opening.borrow_mut().remove(&self.endpoint);
+        if let Some(told) = told {
+            told.notify_waiters();
+        }
+    }
+}
+
+impl Connections {
+    /// A line on an open connection, if there is one with room.
+    pub(super) fn line(&self, endpoint: &Endpoint) -> Option<Line> {
+        let mut open = self.open.borrow_mut();
+        let list = open.get_mut(endpoint)?;
+        list.retain(|connection| connection.is_fit());
+        let roomy = list.iter().find(|connection| connection.has_room());
+        roomy.map(Line::on)
+    }
+
+    /// Leave to open a connection, or, once somebody else's attempt is over, `None`.
+    pub(super) async fn open_or_wait(&self, endpoint: &Endpoint) -> Option<Opening<'_>> {
+        let told = self.opening.borrow().get(endpoint).map(Rc::clone);
+        if let Some(told) = told {
+            told.notified().await;
+            return None;
+        }
+        let mut opening = self.opening.borrow_mut();
+        opening.insert(endpoint.clone(), Rc::default());
+        Some(Opening {
+            connections: self,
+            endpoint: endpoint.clone(),
+        })
+    }
+
+    /// Begins to speak HTTP/2 on `stream`, and gives out its first line, which is the only one if it is not shared.
+    ///
+    /// # Errors
+    /// When the backend does not take the first bytes.
+    pub(super) async fn begin(
+        &self,
+        stream: Stream,
+        endpoint: &Endpoint,
+        is_shared: bool,
+    ) -> io::Result<Line> {
+        let scheme = match stream.wire() {
+            Wire::ClearText => "http",
+            Wire::Tls => "https",
+        };
+        let (requests, mut connection) = client::Builder::new()
+            .enable_push(false)
+            .initial_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_header_list_size(HEAD_BYTES)
+            .initial_max_send_streams(STREAMS_AT_FIRST)
+            .handshake::<_, Bytes>(stream)
+            .await
+            .map_err(io::Error::other)?;
+        let held = Rc::new(Connection {
+            requests,
+            scheme,
+            lines: Cell::new(0),
+            is_over: Cell::new(false),
+        });
+        if is_shared {
+            let mut open = self.open.borrow_mut();
+            let list = open.entry(endpoint.clone()).or_default();
+            list.retain(|connection| connection.is_fit());
+            list.push(Rc::clone(&held));
+        } else {
+            // Over when its one line is.
+            held.is_over.set(true);
+        }
+        let line = Line::on(&held);
+        let pings = connection.ping_pong();
+        drop(tokio::task::spawn_local(async move {
+            let driven = async { drop((&mut connection).await) };
+            drive(driven, pings, &held).await;
+            held.is_over.set(true);
+        }));
+        Ok(line)
+    }
+
+    /// Forgets what is over.
+    pub(super) fn sweep(&self) {
+        self.open.borrow_mut().retain(|_, list| {
+            list.retain(|connection| connection.is_fit());
+            !list.is_empty()
+        });
+    }
+
+    /// Lets go of connections that carry nothing.
+    pub(super) fn close_idle(&self) -> usize {
+        let mut count = 0;
+        for list in self.open.borrow_mut().values_mut() {
+            list.retain(|connection| {
+                let is_idle = connection.lines.get() == 0;
+                if is_idle {
+                    connection.is_over.set(true);
+                    count += 1;
+                }
+                !is_idle
+            });
+        }
+        count
+    }
+}
+
+impl Connection {
+    /// Whether another stream may be opened on it at all: the backend has not said that it ends.
+    fn is_fit(&self) -> bool {
+        if self.is_over.get() {
+            return false;
+        }
+        let mut cx = Context::from_waker(Waker::noop());
+        !matches!(
+            self.requests.clone().poll_ready(&mut cx),
+            Poll::Ready(Err(_))
+        )
+    }
+
+    /// Whether the backend takes one more at once.
+    fn has_room(&self) -> bool {
+        self.lines.get() < self.requests.current_max_send_streams()
+    }
+}
+
+/// Drives a connection until it is over: the backend ends it, does not answer a ping, or nobody needs it for a while.
+async fn drive(
+    connection: impl Future<Output = ()>,
+    mut pings: Option<PingPong>,
+    held: &Connection,
+) {
+    let mut connection = pin!(connection);
+    let mut every = tokio::time::interval(PING_EVERY);
+    every.reset();
+    let mut is_asked = false;
+    let mut idle = Duration::ZERO;
+    loop {
+        let ticked = poll_fn(|cx| {
+            if connection.as_mut().poll(cx).is_ready()
+                || (held.is_over.get() && held.lines.get() == 0)
+            {
+                return Poll::Ready(false);
+            }
+            if is_asked && let Some(pings) = &mut pings {
+                match pings.poll_pong(cx) {
+                    Poll::Ready(Ok(_)) => is_asked = false,
+                    Poll::Ready(Err(_)) => return Poll::Ready(false),
+                    Poll::Pending => {}
+                }
+            }
+            every.poll_tick(cx).map(|_| true)
+        });
+        if !ticked.await || is_asked {
+            return;
+        }
+        if held.lines.get() > 0 {
+            idle = Duration::ZERO;
+        } else {
+            idle += PING_EVERY;
+        }
+        if idle >= IDLE {
+            return;
+        }
+        if let Some(pings) = &mut pings {
+            is_asked = pings.send_ping(Ping::opaque()).is_ok();
+        }
+    }
+}

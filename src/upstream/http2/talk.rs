@@ -1,0 +1,337 @@
+//! From what an exchange says in HTTP/1.1 to what HTTP/2 wants, and back. No I/O.
+//!
+//! What is read here was written by us, so it is canonical; what is written here is read by the strict reader.
+
+use std::fmt;
+use std::io;
+
+use ::h2::Reason;
+use ::http::header::{
+    CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, TRANSFER_ENCODING, UPGRADE,
+};
+use ::http::{HeaderMap, Method, Request, Response, StatusCode, Uri, response};
+
+use crate::limits::MOST_FIELDS;
+
+/// The request was refused before anything was done for it: it may be asked again elsewhere, whatever it is
+/// (RFC 9113 8.7).
+#[derive(Debug)]
+struct Untouched(::h2::Error);
+
+impl fmt::Display for Untouched {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for Untouched {}
+
+/// Whether what went wrong says that the backend has done nothing for the request.
+pub fn is_untouched(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|inner| inner.is::<Untouched>())
+}
+
+pub(super) fn broken(error: ::h2::Error) -> io::Error {
+    // A GOAWAY is only told to streams above the last one that was seen.
+    let refused = error.is_reset() && error.reason() == Some(Reason::REFUSED_STREAM);
+    let passed_over =
+        error.is_remote() && error.is_go_away() && error.reason() == Some(Reason::NO_ERROR);
+    if refused || passed_over {
+        io::Error::other(Untouched(error))
+    } else {
+        io::Error::other(error)
+    }
+}
+
+/// What follows the head of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Upload {
+    None,
+    Length(u64),
+    Chunked,
+}
+
+fn not_ours() -> io::Error {
+    io::ErrorKind::InvalidInput.into()
+}
+
+pub(super) fn read_head(text: &[u8], scheme: &str) -> io::Result<(Request<()>, Upload)> {
+    // Ours beside those of the client.
+    let mut room = [httparse::EMPTY_HEADER; MOST_FIELDS + 64];
+    let mut parsed = httparse::Request::new(&mut room);
+    let complete = parsed.parse(text).map_err(io::Error::other)?;
+    let (Some(method), Some(target), true) = (parsed.method, parsed.path, complete.is_complete())
+    else {
+        return Err(not_ours());
+    };
+    let mut host = None;
+    let mut upload = Upload::None;
+    let mut fields = HeaderMap::with_capacity(parsed.headers.len());
+    for header in parsed.headers.iter() {
+        let name = HeaderName::from_bytes(header.name.as_bytes()).map_err(io::Error::other)?;
+        let value = HeaderValue::from_bytes(header.value).map_err(io::Error::other)?;
+        if name == HOST {
+            host = Some(header.value);
+            continue;
+        }
+        // About a connection of HTTP/1.1 (RFC 9113 8.2.2).
+        if name == CONNECTION || name == UPGRADE {
+            continue;
+        }
+        if name == TRANSFER_ENCODING {
+            upload = Upload::Chunked;
+            continue;
+        }
+        if name == CONTENT_LENGTH {
+            let length = value.to_str().ok().and_then(|text| text.parse().ok());
+            upload = Upload::Length(length.ok_or_else(not_ours)?);
+        }
+        fields.append(name, value);
+    }
+    // Nobody who speaks HTTP/2 has trouble with them, and gRPC asks for it (CASES G-02).
+    fields.insert(::http::header::TE, HeaderValue::from_static("trailers"));
+    let host = host.ok_or_else(not_ours)?;
+    let uri = Uri::builder()
+        .scheme(scheme)
+        .authority(host)
+        .path_and_query(target)
+        .build()
+        .map_err(io::Error::other)?;
+    let mut request = Request::new(());
+    *request.method_mut() = Method::from_bytes(method.as_bytes()).map_err(io::Error::other)?;
+    *request.uri_mut() = uri;
+    *request.headers_mut() = fields;
+    Ok((request, upload))
+}
+
+/// What follows the head of a response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Body {
+    None,
+    Length,
+    Chunked,
+}
+
+pub(super) fn write_interim(text: &mut Vec<u8>, response: &Response<()>) {
+    write_start(text, response.status());
+    write_fields(text, response.headers());
+    text.extend_from_slice(b"\r\n");
+}
+
+/// Writes the head. `is_over`: nothing follows; `to_head`: the request was HEAD.
+pub(super) fn write_head(
+    text: &mut Vec<u8>,
+    head: &response::Parts,
+    is_over: bool,
+    to_head: bool,
+) -> Body {
+    write_start(text, head.status);
+    write_fields(text, &head.headers);
+    // The line is this exchange's alone.
+    text.extend_from_slice(b"connection: close\r\n");
+    let is_bodiless = to_head || matches!(head.status.as_u16(), 204 | 304);
+    let body = if is_bodiless {
+        Body::None
+    } else if head.headers.contains_key(CONTENT_LENGTH) {
+        Body::Length
+    } else {
+        text.extend_from_slice(b"transfer-encoding: chunked\r\n");
+        Body::Chunked
+    };
+    text.extend_from_slice(b"\r\n");
+    if is_over && body == Body::Chunked {
+        write_end(text, None);
+        return Body::None;
+    }
+    body
+}
+
+fn write_start(text: &mut Vec<u8>, status: StatusCode) {
+    text.extend_from_slice(b"HTTP/1.1 ");
+    text.extend_from_slice(status.as_str().as_bytes());
+    text.extend_from_slice(b" ");
+    text.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
+    text.extend_from_slice(b"\r\n");
+}
+
+fn write_fields(text: &mut Vec<u8>, fields: &HeaderMap) {
+    for (name, value) in fields {
+        // The library has refused it from a backend; were it there, the framing would be somebody else's.
+        if *name == TRANSFER_ENCODING || *name == CONNECTION {
+            continue;
+        }
+        for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+            text.extend_from_slice(part);
+        }
+    }
+}
+
+pub(super) fn write_chunk(text: &mut Vec<u8>, bytes: &[u8]) {
+    // A chunk of nothing would be the last.
+    if bytes.is_empty() {
+        return;
+    }
+    text.extend_from_slice(format!("{:x}\r\n", bytes.len()).as_bytes());
+    text.extend_from_slice(bytes);
+    text.extend_from_slice(b"\r\n");
+}
+
+pub(super) fn write_end(text: &mut Vec<u8>, trailers: Option<&HeaderMap>) {
+    text.extend_from_slice(b"0\r\n");
+    if let Some(trailers) = trailers {
+        write_fields(text, trailers);
+    }
+    text.extend_from_slice(b"\r\n");
+}
+
+/// Finds the payload in chunks.
+#[derive(Debug, Default)]
+pub(super) struct Pieces {
+    place: Place,
+    line: Vec<u8>,
+    trailers: HeaderMap,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Place {
+    #[default]
+    Size,
+    Payload(usize),
+    /// The line end behind a chunk.
+    Behind,
+    Trailers,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Piece {
+    /// So many bytes, as far as they have come.
+    Payload(usize),
+    End(Option<HeaderMap>),
+}
+
+impl Pieces {
+    /// The next piece in `bytes`, and how many bytes of framing stand before it (or, of the end, are it). `None`: all of
+    /// it is framing.
+    ///
+    /// # Errors
+    /// When it is not written as we write.
+    pub(super) fn next(&mut self, bytes: &[u8]) -> io::Result<Option<(Piece, usize)>> {
+        let mut at = 0;
+        while at < bytes.len() {
+            if let Place::Payload(left) = self.place {
+                return Ok(Some((Piece::Payload(left.min(bytes.len() - at)), at)));
+            }
+            let rest = &bytes[at..];
+            let end = memchr::memchr(b'\n', rest).map_or(rest.len(), |end| end + 1);
+            self.line.extend_from_slice(&rest[..end]);
+            at += end;
+            if !self.line.ends_with(b"\r\n") {
+                continue;
+            }
+            let line = std::mem::take(&mut self.line);
+            let line = &line[..line.len() - 2];
+            match self.place {
+                Place::Size => {
+                    let digits = std::str::from_utf8(line).map_err(io::Error::other)?;
+                    let size = usize::from_str_radix(digits, 16).map_err(io::Error::other)?;
+                    self.place = if size == 0 {
+                        Place::Trailers
+                    } else {
+                        Place::Payload(size)
+                    };
+                }
+                Place::Behind => self.place = Place::Size,
+                Place::Trailers if line.is_empty() => {
+                    let trailers = std::mem::take(&mut self.trailers);
+                    let trailers = (!trailers.is_empty()).then_some(trailers);
+                    return Ok(Some((Piece::End(trailers), at)));
+                }
+                Place::Trailers => {
+                    let colon = memchr::memchr(b':', line).ok_or_else(not_ours)?;
+                    let name = HeaderName::from_bytes(&line[..colon]).map_err(io::Error::other)?;
+                    let value = line[colon + 1..].trim_ascii();
+                    let value = HeaderValue::from_bytes(value).map_err(io::Error::other)?;
+                    self.trailers.append(name, value);
+                }
+                Place::Payload(_) => return Err(not_ours()),
+            }
+        }
+        Ok(None)
+    }
+
+    /// So much of the payload has been sent.
+    pub(super) fn took(&mut self, count: usize) {
+        if let Place::Payload(left) = &mut self.place {
+            *left -= count.min(*left);
+            if *left == 0 {
+                self.place = Place::Behind;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_head_loses_what_is_of_its_connection() {
+        let text = b"POST /a?b HTTP/1.1\r\nHost: a.test:81\r\nX-A: 1\r\nTransfer-Encoding: chunked\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n";
+        let (request, upload) = read_head(text, "http").expect("a head");
+        assert_eq!(upload, Upload::Chunked);
+        assert_eq!(request.uri(), "http://a.test:81/a?b");
+        let names: Vec<&str> = request.headers().keys().map(HeaderName::as_str).collect();
+        assert_eq!(names, ["x-a", "te"]);
+    }
+
+    #[test]
+    fn an_answer_without_a_body_is_whole_at_once() {
+        let (mut head, ()) = Response::new(()).into_parts();
+        head.headers
+            .insert("grpc-status", HeaderValue::from_static("5"));
+        let mut text = Vec::new();
+        assert_eq!(write_head(&mut text, &head, true, false), Body::None);
+        assert_eq!(
+            text,
+            b"HTTP/1.1 200 OK\r\ngrpc-status: 5\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn payload_is_found_however_the_chunks_are_cut(
+            chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..40), 0..8),
+            size in 1usize..20, with_trailer: bool,
+        ) {
+            let mut bytes = Vec::new();
+            for chunk in &chunks {
+                write_chunk(&mut bytes, chunk);
+            }
+            let mut fields = HeaderMap::new();
+            fields.insert("x-sum", HeaderValue::from_static("1"));
+            write_end(&mut bytes, with_trailer.then_some(&fields));
+            let mut pieces = Pieces::default();
+            let (mut payload, mut end) = (Vec::new(), None);
+            for cut in bytes.chunks(size) {
+                let mut at = 0;
+                while let Some((piece, skip)) = pieces.next(&cut[at..]).expect("ours") {
+                    at += skip;
+                    match piece {
+                        Piece::Payload(count) => {
+                            payload.extend_from_slice(&cut[at..at + count]);
+                            pieces.took(count);
+                            at += count;
+                        }
+                        Piece::End(trailers) => {
+                            end = Some(trailers.is_some());
+                            break;
+                        }
+                    }
+                }
+            }
+            prop_assert_eq!(payload, chunks.concat());
+            prop_assert_eq!(end, Some(with_trailer));
+        }
+    }
+}

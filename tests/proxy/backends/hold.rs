@@ -1,0 +1,123 @@
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::{left, plan, under_way};
+use crate::harness::{Backend, Client, Proxy, Tls, until};
+
+/// How long apps in these tests need to be back.
+const OUTAGE: Duration = Duration::from_millis(1500);
+
+#[test]
+fn requests_wait_for_an_app_that_restarts() {
+    let app = Backend::saying("before");
+    let port = app.port;
+    let proxy = Proxy::plan()
+        .flag("--workers=2")
+        .site(
+            "app.toml",
+            format!("host = 'app.test'\nto = {port}\nhold = '30s'"),
+        )
+        .start();
+    assert_eq!(proxy.get("app.test", "/").text(), "before");
+    drop(app);
+    let waiting = under_way(&proxy, 20);
+    thread::sleep(OUTAGE);
+    let app = Backend::saying_on_port(port, "after");
+    for request in waiting {
+        assert_eq!(request.join().unwrap(), "after");
+    }
+    assert_eq!(app.requests().len(), 20);
+}
+
+#[test]
+fn what_was_posted_waits_too_because_nothing_of_it_was_sent() {
+    let port = left();
+    let proxy = plan(format!("to = {port}\nhold = '30s'")).start();
+    let mut client = proxy.client();
+    client.send("POST / HTTP/1.1\r\nHost: app.test\r\nContent-Length: 5\r\n\r\nhello");
+    thread::sleep(OUTAGE);
+    let app = Backend::saying_on_port(port, "taken");
+    assert_eq!(client.response().text(), "taken");
+    assert_eq!(app.only_request().body, b"hello");
+}
+
+#[test]
+fn the_time_is_counted_from_when_the_last_one_was_lost() {
+    let proxy = plan(format!("to = {}\nhold = '1s'", left())).start();
+    let began = Instant::now();
+    assert_eq!(proxy.get("app.test", "/").said(), "502 backend-refused");
+    assert!(began.elapsed() >= Duration::from_secs(1), "it is held");
+    // It is not counted anew for each.
+    let began = Instant::now();
+    for _ in 0..5 {
+        assert_eq!(proxy.get("app.test", "/").said(), "502 backend-refused");
+    }
+    assert!(began.elapsed() < Duration::from_secs(3));
+}
+
+#[test]
+fn no_time_is_no_waiting() {
+    let proxy = plan(format!("to = {}\nhold = 'off'", left())).start();
+    let began = Instant::now();
+    assert_eq!(proxy.get("app.test", "/").said(), "502 backend-refused");
+    assert!(began.elapsed() < Duration::from_secs(4));
+}
+
+#[test]
+fn a_client_that_leaves_while_it_is_held_is_noticed() {
+    let port = left();
+    let proxy = plan(format!("to = {port}\nhold = '1h'")).start();
+    let mut client = proxy.client();
+    client.send("GET / HTTP/1.1\r\nHost: app.test\r\n\r\n");
+    until("it has come", || proxy.counters()["open"] == 1);
+    drop(client);
+    until("its end is noticed", || proxy.counters()["open"] == 0);
+    let app = Backend::saying_on_port(port, "app");
+    proxy.until_answer("app.test", "the app is back", |answer| {
+        answer.text() == "app"
+    });
+    assert!(app.requests().len() >= 1);
+}
+
+#[test]
+fn more_than_the_line_takes_are_503() {
+    let proxy = plan(format!("to = {}\nhold = '1h'\n[limit]\nqueue = 2", left())).start();
+    let mut held: Vec<Client> = (0..2).map(|_| proxy.client()).collect();
+    for client in &mut held {
+        client.send("GET / HTTP/1.1\r\nHost: app.test\r\n\r\n");
+    }
+    let answer = proxy.until_answer("app.test", "the line is full", |answer| {
+        answer.said() == "503 queue-full"
+    });
+    assert_eq!(answer.value("retry-after"), "1");
+}
+
+#[test]
+fn held_requests_follow_their_site_to_its_new_backends() {
+    let proxy = plan(format!("to = {}\nhold = '1h'", left())).start();
+    let waiting = under_way(&proxy, 5);
+    until("they have come", || proxy.counters()["open"] == 5);
+    let app = Backend::saying("elsewhere");
+    proxy.site(
+        "app.toml",
+        format!("host = 'app.test'\nto = {}\nhold = '1h'", app.port),
+    );
+    for request in waiting {
+        assert_eq!(request.join().unwrap(), "elsewhere");
+    }
+}
+
+#[test]
+fn a_passed_through_connection_is_held_too() {
+    let port = left();
+    let proxy = plan(format!("to = {port}\ntls = 'passthrough'\nhold = '30s'")).start();
+    let mut client = proxy.client();
+    client.send(Tls::to("app.test").hello());
+    thread::sleep(OUTAGE);
+    let _app = Backend::on_port(port, |conversation| {
+        conversation.bytes(5);
+        conversation.send("behind");
+        conversation.rest();
+    });
+    assert_eq!(client.bytes(6), b"behind");
+}

@@ -1,0 +1,259 @@
+//! What requests themselves meet with: out after so many in a row, tried by one at a time, and never the last one.
+
+use super::*;
+
+/// A site whose two backends are taken in turn, without a check.
+fn in_turn(bad: u16, good: u16, passive: &str) -> String {
+    format!(
+        "host = 'app.test'\nto = [{bad}, {good}]\nbalance = 'round-robin'\nslow_start = 'off'\n\
+         [retry]\ntimes = 0\n[health]\nevery = 'off'\npassive = {passive}\n"
+    )
+}
+
+/// An app that answers this status, and remembers when it was asked.
+fn answering(status: u16) -> (Backend, Arc<Mutex<Vec<Instant>>>) {
+    let times: Arc<Mutex<Vec<Instant>>> = Arc::default();
+    let all = times.clone();
+    let app = Backend::doing(move |conversation| {
+        while conversation.request().is_some() {
+            all.lock().unwrap().push(Instant::now());
+            conversation.send(format!("HTTP/1.1 {status} X\r\nContent-Length: 0\r\n\r\n"));
+        }
+    });
+    (app, times)
+}
+
+#[test]
+fn a_backend_that_refuses_is_out_after_three_connects_and_back_when_it_accepts() {
+    let (gone, good) = (Backend::saying("gone"), Backend::saying("good"));
+    let port = gone.port;
+    drop(gone);
+    let site = format!(
+        "host = 'app.test'\nto = [{port}, {}]\nbalance = 'round-robin'\n",
+        good.port
+    );
+    let proxy = Proxy::plan()
+        .flag("--workers=1")
+        .site("app.toml", site)
+        .start();
+    for _ in 0..20 {
+        assert_eq!(proxy.get("app.test", "/").text(), "good");
+    }
+    let said = "backend out for 1000 ms: 3 connects in a row failed";
+    assert_eq!(times(&proxy, said), 1, "{}", proxy.log());
+    assert_eq!(backend(&proxy, "app", port)["fit"], false);
+    let _back = Backend::saying_on_port(port, "back");
+    proxy.until_answer("app.test", "the one that is back", |answer| {
+        answer.text() == "back"
+    });
+    proxy.until_logged("backend back");
+    assert_eq!(backend(&proxy, "app", port)["fit"], true);
+}
+
+#[test]
+fn answers_from_500_on_take_a_backend_out_at_the_threshold_of_the_site() {
+    let ((bad, _), good) = (answering(503), Backend::saying("good"));
+    let proxy = Proxy::plan()
+        .flag("--workers=1")
+        .site("app.toml", in_turn(bad.port, good.port, "{ 5xx = 4 }"))
+        .start();
+    for _ in 0..20 {
+        proxy.get("app.test", "/");
+    }
+    assert_eq!(bad.requests().len(), 4);
+    assert_eq!(
+        times(
+            &proxy,
+            "backend out for 1000 ms: 4 answers in a row from 500 on"
+        ),
+        1
+    );
+}
+
+#[test]
+fn one_good_answer_ends_a_row() {
+    let count = AtomicUsize::new(0);
+    let app = Backend::doing(move |conversation| {
+        while conversation.request().is_some() {
+            let status = if count.fetch_add(1, Ordering::SeqCst) % 3 == 2 {
+                404
+            } else {
+                500
+            };
+            conversation.send(format!("HTTP/1.1 {status} X\r\nContent-Length: 0\r\n\r\n"));
+        }
+    });
+    let good = Backend::saying("good");
+    let proxy = Proxy::plan()
+        .flag("--workers=1")
+        .site("app.toml", in_turn(app.port, good.port, "{ 5xx = 3 }"))
+        .start();
+    for _ in 0..40 {
+        proxy.get("app.test", "/");
+    }
+    assert_eq!(app.requests().len(), 20);
+    assert_eq!(times(&proxy, "backend out"), 0, "{}", proxy.log());
+}
+
+#[test]
+fn answers_from_500_on_are_no_reason_unless_the_site_says_so() {
+    let ((bad, _), good) = (answering(500), Backend::saying("good"));
+    let proxy = Proxy::plan()
+        .flag("--workers=1")
+        .site(
+            "app.toml",
+            in_turn(bad.port, good.port, "['connect', 'reset']"),
+        )
+        .start();
+    for _ in 0..40 {
+        proxy.get("app.test", "/");
+    }
+    assert_eq!(bad.requests().len(), 20);
+}
+
+#[test]
+fn a_backend_that_breaks_off_is_out_at_its_threshold() {
+    let (bad, good) = (Backend::closing(), Backend::saying("good"));
+    let proxy = Proxy::plan()
+        .flag("--workers=1")
+        .site("app.toml", in_turn(bad.port, good.port, "{ reset = 2 }"))
+        .start();
+    for _ in 0..20 {
+        proxy.ask("POST / HTTP/1.1\r\nHost: app.test\r\nContent-Length: 2\r\n\r\nhi");
+    }
+    assert_eq!(bad.requests().len(), 2);
+    proxy.until_logged("backend out for 1000 ms: 2 requests in a row got no answer");
+}
+
+#[test]
+fn a_backend_that_is_out_is_tried_again_after_a_while_that_grows() {
+    let ((bad, asked), good) = (answering(500), Backend::saying("good"));
+    let proxy = Proxy::plan()
+        .flag("--workers=1")
+        .site("app.toml", in_turn(bad.port, good.port, "{ 5xx = 1 }"))
+        .start();
+    let mut client = proxy.client();
+    until("it was tried three times", || {
+        client.get("app.test", "/");
+        asked.lock().unwrap().len() >= 4
+    });
+    let asked = asked.lock().unwrap();
+    let between: Vec<Duration> = asked.windows(2).map(|two| two[1] - two[0]).collect();
+    for (between, seconds) in between.iter().zip([1, 2, 4]) {
+        // The clock that it is measured by has milliseconds.
+        let least = Duration::from_millis(seconds * 1000 - 5);
+        assert!(*between >= least, "{between:?} instead of {seconds} s");
+    }
+    assert_eq!(
+        times(&proxy, "backend out"),
+        1,
+        "said once:\n{}",
+        proxy.log()
+    );
+}
+
+#[test]
+fn one_request_at_a_time_tries_a_backend_that_was_out() {
+    let is_slow = Arc::new(AtomicBool::new(false));
+    let (slow, waiting) = (is_slow.clone(), Arc::new(AtomicUsize::new(0)));
+    let (release, gate) = channel::<()>();
+    let (gate, inside) = (Mutex::new(gate), waiting.clone());
+    let bad = Backend::doing(move |conversation| {
+        while conversation.request().is_some() {
+            if slow.load(Ordering::SeqCst) {
+                inside.fetch_add(1, Ordering::SeqCst);
+                gate.lock().unwrap().recv().ok();
+                conversation.answer("well again");
+            } else {
+                conversation.send("HTTP/1.1 500 X\r\nContent-Length: 0\r\n\r\n");
+            }
+        }
+    });
+    let good = Backend::saying("good");
+    let proxy = Proxy::plan()
+        .flag("--workers=1")
+        .site("app.toml", in_turn(bad.port, good.port, "{ 5xx = 1 }"))
+        .start();
+    until("it is out", || {
+        proxy.get("app.test", "/");
+        times(&proxy, "backend out") == 1
+    });
+    is_slow.store(true, Ordering::SeqCst);
+    let address = proxy.address();
+    let trying = std::thread::spawn(move || {
+        // Whichever request finds that the time has come.
+        loop {
+            let answer = crate::harness::Client::connect(address).get("app.test", "/");
+            if answer.text() != "good" {
+                return answer.text().to_string();
+            }
+        }
+    });
+    until("one tries it", || waiting.load(Ordering::SeqCst) == 1);
+    for _ in 0..40 {
+        assert_eq!(proxy.get("app.test", "/").text(), "good");
+    }
+    assert_eq!(waiting.load(Ordering::SeqCst), 1);
+    release.send(()).unwrap();
+    assert_eq!(trying.join().unwrap(), "well again");
+    proxy.until_logged("backend back");
+    // All that it gets from now on is answered at once.
+    drop(release);
+    until("it has its share again", || {
+        proxy.get("app.test", "/").text() == "well again"
+    });
+}
+
+#[test]
+fn the_last_backend_is_never_taken_out() {
+    let ((only, _), (other, _)) = (answering(500), answering(502));
+    let alone = format!(
+        "host = 'alone.test'\nto = {}\n[health]\nevery = 'off'\npassive = {{ 5xx = 1, connect = 1 }}\n",
+        only.port
+    );
+    let proxy = Proxy::plan()
+        .flag("--workers=1")
+        .site("alone.toml", alone)
+        .site("app.toml", in_turn(only.port, other.port, "{ 5xx = 1 }"))
+        .start();
+    for _ in 0..10 {
+        assert_eq!(proxy.get("alone.test", "/").status, 500);
+    }
+    assert_eq!(only.requests().len(), 10);
+    assert_eq!(times(&proxy, "backend out"), 0, "{}", proxy.log());
+    for _ in 0..20 {
+        assert!(
+            proxy.get("app.test", "/").status >= 500,
+            "the backend's own answer"
+        );
+    }
+    assert_eq!(
+        times(&proxy, "backend out"),
+        1,
+        "one of two:\n{}",
+        proxy.log()
+    );
+}
+
+#[test]
+fn the_failures_of_one_site_are_no_other_s() {
+    let ((bad, _), good) = (answering(500), Backend::saying("good"));
+    let strict = in_turn(bad.port, good.port, "{ 5xx = 1 }");
+    let patient = strict
+        .replace("app.test", "patient.test")
+        .replace("5xx = 1", "5xx = 999");
+    let proxy = Proxy::plan()
+        .flag("--workers=1")
+        .site("strict.toml", strict)
+        .site("patient.toml", patient)
+        .start();
+    for _ in 0..20 {
+        proxy.get("app.test", "/");
+    }
+    assert_eq!(backend(&proxy, "strict", bad.port)["fit"], false);
+    assert_eq!(backend(&proxy, "patient", bad.port)["fit"], true);
+    let answers: Vec<u16> = (0..20)
+        .map(|_| proxy.get("patient.test", "/").status)
+        .collect();
+    assert_eq!(answers.iter().filter(|status| **status == 500).count(), 10);
+}

@@ -1,0 +1,241 @@
+//! Streams of one connection beside each other: flow, drain, edits.
+
+use std::sync::Mutex;
+use std::sync::mpsc::channel;
+
+use rustix::process::Signal;
+
+use super::in_front_of;
+use crate::harness::http2::{GOAWAY, Http2, RST_STREAM, request};
+use crate::harness::{Backend, Proxy, until};
+
+/// Its own window is all that a stalled stream holds.
+#[test]
+fn a_stream_that_is_not_read_does_not_stop_the_others() {
+    let app = Backend::doing(|conversation| {
+        while let Some(request) = conversation.request() {
+            match request.target() {
+                "/large" => conversation.answer(vec![b'x'; 1 << 20]),
+                _ => conversation.answer("small"),
+            }
+        }
+    });
+    let proxy = in_front_of(&app).start();
+    let mut client = Http2::over(proxy.client(), &[(4, 10_000)]);
+    client.reads = false;
+    let stalled: Vec<u32> = (0..5)
+        .map(|_| client.ask(&request("GET", "app.test", "/large", &[])))
+        .collect();
+    for &stream in &stalled {
+        client.until(stream, |seen| seen.body.len() == 10_000);
+    }
+    for _ in 0..5 {
+        assert_eq!(client.get("app.test", "/").text(), "small");
+    }
+    for &stream in &stalled {
+        client.window(stream, 100);
+        client.until(stream, |seen| seen.body.len() == 10_100);
+    }
+}
+
+/// Back-pressure: what the client does not take stays with the backend.
+#[test]
+fn a_backend_is_not_read_faster_than_the_client_reads() {
+    let (told, sent) = channel();
+    let told = Mutex::new(told);
+    let app = Backend::doing(move |conversation| {
+        conversation.request();
+        conversation.send("HTTP/1.1 200 OK\r\nContent-Length: 104857600\r\n\r\n");
+        let mut count = 0;
+        while conversation.try_send(vec![b'x'; 64 << 10]).is_ok() {
+            count += 64 << 10;
+            told.lock().unwrap().send(count).unwrap();
+        }
+    });
+    let proxy = in_front_of(&app).start();
+    let mut client = Http2::to(&proxy);
+    client.reads = false;
+    let stream = client.ask(&request("GET", "app.test", "/", &[]));
+    client.until(stream, |seen| seen.body.len() == 65_535);
+    // Kernel buffers hold some megabytes; what is asked for is that it ends.
+    let mut last = 0;
+    while let Ok(count) = sent.recv_timeout(std::time::Duration::from_secs(1)) {
+        last = count;
+    }
+    assert!(last < 40 << 20, "{last}");
+}
+
+/// And what the backend does not take stays with the client: the window is not opened again.
+#[test]
+fn a_client_may_not_send_faster_than_the_backend_reads() {
+    let (go, cue) = channel::<()>();
+    let cue = Mutex::new(cue);
+    let app = Backend::doing(move |conversation| {
+        conversation.request_head();
+        cue.lock().unwrap().recv().unwrap();
+        conversation.answer("ok");
+    });
+    let proxy = in_front_of(&app).start();
+    let mut client = Http2::to(&proxy);
+    let stream = client.begin(&request("POST", "app.test", "/", &[]));
+    let mut sent = 0u64;
+    // As much as may be sent without the other side reading any.
+    loop {
+        client.settle();
+        let may = (256 << 10) + client.opened(stream);
+        if sent == may || sent > 64 << 20 {
+            break;
+        }
+        while sent < may {
+            let piece = vec![b'x'; (may - sent).min(16 << 10) as usize];
+            client.data(stream, &piece);
+            sent += piece.len() as u64;
+        }
+    }
+    assert!(sent < 32 << 20, "{sent}");
+    go.send(()).unwrap();
+}
+
+/// CASES G-04.
+#[test]
+fn a_request_that_is_taken_back_is_cancelled_at_the_backend_and_the_others_go_on() {
+    let app = Backend::doing(|conversation| {
+        while let Some(request) = conversation.request() {
+            match request.target() {
+                "/hangs" => {
+                    conversation.rest();
+                }
+                _ => conversation.answer("fine"),
+            }
+        }
+    });
+    let proxy = in_front_of(&app).start();
+    let mut client = Http2::to(&proxy);
+    let stream = client.ask(&request("GET", "app.test", "/hangs", &[]));
+    app.until_requests(1);
+    client.frame(RST_STREAM, 0, stream, &[0, 0, 0, 8]);
+    until("its upstream is closed", || app.closed() == 1);
+    assert_eq!(client.get("app.test", "/").text(), "fine");
+}
+
+/// RFC 9113 6.8; CASES H-28.
+#[test]
+fn a_drain_says_goodbye_twice_and_lets_streams_finish() {
+    let app = Backend::doing(|conversation| {
+        while conversation.request_head().is_some() {
+            let body = conversation.bytes(2);
+            conversation.answer(body);
+        }
+    });
+    let mut proxy = in_front_of(&app).start();
+    let mut client = Http2::to(&proxy);
+    let stream = client.begin(&request(
+        "POST",
+        "app.test",
+        "/",
+        &[("content-length", "2")],
+    ));
+    app.until_requests(1);
+    proxy.signal(Signal::TERM);
+    while client.goaways.len() < 2 {
+        client.read().unwrap();
+    }
+    assert_eq!(client.goaways, [(0x7fff_ffff, 0), (stream, 0)]);
+    client.last_data(stream, b"hi");
+    assert_eq!(client.whole(stream).text(), "hi");
+    client.ended();
+    assert_eq!(proxy.exit_code(), 0);
+}
+
+#[test]
+fn an_idle_connection_is_told_and_closed() {
+    let app = Backend::saying("app");
+    let times = "[timeout]\nidle = '1s'\nlinger = '1s'\n";
+    let proxy = in_front_of(&app).daemon_file(times).start();
+    let mut client = Http2::to(&proxy);
+    assert_eq!(client.get("app.test", "/").text(), "app");
+    assert_eq!(client.ended(), Some(0));
+    assert!(client.came[&GOAWAY] >= 1);
+    until("it is counted", || proxy.counted("idle-timeout") == 1);
+}
+
+#[test]
+fn a_connection_has_so_many_requests() {
+    let app = Backend::saying("app");
+    let proxy = in_front_of(&app)
+        .daemon_file("[limit]\nrequests = 3\n")
+        .start();
+    let mut client = Http2::to(&proxy);
+    for _ in 0..3 {
+        assert_eq!(client.get("app.test", "/").text(), "app");
+    }
+    assert_eq!(client.ended(), Some(0));
+}
+
+#[test]
+fn a_site_that_is_removed_takes_its_own_streams_only() {
+    let app = Backend::doing(|conversation| {
+        while conversation.request_head().is_some() {
+            let body = conversation.bytes(2);
+            conversation.answer(body);
+        }
+    });
+    let port = app.port;
+    let proxy = Proxy::plan()
+        .site(
+            "one.toml",
+            format!("host = 'one.test'\nto = {port}\ndrain = {{ remove = '0s' }}"),
+        )
+        .site("two.toml", format!("host = 'two.test'\nto = {port}"))
+        .start();
+    let mut client = Http2::to(&proxy);
+    let head = |host| request("POST", host, "/", &[("content-length", "2")]);
+    let one = client.begin(&head("one.test"));
+    let two = client.begin(&head("two.test"));
+    app.until_requests(2);
+    proxy.sites().remove("one.toml");
+    proxy.wait_gone("one.toml");
+    let gone = client.whole(one);
+    assert_eq!(
+        (gone.status(), gone.value("onedoor-reason")),
+        (503, "site-gone".to_owned())
+    );
+    client.last_data(two, b"hi");
+    assert_eq!(client.whole(two).text(), "hi");
+    assert_eq!(client.get("one.test", "/").status(), 421);
+}
+
+#[test]
+fn a_body_that_stops_coming_is_408() {
+    let app = Backend::recording();
+    let port = app.port;
+    let text = format!("host = 'app.test'\nto = {port}\n[timeout]\nidle = '1s'");
+    let proxy = Proxy::plan().site("app.toml", text).start();
+    let mut client = Http2::to(&proxy);
+    let stream = client.begin(&request(
+        "POST",
+        "app.test",
+        "/",
+        &[("content-length", "5")],
+    ));
+    client.data(stream, b"hel");
+    let answer = client.whole(stream);
+    assert_eq!(
+        (answer.status(), answer.value("onedoor-reason")),
+        (408, "body-timeout".to_owned())
+    );
+    assert_eq!(client.get("app.test", "/").status(), 200);
+}
+
+#[test]
+fn an_app_that_does_not_answer_is_504_for_its_stream() {
+    let app = Backend::silent();
+    let port = app.port;
+    let text = format!("host = 'app.test'\nto = {port}\n[timeout]\nfirst_byte = '1s'");
+    let proxy = Proxy::plan().site("app.toml", text).start();
+    let answer = Http2::to(&proxy).get("app.test", "/");
+    assert_eq!(
+        (answer.status(), answer.value("onedoor-reason")),
+        (504, "backend-timeout".to_owned())
+    );
+}

@@ -1,0 +1,216 @@
+//! Apps that speak HTTP/2: one connection for many requests, theirs to end.
+
+use std::fs;
+use std::process::{Command, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::harness::http2::{Http2, request};
+use crate::harness::{Authority, Proxy, Server, found, free_port, until};
+
+/// Node's server. `/count` says how many sessions there were; `/bye` ends the session once it is answered; `/slow`
+/// answers when the next request has come; others are sent back what they sent, and their trailers.
+const APP: &str = r#"
+const http2 = require("http2")
+const fs = require("fs")
+let sessions = 0, waiting = []
+const [port, settings, pem, key] = process.argv.slice(2)
+const options = { settings: JSON.parse(settings) }
+const server = pem
+  ? http2.createSecureServer({ ...options, cert: fs.readFileSync(pem), key: fs.readFileSync(key), allowHTTP1: true })
+  : http2.createServer(options)
+server.on("session", () => { sessions++ })
+server.on("request", (request, response) => {
+  const pieces = []
+  for (const slow of waiting.splice(0)) slow.end("slow")
+  request.on("data", piece => pieces.push(piece))
+  request.on("end", () => {
+    if (request.url === "/slow") return waiting.push(response)
+    response.setHeader("x-version", request.httpVersion)
+    response.setHeader("x-scheme", request.headers[":scheme"] || "")
+    response.setHeader("x-authority", request.headers[":authority"] || request.headers.host)
+    if (request.url === "/count") return response.end(String(sessions))
+    if (request.url === "/refuse") return request.stream.close(http2.constants.NGHTTP2_REFUSED_STREAM)
+    if (request.trailers["x-sum"]) response.addTrailers({ "x-sum": request.trailers["x-sum"] })
+    response.end(Buffer.concat(pieces))
+    if (request.url === "/bye") request.stream.session.close()
+  })
+})
+server.listen(Number(port), "127.0.0.1")
+"#;
+
+fn start(proxy_folder: &std::path::Path, settings: &str, files: &[&str]) -> Server {
+    fs::write(proxy_folder.join("app.js"), APP).unwrap();
+    let port = free_port();
+    let mut command = Command::new("node");
+    command
+        .args(["app.js", &port.to_string(), settings])
+        .args(files);
+    command.current_dir(proxy_folder).stdin(Stdio::null());
+    Server::start(&mut command, port)
+}
+
+fn in_front_of(settings: &str) -> (Server, Proxy) {
+    let plan = Proxy::plan();
+    let app = start(plan.folder().path(), settings, &[]);
+    let text = format!("host = 'app.test'\nto = 'h2c://127.0.0.1:{}'", app.port);
+    (app, plan.site("app.toml", text).start())
+}
+
+#[test]
+fn clients_of_both_versions_share_one_connection_to_the_app() {
+    if !found("node") {
+        return;
+    }
+    let (_app, proxy) = in_front_of("{}");
+    let mut new = Http2::to(&proxy);
+    let asked: Vec<u32> = (0..50)
+        .map(|_| new.ask(&request("GET", "app.test", "/", &[])))
+        .collect();
+    for stream in asked {
+        assert_eq!(new.whole(stream).status(), 200);
+    }
+    let mut old = proxy.client();
+    for _ in 0..5 {
+        let answer = old.get("app.test", "/");
+        assert_eq!(
+            (answer.status, answer.value("x-version")),
+            (200, "2.0".to_owned())
+        );
+        assert_eq!(answer.value("x-authority"), "app.test");
+    }
+    let workers = std::thread::available_parallelism().unwrap().get();
+    let sessions: usize = proxy.get("app.test", "/count").text().parse().unwrap();
+    assert!(sessions <= workers, "{sessions}");
+}
+
+#[test]
+fn bodies_and_trailers_pass_from_version_to_version() {
+    if !found("node") {
+        return;
+    }
+    let (_app, proxy) = in_front_of("{}");
+    let body = vec![b'x'; 1 << 20];
+    let mut old = proxy.client();
+    old.send(format!(
+        "POST / HTTP/1.1\r\nHost: app.test\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    ));
+    old.send(&body);
+    assert!(old.response().body == body);
+    old.send("POST / HTTP/1.1\r\nHost: app.test\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nX-Sum: 5\r\n\r\n");
+    let answer = old.response();
+    assert_eq!(
+        (answer.text(), answer.trailers),
+        ("hello".to_owned(), "x-sum: 5\r\n".to_owned())
+    );
+    old.send("HEAD / HTTP/1.1\r\nHost: app.test\r\n\r\n");
+    assert_eq!(old.response_to_head().status, 200);
+    assert_eq!(old.get("app.test", "/").status, 200);
+}
+
+#[test]
+fn more_requests_than_the_app_takes_at_once_are_all_answered() {
+    if !found("node") {
+        return;
+    }
+    let (_app, proxy) = in_front_of(r#"{ "maxConcurrentStreams": 2 }"#);
+    let mut client = Http2::to(&proxy);
+    for _ in 0..3 {
+        let asked: Vec<u32> = (0..40)
+            .map(|_| client.ask(&request("GET", "app.test", "/", &[])))
+            .collect();
+        for stream in asked {
+            assert_eq!(client.whole(stream).status(), 200);
+        }
+    }
+}
+
+/// CASES G-08.
+#[test]
+fn no_request_is_lost_when_the_app_ends_its_connections() {
+    if !found("node") {
+        return;
+    }
+    let (_app, proxy) = in_front_of("{}");
+    let mut client = Http2::to(&proxy);
+    for round in 0..20 {
+        let slow = client.ask(&request("GET", "app.test", "/slow", &[]));
+        let asked: Vec<u32> = ["/", "/bye", "/", "/", "/"]
+            .iter()
+            .map(|path| client.ask(&request("GET", "app.test", path, &[])))
+            .collect();
+        for stream in asked {
+            assert_eq!(client.whole(stream).status(), 200, "{round}");
+        }
+        // What was open when the app said goodbye still ends.
+        assert_eq!(client.whole(slow).text(), "slow", "{round}");
+    }
+    let sessions: usize = proxy.get("app.test", "/count").text().parse().unwrap();
+    assert!(sessions > 10, "{sessions}");
+}
+
+#[test]
+fn a_request_that_is_always_refused_is_502_and_not_asked_for_ever() {
+    if !found("node") {
+        return;
+    }
+    let (_app, proxy) = in_front_of("{}");
+    assert_eq!(proxy.get("app.test", "/").status, 200);
+    assert_eq!(proxy.get("app.test", "/refuse").status, 502);
+    assert_eq!(proxy.get("app.test", "/").status, 200);
+}
+
+#[test]
+fn over_tls_the_app_chooses_the_version() {
+    if !found("node") {
+        return;
+    }
+    let plan = Proxy::plan();
+    let authority = Authority::new("test");
+    authority
+        .pair(&["localhost"])
+        .write(plan.sites().path(), "app");
+    crate::harness::put(plan.sites().path(), "ca.pem", &authority.pem);
+    let app = start(
+        plan.folder().path(),
+        "{}",
+        &["sites.d/app.pem", "sites.d/app.key"],
+    );
+    let port = app.port;
+    let text =
+        format!("host = 'app.test'\nto = {{ at = 'https://localhost:{port}', ca = 'ca.pem' }}");
+    let proxy = plan.site("app.toml", text).start();
+    let answer = proxy.get("app.test", "/");
+    assert_eq!(
+        (answer.status, answer.value("x-version")),
+        (200, "2.0".to_owned())
+    );
+    assert_eq!(answer.value("x-scheme"), "https");
+    // What may become a tunnel is asked for in HTTP/1.1.
+    let answer = proxy.ask(
+        "GET / HTTP/1.1\r\nHost: app.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+    );
+    assert_eq!(answer.value("x-version"), "1.1");
+}
+
+/// It is asked whether it is there.
+#[test]
+fn an_app_that_is_silent_for_good_is_noticed() {
+    if !found("node") {
+        return;
+    }
+    let (app, proxy) = in_front_of("{}");
+    assert_eq!(proxy.get("app.test", "/").status, 200);
+    let id = Pid::from_raw(i32::try_from(app.id()).unwrap()).unwrap();
+    kill_process(id, Signal::STOP).unwrap();
+    let answer = proxy.get("app.test", "/");
+    kill_process(id, Signal::CONT).unwrap();
+    assert_eq!(
+        (answer.status, answer.value("onedoor-reason")),
+        (502, "backend-failed".to_owned())
+    );
+    until("it is asked again", || {
+        proxy.get("app.test", "/").status == 200
+    });
+}
