@@ -9,7 +9,7 @@ use std::time::Instant;
 use super::alert::Alert;
 use super::opening::Hello;
 use super::serve::refuse_with;
-use crate::http::{Affinity, Arrival, Client, Found, Kit, Patient, Search};
+use crate::http::{Affinity, Arrival, Client, Found, Kit, Patient, Search, put_backend};
 use crate::observe::{Finished, Kind, Protocol, Reason};
 use crate::proxy_header::{self, Beside, Ends};
 use crate::relay::{self, Ending};
@@ -51,7 +51,8 @@ pub(super) async fn serve(mut arrival: Box<Arrival>, site: Arc<Site>, hello: Hel
     let (mut upstream, _visit) = match connected {
         Ok(Found { upstream, visit }) => {
             if let Some(log) = &mut finished.log {
-                log.has_upstream(&upstream.endpoint.address, began.elapsed());
+                let address = &upstream.endpoint.address;
+                log.has_upstream(|text| put_backend(text, address), began.elapsed());
             }
             (upstream, visit)
         }

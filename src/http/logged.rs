@@ -4,7 +4,8 @@ use super::exchange;
 use super::h1::head::{RequestHead, Version};
 use super::kit::Asker;
 use super::known_host::KnownHost;
-use crate::observe::access::{Begun, Facts};
+use crate::observe::access::{Begun, Facts, Text};
+use crate::site::Address;
 use crate::site::tls::MinVersion;
 use crate::tls::Secure;
 
@@ -18,8 +19,9 @@ pub(super) fn begin(
 ) -> Option<Box<Begun>> {
     let of_site = known.site().map(|site| &site.access_log);
     let to = asker.kit.access.destination(of_site)?;
+    let is_shown = asker.kit.access.names_agents();
     let field = |name: &str| {
-        let mut fields = head.fields.headers.iter();
+        let mut fields = head.fields.headers.iter().filter(|_| is_shown);
         let field = fields.find(|field| field.name.eq_ignore_ascii_case(name));
         field.map_or(&b""[..], |field| field.value)
     };
@@ -62,6 +64,22 @@ pub(super) fn unread(asker: &Asker<'_>) -> Option<Box<Begun>> {
         agent: b"",
     };
     Some(asker.kit.access.begin(to, &facts))
+}
+
+/// Without the machinery of `Display` for the usual ones: it is written for every request.
+pub fn put_backend(text: &mut Text<'_>, address: &Address) {
+    match address {
+        Address::Loopback { port } => {
+            text.put(b"localhost:");
+            text.put_number(u64::from(*port));
+        }
+        Address::Ip(at) if at.is_ipv4() => {
+            text.put_ip(at.ip());
+            text.put(b":");
+            text.put_number(u64::from(at.port()));
+        }
+        other => text.put(other.to_string().as_bytes()),
+    }
 }
 
 fn tls_version(secure: &Secure) -> &'static str {

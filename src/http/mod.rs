@@ -46,4 +46,6 @@ mod visit;
 #[cfg(feature = "serve")]
 pub use kit::{Arrival, Client, FullSite, Kit, Seat, Shared};
 #[cfg(feature = "serve")]
+pub use logged::put_backend;
+#[cfg(feature = "serve")]
 pub use visit::Visit;

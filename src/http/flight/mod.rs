@@ -14,6 +14,7 @@ use super::side::ClientSide;
 use crate::block::Sheet;
 use crate::http::answer::Answer;
 use crate::http::kit::{Client, Kit};
+use crate::http::logged;
 use crate::http::obtain::{Found, NotFound, Patient, Search};
 use crate::observe::{Finished, Kind, Protocol};
 use crate::proxy_header::{self, Beside, Ends};
@@ -113,7 +114,8 @@ impl<'a, C: ClientSide> Flight<'a, C> {
                 } else {
                     Duration::ZERO
                 };
-                log.has_upstream(&upstream.endpoint.address, connect);
+                let address = &upstream.endpoint.address;
+                log.has_upstream(|text| logged::put_backend(text, address), connect);
             }
             if self.site.send_host == SendHost::Backend {
                 // Each backend has its own.

@@ -4,7 +4,6 @@
 //! through, and no part is longer than its cap.
 
 use std::cell::RefCell;
-use std::fmt;
 use std::net::IpAddr;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -57,6 +56,24 @@ pub struct Begun {
     first_byte: Option<Instant>,
 }
 
+/// Where a part of a line is written to.
+#[derive(Debug)]
+pub struct Text<'a>(&'a mut Vec<u8>);
+
+impl Text<'_> {
+    pub fn put(&mut self, text: &[u8]) {
+        put_text(self.0, text, TEXT_BYTES);
+    }
+
+    pub fn put_number(&mut self, number: u64) {
+        put_number(self.0, number);
+    }
+
+    pub fn put_ip(&mut self, ip: IpAddr) {
+        put_ip(self.0, ip);
+    }
+}
+
 thread_local! {
     /// Their texts keep their room.
     static LENT: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
@@ -83,13 +100,13 @@ impl Begun {
     }
 
     /// An upstream to `backend` is there; opening it took `connect`, nothing for an idle one. The last one counts.
-    pub fn has_upstream(&mut self, backend: impl fmt::Display, connect: Duration) {
+    pub fn has_upstream(&mut self, backend: impl FnOnce(&mut Text<'_>), connect: Duration) {
         self.upstream = Some(Instant::now());
         self.connect = connect;
         if self.format == Format::Json {
             self.text.truncate(self.split);
             self.text.extend_from_slice(b"\",\"backend\":\"");
-            put_text(&mut self.text, backend.to_string().as_bytes(), TEXT_BYTES);
+            backend(&mut Text(&mut self.text));
         }
     }
 
@@ -450,8 +467,8 @@ mod tests {
 
     fn written(facts: &Facts<'_>, wanted: &Wanted) -> String {
         let mut begun = Begun::lend(&Destination::Stdout, facts, wanted);
-        begun.has_upstream("localhost:4999", Duration::ZERO);
-        begun.has_upstream("localhost:5000", Duration::from_millis(5));
+        begun.has_upstream(|text| text.put(b"localhost:4999"), Duration::ZERO);
+        begun.has_upstream(|text| text.put(b"localhost:5000"), Duration::from_millis(5));
         let mut out = Vec::new();
         begun.finish(&mut out, &finished());
         String::from_utf8(out).expect("UTF-8")

@@ -13,7 +13,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-pub use line::{Begun, Facts};
+pub use line::{Begun, Facts, Text};
 pub use write::{Writer, start};
 
 /// Where lines go.
@@ -113,6 +113,11 @@ impl AccessLog {
             Some(OfSite::Off) => None,
             Some(OfSite::To(to)) => Some(to),
         }
+    }
+
+    /// Whether lines have what the client says of itself.
+    pub fn names_agents(&self) -> bool {
+        self.wanted.format == Format::Combined
     }
 
     /// Begins a line with what is known when the request is there.
