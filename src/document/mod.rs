@@ -466,6 +466,7 @@ fn fits(kind: Kind, value: &DeValue<'_>) -> bool {
         Kind::FlagOrTable(_) => value.is_bool() || value.is_str() || value.is_table(),
         Kind::TextsOrTable(_) => value.is_table() || all(|value| value.is_str()),
         Kind::TextNumberOrTable(_) => value.is_str() || value.is_integer() || value.is_table(),
+        Kind::Address => value.is_integer() || value.is_str(),
         Kind::Backends => all(|value| value.is_integer() || value.is_str() || value.is_table()),
         Kind::Listeners | Kind::Statuses => all(|value| value.is_integer() || value.is_str()),
         Kind::Anything => true,

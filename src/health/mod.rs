@@ -10,11 +10,15 @@ mod probe;
 mod schedule;
 mod watch;
 
+use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio::time::sleep;
 
+use crate::observe::panic::contain;
 use crate::reload::{News, Reload};
 use crate::site::backend::LinkLocal;
 use crate::tls::Keyring;
@@ -24,7 +28,7 @@ use probe::Failure;
 use watch::Watch;
 
 /// What watching needs.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Tools {
     pub states: Arc<States>,
     pub keyring: Arc<Keyring>,
@@ -40,9 +44,23 @@ pub struct Tools {
     pub seed: [u64; 2],
 }
 
-/// Watches the backends of the sites that `news` tells of, until nobody tells any more.
-pub async fn watch(news: mpsc::UnboundedReceiver<News>, tools: Tools) {
-    Watch::new(tools).follow(news).await;
+/// Before watching is begun anew: a panic that comes back must not keep a processor busy.
+const BEGIN_ANEW: Duration = Duration::from_secs(1);
+const WATCHING: &str = "the watching of backends, which begins anew";
+
+/// Watches the backends of the sites that `news` tells of, until nobody tells any more. After a panic nothing that was
+/// found out is believed any more: otherwise a backend that is out would stay so for good.
+pub async fn watch(mut news: mpsc::UnboundedReceiver<News>, tools: Tools) {
+    let mut live = BTreeMap::new();
+    while contain(
+        WATCHING,
+        Watch::new(tools.clone()).follow(&mut news, &mut live),
+    )
+    .await
+    .is_err()
+    {
+        sleep(BEGIN_ANEW).await;
+    }
 }
 
 /// What comes of things that were begun.

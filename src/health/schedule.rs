@@ -14,6 +14,9 @@ pub(super) const FEW: usize = 16;
 pub(super) const SOON: Duration = Duration::from_millis(250);
 pub(super) const SOON_TIMES: u32 = 40;
 
+/// All have been asked once after so long: until then nobody knows whether they are fit.
+const FIRST: Duration = Duration::from_secs(5);
+
 /// A beat: every so often, at a place in the interval that nobody else was given on purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Beat {
@@ -43,9 +46,11 @@ impl Beat {
         moved.max(now + self.every / 2)
     }
 
-    /// The first time, within one interval from now.
+    /// The first time: within one interval from now, and soon, however long that is.
     pub(super) fn first(self, now: Instant) -> Instant {
-        now + self.phase
+        let within = self.every.min(FIRST);
+        let every = self.every.as_nanos().max(1);
+        now + nanos(self.phase.as_nanos() * within.as_nanos() / every)
     }
 }
 
@@ -165,6 +170,16 @@ mod tests {
         let next = beat.next(start, late, u64::MAX / 2);
         assert!(next >= late + EVERY / 2, "{:?}", next - late);
         assert!(next <= late + EVERY * 2);
+    }
+
+    #[test]
+    fn the_first_time_is_soon_however_long_the_interval_is() {
+        let now = Instant::now();
+        let hour = Duration::from_secs(3600);
+        for number in 0..100 {
+            assert!(Beat::new(hour, hash(number)).first(now) <= now + FIRST);
+            assert!(Beat::new(EVERY, hash(number)).first(now) <= now + EVERY);
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The loop: which checks there are and for whom, when each is asked, and what its answer changes.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -113,16 +113,30 @@ impl Watch {
         }
     }
 
-    pub(super) async fn follow(mut self, mut news: mpsc::UnboundedReceiver<News>) {
+    /// `live` are the sites that the news were about, also those from before this watch.
+    pub(super) async fn follow(
+        mut self,
+        news: &mut mpsc::UnboundedReceiver<News>,
+        live: &mut BTreeMap<u32, Arc<Site>>,
+    ) {
         const AT_ONCE: usize = 1024;
-        let mut batch = Vec::new();
+        let mut batch: Vec<News> = live.values().cloned().map(News::Live).collect();
+        self.take_news(&mut batch);
         let doubts = Arc::clone(&self.names.doubts);
         loop {
             let next = self.next();
             tokio::select! {
                 count = news.recv_many(&mut batch, AT_ONCE) => match count {
                     0 => return,
-                    _ => self.take_news(&mut batch),
+                    _ => {
+                        for news in &batch {
+                            match news {
+                                News::Live(site) => live.insert(site.number, Arc::clone(site)),
+                                News::Gone(number) => live.remove(number),
+                            };
+                        }
+                        self.take_news(&mut batch);
+                    }
                 },
                 Some(event) = self.inbox.recv() => self.take(event),
                 () = doubts.notified() => self.names.hear_doubts(Instant::now()),

@@ -1,5 +1,6 @@
 //! What whoever watches backends is told: which sites serve, and which do no more.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::Follower;
@@ -18,14 +19,13 @@ pub enum News {
 impl Follower {
     /// `live` are about to serve. Most sites have nothing to watch, and nobody hears of them.
     pub(super) fn tell_news(&self, live: Vec<Arc<Site>>, changes: &[SiteChange]) {
-        let was_watched = |site: &Site| {
-            changes.iter().any(|change| match change {
-                SiteChange::Edited { old, .. } => old.number == site.number && is_watched(old),
-                SiteChange::Removed { .. } => false,
-            })
-        };
+        let edited = changes.iter().filter_map(|change| match change {
+            SiteChange::Edited { old, .. } => is_watched(old).then_some(old.number),
+            SiteChange::Removed { .. } => None,
+        });
+        let were_watched: HashSet<u32> = edited.collect();
         for site in live {
-            if is_watched(&site) || was_watched(&site) {
+            if is_watched(&site) || were_watched.contains(&site.number) {
                 // Who watches may have ended, with the process.
                 self.news.send(News::Live(site)).ok();
             }

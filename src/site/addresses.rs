@@ -86,6 +86,13 @@ impl BackendState {
         self.findings.addresses.store(Some(Arc::new(addresses)));
     }
 
+    /// The address that a request of this turn goes to, without counting a hold on them all.
+    pub fn next_address(&self, turn: u64) -> Option<Address> {
+        let addresses = self.findings.addresses.load();
+        let next = addresses.as_deref()?.in_turn(turn).next()?;
+        Some(next.address.clone())
+    }
+
     /// What the backend's name leads to. `None`: it is no name, or leads nowhere yet.
     pub fn leads_to(&self) -> Option<Arc<Addresses>> {
         self.findings.addresses.load_full()

@@ -80,6 +80,10 @@ fn is_ours(error: &io::Error) -> bool {
 
 async fn tcp(at: SocketAddr) -> io::Result<Stream> {
     let stream = TcpStream::connect(at).await?;
+    // Where nobody listens, the system may choose that very port for our end, and we would talk to ourselves.
+    if at.ip().is_loopback() && stream.local_addr()? == at {
+        return Err(io::ErrorKind::ConnectionRefused.into());
+    }
     // A head and a body are often two writes; waiting for the first to be acknowledged costs 40 ms.
     stream.set_nodelay(true)?;
     Ok(Stream::Tcp(stream))

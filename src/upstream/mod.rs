@@ -158,10 +158,9 @@ impl Upstreams {
         let Address::Name { .. } = backend.address else {
             return self.take_idle_of(Endpoint::of(backend)?, speaks);
         };
-        let addresses = member.state.leads_to()?;
         // When there is none, a new one is opened there.
-        let next = addresses.in_turn(self.turn.get()).next()?;
-        let idle = self.take_idle_of(Endpoint::at(&next.address, backend)?, speaks)?;
+        let next = member.state.next_address(self.turn.get())?;
+        let idle = self.take_idle_of(Endpoint::at(&next, backend)?, speaks)?;
         self.turn();
         Some(idle)
     }

@@ -5,7 +5,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use crate::harness::{Backend, Plan, Proxy, until};
+use crate::harness::{Authority, Backend, Plan, Proxy, put, until};
 
 mod edits;
 mod names;
@@ -420,6 +420,44 @@ fn when_none_passes_all_are_tried_or_nobody_is() {
     is_good.store(true, Ordering::SeqCst);
     until_fit(&proxy, "refuse", &app, true);
     assert_eq!(proxy.get("refuse.test", "/").text(), "hello");
+}
+
+#[test]
+fn a_backend_behind_tls_is_asked_over_tls_and_must_show_its_certificate() {
+    let authority = Authority::new("internal");
+    let app = Backend::saying_over_tls(&authority.pair(&["localhost"]).server(), "hello");
+    let other = Backend::saying_over_tls(&authority.pair(&["other.test"]).server(), "x");
+    let site = |host: &str, port: u16, check: &str| {
+        format!(
+            "host = '{host}'\nto = {{ at = 'https://localhost:{port}', ca = 'ca.pem' }}\n[health]\nevery = '50ms'\n{check}"
+        )
+    };
+    let plan = Proxy::plan();
+    put(plan.sites().path(), "ca.pem", &authority.pem);
+    let proxy = plan
+        .site("app.toml", site("app.test", app.port, "path = '/health'\n"))
+        .site("other.toml", site("other.test", other.port, ""))
+        .start();
+    app.until_requests(2);
+    let asked = app.requests()[0].clone();
+    assert_eq!(
+        (asked.target(), asked.value("host")),
+        ("/health", "app.test".to_string())
+    );
+    // Without a path a handshake is enough, and must be a good one.
+    proxy.until_logged("is for other.test, not localhost; check not in force");
+}
+
+#[test]
+fn a_site_served_over_tls_is_asked_for_as_its_visitors_come() {
+    let app = Backend::recording();
+    let site = format!(
+        "host = 'app.test'\nto = {}\n[tls]\nmode = 'local'\nhttp = 'redirect'\n{OFTEN}",
+        app.port
+    );
+    let _proxy = Proxy::plan().site("app.toml", site).start();
+    app.until_requests(1);
+    assert_eq!(app.requests()[0].value("x-forwarded-proto"), "https");
 }
 
 #[test]

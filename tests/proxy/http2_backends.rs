@@ -81,7 +81,8 @@ fn clients_of_both_versions_share_one_connection_to_the_app() {
     }
     let workers = std::thread::available_parallelism().unwrap().get();
     let sessions: usize = proxy.get("app.test", "/count").text().parse().unwrap();
-    assert!(sessions <= workers, "{sessions}");
+    // One more was opened to see whether it listens.
+    assert!(sessions <= workers + 1, "{sessions}");
 }
 
 #[test]

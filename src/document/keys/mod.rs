@@ -143,6 +143,8 @@ pub enum Kind {
     /// A text, a list of texts, or a table with keys of this place.
     TextsOrTable(Place),
     TextNumberOrTable(Place),
+    /// A number or a text.
+    Address,
     /// A number, a text, a table, or a list of these.
     Backends,
     /// A number, a text, or a list of these.
@@ -173,6 +175,7 @@ impl Kind {
             Kind::FlagOrTable(_) => "true, false or a table",
             Kind::TextsOrTable(_) => "a text, a list of texts or a table",
             Kind::TextNumberOrTable(_) => "a text, a number or a table",
+            Kind::Address => "a port or an address",
             Kind::Backends => "a port, an address, or a list of these",
             Kind::Listeners => "a port, an address, or a list of these",
             Kind::Statuses => "a status, a range such as \"200-399\", or a list of these",

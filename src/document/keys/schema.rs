@@ -79,6 +79,7 @@ fn value_of(kind: Kind) -> Value {
         Kind::Text => text(),
         Kind::Texts => json!({ "anyOf": [text(), texts()] }),
         Kind::Flag => json!({ "type": "boolean" }),
+        Kind::Address => json!({ "anyOf": [port(), text()] }),
         Kind::Statuses => {
             let one = json!([{ "type": "integer", "minimum": 100, "maximum": 599 }, text()]);
             json!({ "anyOf": [one[0], one[1], { "type": "array", "items": { "anyOf": one } }] })

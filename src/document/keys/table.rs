@@ -211,7 +211,7 @@ pub const KEYS: &[Key] = &[
         "",
         "as in the site",
     ),
-    key(Place::Backend, "at", Kind::Text, "", "the address"),
+    key(Place::Backend, "at", Kind::Address, "", "the port or address"),
     key(
         Place::Backend,
         "server_name",

@@ -80,6 +80,8 @@ pub(super) enum Retry {
     Fresh,
     /// As the search has been told.
     Again,
+    /// The backend says that it has not looked at it (RFC 9113 8.7): on another, some times; then this.
+    Untouched(Failed),
     Never(Failed),
 }
 
@@ -347,17 +349,16 @@ impl<C: ClientSide> Flight<'_, C> {
         if was_idle && is_repeatable {
             return Retry::Fresh;
         }
-        // CASES G-08: the backend says that it has not looked at it. Of a body that has gone out nothing is left.
-        let is_untouched = error.as_ref().is_some_and(upstream::is_untouched);
-        if was_idle && is_untouched && upload.moved == 0 {
-            return Retry::Fresh;
-        }
-        search.broke_off(&attempt.visit);
-        if is_repeatable
-            && !attempt.upstream.is_pinned
-            && search.goes_again(&attempt.visit, Failure::Reset)
-        {
-            return Retry::Again;
+        // CASES G-08. Of a body that has gone out nothing is left.
+        let is_untouched = error.as_ref().is_some_and(upstream::is_untouched) && upload.moved == 0;
+        if !is_untouched {
+            search.broke_off(&attempt.visit);
+            if is_repeatable
+                && !attempt.upstream.is_pinned
+                && search.goes_again(&attempt.visit, Failure::Reset)
+            {
+                return Retry::Again;
+            }
         }
         let address = &attempt.upstream.endpoint.address;
         // With TLS 1.3 a client certificate is refused after the handshake.
@@ -370,10 +371,11 @@ impl<C: ClientSide> Flight<'_, C> {
             "before it answered"
         };
         let why = format!("{address} closed the connection {what}");
-        Retry::Never(Failed::Answer(
-            Answer::BackendFailed,
-            Some(self.of_site(&why)),
-        ))
+        let failed = Failed::Answer(Answer::BackendFailed, Some(self.of_site(&why)));
+        if is_untouched && !said_anything {
+            return Retry::Untouched(failed);
+        }
+        Retry::Never(failed)
     }
 
     fn timed_out(&self, out: &[u8], asked: &Asked, upload: &Body, attempt: &Attempt<'_>) -> Retry {

@@ -259,12 +259,13 @@ impl Running {
             head_limits: shared.kit.shared.head_limits,
             is_tunnel: false,
         };
+        // Boxed before it is handed on: a task moves what it runs several times.
+        let asked = Box::pin(super::exchange::one(Rc::clone(shared), parts, stream));
         drop(tokio::task::spawn_local(async move {
-            let shared = &open.0;
-            let asked = super::exchange::one(shared, parts, stream);
             if contain("a request", asked).await.is_err() {
-                shared.kit.counters.because(Reason::Panic);
+                open.0.kit.counters.because(Reason::Panic);
             }
+            drop(open);
         }));
     }
 

@@ -40,7 +40,8 @@ enum Begun {
 }
 
 /// Serves one request.
-pub(super) async fn one(shared: &Rc<Shared>, parts: Parts, mut stream: ClientStream) {
+pub(super) async fn one(shared: Rc<Shared>, parts: Parts, mut stream: ClientStream) {
+    let shared = &*shared;
     let _client = NoteClient(shared);
     let kit = &shared.kit;
     let started = kit.wheel.now();

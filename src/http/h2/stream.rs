@@ -356,6 +356,20 @@ impl ClientSide for ClientStream {
         idle: Option<Duration>,
         timer: &Timer,
     ) -> Result<Outcome, Unsent> {
+        // Boxed, so that other requests are no larger for it.
+        Box::pin(self.relay(head, upstream, early, idle, timer)).await
+    }
+}
+
+impl ClientStream {
+    async fn relay(
+        &mut self,
+        head: ResponseOut,
+        upstream: &mut Stream,
+        early: Option<Block>,
+        idle: Option<Duration>,
+        timer: &Timer,
+    ) -> Result<Outcome, Unsent> {
         let head = head.agree().into_response().ok_or(Unsent::Gone)?;
         self.outgoing.begin(head, false).map_err(|_| Unsent::Gone)?;
         let endless = |written| Body::new(Framing::Close, written, None, self.head_limits, 0);

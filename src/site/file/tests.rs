@@ -293,6 +293,23 @@ fn what_a_value_cannot_be_is_said() {
             "is neither \"require\" nor \"optional\"",
         ),
         ("buffer = true", "\"buffer\" is planned and not built yet"),
+        ("balance = 'least'", "is no way to balance"),
+        ("balance = 'hash:user'", "is none of \"hash:ip\""),
+        ("balance = 'hash:header'", "which header?"),
+        (
+            "balance = 'hash:cookie:a b'",
+            "\"a b\" is not the name of a cookie",
+        ),
+        ("balance = 5", "\"balance\" is a text"),
+        ("sticky = 'ip'", "\"sticky\" is true, false or a table"),
+        ("sticky = 5", "\"sticky\" is true, false or a table"),
+        ("sticky = { cookie = 'a;b' }", "is not the name of a cookie"),
+        ("hold = 5", "\"hold\" is a duration"),
+        ("[retry]\ntimes = 11", "\"times\" is 0 to 10"),
+        ("[retry]\non = '500'", "is none of \"connect\""),
+        ("[retry]\nbudget = '120%'", "is no share of requests"),
+        ("[retry]\nbudget = '+5%'", "is no share of requests"),
+        ("[limit]\nqueue = 0", "\"queue\" is at least 1"),
         ("note = \"\\u001b\"", "a note has no control characters"),
         ("[[path]]\nstrip = true", "the [[path]] has no \"match\""),
         ("[[path]]\nmatch = '/api/*'", "write \"/api\""),
@@ -767,4 +784,116 @@ fn what_the_daemon_file_says_about_health_holds_for_sites_that_say_nothing() {
     assert!(matches!(&check.ask, Ask::Get(get) if &*get.path == "/up"));
     let passed = read("tls = 'passthrough'").check.expect("a check");
     assert_eq!((&passed.ask, passed.fall), (&Ask::Connect, 5));
+}
+
+#[test]
+fn an_entry_has_its_share() {
+    let site = site(
+        "host = 'a.test'\nto = [5001, { at = 5002, weight = 0 }, { at = 'unix:/x', weight = 65535, backup = true, max = 7 }]",
+    );
+    let Some(Action::Proxy(backends)) = &site.action else {
+        panic!("{:?}", site.action);
+    };
+    let shares: Vec<_> = backends
+        .list
+        .iter()
+        .map(|member| {
+            (
+                member.weight,
+                member.backup,
+                member.max.map(|max| max.get()),
+            )
+        })
+        .collect();
+    assert_eq!(
+        shares,
+        [(1, false, None), (0, false, None), (65_535, true, Some(7))]
+    );
+}
+
+#[test]
+fn what_is_wrong_with_backends_has_its_place() {
+    for (to, place, message) in [
+        ("[]", "2:6", "\"to\" is an empty list"),
+        ("[5000, 5000]", "2:13", "localhost:5000 is listed twice"),
+        (
+            "[5000, { at = ':5000', weight = 3 }]",
+            "2:13",
+            "localhost:5000 is listed twice",
+        ),
+        (
+            "{ at = 5000, weight = -1 }",
+            "2:28",
+            "\"weight\" is 0 to 65535",
+        ),
+        (
+            "{ at = 5000, weight = 99999999999999999999 }",
+            "2:28",
+            "\"weight\" is 0 to 65535",
+        ),
+        (
+            "{ at = 5000, max = 0 }",
+            "2:25",
+            "\"max\" is 1 to 4294967295",
+        ),
+        (
+            "{ at = 5000, backup = 1 }",
+            "2:28",
+            "\"backup\" is true or false",
+        ),
+        ("0", "2:6", "a port is a number from 1 to 65535"),
+        ("'ftp://x:1'", "2:6", "unknown scheme"),
+        ("{ weight = 1 }", "2:6", "the entry has no \"at\""),
+    ] {
+        let text = format!("host = 'a.test'\nto = {to}");
+        let errors = errors_with(&text, &Rules::default());
+        let found = errors.iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert!(
+            found.len() == 1
+                && found[0].contains(&format!(":{place}: "))
+                && found[0].contains(message),
+            "{to}: {found:#?}"
+        );
+    }
+}
+
+#[test]
+fn the_words_of_other_programs_for_balance_are_understood_and_corrected() {
+    for (word, ours) in [
+        ("leastconn", "least-requests"),
+        ("least_conn", "least-requests"),
+        ("roundrobin", "round-robin"),
+        ("ip_hash", "hash:ip"),
+        ("source", "hash:ip"),
+    ] {
+        let text = format!("host = 'a.test'\nto = 5000\nbalance = '{word}'");
+        let document = document(&text);
+        let problems = read(&document, &Rules::default()).expect_err("not ours");
+        let help = problems[0].help.as_deref().unwrap_or_default();
+        assert!(help.contains(&format!("\"{ours}\"")), "{word}: {help}");
+    }
+}
+
+#[test]
+fn balancing_is_read_over_the_defaults() {
+    let mut rules = Rules::default();
+    rules.defaults.balancing.hold = Duration::from_secs(9);
+    rules.defaults.retry.times = 3;
+    let read_with = |text: &str| {
+        let text = format!("host = 'a.test'\nto = 5000\n{text}");
+        read(&document(&text), &rules).expect("fine").site
+    };
+    let site = read_with(
+        "balance = 'hash:header:X-User'\nsticky = { cookie = 'at' }\nslow_start = 'off'\n[retry]\non = ['connect', '503']\nbudget = '5%'",
+    );
+    assert_eq!(site.balancing.hold, Duration::from_secs(9));
+    assert_eq!(site.balancing.slow_start, Duration::ZERO);
+    assert_eq!(
+        site.balancing.sticky.map(|sticky| sticky.cookie),
+        Some("at".into())
+    );
+    assert_eq!((site.retry.times, site.retry.budget), (3, 5));
+    assert!(site.retry.on.connect && site.retry.on.unavailable && !site.retry.on.reset);
+    assert_eq!(read_with("hold = '0s'").balancing.hold, Duration::ZERO);
+    assert_eq!(read_with("sticky = false").balancing.sticky, None);
 }

@@ -144,23 +144,29 @@ impl TlsStream {
         opened.clear
     }
 
-    /// Says why or that it is over, as far as the kernel takes it at once.
+    /// Says why or that it is over, as far as the kernel takes it at once: a peer that reads nothing has to do without.
     fn last_words(&mut self, alert: AlertDescription) {
-        let mut out = self.out.take().unwrap_or_else(Block::lend);
+        if let Some(out) = self.out.take() {
+            match self.tcp.try_write(out.filled()) {
+                Ok(count) if count == out.len() => {}
+                // Behind half a record nothing can be said.
+                _ => return,
+            }
+        }
         let mut record = [0; ALERT_BYTES];
         let length = self.session.end(alert, &mut record);
-        let fits = out.append(&record[..length]);
-        debug_assert!(fits, "sealing leaves room for an alert");
-        if !out.is_empty() {
-            // A peer that reads nothing has to do without it.
-            drop(self.tcp.try_write(out.filled()));
+        if length > 0 {
+            drop(self.tcp.try_write(&record[..length]));
         }
     }
 
     /// Hands records to the kernel until it has them all.
     fn poll_out(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while let Some(out) = &mut self.out {
-            let count = ready!(Pin::new(&mut self.tcp).poll_write(cx, out.filled()))?;
+            let Poll::Ready(count) = Pin::new(&mut self.tcp).poll_write(cx, out.filled())? else {
+                out.settle();
+                return Poll::Pending;
+            };
             if count == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }

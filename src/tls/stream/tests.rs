@@ -206,6 +206,35 @@ fn a_reader_that_sleeps_holds_one_block_and_loses_nothing() {
     assert!(whole);
 }
 
+#[test]
+fn what_a_reader_did_not_take_before_the_end_is_missed() {
+    let (wake, sleep) = std::sync::mpsc::channel::<()>();
+    let end = server(
+        tls13(),
+        move |mut connection, mut tcp| {
+            let mut line = rustls::Stream::new(&mut connection, &mut tcp);
+            line.conn.complete_io(line.sock).expect("shaken hands");
+            sleep.recv().expect("woken");
+            let end = line.read_to_end(&mut Vec::new());
+            end.expect_err("it is cut").kind()
+        },
+        async |mut ours, other| {
+            let kernel = socket2::SockRef::from(ours.tcp());
+            kernel.set_send_buffer_size(64 << 10).expect("a small one");
+            let text = vec![b'x'; 50_000];
+            poll_fn(|cx| {
+                while Pin::new(&mut ours).poll_write(cx, &text).is_ready() {}
+                Poll::Ready(())
+            })
+            .await;
+            drop(ours);
+            wake.send(()).expect("it sleeps");
+            other.join().expect("the other side")
+        },
+    );
+    assert_eq!(end, ErrorKind::UnexpectedEof);
+}
+
 /// Shakes hands and says `text`, of which the last bytes are lost with the connection.
 fn cut_off<D, C>(mut connection: C, mut tcp: std::net::TcpStream, text: &[u8])
 where

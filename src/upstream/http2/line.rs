@@ -43,6 +43,8 @@ enum Up {
 #[derive(Debug)]
 enum Down {
     NotAsked,
+    /// It could not be asked; whoever reads is told why.
+    Failed(Option<io::Error>),
     Awaited(ResponseFuture),
     Length(RecvStream),
     Chunked(RecvStream),
@@ -76,6 +78,11 @@ impl Line {
             match &mut self.down {
                 // Whoever reads now writes first, and comes again.
                 Down::NotAsked => return Poll::Pending,
+                Down::Failed(error) => {
+                    let error = error.take();
+                    let error = error.unwrap_or_else(|| io::ErrorKind::BrokenPipe.into());
+                    return Poll::Ready(Err(error));
+                }
                 Down::Awaited(response) => {
                     if let Poll::Ready(Some(interim)) = response.poll_informational(cx) {
                         talk::write_interim(&mut self.text, &interim.map_err(broken)?);
@@ -122,8 +129,13 @@ impl Line {
         let (request, body) = talk::read_head(text, self.connection.scheme)?;
         self.is_head = request.method() == ::http::Method::HEAD;
         let is_all = matches!(body, talk::Upload::None | talk::Upload::Length(0));
-        let sent = self.requests.send_request(request, is_all);
-        let (response, send) = sent.map_err(broken)?;
+        let (response, send) = match self.requests.send_request(request, is_all) {
+            Ok(sent) => sent,
+            Err(error) => {
+                self.down = Down::Failed(Some(broken(error)));
+                return Err(io::ErrorKind::BrokenPipe.into());
+            }
+        };
         self.down = Down::Awaited(response);
         Ok(match body {
             _ if is_all => Up::Sent,
@@ -135,7 +147,10 @@ impl Line {
     fn poll_put(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match &mut self.up {
             Up::Head(text) => {
-                ready!(self.requests.poll_ready(cx)).map_err(broken)?;
+                if let Err(error) = ready!(self.requests.poll_ready(cx)) {
+                    self.down = Down::Failed(Some(broken(error)));
+                    return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+                }
                 let before = text.len();
                 text.extend_from_slice(bytes);
                 let from = before.saturating_sub(3);

@@ -11,7 +11,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -34,8 +34,6 @@ const STREAM_WINDOW: u32 = 256 << 10;
 const CONNECTION_WINDOW: u32 = 4 << 20;
 /// A head of a response, decoded; the reader of heads has its own bound.
 const HEAD_BYTES: u32 = 64 << 10;
-/// Streams before the backend has said how many it takes.
-const STREAMS_AT_FIRST: usize = 100;
 /// A backend that is silent for so long is asked whether it is there, and has as long to say so. 10 s: below the time that
 /// routers on the way forget.
 const PING_EVERY: Duration = Duration::from_secs(10);
@@ -105,7 +103,7 @@ impl Connections {
     /// Begins to speak HTTP/2 on `stream`, and gives out its first line, which is the only one if it is not shared.
     ///
     /// # Errors
-    /// When the backend does not take the first bytes.
+    /// When the backend does not answer in HTTP/2. Has no limit of its own.
     pub(super) async fn begin(
         &self,
         stream: Stream,
@@ -121,10 +119,19 @@ impl Connections {
             .initial_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_header_list_size(HEAD_BYTES)
-            .initial_max_send_streams(STREAMS_AT_FIRST)
+            // None before the backend has said how many it takes.
+            .initial_max_send_streams(0)
             .handshake::<_, Bytes>(stream)
             .await
             .map_err(io::Error::other)?;
+        // What it says first; then it is known that it speaks HTTP/2 at all.
+        poll_fn(|cx| match Pin::new(&mut connection).poll(cx) {
+            Poll::Ready(Ok(())) => Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(io::Error::other(error))),
+            Poll::Pending if requests.current_max_send_streams() > 0 => Poll::Ready(Ok(())),
+            Poll::Pending => Poll::Pending,
+        })
+        .await?;
         let held = Rc::new(Connection {
             requests,
             scheme,

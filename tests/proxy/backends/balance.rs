@@ -72,8 +72,9 @@ fn a_drained_backend_is_sent_nobody() {
 
 #[test]
 fn a_backup_is_asked_only_when_no_other_is_fit() {
-    let (app, spare) = (Backend::saying("app"), Backend::saying("spare"));
-    let port = app.port;
+    let port = left();
+    let app = Backend::saying_on_port(port, "app");
+    let spare = Backend::saying("spare");
     let proxy = plan(format!(
         "to = [{port}, {{ at = {}, backup = true }}]",
         spare.port

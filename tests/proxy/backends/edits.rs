@@ -3,7 +3,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use super::{Gate, left, plan, under_way};
-use crate::harness::{Backend, Client, Proxy, Random, free_port, until};
+use crate::harness::{Backend, Client, Proxy, Random, until};
 
 fn site(port: u16, rest: &str) -> String {
     format!("host = 'app.test'\nto = {port}\n{rest}\n")
@@ -79,11 +79,12 @@ fn another_way_of_speaking_to_the_same_place_is_not_taken_back() {
     let app = Backend::saying("in clear text");
     let proxy = plan(format!("to = {}", app.port)).start();
     let secured = format!(
-        "host = 'app.test'\nto = {{ at = 'https://localhost:{}', verify = 'off' }}\nhold = '1s'",
+        "host = 'app.test'\nto = {{ at = 'https://localhost:{}', verify = 'off' }}\n[timeout]\nconnect = '500ms'",
         app.port
     );
     proxy.site("app.toml", secured);
-    assert_eq!(proxy.get("app.test", "/").said(), "502 backend-tls");
+    assert_eq!(proxy.get("app.test", "/").said(), "504 backend-timeout");
+    assert_eq!(app.requests().len(), 0);
 }
 
 #[test]
@@ -165,7 +166,7 @@ fn no_backend_of_another_site_is_ever_used() {
     let mut random = Random::new(seed);
     let mut apps: Vec<(u16, Option<Backend>)> = (0..7)
         .map(|_| {
-            let port = free_port();
+            let port = left();
             (port, Some(Backend::saying_on_port(port, &port.to_string())))
         })
         .collect();

@@ -182,7 +182,11 @@ fn what_was_refused_is_counted_for_its_site_alone_and_over_its_edits() {
     let large = "POST / HTTP/1.1\r\nHost: shop.test\r\nContent-Length: 2000\r\n\r\n";
     assert_eq!(proxy.ask(large).said(), "413 body-too-large");
     let chunks = "POST / HTTP/1.1\r\nHost: shop.test\r\nTransfer-Encoding: chunked\r\n\r\nz";
+    // Who is told to go has left its place once it is gone.
+    let alone = || until("the first is alone", || proxy.counters()["open"] == 1);
+    alone();
     assert_eq!(proxy.ask(chunks).said(), "400 malformed-body");
+    alone();
     let second = asked(&proxy, "shop.test");
     assert_eq!(proxy.get("shop.test", "/").said(), "503 site-full");
     let counted = serde_json::json!({ "malformed-body": 1, "body-too-large": 1, "site-full": 1 });
