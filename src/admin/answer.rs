@@ -1,36 +1,51 @@
 //! What is answered on the admin socket, as bytes.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Map, Value, json};
 
 use super::question::Refusal;
 use super::{About, Reloaded};
+use crate::document::mask;
+use crate::http::explain::Explanation;
+use crate::observe::events::Events;
 use crate::observe::{Counters, Reason};
-use crate::reload::{BackendStatus, FileStatus, Overview, Waited};
+use crate::reload::history::Version;
+use crate::reload::{FileStatus, Overview, Waited};
 
-/// Status and JSON.
+/// A whole response.
 #[derive(Debug)]
 pub(super) struct Answer {
     status: u16,
-    body: Value,
+    content_type: &'static str,
+    body: String,
+    /// More lines of the head.
+    more: &'static str,
 }
+
+const JSON: &str = "application/json";
 
 impl Answer {
     pub(super) fn into_bytes(self) -> Vec<u8> {
-        let body = format!("{}\n", self.body);
+        let body = self.body;
         let reason = match self.status {
             200 => "OK",
+            403 => "Forbidden",
             404 => "Not Found",
+            409 => "Conflict",
             405 => "Method Not Allowed",
             408 => "Request Timeout",
             431 => "Request Header Fields Too Large",
+            421 => "Misdirected Request",
+            503 => "Service Unavailable",
             _ => "Bad Request",
         };
         let head = format!(
-            "HTTP/1.1 {} {reason}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+            "HTTP/1.1 {} {reason}\r\nContent-Type: {}\r\nContent-Length: {}\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n{}Connection: close\r\n\r\n",
             self.status,
-            body.len()
+            self.content_type,
+            body.len(),
+            self.more
         );
         (head + &body).into_bytes()
     }
@@ -44,15 +59,25 @@ pub(super) fn refused(refusal: Refusal) -> Answer {
         Refusal::NoSuchPath(path) => (
             404,
             format!(
-                "no {path} here; there are GET /v1/status, GET /v1/sites, GET /v1/counters, GET /v1/wait and POST /v1/reload"
+                "no {path} here; there are GET /, GET /metrics, GET /healthz, GET /readyz, GET /v1/status, GET /v1/sites, GET /v1/counters, GET /v1/wait, GET /v1/explain, GET /v1/history, GET /v1/events, POST /v1/reload, POST /v1/gone and POST /v1/drain"
             ),
         ),
         Refusal::WrongMethod(wanted) => (405, format!("ask with {wanted}")),
         Refusal::BadParameter(what) => (400, what),
+        Refusal::NotAllowed => (
+            403,
+            "only root and the user that onedoor runs as may ask for this".to_owned(),
+        ),
+        Refusal::NotOurHost => (
+            421,
+            "ask for localhost, 127.0.0.1 or [::1]: pages of other names may not look in here"
+                .to_owned(),
+        ),
+        Refusal::NotDone(why) => (409, why),
     };
     Answer {
         status,
-        body: json!({ "error": error }),
+        ..fine(json!({ "error": error }))
     }
 }
 
@@ -67,6 +92,12 @@ pub(super) fn status(about: &About) -> Answer {
     }))
 }
 
+/// Client connections that are open now.
+pub(super) fn open(about: &About) -> u64 {
+    let sum = |of: fn(&Counters) -> u64| -> u64 { about.counters.iter().map(|one| of(one)).sum() };
+    sum(|one| one.connections.read()).saturating_sub(sum(|one| one.closed.read()))
+}
+
 /// The sums over all workers. Each of them goes on counting meanwhile.
 pub(super) fn counters(about: &About) -> Answer {
     let sum = |of: fn(&Counters) -> u64| -> u64 { about.counters.iter().map(|one| of(one)).sum() };
@@ -78,7 +109,7 @@ pub(super) fn counters(about: &About) -> Answer {
         })
         .collect();
     fine(json!({
-        "open": sum(|one| one.connections.read()).saturating_sub(sum(|one| one.closed.read())),
+        "open": open(about),
         "connections": sum(|one| one.connections.read()),
         "exchanges": sum(|one| one.exchanges.read()),
         "aborted": sum(|one| one.aborted.read()),
@@ -87,45 +118,14 @@ pub(super) fn counters(about: &About) -> Answer {
         "retries": sum(|one| one.retries.read()),
         "bytes_from_clients": sum(|one| one.from_client.read()),
         "bytes_to_clients": sum(|one| one.to_client.read()),
+        "access_log_lost": about.access.lost().read(),
         "reasons": reasons,
     }))
 }
 
 pub(super) fn sites(overview: &Overview) -> Answer {
-    let files: Vec<Value> = overview.files.iter().map(file).collect();
+    let files: Vec<Value> = overview.files.iter().map(FileStatus::json).collect();
     fine(json!({ "sites": files, "notice": overview.notice }))
-}
-
-fn file(status: &FileStatus) -> Value {
-    let refusals = status.refusals.iter();
-    let refusals: Map<String, Value> = refusals
-        .map(|(code, count)| ((*code).to_string(), (*count).into()))
-        .collect();
-    json!({
-        "name": status.name,
-        "state": status.state.word(),
-        "file": status.path.to_string_lossy(),
-        "hosts": status.hosts,
-        "to": status.to,
-        "backends": status.backends.iter().map(backend).collect::<Vec<_>>(),
-        "answers": status.answers,
-        "since": seconds(status.since),
-        "serving_since": status.serving_since.map(seconds),
-        "note": status.note,
-        "refusals": refusals,
-        "problems": status.problems,
-        "reason": status.reason,
-    })
-}
-
-fn backend(status: &BackendStatus) -> Value {
-    json!({
-        "at": status.at,
-        "fit": status.fit,
-        "reason": status.reason,
-        "addresses": status.addresses,
-        "in_flight": status.in_flight,
-    })
 }
 
 /// Unix time: programs compare it, and `ls` knows how people like to read it.
@@ -169,6 +169,70 @@ pub(super) fn waited(waited: &Waited) -> Answer {
     })
 }
 
+/// The versions of a site, the newest first.
+pub(super) fn history(name: &str, versions: &[Version], has_present: bool, whole: bool) -> Answer {
+    let versions = versions.iter().enumerate().map(|(at, version)| {
+        let text = match whole {
+            true => version.text.clone(),
+            false => mask(&version.text),
+        };
+        json!({
+            "since": seconds(version.since),
+            "present": has_present && at == 0,
+            "file": version.origin.to_string_lossy(),
+            "text": text,
+        })
+    });
+    fine(json!({ "name": name, "versions": versions.collect::<Vec<_>>() }))
+}
+
+pub(super) fn gone() -> Answer {
+    fine(json!({ "gone": true }))
+}
+
+pub(super) fn draining(limit: Duration, open: u64) -> Answer {
+    fine(json!({ "draining": true, "limit": limit.as_secs(), "open": open }))
+}
+
+pub(super) fn explained(explanation: &Explanation) -> Answer {
+    // Texts and numbers: there is nothing in it that JSON does not have.
+    fine(serde_json::to_value(explanation).unwrap_or_default())
+}
+
 fn fine(body: Value) -> Answer {
-    Answer { status: 200, body }
+    text(200, JSON, format!("{body}\n"))
+}
+
+pub(super) fn text(status: u16, content_type: &'static str, body: String) -> Answer {
+    Answer {
+        status,
+        content_type,
+        body,
+        more: "",
+    }
+}
+
+/// Nothing in it comes from elsewhere, and nothing of it may be shown inside of another.
+pub(super) fn page() -> Answer {
+    Answer {
+        more: "Content-Security-Policy: default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; frame-ancestors 'none'; base-uri 'none'\r\nReferrer-Policy: no-referrer\r\n",
+        ..text(
+            200,
+            "text/html; charset=utf-8",
+            include_str!("page.html").to_owned(),
+        )
+    }
+}
+
+/// The newest first.
+pub(super) fn events(events: &Events) -> Answer {
+    let events = events.last().into_iter().map(|event| {
+        json!({
+            "time": seconds(event.time),
+            "level": event.level,
+            "site": event.site,
+            "text": event.text,
+        })
+    });
+    fine(json!({ "events": events.collect::<Vec<_>>() }))
 }

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::question::encode;
 use crate::document::units;
+use crate::http::explain;
 use crate::reload::Until;
 
 /// Beyond the time a question itself takes.
@@ -79,8 +80,45 @@ impl Client {
         self.ask("GET", "/v1/status", PATIENCE)
     }
 
+    pub fn counters(&self) -> Result<Value, ClientError> {
+        self.ask("GET", "/v1/counters", PATIENCE)
+    }
+
     pub fn sites(&self) -> Result<Value, ClientError> {
         self.ask("GET", "/v1/sites", PATIENCE)
+    }
+
+    /// Walks a request through what is served.
+    pub fn explain(&self, question: &explain::Question) -> Result<Value, ClientError> {
+        let mut target = format!(
+            "/v1/explain?url={}&method={}&client={}",
+            encode(&question.url),
+            encode(&question.method),
+            question.client
+        );
+        for (name, value) in &question.headers {
+            target.push_str(&format!("&header={}", encode(&format!("{name}: {value}"))));
+        }
+        self.ask("GET", &target, PATIENCE)
+    }
+
+    /// The versions of a site that are kept, the newest first. `whole`: with its secrets, for its owner and root.
+    pub fn history(&self, name: &str, whole: bool) -> Result<Value, ClientError> {
+        let whole = if whole { "&whole" } else { "" };
+        let target = format!("/v1/history?name={}{whole}", encode(name));
+        self.ask("GET", &target, PATIENCE)
+    }
+
+    /// Tells that the file of a site is gone and meant to be. `now`: open work is cut.
+    pub fn gone(&self, name: &str, now: bool) -> Result<Value, ClientError> {
+        let now = if now { "&now" } else { "" };
+        let target = format!("/v1/gone?name={}{now}", encode(name));
+        self.ask("POST", &target, PATIENCE)
+    }
+
+    /// Tells the daemon to let open work finish and then end.
+    pub fn drain(&self) -> Result<Value, ClientError> {
+        self.ask("POST", "/v1/drain", PATIENCE)
     }
 
     /// Waits as long as the rescan takes.

@@ -1,10 +1,12 @@
-//! The socket that `ls`, `wait`, `reload` and deploy scripts talk to: HTTP/1.1 and JSON on a unix socket.
+//! The socket that `ls`, `wait`, `reload` and deploy scripts talk to: HTTP/1.1 and JSON on a unix socket. For browsers
+//! and Prometheus the same, read-only, on a loopback address, where one is named.
 //!
 //! One request per connection, no bodies: `curl --unix-socket STATE/admin.sock http://onedoor/v1/sites` is a client.
 //! Runs on the control thread; nothing here is on the way of a proxied request.
 
 mod answer;
 pub mod client;
+mod metrics;
 mod question;
 mod reserve;
 
@@ -12,29 +14,41 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, SystemTime};
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, UnixListener, UnixStream};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
+use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 
+use crate::http::Shared;
+use crate::http::explain::{self, Scene};
 use crate::observe::Counters;
-use crate::reload::{Reload, Report};
+use crate::observe::access::Writer;
+use crate::observe::events::Events;
+use crate::reload::{Reload, Report, history};
+use crate::route::Current;
 use crate::settings::Renewed;
+use crate::site::SiteName;
 use answer::Answer;
 use question::{Parsed, Question, Refusal};
 use reserve::Reserve;
 
 /// From connect to a whole request, and for an answer to be taken. 5 s: everybody here is on this machine.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// A request head; there is nothing to say at length.
-const HEAD_BYTES: usize = 4 << 10;
+/// A request head. 64 KiB: a request to be explained comes in it, with all its headers.
+const HEAD_BYTES: usize = 64 << 10;
+/// What most of them need.
+const USUAL_HEAD_BYTES: usize = 1 << 10;
 /// Connections at once. Waiting deploy scripts are the many; a program that loops must not take the descriptors.
 const CONNECTIONS: usize = 256;
 /// How long accepting rests where there is nothing to accept with.
 const PAUSE: Duration = Duration::from_millis(50);
+
+const PLAIN: &str = "text/plain; charset=utf-8";
 
 /// What can be done by those who ask.
 #[derive(Clone, Debug)]
@@ -42,6 +56,7 @@ pub struct Powers {
     pub reload: Reload,
     /// To whoever reads the daemon file.
     pub again: mpsc::UnboundedSender<Again>,
+    pub about: Arc<About>,
 }
 
 /// The wish that everything be read once more.
@@ -67,6 +82,24 @@ pub struct About {
     pub state: PathBuf,
     /// One block per worker.
     pub counters: Vec<Arc<Counters>>,
+    pub current: Arc<Current>,
+    /// What the workers have: another one when the daemon file is read anew.
+    pub shared: Arc<RwLock<&'static Shared>>,
+    pub access: Writer,
+    pub events: Events,
+    pub started: SystemTime,
+    /// Set when we drain: then nobody new should be sent here.
+    pub draining: Arc<AtomicBool>,
+    /// Told when somebody wants us to drain.
+    pub drain: Arc<Notify>,
+}
+
+impl About {
+    /// What is in force now.
+    fn shared(&self) -> &'static Shared {
+        // A reference is whole also after a panic.
+        *self.shared.read().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Opens the socket at `path` for its owner and group. A file left by a process that is gone is replaced.
@@ -101,13 +134,8 @@ fn remove_if_there(path: &Path) -> io::Result<()> {
 ///
 /// # Errors
 /// When the listener cannot be given to the runtime.
-pub async fn serve(
-    listener: std::os::unix::net::UnixListener,
-    powers: Powers,
-    about: About,
-) -> io::Result<()> {
+pub async fn serve(listener: std::os::unix::net::UnixListener, powers: Powers) -> io::Result<()> {
     let listener = UnixListener::from_std(listener)?;
-    let about = Arc::new(about);
     let slots = Arc::new(Semaphore::new(CONNECTIONS));
     let reserve = Reserve::keep(&listener);
     loop {
@@ -116,10 +144,14 @@ pub async fn serve(
         };
         match listener.accept().await {
             Ok((mut stream, _)) => {
-                let (powers, about, reserve) = (powers.clone(), about.clone(), reserve.clone());
+                let (powers, reserve) = (powers.clone(), reserve.clone());
                 tokio::spawn(async move {
+                    let who = match is_ours(&stream) {
+                        true => Who::Operator,
+                        false => Who::Reader,
+                    };
                     // A client that went away early has nobody left to tell.
-                    drop(converse(&mut stream, &powers, &about).await);
+                    drop(converse(&mut stream, who, &powers).await);
                     reserve.close(stream);
                     drop(slot);
                 });
@@ -131,12 +163,58 @@ pub async fn serve(
     }
 }
 
-async fn converse(stream: &mut UnixStream, powers: &Powers, about: &About) -> io::Result<()> {
+/// Answers questions on a loopback address until dropped: for browsers and for Prometheus, who may only read.
+///
+/// # Errors
+/// When the listener cannot be given to the runtime.
+pub async fn serve_address(listener: std::net::TcpListener, powers: Powers) -> io::Result<()> {
+    let listener = TcpListener::from_std(listener)?;
+    let slots = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        let Ok(slot) = slots.clone().acquire_owned().await else {
+            return Ok(());
+        };
+        match listener.accept().await {
+            Ok((mut stream, _)) => {
+                let powers = powers.clone();
+                tokio::spawn(async move {
+                    drop(converse(&mut stream, Who::Browser, &powers).await);
+                    drop(slot);
+                });
+            }
+            // Whoever asks here can ask again; the socket has the descriptors that are kept for questions.
+            Err(_) => sleep(PAUSE).await,
+        }
+    }
+}
+
+/// Who asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Who {
+    /// Root, or the user that we run as.
+    Operator,
+    /// Somebody whom the socket's rights let in.
+    Reader,
+    /// A page in a browser of this machine may be anybody's: what it says in Host tells whose.
+    Browser,
+}
+
+async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: &mut S,
+    who: Who,
+    powers: &Powers,
+) -> io::Result<()> {
     let answer = match timeout(PATIENCE, read(stream)).await {
-        Ok(Ok(Ok(question))) => {
+        Ok(Ok(Ok((_, is_for_us)))) if who == Who::Browser && !is_for_us => {
+            answer::refused(Refusal::NotOurHost)
+        }
+        Ok(Ok(Ok((question, _)))) if question.is_privileged() && who != Who::Operator => {
+            answer::refused(Refusal::NotAllowed)
+        }
+        Ok(Ok(Ok((question, _)))) => {
             tokio::select! {
                 biased;
-                answer = reply(question, powers, about) => answer,
+                answer = reply(question, powers) => answer,
                 // Somebody who waits and gives up is not kept until the end of the time.
                 () = gone(stream) => return Ok(()),
             }
@@ -150,14 +228,27 @@ async fn converse(stream: &mut UnixStream, powers: &Powers, about: &About) -> io
     stream.shutdown().await
 }
 
-async fn read(stream: &mut UnixStream) -> io::Result<Result<Question, Refusal>> {
-    let mut head = Vec::with_capacity(HEAD_BYTES);
+/// Whether who asks is root or the user that we run as: the group may read.
+fn is_ours(stream: &UnixStream) -> bool {
+    let own = rustix::process::geteuid().as_raw();
+    stream
+        .peer_cred()
+        .is_ok_and(|who| who.uid() == 0 || who.uid() == own)
+}
+
+/// The question, and whether its Host means this machine.
+async fn read<S: AsyncRead + Unpin>(
+    stream: &mut S,
+) -> io::Result<Result<(Question, bool), Refusal>> {
+    let mut head = Vec::with_capacity(USUAL_HEAD_BYTES);
     loop {
         if stream.read_buf(&mut head).await? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         match question::parse(&head) {
-            Ok(Parsed::Complete(question)) => return Ok(Ok(question)),
+            Ok(Parsed::Complete(question)) => {
+                return Ok(Ok((question, question::is_for_this_machine(&head))));
+            }
             Ok(Parsed::NeedMore) if head.len() < HEAD_BYTES => {}
             Ok(Parsed::NeedMore) => return Ok(Err(Refusal::TooLong)),
             Err(refusal) => return Ok(Err(refusal)),
@@ -165,12 +256,33 @@ async fn read(stream: &mut UnixStream) -> io::Result<Result<Question, Refusal>> 
     }
 }
 
-async fn reply(question: Question, powers: &Powers, about: &About) -> Answer {
-    let reload = &powers.reload;
+async fn reply(question: Question, powers: &Powers) -> Answer {
+    let Powers { reload, about, .. } = powers;
     match question {
         Question::Status => answer::status(about),
         Question::Counters => answer::counters(about),
+        Question::Metrics => {
+            let gauges = reload.gauges().await;
+            answer::text(200, metrics::CONTENT_TYPE, metrics::text(about, gauges))
+        }
+        Question::Page => answer::page(),
+        Question::Events => answer::events(&about.events),
+        Question::Health => answer::text(200, PLAIN, "ok\n".to_owned()),
+        Question::Ready => match about.draining.load(Ordering::Relaxed) {
+            false => answer::text(200, PLAIN, "ready\n".to_owned()),
+            true => answer::text(503, PLAIN, "draining\n".to_owned()),
+        },
         Question::Sites => answer::sites(&reload.list().await),
+        Question::History { name, whole } => history(name, whole, about).await,
+        Question::Gone { name, now } => match reload.gone(SiteName::new(name), now).await {
+            true => answer::gone(),
+            false => answer::refused(Refusal::NotDone("its file is still there".into())),
+        },
+        Question::Drain => {
+            about.drain.notify_one();
+            answer::draining(about.shared().limits.drain_time, answer::open(about))
+        }
+        Question::Explain(question) => explain(&question, reload, about).await,
         Question::Reload { accept_removals } => {
             let (reply, reloaded) = oneshot::channel();
             let again = Again {
@@ -187,8 +299,36 @@ async fn reply(question: Question, powers: &Powers, about: &About) -> Answer {
     }
 }
 
+async fn history(name: String, whole: bool, about: &About) -> Answer {
+    let (state, site) = (about.state.clone(), SiteName::new(name.as_str()));
+    let read = spawn_blocking(move || history::versions(&state, &site)).await;
+    let (versions, has_present) = read.unwrap_or_default();
+    answer::history(&name, &versions, has_present, whole)
+}
+
+/// By the table in force, and the files that would like to be in it.
+async fn explain(question: &explain::Question, reload: &Reload, about: &About) -> Answer {
+    let host = match explain::host_of(question) {
+        Ok(host) => host,
+        Err(what) => return answer::refused(Refusal::BadParameter(what)),
+    };
+    let table = about.current.snapshot();
+    let winner = table.find(&host).map(|site| site.name.clone());
+    let contest = reload.contest(&host, winner).await;
+    let scene = Scene {
+        table: &table,
+        shared: about.shared(),
+        listening: &about.listening,
+        offline: false,
+    };
+    match explain::explain(question, scene, &contest) {
+        Ok(explanation) => answer::explained(&explanation),
+        Err(what) => answer::refused(Refusal::BadParameter(what)),
+    }
+}
+
 /// Returns when the other side has closed; bytes behind the request are nobody's.
-async fn gone(stream: &mut UnixStream) {
+async fn gone<S: AsyncRead + Unpin>(stream: &mut S) {
     let mut ignored = [0; 256];
     while !matches!(stream.read(&mut ignored).await, Ok(0) | Err(_)) {}
 }

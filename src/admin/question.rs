@@ -1,9 +1,12 @@
 //! The bytes of an admin request -> what is asked. No I/O.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::document::units;
+use crate::http::explain;
 use crate::reload::Until;
+use crate::site::hostname::{HostBuffer, authority};
 
 /// What somebody wants to know or have done.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,6 +14,22 @@ pub(super) enum Question {
     Status,
     Sites,
     Counters,
+    Metrics,
+    Health,
+    Ready,
+    Page,
+    Events,
+    Explain(explain::Question),
+    History {
+        name: String,
+        /// Secrets and all.
+        whole: bool,
+    },
+    Gone {
+        name: String,
+        now: bool,
+    },
+    Drain,
     Reload {
         accept_removals: bool,
     },
@@ -36,6 +55,29 @@ pub(super) enum Refusal {
     NoSuchPath(String),
     WrongMethod(&'static str),
     BadParameter(String),
+    NotAllowed,
+    NotOurHost,
+    NotDone(String),
+}
+
+impl Question {
+    /// Whether it is for those alone who could as well end the process: it changes something, or shows secrets.
+    pub(super) fn is_privileged(&self) -> bool {
+        match self {
+            Question::Reload { .. } | Question::Gone { .. } | Question::Drain => true,
+            Question::History { whole, .. } => *whole,
+            Question::Status
+            | Question::Metrics
+            | Question::Health
+            | Question::Page
+            | Question::Events
+            | Question::Ready
+            | Question::Sites
+            | Question::Counters
+            | Question::Explain(_)
+            | Question::Wait { .. } => false,
+        }
+    }
 }
 
 /// How long `wait` waits when nothing is said.
@@ -59,8 +101,9 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Parsed, Refusal> {
     };
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let wanted = match path {
-        "/v1/status" | "/v1/sites" | "/v1/counters" | "/v1/wait" => "GET",
-        "/v1/reload" => "POST",
+        "/" | "/v1/events" | "/metrics" | "/healthz" | "/readyz" | "/v1/status" | "/v1/sites"
+        | "/v1/counters" | "/v1/wait" | "/v1/explain" | "/v1/history" => "GET",
+        "/v1/reload" | "/v1/gone" | "/v1/drain" => "POST",
         _ => return Err(Refusal::NoSuchPath(path.to_string())),
     };
     if method != wanted {
@@ -70,6 +113,21 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Parsed, Refusal> {
         "/v1/status" => Question::Status,
         "/v1/sites" => Question::Sites,
         "/v1/counters" => Question::Counters,
+        "/" => Question::Page,
+        "/v1/events" => Question::Events,
+        "/metrics" => Question::Metrics,
+        "/healthz" => Question::Health,
+        "/readyz" => Question::Ready,
+        "/v1/history" => Question::History {
+            name: named(query)?,
+            whole: flag(query, "whole"),
+        },
+        "/v1/gone" => Question::Gone {
+            name: named(query)?,
+            now: flag(query, "now"),
+        },
+        "/v1/drain" => Question::Drain,
+        "/v1/explain" => Question::Explain(to_explain(query)?),
         "/v1/reload" => Question::Reload {
             accept_removals: flag(query, "accept-removals"),
         },
@@ -84,6 +142,63 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Parsed, Refusal> {
         },
     };
     Ok(Parsed::Complete(question))
+}
+
+/// Whether the Host of a whole request is a name of this machine: a page from elsewhere whose name was made to point here
+/// (DNS rebinding) has another one.
+pub(super) fn is_for_this_machine(bytes: &[u8]) -> bool {
+    let mut fields = [httparse::EMPTY_HEADER; 32];
+    let mut request = httparse::Request::new(&mut fields);
+    if !request
+        .parse(bytes)
+        .is_ok_and(|status| status.is_complete())
+    {
+        return false;
+    }
+    let mut hosts = request
+        .headers
+        .iter()
+        .filter(|field| field.name.eq_ignore_ascii_case("host"));
+    let (Some(host), None) = (hosts.next(), hosts.next()) else {
+        return false;
+    };
+    let mut buffer = HostBuffer::new();
+    let Ok(asked) = authority(host.value, &mut buffer) else {
+        return false;
+    };
+    asked.host == "localhost"
+        || asked.host.ends_with(".localhost")
+        || asked
+            .host
+            .parse::<IpAddr>()
+            .is_ok_and(|ip| ip.is_loopback())
+}
+
+fn named(query: &str) -> Result<String, Refusal> {
+    let missing = || Refusal::BadParameter("name: which site?".to_owned());
+    value(query, "name")?.ok_or_else(missing)
+}
+
+fn to_explain(query: &str) -> Result<explain::Question, Refusal> {
+    let wrong = |what: &str| Refusal::BadParameter(what.to_owned());
+    let url = value(query, "url")?.ok_or_else(|| wrong("url: which one is to be explained?"))?;
+    let client = value(query, "client")?.unwrap_or_else(|| "127.0.0.1".into());
+    let mut headers = Vec::new();
+    for (_, text) in parameters(query).filter(|(name, _)| *name == "header") {
+        let text = decode(text).ok_or_else(|| wrong("header: not valid percent-encoding"))?;
+        let (name, value) = text
+            .split_once(':')
+            .ok_or_else(|| wrong("header: write Name: value"))?;
+        headers.push((name.trim().to_owned(), value.trim().to_owned()));
+    }
+    Ok(explain::Question {
+        url,
+        method: value(query, "method")?.unwrap_or_else(|| "GET".into()),
+        headers,
+        client: client
+            .parse()
+            .map_err(|_| wrong("client: not an IP address"))?,
+    })
 }
 
 fn time(query: &str) -> Result<Duration, Refusal> {

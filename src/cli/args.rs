@@ -1,9 +1,11 @@
 //! What a person types -> [`Args`]. Also every word of `--help`.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 
 use crate::document::units;
 
@@ -50,6 +52,7 @@ pub(super) enum Command {
         serving: Serving,
     },
     /// Read site files and show every error at its place; changes nothing
+    #[command(visible_aliases = ["validate", "test"])]
     Check {
         /// A site file or a folder of them; - for standard input [default: the sites directory]
         path: Option<PathBuf>,
@@ -59,9 +62,18 @@ pub(super) enum Command {
         /// Warnings are errors
         #[arg(long)]
         strict: bool,
+        /// For programs
+        #[arg(long)]
+        json: bool,
     },
     /// List what is live, and what is not and why
+    #[command(visible_alias = "status")]
     Ls {
+        /// Only sites with this in their name or in one of their hosts; * stands for anything
+        pattern: Option<String>,
+        /// Only what is wrong, as `check` draws it; exit code 1 when something is
+        #[arg(long)]
+        errors: bool,
         /// For programs
         #[arg(long)]
         json: bool,
@@ -80,12 +92,93 @@ pub(super) enum Command {
         #[arg(long, requires = "name", conflicts_with = "gone")]
         drained: bool,
     },
+    /// Say which site, path and app would answer a request, which lost, and why
+    Explain {
+        #[command(flatten)]
+        question: Asked,
+        /// For programs
+        #[arg(long)]
+        json: bool,
+    },
     /// Read the daemon file and every site file again, wait until that is in force, print what changed
     Reload {
         /// Believe a directory that lost most of its files
         #[arg(long)]
         accept_removals: bool,
     },
+    /// Show what moves now: requests, errors, times, connections of each site; q ends it
+    Top {
+        /// One screen after a second, and no keys
+        #[arg(long)]
+        once: bool,
+    },
+    /// Write a site file, and wait until it serves
+    Add {
+        /// Who may ask: shop.example.com
+        host: String,
+        /// Where it goes: 5000, 10.0.0.7:5000, unix:/run/shop.sock; several are taken in turn
+        #[arg(required = true)]
+        to: Vec<String>,
+        /// The name of the site, and of its file [default: the host]
+        #[arg(long)]
+        name: Option<String>,
+        /// Your own words, shown by ls
+        #[arg(long)]
+        note: Option<String>,
+        /// How long to wait until it serves
+        #[arg(long, value_name = "TIME", default_value = "30s", value_parser = time)]
+        timeout: Duration,
+    },
+    /// Remove a site file, and wait until its site is served no more
+    Rm {
+        name: String,
+        /// Cut open work, too
+        #[arg(long)]
+        now: bool,
+        /// How long to wait until it is served no more
+        #[arg(long, value_name = "TIME", default_value = "30s", value_parser = time)]
+        timeout: Duration,
+    },
+    /// List the versions of a site that went live
+    History {
+        name: String,
+        /// For programs
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show what changed: on disk since it went live, or else in the last version
+    Diff {
+        name: String,
+        /// Of which version of the history, 1 being the newest
+        #[arg(long, value_name = "N")]
+        version: Option<usize>,
+    },
+    /// Write a former version of a site back into its file, and wait until it serves
+    Rollback {
+        name: String,
+        /// Which version of the history [default: the newest that is not the present one]
+        #[arg(long, value_name = "N")]
+        version: Option<usize>,
+        /// How long to wait until it serves
+        #[arg(long, value_name = "TIME", default_value = "30s", value_parser = time)]
+        timeout: Duration,
+    },
+    /// Let open work finish and then end the daemon, as SIGTERM does
+    Drain {
+        /// Return when it has ended
+        #[arg(long)]
+        wait: bool,
+    },
+    /// Print the JSON schema of a site file, for editors
+    Schema {
+        /// Of which file
+        #[arg(value_enum, default_value = "site")]
+        file: SchemaFile,
+    },
+    /// Print a script that lets a shell complete these commands
+    Completions { shell: Shell },
+    /// Print the manual page
+    Man,
     /// Make this machine trust the certificates that onedoor makes for local names
     Trust {
         /// Take it back
@@ -95,6 +188,34 @@ pub(super) enum Command {
         #[arg(long)]
         print: bool,
     },
+}
+
+/// A file that has a schema.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum SchemaFile {
+    /// A file of sites.d
+    Site,
+    /// onedoor.toml
+    Daemon,
+}
+
+/// The request that is to be explained.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct Asked {
+    /// As it is typed into a browser or given to curl
+    pub(super) url: String,
+    /// Of the request
+    #[arg(long, short = 'X', value_name = "METHOD", default_value = "GET")]
+    pub(super) method: String,
+    /// One more header, "Name: value"; may be given several times
+    #[arg(long, short = 'H', value_name = "HEADER", value_parser = header)]
+    pub(super) header: Vec<(String, String)>,
+    /// Who asks
+    #[arg(long, value_name = "IP", default_value = "127.0.0.1")]
+    pub(super) client: IpAddr,
+    /// Read the files as a start would, even if a daemon runs
+    #[arg(long)]
+    pub(super) offline: bool,
 }
 
 /// Where the daemon's things are; for every command.
@@ -152,6 +273,14 @@ pub(super) struct Serving {
         hide_env = true
     )]
     pub(super) listen: Vec<String>,
+    /// A loopback address for the page and /metrics [default: none]
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        env = "ONEDOOR_ADMIN_LISTEN",
+        hide_env = true
+    )]
+    pub(super) admin_listen: Option<String>,
     /// Threads that serve connections [default: one per core]
     #[arg(long, value_name = "N", env = "ONEDOOR_WORKERS", hide_env = true)]
     pub(super) workers: Option<usize>,
@@ -190,6 +319,7 @@ impl Serving {
             } else {
                 self.listen
             },
+            admin_listen: self.admin_listen.or(before.admin_listen),
             workers: self.workers.or(before.workers),
             watch: self.watch.or(before.watch),
             catch_all: self.catch_all.or(before.catch_all),
@@ -199,6 +329,11 @@ impl Serving {
             log_color: self.log_color.or(before.log_color),
         }
     }
+}
+
+fn header(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once(':').ok_or("write it as \"Name: value\"")?;
+    Ok((name.trim().to_owned(), value.trim().to_owned()))
 }
 
 fn time(text: &str) -> Result<Duration, String> {

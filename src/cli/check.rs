@@ -9,6 +9,8 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use serde_json::{Value, json};
+
 use crate::document::problem::printable;
 use crate::document::{Problem, Severity};
 use crate::limits::SITE_FILE_BYTES;
@@ -32,26 +34,55 @@ pub struct Question<'a> {
 }
 
 /// What to print, and whether all is well.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Verdict {
     pub output: String,
     pub ok: bool,
+    /// How many site files were read.
+    pub files: usize,
+    pub problems: Vec<Problem>,
+    /// What is no site file, and why.
+    pub ignored: Vec<(PathBuf, String)>,
+}
+
+impl Verdict {
+    /// The same as the output, in JSON.
+    pub fn for_programs(&self) -> Value {
+        let shown = |path: &Path| path.to_string_lossy().into_owned();
+        let problems = self.problems.iter().map(|problem| {
+            let place = |number: u32| (number > 0).then_some(number);
+            json!({
+                "file": shown(&problem.origin),
+                "line": place(problem.line),
+                "column": place(problem.column),
+                "severity": match problem.severity {
+                    Severity::Error => "error",
+                    Severity::Warning => "warning",
+                },
+                "message": problem.message,
+                "help": problem.help,
+            })
+        });
+        let ignored = self.ignored.iter();
+        let ignored = ignored.map(|(path, why)| json!({ "file": shown(path), "reason": why }));
+        json!({
+            "ok": self.ok,
+            "files": self.files,
+            "problems": problems.collect::<Vec<_>>(),
+            "ignored": ignored.collect::<Vec<_>>(),
+        })
+    }
 }
 
 /// Checks a directory or one file.
 pub fn check(settings: &Settings, question: &Question<'_>) -> Verdict {
-    let mut report = Report {
-        question,
-        output: String::new(),
-        files: 0,
-        errors: 0,
-        warnings: 0,
-        ignored: 0,
-        unreadable: 0,
-    };
+    let mut report = Report::of(question);
     let mut rules = settings.rules();
     match question.path {
-        Some(path) if path == Path::new("-") || !path.is_dir() => report.one_file(&mut rules, path),
+        Some(path) if path == Path::new("-") || !path.is_dir() => {
+            let document = one_document(&rules, path, question.as_name);
+            report.one_file(&mut rules, document);
+        }
         path => {
             if let Some(path) = path {
                 rules.sites = path.to_owned();
@@ -59,6 +90,23 @@ pub fn check(settings: &Settings, question: &Question<'_>) -> Verdict {
             report.directory(&rules);
         }
     }
+    report.verdict()
+}
+
+/// Checks a text that is not written yet as if it were the file `question.path`.
+pub fn text(settings: &Settings, question: &Question<'_>, text: &str) -> Verdict {
+    let mut report = Report::of(question);
+    let mut rules = settings.rules();
+    let path = question.path.unwrap_or(Path::new("-"));
+    let document = site_name(&rules, path, question.as_name)
+        .map_err(|reason| Problem::of_file(path, reason))
+        .map(|name| SiteDocument {
+            name,
+            text: text.to_owned(),
+            origin: path.to_owned(),
+            real: path.to_owned(),
+        });
+    report.one_file(&mut rules, document);
     report.verdict()
 }
 
@@ -71,9 +119,25 @@ struct Report<'q> {
     warnings: usize,
     ignored: usize,
     unreadable: usize,
+    problems: Vec<Problem>,
+    ignored_files: Vec<(PathBuf, String)>,
 }
 
-impl Report<'_> {
+impl<'q> Report<'q> {
+    fn of(question: &'q Question<'q>) -> Report<'q> {
+        Report {
+            question,
+            output: String::new(),
+            files: 0,
+            errors: 0,
+            warnings: 0,
+            ignored: 0,
+            unreadable: 0,
+            problems: Vec::new(),
+            ignored_files: Vec::new(),
+        }
+    }
+
     fn directory(&mut self, rules: &Rules) {
         let listing = match directory::list(&rules.sites) {
             Ok(listing) => listing,
@@ -96,6 +160,7 @@ impl Report<'_> {
         for problem in shared {
             let drawn = problem.render("", self.question.color);
             self.line(&drawn);
+            self.problems.push(problem);
         }
         self.rest(&listing);
     }
@@ -107,6 +172,7 @@ impl Report<'_> {
         self.ignored = listing.ignored.len();
         for (path, reason) in &listing.ignored {
             self.line(&format!("ignored: {}: {reason}", path.display()));
+            self.ignored_files.push((path.clone(), reason.to_string()));
         }
         if listing.files.is_empty() && listing.unreadable.is_empty() {
             self.line("no site files here; a first one is shop.toml with host = \"shop.example.com\" and to = 5000");
@@ -114,8 +180,8 @@ impl Report<'_> {
     }
 
     /// One file among those of the sites directory, of which only its own problems are told.
-    fn one_file(&mut self, rules: &mut Rules, path: &Path) {
-        let document = match one_document(rules, path, self.question.as_name) {
+    fn one_file(&mut self, rules: &mut Rules, document: Result<SiteDocument, Problem>) {
+        let document = match document {
             Ok(document) => document,
             Err(problem) => return self.file("", std::iter::once(problem)),
         };
@@ -147,6 +213,7 @@ impl Report<'_> {
             }
             let drawn = problem.render(text, self.question.color);
             self.line(&drawn);
+            self.problems.push(problem);
         }
         self.errors += usize::from(errors > 0);
         self.warnings += usize::from(errors == 0 && warnings > 0);
@@ -154,6 +221,10 @@ impl Report<'_> {
 
     fn unreadable(&mut self, folder: &Path, error: &io::Error) {
         self.unreadable += 1;
+        self.problems.push(Problem::of_file(
+            folder,
+            format!("cannot be listed: {error}"),
+        ));
         self.line(&format!(
             "error: {}: cannot be listed: {error}",
             printable(&folder.to_string_lossy())
@@ -187,10 +258,22 @@ impl Report<'_> {
             }
         }
         self.line(&summary);
+        if self.errors > 0 {
+            let (a, its) = match self.errors {
+                1 => ("the file with errors does", "its"),
+                _ => ("the files with errors do", "their"),
+            };
+            self.line(&format!(
+                "{a} not go live; {its} last good version, if there is one, goes on serving"
+            ));
+        }
         let ok = self.errors + self.unreadable == 0 && !(self.question.strict && self.warnings > 0);
         Verdict {
             output: self.output,
             ok,
+            files: self.files,
+            problems: self.problems,
+            ignored: self.ignored_files,
         }
     }
 }
@@ -415,7 +498,7 @@ mod tests {
                 ("shop.conf", ""),
             ],
         );
-        let Verdict { output, ok } = sites.check(Question::default());
+        let Verdict { output, ok, .. } = sites.check(Question::default());
         assert!(!ok);
         assert!(
             output.contains("error: unknown key \"upstream\", did you mean \"to\"?"),
@@ -430,7 +513,7 @@ mod tests {
             "{output}"
         );
         assert!(
-            output.ends_with("2 files: 1 fine, 1 with errors, 1 ignored\n"),
+            output.contains("2 files: 1 fine, 1 with errors, 1 ignored\n"),
             "{output}"
         );
     }
@@ -448,7 +531,7 @@ mod tests {
                 ("c.toml", "host = 'y.test'\nto = 3\n"),
             ],
         );
-        let Verdict { output, ok } = sites.check(Question::default());
+        let Verdict { output, ok, .. } = sites.check(Question::default());
         assert!(!ok);
         assert!(
             output.contains("\"x.test\" is already claimed by sites.d/a.toml:1:8"),
@@ -457,7 +540,7 @@ mod tests {
         assert!(output.contains("--> sites.d/b.toml:2:19"), "{output}");
         // b is refused whole, so y.test is free for c.
         assert!(
-            output.ends_with("3 files: 2 fine, 1 with errors\n"),
+            output.contains("3 files: 2 fine, 1 with errors\n"),
             "{output}"
         );
     }
@@ -499,7 +582,7 @@ mod tests {
             other.output
         );
         assert!(
-            other.output.ends_with("1 file: 0 fine, 1 with errors\n"),
+            other.output.contains("1 file: 0 fine, 1 with errors\n"),
             "{}",
             other.output
         );

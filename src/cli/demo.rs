@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -13,6 +14,9 @@ use crate::settings::Overrides;
 
 const BLUE: &str = include_str!("../../sites.d/blue.localhost.toml");
 const GREEN: &str = include_str!("../../sites.d/green.localhost.toml");
+
+/// Below those of the two apps.
+const PAGE_PORT: u16 = 7070;
 
 /// How long Ctrl-C waits for open pages.
 const DRAIN: Duration = Duration::from_secs(1);
@@ -46,7 +50,8 @@ pub(super) fn demo(places: &Places, serving: Serving) -> ExitCode {
         ..run::overrides(&places, serving)
     };
     match run::load(&places, overrides) {
-        Ok(settings) => {
+        Ok(mut settings) => {
+            settings.admin_listen = settings.admin_listen.or_else(page_address);
             print(&welcome(
                 &sites,
                 &settings.state,
@@ -54,6 +59,7 @@ pub(super) fn demo(places: &Places, serving: Serving) -> ExitCode {
                     .listen
                     .first()
                     .map_or(8080, |address| address.port()),
+                settings.admin_listen,
             ));
             crate::server::run(settings)
         }
@@ -78,7 +84,7 @@ fn prepare(sites: &Path) -> io::Result<Vec<App>> {
     for (name, color, text) in [("blue", "#2563eb", BLUE), ("green", "#15803d", GREEN)] {
         let path = file(sites, name);
         if !path.exists() {
-            fs::write(&path, text)?;
+            fs::write(&path, without_schema(text))?;
         }
         // A file that somebody made wrong, or points elsewhere, has no demo app; the server says what it makes of it.
         if let Some(port) = port(&fs::read_to_string(&path)?) {
@@ -86,6 +92,14 @@ fn prepare(sites: &Path) -> io::Result<Vec<App>> {
         }
     }
     Ok(apps)
+}
+
+/// Only the checkout has the schema where the shipped files look for it.
+fn without_schema(text: &str) -> &str {
+    match text.split_once('\n') {
+        Some((first, rest)) if first.starts_with("#:schema") => rest,
+        _ => text,
+    }
 }
 
 fn file(sites: &Path, name: &str) -> PathBuf {
@@ -97,7 +111,7 @@ fn port(text: &str) -> Option<u16> {
     u16::try_from(table.get("to")?.as_integer()?).ok()
 }
 
-fn welcome(sites: &Path, state: &Path, port: u16) -> String {
+fn welcome(sites: &Path, state: &Path, port: u16, page: Option<SocketAddr>) -> String {
     // With sudo it would look for the state of another user, and perhaps for another program.
     let program = std::env::current_exe().unwrap_or_else(|_| "onedoor".into());
     let (program, state) = (program.display(), state.display());
@@ -112,6 +126,12 @@ fn welcome(sites: &Path, state: &Path, port: u16) -> String {
         80 => String::new(),
         other => format!(":{other}"),
     };
+    let page = page.map_or(String::new(), |at| {
+        format!(
+            "What onedoor makes of all this: http://localhost:{}/\n\n",
+            at.port()
+        )
+    });
     format!(
         "Two apps behind one port. Open them side by side:\n\n    \
          http://blue.localhost{port}/\n    http://green.localhost{port}/\n\n\
@@ -119,9 +139,16 @@ fn welcome(sites: &Path, state: &Path, port: u16) -> String {
          echo 'respond = \"hello from a file\"' > {sites}/red.localhost.toml\n\n\
          It is live at http://red.localhost{port}/ a moment later. Break the file, mend it,\n\
          remove it; `{look}` shows what becomes of it. Ctrl-C ends.\n\n\
+         {page}\
          The same port speaks TLS. https://blue.localhost{port}/ opens without a warning after\n\n    \
          sudo {program} trust --state {state}\n\n"
     )
+}
+
+/// Where the page is shown, if nobody else has that port.
+fn page_address() -> Option<SocketAddr> {
+    let address = SocketAddr::from(([127, 0, 0, 1], PAGE_PORT));
+    TcpListener::bind(address).ok().map(|_| address)
 }
 
 fn failed(message: std::fmt::Arguments<'_>) -> ExitCode {

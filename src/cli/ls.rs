@@ -6,18 +6,34 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde_json::Value;
 
 use super::args::Places;
-use super::{daemon, print};
+use super::screen::{self, Paint, Screen};
+use super::{FAILED, daemon, print};
 
-/// Ends with 0, or 4 without a daemon.
-pub(super) fn ls(places: &Places, json: bool) -> ExitCode {
+/// Ends with 0, or 4 without a daemon; with `errors` 1 when there are some.
+pub(super) fn ls(places: &Places, pattern: Option<&str>, errors: bool, json: bool) -> ExitCode {
     let answer = daemon::find(places)
         .and_then(|daemon| daemon.sites().map_err(|error| daemon::explain(&error)));
-    match answer {
-        Ok(answer) if json => print(&format!("{answer:#}\n")),
-        Ok(answer) => print(&table(&answer, now())),
+    let mut answer = match answer {
+        Ok(answer) => answer,
         Err(code) => return code,
+    };
+    if let Some(files) = answer["sites"].as_array_mut() {
+        files.retain(|file| pattern.is_none_or(|pattern| is_meant(file, pattern)));
+        files.retain(|file| !errors || is_wrong(file));
     }
-    ExitCode::SUCCESS
+    let is_clean = answer["sites"].as_array().is_none_or(Vec::is_empty);
+    match (json, errors) {
+        (true, _) => print(&format!("{answer:#}\n")),
+        (false, true) => print(&drawn(&answer)),
+        (false, false) => match pattern {
+            Some(pattern) if is_clean => print(&format!("nothing here is called {pattern}\n")),
+            _ => print(&table(&answer, now(), Screen::of_output())),
+        },
+    }
+    match errors && !is_clean {
+        true => ExitCode::from(FAILED),
+        false => ExitCode::SUCCESS,
+    }
 }
 
 fn now() -> u64 {
@@ -27,10 +43,75 @@ fn now() -> u64 {
         .as_secs()
 }
 
-fn table(answer: &Value, now: u64) -> String {
+/// By the name of the site or one of its hosts: `shop` is in `shop.test`, `team/*` is all of a team.
+fn is_meant(file: &Value, pattern: &str) -> bool {
+    let hosts = file["hosts"].as_array().into_iter().flatten();
+    let mut names = std::iter::once(&file["name"])
+        .chain(hosts)
+        .filter_map(Value::as_str);
+    match pattern.contains('*') {
+        true => names.any(|name| fits(name, pattern)),
+        false => names.any(|name| name.contains(pattern)),
+    }
+}
+
+/// `*` stands for anything, also for nothing.
+fn fits(name: &str, pattern: &str) -> bool {
+    let Some((first, rest)) = pattern.split_once('*') else {
+        return name == pattern;
+    };
+    let Some(name) = name.strip_prefix(first) else {
+        return false;
+    };
+    let mut ends = name.char_indices().map(|(at, _)| at).chain([name.len()]);
+    ends.any(|at| fits(&name[at..], rest))
+}
+
+/// Whether what is on disk is not what serves, or there is a warning about it.
+fn is_wrong(file: &Value) -> bool {
+    let has_problems = file["problems"]
+        .as_array()
+        .is_some_and(|all| !all.is_empty());
+    has_problems || !matches!(file["state"].as_str(), Some("live" | "ignored"))
+}
+
+/// Every problem as `check` draws it, with what happens meanwhile.
+fn drawn(answer: &Value) -> String {
+    let mut text = String::new();
+    for file in answer["sites"].as_array().into_iter().flatten() {
+        for reason in reasons(file)
+            .into_iter()
+            .filter(|reason| file["note"] != **reason)
+        {
+            text.push_str(reason.trim_end());
+            text.push('\n');
+        }
+        let meanwhile = match file["state"].as_str().unwrap_or_default() {
+            "live" => continue,
+            state => format!("{}: {}\n\n", word(&file["name"]), meanwhile(file, state)),
+        };
+        text.push_str(&meanwhile);
+    }
+    if text.is_empty() {
+        text.push_str("nothing is wrong\n");
+    }
+    text
+}
+
+fn meanwhile(file: &Value, state: &str) -> String {
+    match file["serving_since"].as_u64() {
+        Some(since) => format!(
+            "{state}, serving the version of {} UTC",
+            screen::minute(since)
+        ),
+        None => format!("{state}, nothing of it serves"),
+    }
+}
+
+fn table(answer: &Value, now: u64, screen: Screen) -> String {
     let files: Vec<&Value> = answer["sites"].as_array().into_iter().flatten().collect();
     let notice = answer["notice"].as_str();
-    let notice = notice.map(|notice| format!("{notice}\n"));
+    let notice = notice.map(|notice| format!("{}\n", screen.paint(Paint::Bad, notice)));
     // A folder full of something else must not hide the sites.
     let is_ignored = |file: &Value| file["state"] == "ignored";
     let (ignored, mut files): (Vec<&Value>, Vec<&Value>) =
@@ -39,29 +120,14 @@ fn table(answer: &Value, now: u64) -> String {
     if files.is_empty() {
         return notice.unwrap_or_else(|| "no site files yet\n".into());
     }
-    let rows: Vec<[String; 5]> =
-        std::iter::once(["SITE", "STATE", "HOSTS", "TO", "SINCE"].map(String::from))
-            .chain(files.iter().map(|file| row(file, now)))
-            .collect();
-    let widths: Vec<usize> = (0..5)
-        .map(|column| {
-            rows.iter()
-                .map(|row| row[column].chars().count())
-                .max()
-                .unwrap_or(0)
-        })
+    let head = ["SITE", "STATE", "HOSTS", "TO", "OPEN", "REQUESTS", "SINCE"];
+    let head = head.map(|word| (word.to_owned(), Some(Paint::Faint)));
+    let rows: Vec<_> = std::iter::once(head)
+        .chain(files.iter().map(|file| row(file, now)))
         .collect();
     // What is below may not be what is on disk.
-    let mut text = notice.map_or(String::new(), |notice| format!("{notice}\n"));
-    for row in &rows {
-        let cells: Vec<String> = row
-            .iter()
-            .zip(&widths)
-            .map(|(cell, &width)| format!("{cell:<width$}"))
-            .collect();
-        text.push_str(cells.join("  ").trim_end());
-        text.push('\n');
-    }
+    let mut text = notice.unwrap_or_default();
+    text.push_str(&screen::table(&rows, screen));
     // The reasons do not fit into a table, and are what somebody came for.
     for file in files {
         // Said above, once for all.
@@ -87,7 +153,9 @@ fn table(answer: &Value, now: u64) -> String {
 
 const MOST_IGNORED: usize = 20;
 
-fn row(file: &Value, now: u64) -> [String; 5] {
+type Cell = (String, Option<Paint>);
+
+fn row(file: &Value, now: u64) -> [Cell; 7] {
     const MOST_SHOWN: usize = 3;
     let list = |keys: &[&str], between: &str| {
         let words: Vec<&str> = keys
@@ -108,24 +176,56 @@ fn row(file: &Value, now: u64) -> [String; 5] {
             shown
         }
     };
+    let plain = |text: String| (text, None);
+    let number = |value: &Value| {
+        value
+            .as_u64()
+            .map_or("-".to_owned(), |count| count.to_string())
+    };
     [
-        word(&file["name"]),
-        state(file),
-        list(&["hosts"], " "),
-        list(&["to", "answers"], ", "),
-        since(&file["since"], now),
+        plain(word(&file["name"])),
+        state(file, now),
+        plain(list(&["hosts"], " ")),
+        plain(list(&["to", "answers"], ", ")),
+        plain(number(&file["connections"])),
+        plain(number(&file["requests"])),
+        plain(since(&file["since"], now)),
     ]
 }
 
-/// The state, and how many backends are fit where that is worth a word: `live 1/2`.
-fn state(file: &Value) -> String {
-    let word = word(&file["state"]);
+/// One word; loud where an old version serves: it may be very old.
+fn state(file: &Value, now: u64) -> Cell {
+    let state = word(&file["state"]);
+    let paint = match state.as_str() {
+        "live" => Paint::Good,
+        "ignored" => Paint::Faint,
+        "waiting" => Paint::Warning,
+        _ => Paint::Bad,
+    };
+    let since = file["since"].as_u64().filter(|_| state == "stale");
+    let text = match since {
+        Some(since) => {
+            let days = now.saturating_sub(since) / 86_400;
+            let age = match days {
+                0 => String::new(),
+                1 => " (1 day)".to_owned(),
+                days => format!(" ({days} days)"),
+            };
+            format!("stale since {}{age}", screen::minute(since))
+        }
+        None => state,
+    };
+    (text + &fit(file), Some(paint))
+}
+
+/// How many backends are fit, where that is worth a word: ` 1/2`.
+fn fit(file: &Value) -> String {
     let backends = file["backends"].as_array().map(Vec::as_slice);
     let backends = backends.unwrap_or_default();
     let fit = backends.iter().filter(|backend| backend["fit"] == true);
     match (fit.count(), backends.len()) {
-        (0, 0) | (1, 1) => word,
-        (fit, all) => format!("{word} {fit}/{all}"),
+        (0, 0) | (1, 1) => String::new(),
+        (fit, all) => format!(" {fit}/{all}"),
     }
 }
 
@@ -174,17 +274,44 @@ mod tests {
     #[test]
     fn columns_stand_below_each_other_and_reasons_below_the_table() {
         let answer = json!({ "sites": [
-            { "name": "blue", "state": "live", "hosts": ["blue.localhost"], "to": ["127.0.0.1:7071"], "answers": ["respond 200"], "since": 940 },
+            { "name": "blue", "state": "live", "hosts": ["blue.localhost"], "to": ["127.0.0.1:7071"], "answers": ["respond 200"],
+              "connections": 3, "requests": 1200, "since": 940 },
             { "name": "shop", "state": "down", "hosts": [], "to": [], "problems": ["shop.toml:2:6: no backend"] },
+            { "name": "old", "state": "stale", "hosts": ["old.test"], "to": [], "since": 1000, "note": "ask Ann" },
         ]});
         assert_eq!(
-            table(&answer, 1000),
-            "SITE  STATE  HOSTS           TO                           SINCE\n\
-             blue  live   blue.localhost  127.0.0.1:7071, respond 200  60s ago\n\
-             shop  down                                                -\n\
-             \n\
-             shop: shop.toml:2:6: no backend\n"
+            table(&answer, 1000, Screen::PLAIN),
+            "\
+SITE  STATE                         HOSTS           TO                           OPEN  REQUESTS  SINCE
+blue  live                          blue.localhost  127.0.0.1:7071, respond 200  3     1200      60s ago
+shop  down                                                                       -     -         -
+old   stale since 1970-01-01 00:16  old.test                                     -     -         0s ago
+
+shop: shop.toml:2:6: no backend
+
+old: ask Ann
+"
         );
+        let (state, paint) = state(&answer["sites"][2], 1000 + 113 * 86_400);
+        assert_eq!(state, "stale since 1970-01-01 00:16 (113 days)");
+        assert_eq!(paint, Some(Paint::Bad));
+    }
+
+    #[test]
+    fn a_pattern_is_a_part_of_a_name_or_has_stars() {
+        let file = json!({ "name": "team/shop", "hosts": ["shop.test", "*.x.test"] });
+        for (pattern, meant) in [
+            ("shop", true),
+            ("x.test", true),
+            ("blog", false),
+            ("team/*", true),
+            ("*shop", true),
+            ("*.test", true),
+            ("t*m/sh*p", true),
+            ("shop*x", false),
+        ] {
+            assert_eq!(is_meant(&file, pattern), meant, "{pattern}");
+        }
     }
 
     #[test]
@@ -192,7 +319,7 @@ mod tests {
         let ignored =
             |number| json!({ "name": format!("x{number}"), "state": "ignored", "since": 0 });
         let all: Vec<Value> = (0..25).map(ignored).collect();
-        let text = table(&json!({ "sites": all }), 1000);
+        let text = table(&json!({ "sites": all }), 1000, Screen::PLAIN);
         assert!(text.ends_with("\nand 5 more ignored files; --json shows all\n"));
         assert!(text.contains("x19") && !text.contains("x20"), "{text}");
         assert!(!text.contains("ago"), "{text}");
@@ -200,8 +327,9 @@ mod tests {
 
     #[test]
     fn an_empty_folder_says_so() {
-        assert_eq!(table(&json!({ "sites": [] }), 0), "no site files yet\n");
+        let plain = |answer: &Value| table(answer, 0, Screen::PLAIN);
+        assert_eq!(plain(&json!({ "sites": [] })), "no site files yet\n");
         let missing = json!({ "sites": [], "notice": "sites.d is missing" });
-        assert_eq!(table(&missing, 0), "sites.d is missing\n");
+        assert_eq!(plain(&missing), "sites.d is missing\n");
     }
 }

@@ -1,13 +1,21 @@
 //! What a person types: each command ends in the exit code that DESIGN promises.
 
+mod add;
 mod args;
 pub mod check;
 mod daemon;
 mod demo;
 mod demo_apps;
+mod drain;
+mod drop_in;
+mod explain;
+mod history;
 mod ls;
+mod papers;
 mod reload;
 mod run;
+mod screen;
+mod top;
 mod trust;
 mod wait;
 
@@ -36,8 +44,37 @@ pub fn main() -> ExitCode {
         None => run::run(&args.places, args.serving),
         Some(Command::Run { serving }) => run::run(&args.places, serving.or(args.serving)),
         Some(Command::Demo { serving }) => demo::demo(&args.places, serving.or(args.serving)),
-        Some(Command::Check { path, name, strict }) => run::check(&args.places, path, name, strict),
-        Some(Command::Ls { json }) => ls::ls(&args.places, json),
+        Some(Command::Check {
+            path,
+            name,
+            strict,
+            json,
+        }) => run::check(&args.places, path, name, strict, json),
+        Some(Command::Ls {
+            pattern,
+            errors,
+            json,
+        }) => ls::ls(&args.places, pattern.as_deref(), errors, json),
+        Some(Command::Add {
+            host,
+            to,
+            name,
+            note,
+            timeout,
+        }) => add::add(&args.places, &host, &to, name, note, timeout),
+        Some(Command::Rm { name, now, timeout }) => add::rm(&args.places, &name, now, timeout),
+        Some(Command::History { name, json }) => history::history(&args.places, &name, json),
+        Some(Command::Diff { name, version }) => history::diff(&args.places, &name, version),
+        Some(Command::Rollback {
+            name,
+            version,
+            timeout,
+        }) => history::rollback(&args.places, &name, version, timeout),
+        Some(Command::Drain { wait }) => drain::drain(&args.places, wait),
+        Some(Command::Top { once }) => top::top(&args.places, once),
+        Some(Command::Schema { file }) => papers::schema(file),
+        Some(Command::Completions { shell }) => papers::completions(shell),
+        Some(Command::Man) => papers::man(),
         Some(Command::Wait {
             name,
             timeout,
@@ -51,6 +88,7 @@ pub fn main() -> ExitCode {
             };
             wait::wait(&args.places, name.as_deref(), timeout, until)
         }
+        Some(Command::Explain { question, json }) => explain::explain(&args.places, question, json),
         Some(Command::Reload { accept_removals }) => reload::reload(&args.places, accept_removals),
         Some(Command::Trust { remove, print }) => {
             let wish = match (remove, print) {

@@ -27,6 +27,7 @@ pub(super) fn check(
     path: Option<PathBuf>,
     name: Option<String>,
     strict: bool,
+    json: bool,
 ) -> ExitCode {
     let settings = match settings(places, Serving::default()) {
         Ok(settings) => settings,
@@ -39,7 +40,10 @@ pub(super) fn check(
         color: colored(&io::stdout(), &settings.log),
     };
     let verdict = check::check(&settings, &question);
-    print(&verdict.output);
+    match json {
+        true => print(&format!("{:#}\n", verdict.for_programs())),
+        false => print(&verdict.output),
+    }
     if verdict.ok {
         ExitCode::SUCCESS
     } else {
@@ -71,6 +75,7 @@ pub(super) fn overrides(places: &Places, serving: Serving) -> Overrides {
         sites: places.sites.clone(),
         state: places.state.clone(),
         admin: places.admin.clone(),
+        admin_listen: serving.admin_listen,
         workers: serving.workers,
         watch: serving.watch,
         catch_all: serving.catch_all,

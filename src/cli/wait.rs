@@ -22,6 +22,11 @@ pub(super) fn wait(places: &Places, name: Option<&str>, time: Duration, until: U
         Err(error) => return daemon::explain(&error),
     };
     let what = name.unwrap_or("what is on disk");
+    tell(&answer, what, name, until, time)
+}
+
+/// Says how a waiting ended, and with which code to end.
+fn tell(answer: &Value, what: &str, name: Option<&str>, until: Until, time: Duration) -> ExitCode {
     match answer["outcome"].as_str() {
         Some("serving") => ExitCode::SUCCESS,
         Some("gone" | "drained") => ExitCode::SUCCESS,

@@ -4,6 +4,7 @@
 //! (`site::file`, `settings`); a value of the wrong shape is reported here and then looks absent.
 
 pub mod keys;
+mod mask;
 pub mod problem;
 pub mod units;
 
@@ -17,6 +18,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use keys::{Kind, Place, Status};
+pub use mask::mask;
 pub use problem::{Excerpt, Problem, Severity};
 
 pub type Table<'t> = DeTable<'t>;

@@ -4,12 +4,13 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use super::alert::Alert;
 use super::opening::Hello;
 use super::serve::refuse_with;
-use crate::http::{Affinity, Arrival, Client, Found, Kit, Patient, Search};
-use crate::observe::{Finished, Kind, Reason};
+use crate::http::{Affinity, Arrival, Client, Found, Kit, Patient, Search, put_backend};
+use crate::observe::{Finished, Kind, Protocol, Reason};
 use crate::proxy_header::{self, Beside, Ends};
 use crate::relay::{self, Ending};
 use crate::site::Site;
@@ -30,6 +31,9 @@ pub(super) async fn serve(mut arrival: Box<Arrival>, site: Arc<Site>, hello: Hel
     };
     let first = first_bytes(&site, &arrival.client, &hello);
     let hello_bytes = hello.bytes.len() as u64;
+    let log = arrival
+        .kit
+        .log_passed_through(&site, asker, hello.sni.as_deref());
     drop(hello);
     // Of its own, because the visit at the backend outlives what is borrowed here.
     let kit = Rc::clone(&arrival.kit);
@@ -40,19 +44,18 @@ pub(super) async fn serve(mut arrival: Box<Arrival>, site: Arc<Site>, hello: Hel
         rule: None,
         asker,
     }));
-    let mut finished = Finished {
-        kind: Kind::Tunnel,
-        site: Some(site.number),
-        status: 0,
-        reason: None,
-        from_client: 0,
-        to_client: 0,
-        retries: 0,
-        took: std::time::Duration::ZERO,
-    };
+    let mut finished = Finished::of(Kind::Tunnel, Protocol::Other, Some(site.number));
+    finished.log = log;
+    let began = Instant::now();
     let connected = connect(&site, first, timer, &kit, asker, &mut finished).await;
     let (mut upstream, _visit) = match connected {
-        Ok(Found { upstream, visit }) => (upstream, visit),
+        Ok(Found { upstream, visit }) => {
+            if let Some(log) = &mut finished.log {
+                let address = &upstream.endpoint.address;
+                log.has_upstream(|text| put_backend(text, address), began.elapsed());
+            }
+            (upstream, visit)
+        }
         Err(reason) => {
             count(reason);
             return refuse_with(Alert::InternalError, arrival, reason).await;
@@ -74,10 +77,7 @@ pub(super) async fn serve(mut arrival: Box<Arrival>, site: Arc<Site>, hello: Hel
     finished.from_client = hello_bytes + outcome.from_client;
     finished.to_client = outcome.from_upstream;
     finished.took = kit.since(started);
-    kit.counters.finished(&finished);
-    if let Some(reason) = finished.reason {
-        count(reason);
-    }
+    kit.finished(&finished, Some(&slots));
 }
 
 fn may_ask(site: &Site, asker: IpAddr) -> bool {

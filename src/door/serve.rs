@@ -2,7 +2,6 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::alert::Alert;
 use super::introduction;
@@ -12,7 +11,7 @@ use super::slots::Slot;
 use super::terminate::{self, NothingToShow};
 use crate::http::{self, Arrival, Kit};
 use crate::linger::linger;
-use crate::observe::{Finished, Kind, Reason};
+use crate::observe::{Finished, Kind, Protocol, Reason};
 use crate::site::Site;
 use crate::site::tls::Mode;
 
@@ -122,13 +121,7 @@ pub(super) async fn refuse_with(alert: Alert, mut arrival: Box<Arrival>, reason:
 /// A connection closed before a request could be read. No event: anybody can cause a million of them.
 fn refused(kit: &Kit, reason: Option<Reason>) {
     kit.counters.finished(&Finished {
-        kind: Kind::Refused,
-        site: None,
-        status: 0,
         reason,
-        from_client: 0,
-        to_client: 0,
-        retries: 0,
-        took: Duration::ZERO,
+        ..Finished::of(Kind::Refused, Protocol::Other, None)
     });
 }

@@ -102,6 +102,7 @@ pub(super) async fn terminate(
     let shaken = timer.until_fired(shaken).await.map_err(too_slow)?;
     let (stream, secure) = shaken.map_err(|_| Reason::HandshakeFailed)?;
     drop(place);
+    kit.counters.handshakes.add(1);
     Ok(Box::new(Arrival {
         stream: Stream::Tls(stream),
         client,

@@ -13,7 +13,8 @@ use tokio::task::{JoinError, JoinSet};
 
 use super::listener;
 use super::slots::{Slot, Slots};
-use crate::http::{Arrival, Client, FullSite, Kit, Shared};
+use crate::http::{Arrival, Client, FullSite, Kit, Seat, Shared};
+use crate::observe::access::AccessLog;
 use crate::observe::panic::contain;
 use crate::observe::{Counters, Reason};
 use crate::pipe;
@@ -36,7 +37,8 @@ pub struct Start {
     pub slots: Slots,
     /// How many it may keep.
     pub pipes: usize,
-    pub seed: [u64; 2],
+    pub access: AccessLog,
+    pub seat: Seat,
 }
 
 /// What a worker is told.
@@ -89,11 +91,14 @@ async fn work(start: Start) -> io::Result<()> {
         tally,
         slots,
         pipes,
-        seed,
+        access,
+        seat,
     } = start;
     pipe::allow(pipes);
     let wheel = Wheel::new();
-    let kit = Rc::new(Kit::new(shared, current, wheel, counters, tally, seed));
+    let kit = Rc::new(Kit::new(
+        shared, current, wheel, counters, tally, access, seat,
+    ));
     let worker = Rc::new(Worker {
         kit,
         slots,
@@ -219,6 +224,7 @@ async fn keep_time(worker: Rc<Worker>) {
     let mut full = 0;
     loop {
         if worker.open.get() == 0 && worker.kit.upstreams.idle() == 0 {
+            worker.kit.access.flush();
             worker.clock_stands.set(true);
             worker.stirred.notified().await;
             worker.clock_stands.set(false);
@@ -237,6 +243,7 @@ async fn keep_time(worker: Rc<Worker>) {
         turns = turns.wrapping_add(1);
         if turns.is_multiple_of(10) {
             worker.kit.upstreams.sweep();
+            worker.kit.access.flush();
         }
     }
 }

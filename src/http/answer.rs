@@ -1,9 +1,10 @@
 //! Our own responses: which failure gets which status, and in which words.
 
 use crate::http::forward::{replaces, write_edits};
-use crate::http::h1::head::HeadRefusal;
+use crate::http::h1::head::{HeadRefusal, RequestHead};
 use crate::observe::Reason;
-use crate::site::{HeaderEdit, Redirect, Respond};
+use crate::site::hostname::{HostBuffer, authority};
+use crate::site::{HeaderEdit, HostPattern, Redirect, Respond, Site, Wire};
 use crate::upstream::UpstreamError;
 
 /// The whole list of what onedoor answers by itself when it cannot do what was asked.
@@ -378,6 +379,50 @@ pub(super) fn location(redirect: &Redirect, path: &str, query: &str) -> String {
     } else {
         redirect.location.to_string()
     }
+}
+
+/// Where a name of `redirect_from` is sent: the site's first host, on the port the client named, with path and query.
+pub(super) fn first_host(site: &Site, asked: &[u8], wire: Wire, head: &RequestHead<'_>) -> String {
+    let scheme = match wire {
+        Wire::ClearText => "http",
+        Wire::Tls => "https",
+    };
+    let first = site.claims.first().map(|claim| &claim.pattern);
+    let name = match first {
+        Some(HostPattern::Exact(name)) if name.as_str().contains(':') => format!("[{name}]"),
+        Some(pattern) => pattern.to_string(),
+        None => String::new(),
+    };
+    let mut buffer = HostBuffer::new();
+    let port = authority(asked, &mut buffer)
+        .ok()
+        .and_then(|asked| asked.port);
+    let port = port.map(|port| format!(":{port}")).unwrap_or_default();
+    format!(
+        "{scheme}://{name}{port}{}{}",
+        head.target.path_of_link(),
+        head.target.query
+    )
+}
+
+/// Where clear text is sent on to. `host` is Host as it was understood: a port that is not 80 is kept, because the
+/// same port speaks TLS.
+pub(super) fn over_tls(site: &Site, host: &[u8], head: &RequestHead<'_>) -> String {
+    let host = String::from_utf8_lossy(host);
+    let (name, port) = match host.rsplit_once(':') {
+        Some((name, port)) if !port.ends_with(']') => (name, port.parse().ok()),
+        _ => (&*host, None),
+    };
+    let port = match site.tls.https_port.or(port) {
+        None | Some(443) => String::new(),
+        Some(80) if site.tls.https_port.is_none() => String::new(),
+        Some(port) => format!(":{port}"),
+    };
+    format!(
+        "https://{name}{port}{}{}",
+        head.target.path_of_link(),
+        head.target.query
+    )
 }
 
 #[expect(

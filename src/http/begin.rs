@@ -5,14 +5,15 @@ use super::body::{Body, Written};
 use super::departure::{Asked, Order};
 use super::exchange::{self, Decision};
 use super::field::same;
-use super::forward::{self, Forwarded, Onward};
+use super::forward::{self, Onward};
 use super::h1::head::{Framing, Method, RequestHead, Version};
 use super::kit::{Asker, Kit};
 use super::known_host::KnownHost;
+use super::logged;
 use super::obtain::Affinity;
 use crate::block::Sheet;
-use crate::site::hostname::{HostBuffer, authority};
-use crate::site::{HeaderEdit, HostPattern, SendHost, Site, Wire};
+use crate::observe::access;
+use crate::site::{HeaderEdit, Site, Wire};
 use crate::tls::Secure;
 use crate::wheel::{Serving, Timer};
 
@@ -32,6 +33,8 @@ pub(super) struct Said {
     pub(super) status: u16,
     pub(super) answer: Option<Answer>,
     pub(super) site: Option<u32>,
+    /// Its line of the access log, where there is one.
+    pub(super) log: Option<Box<access::Begun>>,
 }
 
 /// Decides about a request, and writes what is to be sent, to a backend or back. `raw` is what the head was read from;
@@ -48,12 +51,29 @@ pub(super) fn begin(
     keep_alive: bool,
     ends: bool,
 ) -> Result<Step, Answer> {
+    let mut step = decide(head, raw, known, asker, timer, keep_alive, ends)?;
+    if let Step::Say(said) = &mut step {
+        said.log = logged::begin(head, known, asker, None);
+    }
+    Ok(step)
+}
+
+fn decide(
+    head: &RequestHead<'_>,
+    raw: &[u8],
+    known: &KnownHost,
+    asker: &Asker<'_>,
+    timer: &Timer,
+    keep_alive: bool,
+    ends: bool,
+) -> Result<Step, Answer> {
     let kit = asker.kit;
     let said = Said {
         out: Sheet::lend(),
         status: 0,
         answer: None,
         site: known.site().map(|site| site.number),
+        log: None,
     };
     let with_body = head.method != "HEAD";
     let Some(site) = known.site() else {
@@ -61,7 +81,7 @@ pub(super) fn begin(
     };
     let edits = site.headers.of_response(known.wire());
     Ok(
-        match exchange::decide(head, known, site, asker.client, kit) {
+        match exchange::decide(head, known, site, asker.client, &kit.shared) {
             Decision::Forward { strip, rule } => {
                 let send = Send {
                     strip,
@@ -77,13 +97,13 @@ pub(super) fn begin(
                 said.redirect(redirect.status, &location, edits, kit, ends, with_body)
             }
             Decision::ToTls => {
-                let location = over_tls(site, known.host(), head);
+                let location = answer::over_tls(site, known.host(), head);
                 said.write(308, |out| {
                     answer::write_to_https(out, &location, &kit.date(), ends, with_body);
                 })
             }
             Decision::RedirectToFirst => {
-                let location = first_host(site, known.raw(), known.wire(), head);
+                let location = answer::first_host(site, known.raw(), known.wire(), head);
                 said.redirect(308, &location, edits, kit, ends, with_body)
             }
             Decision::Respond(respond) => said.write(respond.status, |out| {
@@ -127,37 +147,19 @@ impl Send {
             kit,
             ..
         } = *asked_by;
-        let asker = exchange::asker(head, client, kit);
+        let asker = exchange::asker(head, client, &kit.shared);
         let request_id = kit.request_id();
+        let Send { strip, rule, .. } = self;
         let onward = Onward {
-            site,
-            host: match &site.send_host {
-                SendHost::Name(name) => name.as_bytes(),
-                // `Backend` is filled in when the backend is known.
-                SendHost::Keep | SendHost::Backend => known.host(),
-            },
-            strip: self.strip,
-            prefix: self
-                .rule
-                .and_then(|rule| site.paths.get(rule))
-                .map_or("", |rule| rule.pattern.path()),
-            forwarded: if client.trusted {
-                Forwarded::Added {
-                    client: client.address.ip().to_canonical(),
-                    asker,
-                    ours: known.forwarded(),
-                }
-            } else {
-                Forwarded::Set(known.forwarded())
-            },
             certificate: certificate_lines(site, secure),
             request_id,
-            via: site.headers.via.then_some(&*kit.shared.via),
+            ..exchange::onward(head, known, site, client, &kit.shared, strip, rule)
         };
         let Ok(host_at) = forward::request_head(&mut out, raw, head, &onward) else {
             return Err(Answer::TooManyConnectionOptions);
         };
         let affinity = Affinity::of(head, site, client, asker, asked_by.wire == Wire::Tls);
+        let known_as = exchange::known_as(head, client, request_id);
         let asked = Asked {
             method: Method::of(head.method),
             version: head.version,
@@ -167,7 +169,7 @@ impl Send {
             upgrade: head.upgrade.map(Box::from),
             is_grpc: head.version == Version::Http2 && is_grpc(head),
             may_be_told_why: exchange::may_be_told_why(head, known),
-            request_id: exchange::known_as(head, client, request_id),
+            request_id: known_as,
         };
         timer.serving(Some(Serving {
             site: site.number,
@@ -181,6 +183,7 @@ impl Send {
             asked,
             rule: self.rule,
             affinity,
+            log: logged::begin(head, known, asked_by, Some(&known_as)),
         }))
     }
 }
@@ -225,6 +228,7 @@ impl Said {
             status: answer.parts().0,
             answer: Some(answer),
             site: None,
+            log: None,
         }
     }
 
@@ -254,50 +258,6 @@ impl Said {
         self.status = status;
         Step::Say(self)
     }
-}
-
-/// Where a name of `redirect_from` is sent: the site's first host, on the port the client named, with path and query.
-fn first_host(site: &Site, asked: &[u8], wire: Wire, head: &RequestHead<'_>) -> String {
-    let scheme = match wire {
-        Wire::ClearText => "http",
-        Wire::Tls => "https",
-    };
-    let first = site.claims.first().map(|claim| &claim.pattern);
-    let name = match first {
-        Some(HostPattern::Exact(name)) if name.as_str().contains(':') => format!("[{name}]"),
-        Some(pattern) => pattern.to_string(),
-        None => String::new(),
-    };
-    let mut buffer = HostBuffer::new();
-    let port = authority(asked, &mut buffer)
-        .ok()
-        .and_then(|asked| asked.port);
-    let port = port.map(|port| format!(":{port}")).unwrap_or_default();
-    format!(
-        "{scheme}://{name}{port}{}{}",
-        head.target.path_of_link(),
-        head.target.query
-    )
-}
-
-/// Where clear text is sent on to. `host` is Host as it was understood: a port that is not 80 is kept, because the
-/// same port speaks TLS.
-fn over_tls(site: &Site, host: &[u8], head: &RequestHead<'_>) -> String {
-    let host = String::from_utf8_lossy(host);
-    let (name, port) = match host.rsplit_once(':') {
-        Some((name, port)) if !port.ends_with(']') => (name, port.parse().ok()),
-        _ => (&*host, None),
-    };
-    let port = match site.tls.https_port.or(port) {
-        None | Some(443) => String::new(),
-        Some(80) if site.tls.https_port.is_none() => String::new(),
-        Some(port) => format!(":{port}"),
-    };
-    format!(
-        "https://{name}{port}{}{}",
-        head.target.path_of_link(),
-        head.target.query
-    )
 }
 
 /// What an app that asked for it is told about the certificate that its client showed.

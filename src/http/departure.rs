@@ -6,6 +6,7 @@ use super::body::Body;
 use super::h1::head::{Method, Version};
 use super::obtain::Affinity;
 use crate::block::{Block, Sheet};
+use crate::observe::access;
 
 /// A request ready to be sent to a backend.
 #[derive(Debug)]
@@ -24,6 +25,8 @@ pub(super) struct Order {
     pub(super) asked: Asked,
     pub(super) rule: Option<usize>,
     pub(super) affinity: Affinity,
+    /// Its line of the access log, where there is one.
+    pub(super) log: Option<Box<access::Begun>>,
 }
 
 /// What of a request is needed when its head is gone.

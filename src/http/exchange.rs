@@ -4,11 +4,11 @@ use std::net::IpAddr;
 
 use super::answer::Answer;
 use super::field::{Kind, list_members, same};
-use super::forward::hops_left;
+use super::forward::{Forwarded, Onward, hops_left};
 use super::h1::head::{Framing, RequestHead};
-use super::kit::{Client, Kit};
+use super::kit::{Client, Shared};
 use super::known_host::{Gate, KnownHost};
-use crate::site::{Action, Backends, PathRefusal, Redirect, Respond, Site};
+use crate::site::{Action, Backends, PathRefusal, Redirect, Respond, SendHost, Site};
 
 /// What happens to a request.
 #[derive(Debug)]
@@ -35,7 +35,7 @@ pub(super) fn decide<'s>(
     known: &KnownHost,
     site: &'s Site,
     client: &Client,
-    kit: &Kit,
+    shared: &Shared,
 ) -> Decision<'s> {
     match known.gate() {
         Gate::Open => {}
@@ -58,11 +58,11 @@ pub(super) fn decide<'s>(
     };
     if place
         .allow
-        .is_some_and(|allow| !allow.admits(asker(head, client, kit)))
+        .is_some_and(|allow| !allow.admits(asker(head, client, shared)))
     {
         return Decision::Refuse(Answer::NotAllowed);
     }
-    if is_loop(head, kit) {
+    if is_loop(head, shared) {
         return Decision::Refuse(Answer::Loop);
     }
     if site.has_redirects() && known.name().is_some_and(|name| site.redirects(&name)) {
@@ -99,9 +99,46 @@ pub(super) fn backends(site: &Site, rule: Option<usize>) -> Option<&Backends> {
     }
 }
 
+/// What is said to the backends that [`Decision::Forward`] means. The request's id and the lines about the client's
+/// certificate are for the caller to put in.
+pub(super) fn onward<'a>(
+    head: &RequestHead<'_>,
+    known: &'a KnownHost,
+    site: &'a Site,
+    client: &Client,
+    shared: &'a Shared,
+    strip: usize,
+    rule: Option<usize>,
+) -> Onward<'a> {
+    Onward {
+        site,
+        host: match &site.send_host {
+            SendHost::Name(name) => name.as_bytes(),
+            // `Backend` is filled in when the backend is known.
+            SendHost::Keep | SendHost::Backend => known.host(),
+        },
+        strip,
+        prefix: rule
+            .and_then(|rule| site.paths.get(rule))
+            .map_or("", |rule| rule.pattern.path()),
+        forwarded: if client.trusted {
+            Forwarded::Added {
+                client: client.address.ip().to_canonical(),
+                asker: asker(head, client, shared),
+                ours: known.forwarded(),
+            }
+        } else {
+            Forwarded::Set(known.forwarded())
+        },
+        certificate: b"",
+        request_id: [b'0'; 32],
+        via: site.headers.via.then_some(&*shared.via),
+    }
+}
+
 /// Who asked in truth: the client, or, when that is a trusted proxy, the last address in X-Forwarded-For that is
 /// none of the trusted ones. Walked from the right, because only that end was written by somebody we know.
-pub(super) fn asker(head: &RequestHead<'_>, client: &Client, kit: &Kit) -> IpAddr {
+pub(super) fn asker(head: &RequestHead<'_>, client: &Client, shared: &Shared) -> IpAddr {
     let direct = client.address.ip().to_canonical();
     if !client.trusted {
         return direct;
@@ -119,7 +156,7 @@ pub(super) fn asker(head: &RequestHead<'_>, client: &Client, kit: &Kit) -> IpAdd
             return asker;
         };
         asker = ip.to_canonical();
-        if !kit.shared.trusts(asker) {
+        if !shared.trusts(asker) {
             return asker;
         }
     }
@@ -148,8 +185,8 @@ pub(super) fn known_as(head: &RequestHead<'_>, client: &Client, ours: [u8; 32]) 
 }
 
 /// Whether our own pseudonym is in Via already: the request has come through here (RFC 9110 7.6.3).
-fn is_loop(head: &RequestHead<'_>, kit: &Kit) -> bool {
-    let ours = kit.shared.via.as_bytes();
+fn is_loop(head: &RequestHead<'_>, shared: &Shared) -> bool {
+    let ours = shared.via.as_bytes();
     head.fields
         .of(Kind::Via)
         .flat_map(list_members)

@@ -5,17 +5,18 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ipnet::IpNet;
 
 use super::h1::head::HeadLimits;
 use super::obtain::Budget;
 use crate::limits::Limits;
-use crate::observe::{Counters, Finished, Reason};
+use crate::observe::access::{self, AccessLog, Facts};
+use crate::observe::{Counters, Finished, Reason, SAMPLE};
 use crate::route::{Current, Snapshot};
 use crate::settings::ProxyProtocol;
-use crate::site::{Site, SiteSlot, Wire};
+use crate::site::{Site, SiteSlot, SiteSlots, Wire};
 use crate::stream::Stream;
 use crate::tls::{Keyring, Secure, Turnstile};
 use crate::upstream::{Balancer, States, Tally, Upstreams};
@@ -147,6 +148,15 @@ impl FullSite {
     }
 }
 
+/// A worker among the others.
+#[derive(Clone, Copy, Debug)]
+pub struct Seat {
+    pub worker: usize,
+    pub workers: usize,
+    /// Of its random numbers; its own.
+    pub seed: [u64; 2],
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Kit {
@@ -156,6 +166,11 @@ pub struct Kit {
     pub balancer: Balancer,
     pub(super) budget: Budget,
     pub counters: Arc<Counters>,
+    pub access: AccessLog,
+    /// Which worker this is, of how many.
+    seat: Seat,
+    /// Requests until one is measured.
+    until_watch: Cell<u32>,
     pub turnstile: Rc<Turnstile>,
     current: Arc<Current>,
     snapshot: RefCell<Snapshot>,
@@ -166,15 +181,16 @@ pub struct Kit {
 }
 
 impl Kit {
-    /// `seed` is this worker's own.
     pub fn new(
         shared: &'static Shared,
         current: Arc<Current>,
         wheel: Rc<Wheel>,
         counters: Arc<Counters>,
         tally: Arc<Tally>,
-        seed: [u64; 2],
+        access: AccessLog,
+        seat: Seat,
     ) -> Kit {
+        let seed = seat.seed;
         let turnstile = Rc::new(Turnstile::new(shared.limits.handshakes));
         Kit {
             upstreams: Upstreams::new(
@@ -194,6 +210,9 @@ impl Kit {
             turnstile,
             wheel,
             counters,
+            access,
+            seat,
+            until_watch: Cell::new(0),
             current,
         }
     }
@@ -203,6 +222,68 @@ impl Kit {
         self.shared.0.set(shared);
         self.upstreams.allow(shared.limits.pool, shared.pool_all);
         self.turnstile.allow(shared.limits.handshakes);
+    }
+
+    /// The time, for one request of [`SAMPLE`].
+    #[inline]
+    pub fn watch(&self) -> Option<Instant> {
+        match self.until_watch.get() {
+            0 => {
+                self.until_watch.set(SAMPLE - 1);
+                Some(Instant::now())
+            }
+            left => {
+                self.until_watch.set(left - 1);
+                None
+            }
+        }
+    }
+
+    /// Counts what has ended, also for its site, and logs it where somebody wants that.
+    #[inline]
+    pub fn finished(&self, finished: &Finished, site: Option<&SiteSlots>) {
+        self.counters.finished(finished);
+        if let Some(site) = site {
+            if let Some(counts) = site.counts.of_worker(self.seat.worker, self.seat.workers) {
+                counts.request(finished.protocol, finished.status);
+                counts.from_client.add(finished.from_client);
+                counts.to_client.add(finished.to_client);
+                if let Some(watch) = finished.watch {
+                    counts.duration(watch.elapsed());
+                }
+            }
+            if let Some(reason) = finished.reason {
+                site.refusals.add(reason as usize);
+            }
+        }
+        if let Some(log) = &finished.log {
+            self.access.take(log, finished);
+        }
+    }
+
+    /// A line for a connection whose TLS is passed through, if somebody wants one.
+    pub fn log_passed_through(
+        &self,
+        site: &Site,
+        client: IpAddr,
+        sni: Option<&str>,
+    ) -> Option<Box<access::Begun>> {
+        let to = self.access.destination(Some(&site.access_log))?;
+        let facts = Facts {
+            id: None,
+            client,
+            site: Some(site.name.as_str()),
+            host: sni.unwrap_or_default().as_bytes(),
+            method: None,
+            path: b"",
+            query: b"",
+            protocol: "TLS",
+            tls: None,
+            sni,
+            referer: b"",
+            agent: b"",
+        };
+        Some(self.access.begin(to, &facts))
     }
 
     /// The generation of the table in force. One load.
@@ -234,14 +315,6 @@ impl Kit {
         self.shared.full.mark(site.number);
         site.slots.refusals.add(Reason::SiteFull as usize);
         None
-    }
-
-    /// Counts what has ended, and against `site` why it was not as a backend would have had it.
-    pub fn finished(&self, finished: &Finished, site: Option<&Site>) {
-        self.counters.finished(finished);
-        if let (Some(reason), Some(site)) = (finished.reason, site) {
-            site.slots.refusals.add(reason as usize);
-        }
     }
 
     /// Lets go of an old table.

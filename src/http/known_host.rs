@@ -8,11 +8,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::answer::Answer;
-use super::kit::{Asker, Kit};
+use super::kit::{Asker, Client, Kit};
 use crate::block::Sheet;
-use crate::site::hostname::{HostBuffer, authority};
+use crate::site::hostname::{Authority, HostBuffer, authority};
 use crate::site::{Site, SiteSlot, Wire};
-use crate::tls::{self, InClear};
+use crate::tls::{self, InClear, Keyring, Secure};
 use crate::wheel::{GONE, Timer};
 
 /// See the module.
@@ -30,6 +30,14 @@ pub(super) struct KnownHost {
     host_bytes: u16,
     /// Whether client and host are both of this machine, so that a failure may be explained.
     pub(super) is_local: bool,
+}
+
+/// What looking a host up has brought.
+pub(super) struct FoundSite {
+    pub(super) site: Option<Arc<Site>>,
+    pub(super) slot: Option<SiteSlot>,
+    pub(super) generation: u64,
+    pub(super) gate: Gate,
 }
 
 /// Whether a connection of this kind may ask for this host at all.
@@ -65,7 +73,7 @@ impl KnownHost {
             old.site = None; // the old version may be the last one that anybody holds
             let name = old.name().unwrap_or_default();
             old.site = kit.find(&name);
-            old.gate = gate(old.site.as_deref(), &name, asker);
+            old.gate = gate_of(old.site.as_deref(), &name, asker);
             old.slot = slot(old.site.as_deref(), old.slot, kit, timer)?;
             *known = Some(old);
         }
@@ -89,13 +97,35 @@ impl KnownHost {
         let asked = authority(raw, &mut buffer).map_err(|_| Answer::BadHost)?;
         let generation = kit.generation();
         let site = kit.find(asked.host);
-        let gate = gate(site.as_deref(), asked.host, asker);
+        let gate = gate_of(site.as_deref(), asked.host, asker);
+        let slot = slot(site.as_deref(), held, kit, timer)?;
+        let found = FoundSite {
+            site,
+            slot,
+            generation,
+            gate,
+        };
+        Ok(KnownHost::of(raw, asked, found, client, wire))
+    }
+
+    /// What is known of the host that `raw` asks for, which was read as `asked` and looked up.
+    pub(super) fn of(
+        raw: &[u8],
+        asked: Authority<'_>,
+        found: FoundSite,
+        client: &Client,
+        wire: Wire,
+    ) -> KnownHost {
+        let FoundSite {
+            site,
+            slot,
+            generation,
+            gate,
+        } = found;
         let scheme = match wire {
             Wire::ClearText => "http",
             Wire::Tls => "https",
         };
-        let slot = slot(site.as_deref(), held, kit, timer)?;
-
         let ip = client.address.ip().to_canonical();
         // Written into one lent sheet and kept in one piece of just the size: a connection per request pays for it.
         let mut text = Sheet::lend();
@@ -127,7 +157,7 @@ impl KnownHost {
                 .host
                 .parse::<IpAddr>()
                 .is_ok_and(|ip| ip.is_loopback());
-        Ok(KnownHost {
+        KnownHost {
             site,
             slot,
             generation,
@@ -138,7 +168,7 @@ impl KnownHost {
             host_bytes: host.len() as u16,
             text: text.as_slice().into(),
             is_local: is_local_name && ip.is_loopback(),
-        })
+        }
     }
 
     /// Host as it was written.
@@ -178,13 +208,24 @@ impl KnownHost {
 }
 
 /// Also asked again with every new table: what an edit tightens binds connections that are open (CASES T-43).
-fn gate(site: Option<&Site>, host: &str, asker: &Asker<'_>) -> Gate {
+fn gate_of(site: Option<&Site>, host: &str, asker: &Asker<'_>) -> Gate {
+    let keyring = &asker.kit.shared.keyring;
+    gate(site, host, asker.client.address.ip(), asker.secure, keyring)
+}
+
+/// Whether a connection of `client`, inside of TLS if it is `secure`, may ask for `host` of `site`.
+pub(super) fn gate(
+    site: Option<&Site>,
+    host: &str,
+    client: IpAddr,
+    secure: Option<&Secure>,
+    keyring: &Keyring,
+) -> Gate {
     let Some(site) = site else {
         return Gate::Open;
     };
-    let keyring = &asker.kit.shared.keyring;
-    let Some(secure) = asker.secure else {
-        return match keyring.in_clear(site, host, asker.client.address.ip()) {
+    let Some(secure) = secure else {
+        return match keyring.in_clear(site, host, client) {
             InClear::Serve => Gate::Open,
             InClear::Redirect { only_reading } => Gate::ToTls { only_reading },
             InClear::Refuse => Gate::Closed(Answer::TlsOnly),

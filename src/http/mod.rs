@@ -2,7 +2,7 @@
 //!
 //! The seam: a head is a borrowed view ([`h1::head::RequestHead`], [`field::Fields`]) that any version can fill;
 //! what happens between the request that arrived and the response that leaves is written once, over that view:
-//! `exchange` decides, `forward` rewrites heads, `answer` is what we say ourselves. Only the pumping of
+//! `exchange` decides, `forward` rewrites heads, `answer` is what we say ourselves, `explain` walks the same steps in words. Only the pumping of
 //! bytes belongs to a version ([`h1`]).
 
 pub mod field;
@@ -20,6 +20,7 @@ mod departure;
 #[cfg(feature = "serve")]
 mod exchange;
 #[cfg(feature = "serve")]
+pub mod explain;
 mod flight;
 #[cfg(feature = "serve")]
 mod forward;
@@ -27,6 +28,8 @@ mod forward;
 mod kit;
 #[cfg(feature = "serve")]
 mod known_host;
+#[cfg(feature = "serve")]
+mod logged;
 #[cfg(feature = "serve")]
 mod obtain;
 #[cfg(feature = "serve")]
@@ -41,6 +44,8 @@ pub(crate) use obtain::{Affinity, Found, Patient, Search};
 mod visit;
 
 #[cfg(feature = "serve")]
-pub use kit::{Arrival, Client, FullSite, Kit, Latest, Shared};
+pub use kit::{Arrival, Client, FullSite, Kit, Latest, Seat, Shared};
+#[cfg(feature = "serve")]
+pub use logged::put_backend;
 #[cfg(feature = "serve")]
 pub use visit::Visit;

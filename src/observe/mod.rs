@@ -1,20 +1,23 @@
 //! What came of a connection or request: one value when it ends, counted in the worker's own block.
 
+pub mod access;
+pub mod events;
 pub mod log;
 pub mod panic;
 mod reason;
 mod trouble;
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub use reason::Reason;
 pub use trouble::Trouble;
 
 /// How one exchange, tunnel or refused connection ended.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Finished {
     pub kind: Kind,
+    pub protocol: Protocol,
     /// `Site::number`, when a site was found.
     pub site: Option<u32>,
     /// Of the response the client was sent; 0 when none was.
@@ -29,6 +32,55 @@ pub struct Finished {
     pub retries: u32,
     /// On the coarse clock.
     pub took: Duration,
+    /// When it began, for one of [`SAMPLE`]: looking at the clock costs.
+    pub watch: Option<Instant>,
+    /// Its line of the access log, where there is one.
+    pub log: Option<Box<access::Begun>>,
+}
+
+/// Durations are measured of one request in so many on a worker.
+pub const SAMPLE: u32 = 8;
+
+impl Finished {
+    /// One that has only begun.
+    pub fn of(kind: Kind, protocol: Protocol, site: Option<u32>) -> Finished {
+        Finished {
+            kind,
+            protocol,
+            site,
+            status: 0,
+            reason: None,
+            from_client: 0,
+            to_client: 0,
+            retries: 0,
+            took: Duration::ZERO,
+            watch: None,
+            log: None,
+        }
+    }
+}
+
+/// What was spoken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Protocol {
+    Http1,
+    Http2,
+    /// TLS that is passed through, or nothing that could be read.
+    Other,
+}
+
+impl Protocol {
+    /// All of them, each at its own number.
+    pub const ALL: [Protocol; 3] = [Protocol::Http1, Protocol::Http2, Protocol::Other];
+
+    pub fn word(self) -> &'static str {
+        match self {
+            Protocol::Http1 => "http1",
+            Protocol::Http2 => "http2",
+            Protocol::Other => "other",
+        }
+    }
 }
 
 /// What it was.
@@ -55,6 +107,11 @@ pub struct Counters {
     pub tunnels: Count,
     pub refused: Count,
     pub retries: Count,
+    /// TLS handshakes that came to their end.
+    pub handshakes: Count,
+    /// Upstreams that were opened for a request, and idle ones that were used again.
+    pub opened: Count,
+    pub reused: Count,
     pub from_client: Count,
     pub to_client: Count,
     reasons: Reasons,

@@ -6,8 +6,8 @@ use std::path::Path;
 
 use tracing::warn;
 
-use super::book::{Ground, Step};
-use super::last_good::{self, LastGood};
+use super::book::{Book, Ground, Moment, Step};
+use super::last_good::{self, LastGood, Leftovers};
 use super::look::{self, Certificates, Found, Look, Question};
 use super::search::is_in_any;
 use super::{Follower, parallel};
@@ -24,7 +24,12 @@ pub(super) struct First {
     records: Vec<(LastGood, Option<Site>)>,
 }
 
-pub(super) fn read_everything(sites: &Path, rules: &Rules, kept_in: &Path) -> First {
+pub(super) fn read_everything(
+    sites: &Path,
+    rules: &Rules,
+    kept_in: &Path,
+    leftovers: Leftovers,
+) -> First {
     let listing = match directory::list(sites) {
         Ok(listing) => Some(listing),
         Err(error) => {
@@ -41,7 +46,7 @@ pub(super) fn read_everything(sites: &Path, rules: &Rules, kept_in: &Path) -> Fi
         before: None,
     };
     let looks = look::look_at_all(found.map(question).collect(), rules, Certificates::Later);
-    let records = last_good::read_all(kept_in);
+    let records = last_good::read_all(kept_in, leftovers);
     let seen: HashMap<&SiteName, u64> = looks
         .iter()
         .filter_map(|look| match &look.found {
@@ -82,18 +87,21 @@ fn revive(record: &LastGood, rules: &Rules) -> Option<Site> {
     }
 }
 
-impl Follower {
-    /// The first table.
-    pub(super) fn begin(&mut self, first: First) {
-        let at = self.moment();
-        let mut step = Step::default();
-        let mut looks = first.looks;
+impl First {
+    /// Puts it into an empty book. Returns what served before.
+    pub(super) fn enter(
+        self,
+        book: &mut Book,
+        at: Moment,
+        step: &mut Step,
+    ) -> HashMap<SiteName, LastGood> {
+        let mut looks = self.looks;
         let mut stored = HashMap::new();
         let mut lost = Vec::new();
-        for (record, site) in first.records {
+        for (record, site) in self.records {
             let name = record.document.name.clone();
-            self.book.restore(&record, site, at, &mut step);
-            let is_listed = first
+            book.restore(&record, site, at, step);
+            let is_listed = self
                 .listing
                 .as_ref()
                 .is_some_and(|listing| listing.files.contains_key(&name));
@@ -102,9 +110,9 @@ impl Follower {
             }
             stored.insert(name, record);
         }
-        if let Some(listing) = first.listing {
+        if let Some(listing) = self.listing {
             for name in lost {
-                let path = self.book.path(&name).cloned().unwrap_or_default();
+                let path = book.path(&name).cloned().unwrap_or_default();
                 if !is_in_any(&path, &listing.unreadable) {
                     looks.push(Look {
                         name,
@@ -113,20 +121,32 @@ impl Follower {
                     });
                 }
             }
-            self.take_listing_notes(&listing);
         }
-        self.book.apply(looks, at, &mut step);
-        if self.book.has_files() {
-            self.last_filled = self.access.identity();
-        }
-        self.book.hurry(at.now);
+        book.apply(looks, at, step);
+        book.hurry(at.now);
         // Nothing was known of an empty folder but from the state: it may be a mount that is still to come.
-        let ground = if self.book.has_files() {
+        let ground = if book.has_files() {
             Ground::Same
         } else {
             Ground::Other
         };
-        self.book.tick(ground, at, &mut step);
+        book.tick(ground, at, step);
+        stored
+    }
+}
+
+impl Follower {
+    /// The first table.
+    pub(super) fn begin(&mut self, first: First) {
+        let at = self.moment();
+        if let Some(listing) = &first.listing {
+            self.take_listing_notes(listing);
+        }
+        let mut step = Step::default();
+        let stored = first.enter(&mut self.book, at, &mut step);
+        if self.book.has_files() {
+            self.last_filled = self.access.identity();
+        }
         self.book.tell_conflicts(|_| false);
         step.keep.retain(|version| {
             let before = stored.get(&version.document.name);

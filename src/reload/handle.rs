@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::contest::Contest;
+use super::gauges::Gauges;
 use super::status::{Overview, Report, Until, Waited};
+use crate::site::SiteName;
 use crate::site::file::Rules;
 
 /// A hold on the reload loop, for the admin socket and for signals. The loop ends with the last clone.
@@ -30,6 +33,19 @@ pub(super) enum Request {
     },
     List {
         reply: oneshot::Sender<Overview>,
+    },
+    Gauges {
+        reply: oneshot::Sender<Gauges>,
+    },
+    Contest {
+        host: String,
+        winner: Option<SiteName>,
+        reply: oneshot::Sender<Contest>,
+    },
+    Gone {
+        name: SiteName,
+        cut: bool,
+        reply: oneshot::Sender<bool>,
     },
     /// What is known of backends is another one.
     Backends,
@@ -93,6 +109,33 @@ impl Reload {
     /// Every file of the sites directory.
     pub async fn list(&self) -> Overview {
         self.ask(|reply| Request::List { reply })
+            .await
+            .unwrap_or_default()
+    }
+
+    /// What metrics want to know.
+    pub async fn gauges(&self) -> Gauges {
+        self.ask(|reply| Request::Gauges { reply })
+            .await
+            .unwrap_or_default()
+    }
+
+    /// Who wants to answer for `host`, a normalised name, which `winner` does.
+    pub async fn contest(&self, host: &str, winner: Option<SiteName>) -> Contest {
+        let host = host.to_owned();
+        self.ask(|reply| Request::Contest {
+            host,
+            winner,
+            reply,
+        })
+        .await
+        .unwrap_or_default()
+    }
+
+    /// Its operator has removed the file of `name` and means it: no grace. `cut`: open work is not waited for either.
+    /// `false`: the file is still there, and nothing is done.
+    pub async fn gone(&self, name: SiteName, cut: bool) -> bool {
+        self.ask(|reply| Request::Gone { name, cut, reply })
             .await
             .unwrap_or_default()
     }

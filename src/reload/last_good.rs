@@ -10,14 +10,14 @@ use std::io::{self, Write};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 use tracing::{info, warn};
 
-use super::parallel;
+use super::{history, parallel};
 use crate::site::{HostPattern, SiteDocument, SiteName};
 
 /// Another number means another layout; a file with an unknown one is left alone and not used.
@@ -32,10 +32,20 @@ const MANY: usize = 16;
 pub(super) struct LastGood {
     pub(super) document: SiteDocument,
     pub(super) claims: Vec<HostPattern>,
+    pub(super) since: SystemTime,
+}
+
+/// What becomes of files that a process left half written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Leftovers {
+    /// The directory is ours.
+    Remove,
+    /// Somebody else may be writing them just now.
+    Keep,
 }
 
 /// Everything in `directory` that can be read, in the order of names; the rest is said and skipped.
-pub(super) fn read_all(directory: &Path) -> Vec<LastGood> {
+pub(super) fn read_all(directory: &Path, leftovers: Leftovers) -> Vec<LastGood> {
     let entries = match fs::read_dir(directory) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Vec::new(),
@@ -49,7 +59,9 @@ pub(super) fn read_all(directory: &Path) -> Vec<LastGood> {
         let name = path.file_name().unwrap_or_default().as_bytes();
         if name.starts_with(b".") {
             // Left by a process that was killed while it wrote. Where it cannot be removed, it does no harm.
-            fs::remove_file(&path).ok();
+            if leftovers == Leftovers::Remove {
+                fs::remove_file(&path).ok();
+            }
         } else if name.ends_with(b".json") {
             paths.push(path);
         }
@@ -66,7 +78,8 @@ pub(super) fn read_all(directory: &Path) -> Vec<LastGood> {
     all
 }
 
-fn read_one(path: &Path) -> Result<LastGood, String> {
+/// One version.
+pub(super) fn read_one(path: &Path) -> Result<LastGood, String> {
     let bytes = fs::read(path).map_err(|error| error.to_string())?;
     let value: Value = serde_json::from_slice(&bytes).map_err(|error| error.to_string())?;
     match value["format"].as_u64() {
@@ -95,7 +108,17 @@ fn read_one(path: &Path) -> Result<LastGood, String> {
             real: to_path(&value["real"]),
         },
         claims: claims.collect::<Result<_, _>>()?,
+        since: match value["since"].as_u64() {
+            Some(since) => UNIX_EPOCH + Duration::from_millis(since),
+            // Written before that was noted.
+            None => modified(path),
+        },
     })
+}
+
+fn modified(path: &Path) -> SystemTime {
+    let modified = fs::metadata(path).and_then(|metadata| metadata.modified());
+    modified.unwrap_or(UNIX_EPOCH)
 }
 
 /// A path is text, or bytes where it is not UTF-8.
@@ -240,24 +263,55 @@ fn write(directory: &Path, batch: Batch) -> (Batch, Option<io::Error>) {
     if is_many && let Err(reason) = sync_filesystem(directory) {
         error.get_or_insert(reason);
     }
+    let mut has_gone = false;
     for (name, version, beside) in ready {
         let file = directory.join(format!("{}.json", file_stem(&name)));
+        let is_gone = version.is_none();
+        let is_kept = keep_former(directory, &name, &file, version.as_deref());
         let done = match &version {
-            Some(_) => fs::rename(&beside, &file),
-            None => match fs::remove_file(&file) {
-                Err(reason) if reason.kind() != io::ErrorKind::NotFound => Err(reason),
-                _ => Ok(()),
+            Some(_) => is_kept.and_then(|()| fs::rename(&beside, &file)),
+            None => match is_kept.and_then(|()| remove_if_there(&file)) {
+                Ok(()) => Ok(()),
+                // What is remembered of it is worth less than that it is gone.
+                Err(_) => remove_if_there(&file),
             },
         };
+        has_gone |= is_gone;
         if let Err(reason) = done {
             error.get_or_insert(reason);
             left.insert(name, version);
         }
     }
+    if has_gone {
+        history::tidy(directory);
+    }
     if let Err(reason) = File::open(directory).and_then(|folder| folder.sync_all()) {
         error.get_or_insert(reason);
     }
     (left, error)
+}
+
+/// Moves what is there aside, before `version` takes its place; unless it says the same.
+fn keep_former(
+    directory: &Path,
+    name: &SiteName,
+    file: &Path,
+    version: Option<&LastGood>,
+) -> io::Result<()> {
+    let Ok(former) = read_one(file) else {
+        return Ok(());
+    };
+    match version {
+        Some(version) if version.document.text == former.document.text => Ok(()),
+        _ => history::move_aside(directory, name, file, former.since),
+    }
+}
+
+fn remove_if_there(file: &Path) -> io::Result<()> {
+    match fs::remove_file(file) {
+        Err(reason) if reason.kind() != io::ErrorKind::NotFound => Err(reason),
+        _ => Ok(()),
+    }
 }
 
 fn write_one(beside: &Path, version: &LastGood, is_many: bool) -> io::Result<()> {
@@ -268,6 +322,7 @@ fn write_one(beside: &Path, version: &LastGood, is_many: bool) -> io::Result<()>
         "origin": from_path(&version.document.origin),
         "real": from_path(&version.document.real),
         "claims": claims,
+        "since": milliseconds(version.since),
         "text": version.document.text,
     });
     let mut file = File::create(beside)?;
@@ -275,12 +330,17 @@ fn write_one(beside: &Path, version: &LastGood, is_many: bool) -> io::Result<()>
     if is_many { Ok(()) } else { file.sync_all() }
 }
 
+fn milliseconds(time: SystemTime) -> u64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
 fn sync_filesystem(directory: &Path) -> io::Result<()> {
     Ok(rustix::fs::syncfs(File::open(directory)?)?)
 }
 
 /// The name of a site as the name of a file: no slash, nothing a shell or another system trips over.
-fn file_stem(name: &SiteName) -> String {
+pub(super) fn file_stem(name: &SiteName) -> String {
     const LONGEST: usize = 200;
     let mut stem = String::new();
     for byte in name.as_str().bytes() {
@@ -317,6 +377,7 @@ mod tests {
                 real: PathBuf::from(OsString::from_vec(b"/srv/\xff".to_vec())),
             },
             claims: vec![HostPattern::parse(claim).expect("pattern")],
+            since: UNIX_EPOCH + Duration::from_secs(1000),
         }
     }
 
@@ -329,12 +390,49 @@ mod tests {
         store.keep(version("blog", "x", "blog.test"));
         store.forget(&SiteName::new("blog"));
         store.flush().await;
-        let read = read_all(&folder.path().join("sites"));
+        let read = read_all(&folder.path().join("sites"), Leftovers::Remove);
         assert_eq!(read.len(), 1);
         assert_eq!(read[0].document.name.as_str(), "team/shop");
         assert_eq!(read[0].document.text, "line\n\"two\"");
         assert_eq!(read[0].document.real.as_os_str().as_bytes(), b"/srv/\xff");
         assert_eq!(read[0].claims[0].to_string(), "*.b.test");
+    }
+
+    #[tokio::test]
+    async fn former_versions_are_kept_up_to_a_number_also_of_a_site_that_is_gone() {
+        let folder = TempFolder::new();
+        let sites = folder.path().join("sites");
+        let store = Store::open(sites.clone());
+        let name = SiteName::new("team/shop");
+        let texts = |versions: &[history::Version]| -> Vec<String> {
+            versions
+                .iter()
+                .map(|version| version.text.clone())
+                .collect()
+        };
+        for text in ["1", "2", "2", "3"] {
+            store.keep(version("team/shop", text, "a.test"));
+            store.flush().await;
+        }
+        let (versions, has_present) = history::versions(folder.path(), &name);
+        assert!(has_present);
+        assert_eq!(texts(&versions), ["3", "2", "1"]);
+        for number in 4..40 {
+            store.keep(version("team/shop", &number.to_string(), "a.test"));
+            store.flush().await;
+        }
+        let (versions, _) = history::versions(folder.path(), &name);
+        assert_eq!(versions.len(), 21);
+        assert_eq!((&*versions[0].text, &*versions[20].text), ("39", "19"));
+        store.forget(&name);
+        store.flush().await;
+        let (versions, has_present) = history::versions(folder.path(), &name);
+        assert!(!has_present);
+        assert_eq!((&*versions[0].text, versions.len()), ("39", 20));
+        assert!(
+            read_all(&sites, Leftovers::Remove).is_empty(),
+            "it does not come back"
+        );
     }
 
     #[tokio::test]
@@ -345,7 +443,7 @@ mod tests {
             store.keep(version(&format!("s{n}"), "x", &format!("s{n}.test")));
         }
         store.flush().await;
-        assert_eq!(read_all(folder.path()).len(), 100);
+        assert_eq!(read_all(folder.path(), Leftovers::Remove).len(), 100);
     }
 
     #[tokio::test]
@@ -356,10 +454,10 @@ mod tests {
         let store = Store::open(place.clone());
         store.keep(version("shop", "x", "a.test"));
         store.flush().await;
-        assert!(read_all(&place).is_empty());
+        assert!(read_all(&place, Leftovers::Remove).is_empty());
         fs::remove_file(&place).expect("remove");
         store.flush().await;
-        assert_eq!(read_all(&place).len(), 1);
+        assert_eq!(read_all(&place, Leftovers::Remove).len(), 1);
     }
 
     #[test]
@@ -368,7 +466,7 @@ mod tests {
         fs::write(folder.path().join("a.json"), "{").expect("file");
         fs::write(folder.path().join("b.json"), r#"{"format":2}"#).expect("file");
         fs::write(folder.path().join(".c.tmp"), "").expect("file");
-        assert!(read_all(folder.path()).is_empty());
+        assert!(read_all(folder.path(), Leftovers::Remove).is_empty());
         assert!(!folder.path().join(".c.tmp").exists());
         assert!(folder.path().join("b.json").exists());
     }

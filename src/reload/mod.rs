@@ -8,17 +8,22 @@ mod access;
 mod book;
 mod certificates;
 mod claims;
+mod contest;
 mod first;
+mod gauges;
 mod guard;
 mod handle;
+pub mod history;
 mod last_good;
 mod look;
 mod news;
+mod offline;
 mod parallel;
 mod requests;
 mod search;
 mod settle;
 mod status;
+mod status_files;
 mod wait;
 mod watch;
 
@@ -32,8 +37,11 @@ use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::warn;
 
+pub use contest::{Contender, Contest, patterns_for};
+pub use gauges::{Gauges, SiteGauges};
 pub use handle::Reload;
 pub use news::News;
+pub use offline::Offline;
 pub use status::{BackendStatus, FileStatus, Overview, Report, State, Summary, Until, Waited};
 
 use crate::observe::panic::contain;
@@ -48,10 +56,11 @@ use book::{Book, Moment, Step};
 use certificates::Read;
 use first::read_everything;
 use handle::Request;
-use last_good::Store;
+use last_good::{Leftovers, Store};
 use look::{Look, Question};
 use search::GLANCE;
 use settle::{Hint, Settle, Verdict};
+use status_files::StatusFiles;
 use wait::{Goal, Waiter};
 use watch::{Identity, Watch};
 
@@ -88,7 +97,7 @@ pub async fn start(
         spawn_blocking(move || {
             // Before anybody is served: what has a certificate is not served in clear text.
             keyring.search();
-            read_everything(&sites, &rules, &kept_in)
+            read_everything(&sites, &rules, &kept_in, Leftovers::Remove)
         })
         .await
     };
@@ -116,6 +125,7 @@ pub async fn start(
         abandoned: Vec::new(),
         watch,
         store: Store::open(kept_in),
+        status_files: StatusFiles::open(settings.status.clone()),
         settle: Settle::default(),
         book: Book::new(states),
         ignored: BTreeMap::new(),
@@ -129,6 +139,11 @@ pub async fn start(
         glance: now + GLANCE,
         rescan: false,
         elsewhere: None,
+        reloads: 0,
+        last_reload: Duration::ZERO,
+        // What is read at the start says so itself.
+        ends_at: now + NET,
+        ends_told: BTreeMap::new(),
     };
     follower.begin(first);
     let summary = follower.book.summary(follower.ignored.len());
@@ -172,6 +187,7 @@ struct Follower {
     abandoned: Vec<u32>,
     watch: Watch,
     store: Store,
+    status_files: StatusFiles,
     settle: Settle,
     book: Book,
     ignored: BTreeMap<PathBuf, String>,
@@ -197,6 +213,12 @@ struct Follower {
     rescan: bool,
     /// Look at files from elsewhere, and believe this of those that differ.
     elsewhere: Option<Hint>,
+    /// Tables that were put in force, and how long the last one took.
+    reloads: u64,
+    last_reload: Duration,
+    /// When ends of certificates are looked at next, and when each was said.
+    ends_at: Instant,
+    ends_told: BTreeMap<String, Instant>,
 }
 
 impl Follower {
@@ -210,7 +232,9 @@ impl Follower {
         self.watch = Watch::start(&self.sites, self.wish).await;
         let (sites, rules, kept_in) =
             (self.sites.clone(), self.rules.clone(), self.kept_in.clone());
-        let first = spawn_blocking(move || read_everything(&sites, &rules, &kept_in)).await?;
+        let first =
+            spawn_blocking(move || read_everything(&sites, &rules, &kept_in, Leftovers::Remove))
+                .await?;
         // Freed with the old table, but for those that will be anyway.
         let is_outstanding = |number: &u32| {
             self.outstanding
@@ -280,6 +304,7 @@ impl Follower {
         if now >= self.glance {
             self.glance().await;
         }
+        self.tell_ends();
         if self.rescan || now >= self.net() {
             self.look_everywhere().await;
         }
@@ -376,6 +401,8 @@ impl Follower {
             let generation = table.generation();
             let published = self.current.publish(table, changes);
             self.outstanding.insert(generation, freed);
+            self.reloads += 1;
+            self.last_reload = at.now.elapsed();
             let acks = self.acks.clone();
             tokio::spawn(async move {
                 published.await;
@@ -386,10 +413,24 @@ impl Follower {
         } else {
             self.free(freed);
         }
+        self.write_status();
         forget.iter().for_each(|name| self.store.forget(name));
         for version in keep {
             self.store.keep(version);
         }
+    }
+
+    /// Tells those who read files of what is another now.
+    fn write_status(&mut self) {
+        let touched = self.book.touched();
+        if !self.status_files.are_wanted() {
+            return;
+        }
+        let batch = touched.into_iter().map(|name| {
+            let status = self.book.status_of(&name, &self.keyring);
+            (name, status.map(|status| status.state_json()))
+        });
+        self.status_files.write(batch.collect());
     }
 
     /// No worker has a connection of a site with these numbers any more.

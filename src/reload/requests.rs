@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 
 use super::Follower;
@@ -16,6 +17,7 @@ use super::look::{Found, Look};
 use super::settle::Hint;
 use super::status::{self, FileStatus, Overview, Report, State};
 use super::wait::{Goal, Progress, Waiter};
+use crate::route::SiteChange;
 use crate::site::SiteName;
 use crate::site::directory;
 use crate::site::file::Rules;
@@ -34,6 +36,17 @@ impl Follower {
                 reply.send(Overview { files, notice }).ok();
             }
             Request::Rules { rules } => self.change_rules(*rules),
+            Request::Gauges { reply } => drop(reply.send(self.gauges())),
+            Request::Contest {
+                host,
+                winner,
+                reply,
+            } => {
+                reply.send(self.book.contest(&host, winner.as_ref())).ok();
+            }
+            Request::Gone { name, cut, reply } => {
+                reply.send(self.take_gone(&name, cut).await).ok();
+            }
             Request::Backends => self.backends_changed(),
             Request::Flush { reply } => {
                 let store = self.store.clone();
@@ -105,6 +118,36 @@ impl Follower {
                 self.settle.hint(name, Hint::Whole, now);
             }
         }
+    }
+
+    /// Ends a site whose file is really gone.
+    async fn take_gone(&mut self, name: &SiteName, cut: bool) -> bool {
+        let path = self.path_of(name);
+        let there = spawn_blocking(move || fs::symlink_metadata(path).is_ok()).await;
+        if !is_plain(name) || there.unwrap_or(true) {
+            return false;
+        }
+        let at = self.moment();
+        let path = self.path_of(name);
+        self.settle.forget(name);
+        let look = Look {
+            name: name.clone(),
+            path,
+            found: Found::Nothing { off: true },
+        };
+        let mut step = Step::default();
+        self.book.apply(vec![look], at, &mut step);
+        self.book.tick(self.ground(), at, &mut step);
+        for change in &mut step.changes {
+            if let SiteChange::Removed { old, drain } = change
+                && cut
+                && old.name == *name
+            {
+                *drain = Duration::ZERO;
+            }
+        }
+        self.publish(step, at);
+        true
     }
 
     /// An operator said that what is gone is meant to be gone.
@@ -216,6 +259,8 @@ fn ignored_status(path: &Path, why: &str) -> FileStatus {
         to: Vec::new(),
         backends: Vec::new(),
         answers: Vec::new(),
+        connections: None,
+        answered: None,
         note: None,
         refusals: Vec::new(),
         problems: Vec::new(),

@@ -3,6 +3,10 @@
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use serde_json::{Map, Value, json};
+
+use crate::site::counts::Sums;
+
 /// The state of a file, in one word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
@@ -21,6 +25,15 @@ pub enum State {
 }
 
 impl State {
+    pub const ALL: [State; 6] = [
+        State::Live,
+        State::Stale,
+        State::Down,
+        State::Conflict,
+        State::Waiting,
+        State::Ignored,
+    ];
+
     pub fn word(self) -> &'static str {
         match self {
             State::Live => "live",
@@ -50,6 +63,10 @@ pub struct FileStatus {
     pub to: Vec<String>,
     /// The same, with what is known of them.
     pub backends: Vec<BackendStatus>,
+    /// Client connections that are with it now. `None`: nothing of it serves.
+    pub connections: Option<usize>,
+    /// What it has answered so far.
+    pub answered: Option<Sums>,
     /// What it says itself: `respond 200`, `redirect https://www.shop.test`; each once.
     pub answers: Vec<String>,
     pub note: Option<String>,
@@ -59,6 +76,61 @@ pub struct FileStatus {
     pub problems: Vec<String>,
     /// Why it is in this state, in one line, where that is not the problems.
     pub reason: Option<String>,
+}
+
+impl FileStatus {
+    /// The same without what changes with every request: written into a file, which must not change all the time.
+    pub(super) fn state_json(&self) -> Value {
+        let mut json = self.json();
+        if let Some(object) = json.as_object_mut() {
+            for counted in [
+                "connections",
+                "requests",
+                "errors",
+                "durations",
+                "backends",
+                "refusals",
+            ] {
+                object.remove(counted);
+            }
+        }
+        json
+    }
+
+    /// As programs get it.
+    pub fn json(&self) -> Value {
+        let status = self;
+        let refusals = status.refusals.iter();
+        let refusals: Map<String, Value> = refusals
+            .map(|(code, count)| ((*code).to_string(), (*count).into()))
+            .collect();
+        json!({
+            "name": status.name,
+            "state": status.state.word(),
+            "file": status.path.to_string_lossy(),
+            "hosts": status.hosts,
+            "to": status.to,
+            "answers": status.answers,
+            "connections": status.connections,
+            "requests": status.answered.as_ref().map(Sums::requests),
+            "errors": status.answered.as_ref().map(Sums::errors),
+            "durations": status.answered.as_ref().map(|sums| sums.durations),
+            "backends": status.backends.iter().map(BackendStatus::json).collect::<Vec<_>>(),
+            "since": seconds(status.since),
+            "serving_since": status.serving_since.map(seconds),
+            "note": status.note,
+            "refusals": refusals,
+            "problems": status.problems,
+            "reason": status.reason,
+        })
+    }
+}
+
+/// Unix time: programs compare it, and `ls` knows how people like to read it.
+fn seconds(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs()
 }
 
 /// One backend of a site, as of now.
@@ -72,6 +144,18 @@ pub struct BackendStatus {
     /// What its name leads to.
     pub addresses: Vec<String>,
     pub in_flight: u32,
+}
+
+impl BackendStatus {
+    fn json(&self) -> Value {
+        json!({
+            "at": self.at,
+            "fit": self.fit,
+            "reason": self.reason,
+            "addresses": self.addresses,
+            "in_flight": self.in_flight,
+        })
+    }
 }
 
 /// The whole sites directory, as of now.

@@ -222,7 +222,7 @@ fn closest(name: &SiteName, book: &Book) -> Option<String> {
 }
 
 /// Levenshtein's: insertions, deletions and replacements.
-fn distance(a: &str, b: &str) -> usize {
+pub(super) fn distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, a) in a.chars().enumerate() {

@@ -282,6 +282,8 @@ mod tests {
             timeouts: Default::default(),
             drain: Default::default(),
             tls: Default::default(),
+            #[cfg(feature = "serve")]
+            access_log: Default::default(),
             note: None,
         })
     }

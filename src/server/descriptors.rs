@@ -72,10 +72,19 @@ pub(super) fn share(descriptors: Descriptors, limits: &Limits) -> Share {
     share
 }
 
+/// What a start of now would share out, without raising anything.
+pub(super) fn share_of_a_start(limits: &Limits, workers: usize) -> Share {
+    let limit = getrlimit(Resource::Nofile);
+    let most = limit.maximum.or(limit.current).unwrap_or(ENOUGH);
+    let most = usize::try_from(most.min(ENOUGH)).unwrap_or(usize::MAX);
+    share_out(most, open_now(), workers, limits)
+}
+
+/// More than this no process could serve, and some kernels size tables by it.
+const ENOUGH: u64 = 1 << 20;
+
 /// Raises the soft limit to the hard one, and returns it.
 fn raise() -> usize {
-    // More than this no process could serve, and some kernels size tables by it.
-    const ENOUGH: u64 = 1 << 20;
     let mut limit = getrlimit(Resource::Nofile);
     let before = limit.current;
     limit.current = Some(limit.maximum.unwrap_or(ENOUGH).min(ENOUGH));

@@ -83,20 +83,25 @@ fn write_pid(lock: &mut File) -> io::Result<()> {
     writeln!(lock, "{}", std::process::id())
 }
 
+const PSEUDONYM: &str = "pseudonym";
+
 /// The name kept in the directory, or a new one.
 fn pseudonym(state: &Path) -> String {
-    let path = state.join("pseudonym");
-    if let Ok(kept) = std::fs::read_to_string(&path) {
-        let kept = kept.trim();
-        if !kept.is_empty() && kept.len() <= 32 && kept.bytes().all(|byte| byte.is_ascii_hexdigit())
-        {
-            return kept.to_owned();
-        }
-    }
-    let fresh = fresh_pseudonym();
-    // Not kept, it only lives as long as this run.
-    drop(std::fs::write(&path, format!("{fresh}\n")));
-    fresh
+    kept_pseudonym(state).unwrap_or_else(|| {
+        let fresh = fresh_pseudonym();
+        // Not kept, it only lives as long as this run.
+        drop(std::fs::write(state.join(PSEUDONYM), format!("{fresh}\n")));
+        fresh
+    })
+}
+
+/// The name kept in the directory.
+pub(super) fn kept_pseudonym(state: &Path) -> Option<String> {
+    let kept = std::fs::read_to_string(state.join(PSEUDONYM)).ok()?;
+    let kept = kept.trim();
+    let is_good =
+        !kept.is_empty() && kept.len() <= 32 && kept.bytes().all(|byte| byte.is_ascii_hexdigit());
+    is_good.then(|| kept.to_owned())
 }
 
 /// The key kept in the directory, or a new one.

@@ -2,11 +2,13 @@
 
 use std::io::{self, IsTerminal};
 
+use tracing::level_filters::LevelFilter;
 use tracing_subscriber::layer::{Layered, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, reload};
 
 use crate::observe;
+use crate::observe::events::Events;
 use crate::observe::log::{self, Lines};
 use crate::settings::{Color, Log, LogFormat};
 
@@ -16,6 +18,7 @@ type Shape = Box<dyn Layer<Filtered> + Send + Sync>;
 /// What writes the log.
 pub(super) struct Logging {
     lines: Lines,
+    events: Events,
     filter: reload::Handle<EnvFilter, Registry>,
     shape: reload::Handle<Shape, Filtered>,
 }
@@ -27,15 +30,18 @@ impl Logging {
     /// When there is no thread to be had.
     pub(super) fn start(wish: &Log) -> io::Result<Logging> {
         let lines = log::start()?;
+        let events = Events::default();
         let (filter, filter_handle) = reload::Layer::new(filter(wish));
         let (shape, shape_handle) = reload::Layer::new(shape(wish, &lines));
         tracing_subscriber::registry()
             .with(filter)
             .with(shape)
+            .with(events.clone().with_filter(LevelFilter::INFO))
             .init();
         observe::panic::set_hook();
         Ok(Logging {
             lines,
+            events,
             filter: filter_handle,
             shape: shape_handle,
         })
@@ -46,6 +52,11 @@ impl Logging {
         // Both fail only when nobody is subscribed any more.
         drop(self.shape.reload(shape(wish, &self.lines)));
         drop(self.filter.reload(filter(wish)));
+    }
+
+    /// What was said last.
+    pub(super) fn events(&self) -> Events {
+        self.events.clone()
     }
 
     /// Waits until what has been said is written, for a moment.

@@ -11,25 +11,28 @@ use std::future::{Future, poll_fn};
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::process::ExitCode;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, RwLock};
 use std::task::Poll;
 use std::thread;
+use std::time::SystemTime;
 
 use tokio::runtime::LocalOptions;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::sync::{Mutex, Notify, mpsc, oneshot};
 use tracing::{error, info, warn};
 
-use crate::admin::{self, Again};
+use crate::admin::{self, About, Again};
 use crate::door::slots::Slots;
 use crate::door::worker::{self, Note, Start};
 use crate::health;
-use crate::http::Shared;
+use crate::http::{Seat, Shared};
 use crate::observe::Counters;
+use crate::observe::access::{self, AccessLog, Writer};
 use crate::reload::{self, Summary};
 use crate::route::Current;
 use crate::settings::Settings;
@@ -183,7 +186,7 @@ async fn serve(mut settings: Settings, logging: Arc<Logging>) -> Result<Ending, 
     let share = descriptors::share(descriptors, &settings.limits);
     let slots = Slots::new(share.connections, renewal::per_client(&settings, share));
     let lasting = Lasting {
-        via: via(&home),
+        via: via(&home.pseudonym),
         keyring: Arc::clone(&keyring),
         states: Arc::clone(&states),
         full: Arc::default(),
@@ -192,14 +195,14 @@ async fn serve(mut settings: Settings, logging: Arc<Logging>) -> Result<Ending, 
         states: Arc::clone(&states),
         keyring,
         reload: reload.clone(),
-        via: via(&home),
+        via: via(&home.pseudonym),
         port: settings.listen.first().map_or(80, SocketAddr::port),
         most: share.checks,
         link_local: settings.link_local(),
         seed: [home::random(), home::random()],
     };
     drop(tokio::task::spawn_local(health::watch(to_watch, tools)));
-    let shared = renewal::leak(&settings, lasting.clone(), share);
+    let shared = renewal::leak(lasting.clone().shared(&settings, share));
     let workers = Workers::start(&settings, sockets, &current, shared, &slots, &states, share)?;
     let renewal = Renewal {
         lasting,
@@ -209,16 +212,20 @@ async fn serve(mut settings: Settings, logging: Arc<Logging>) -> Result<Ending, 
         logging,
         reload: reload.clone(),
         in_force: Mutex::new(asked_for),
+        shared: Arc::new(RwLock::new(shared)),
     };
     let socket = settings.admin_socket();
+    let drain = Arc::new(Notify::new());
     let (again, asked) = mpsc::unbounded_channel();
-    let admin = admin::Powers {
+    let powers = admin::Powers {
         reload: reload.clone(),
         again,
+        about: Arc::new(about(&settings, &current, &workers, &drain, &renewal)),
     };
-    start_admin(&socket, &settings, admin, &workers);
+    let to_admin = bind_admin(&settings)?;
+    start_admin(&socket, &powers, to_admin);
     say_hello(&settings, &summary);
-    let ending = attend(signals, asked, Rc::new(renewal), workers).await;
+    let ending = attend(signals, &drain, asked, Rc::new(renewal), workers).await;
     // What was published last is kept for the next start.
     reload.flush().await;
     // Left behind it would be no harm: the next run replaces it.
@@ -231,6 +238,9 @@ struct Workers {
     notes: Vec<mpsc::UnboundedSender<Note>>,
     ended: Vec<oneshot::Receiver<()>>,
     counters: Vec<Arc<Counters>>,
+    access: Writer,
+    /// Told to everybody who asks whether we are ready.
+    draining: Arc<AtomicBool>,
 }
 
 impl Workers {
@@ -244,10 +254,14 @@ impl Workers {
         states: &States,
         share: Share,
     ) -> io::Result<Workers> {
+        let access = Arc::new(settings.log.access.clone());
+        let writer = access::start()?;
         let mut workers = Workers {
             notes: Vec::new(),
             ended: Vec::new(),
             counters: Vec::new(),
+            access: writer.clone(),
+            draining: Arc::default(),
         };
         let mut sockets: Vec<Option<Socket>> = sockets.into_iter().map(Some).collect();
         for number in 0..settings.workers {
@@ -271,7 +285,12 @@ impl Workers {
                 tally: states.tally(number),
                 slots: slots.clone(),
                 pipes: share.pipes,
-                seed: [home::random(), home::random()],
+                access: AccessLog::new(Arc::clone(&access), writer.clone()),
+                seat: Seat {
+                    worker: number,
+                    workers: settings.workers,
+                    seed: [home::random(), home::random()],
+                },
             };
             thread::Builder::new()
                 .name(format!("worker-{number}"))
@@ -302,6 +321,7 @@ impl Workers {
 
     /// Tells all workers to drain and waits until they have.
     async fn drain(&mut self) {
+        self.draining.store(true, Ordering::Relaxed);
         for notes in &self.notes {
             // A worker that has ended has drained.
             drop(notes.send(Note::Drain));
@@ -313,22 +333,81 @@ impl Workers {
 }
 
 /// Our name in Via.
-fn via(home: &Home) -> Box<str> {
-    format!("onedoor-{}", home.pseudonym).into()
+fn via(pseudonym: &str) -> Box<str> {
+    format!("onedoor-{pseudonym}").into()
+}
+
+/// The same for somebody who only wants to know what would be served: nothing is opened, and of limits that depend on
+/// the running process those are shown that it would have now.
+pub fn shared_offline(settings: &Settings, keyring: Arc<Keyring>) -> Shared {
+    let pseudonym = home::kept_pseudonym(&settings.state).unwrap_or_else(|| "new".to_owned());
+    let share = descriptors::share_of_a_start(&settings.limits, settings.workers);
+    let states = Arc::new(States::new(1, b"offline"));
+    let lasting = Lasting {
+        via: via(&pseudonym),
+        keyring,
+        states,
+        full: Arc::default(),
+    };
+    lasting.shared(settings, share)
+}
+
+/// What those are told who ask.
+fn about(
+    settings: &Settings,
+    current: &Arc<Current>,
+    workers: &Workers,
+    drain: &Arc<Notify>,
+    renewal: &Renewal,
+) -> About {
+    About {
+        listening: settings.listen.clone(),
+        sites: absolute(&settings.sites),
+        state: absolute(&settings.state),
+        counters: workers.counters.clone(),
+        current: Arc::clone(current),
+        shared: Arc::clone(&renewal.shared),
+        access: workers.access.clone(),
+        events: renewal.logging.events(),
+        started: SystemTime::now(),
+        draining: Arc::clone(&workers.draining),
+        drain: Arc::clone(drain),
+    }
+}
+
+/// The address of the page and the metrics. One that was asked for and cannot be had is an error, as every other.
+fn bind_admin(settings: &Settings) -> Result<Option<std::net::TcpListener>, StartError> {
+    let Some(address) = settings.admin_listen else {
+        return Ok(None);
+    };
+    let bind = || {
+        let listener = std::net::TcpListener::bind(address)?;
+        listener.set_nonblocking(true)?;
+        Ok(listener)
+    };
+    bind()
+        .map(Some)
+        .map_err(|source| StartError::Bind { address, source })
 }
 
 /// Without its socket the daemon serves all the same; `ls` and `wait` do not find it then.
-fn start_admin(socket: &Path, settings: &Settings, powers: admin::Powers, workers: &Workers) {
-    let about = admin::About {
-        listening: settings.listen.clone(),
-        sites: settings.sites.clone(),
-        state: settings.state.clone(),
-        counters: workers.counters.clone(),
-    };
+fn start_admin(socket: &Path, powers: &admin::Powers, address: Option<std::net::TcpListener>) {
+    if let Some(listener) = address {
+        if let Ok(at) = listener.local_addr() {
+            info!("the page and the metrics are at http://{at}/");
+        }
+        let powers = powers.clone();
+        drop(tokio::task::spawn_local(async move {
+            if let Err(source) = admin::serve_address(listener, powers).await {
+                warn!(cause = %source, "the admin address is closed");
+            }
+        }));
+    }
     match admin::listen(socket) {
         Ok(listener) => {
+            let powers = powers.clone();
             drop(tokio::task::spawn_local(async move {
-                if let Err(source) = admin::serve(listener, powers, about).await {
+                if let Err(source) = admin::serve(listener, powers).await {
                     warn!(cause = %source, "the admin socket is closed");
                 }
             }));
@@ -337,6 +416,11 @@ fn start_admin(socket: &Path, settings: &Settings, powers: admin::Powers, worker
             warn!(path = %socket.display(), cause = %source, "no admin socket: ls, wait and reload will not find this onedoor")
         }
     }
+}
+
+/// As somebody in another folder has to write it.
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
 /// The lines a person reads at the start.
@@ -378,6 +462,7 @@ struct Signals {
     interrupt: Signal,
     hangup: Signal,
     upgrade: Signal,
+    reopen: Signal,
 }
 
 impl Signals {
@@ -387,6 +472,7 @@ impl Signals {
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
             upgrade: signal(SignalKind::user_defined2())?,
+            reopen: signal(SignalKind::user_defined1())?,
         })
     }
 
@@ -402,6 +488,7 @@ impl Signals {
 /// Does what signals say, until the end.
 async fn attend(
     mut signals: Signals,
+    drain: &Notify,
     mut asked: mpsc::UnboundedReceiver<Again>,
     renewal: Rc<Renewal>,
     mut workers: Workers,
@@ -419,11 +506,13 @@ async fn attend(
             () = workers.until_one_has_ended() => return Ending::WorkerLost,
             _ = signals.terminate.recv() => break,
             _ = signals.interrupt.recv() => break,
+            () = drain.notified() => break,
             _ = signals.hangup.recv() => {
                 info!("SIGHUP: reading the daemon file and looking at all site files");
                 reload(false, None);
             }
             Some(Again { accept_removals, reply }) = asked.recv() => reload(accept_removals, Some(reply)),
+            _ = signals.reopen.recv() => workers.access.reopen(),
             _ = signals.upgrade.recv() => warn!("SIGUSR2 is kept for the upgrade in place, which is not there yet"),
         }
     }
@@ -436,5 +525,7 @@ async fn attend(
         () = tokio::time::sleep(limit) => warn!("the drain limit is reached; what is still open is closed"),
         () = signals.stop() => warn!("a second signal; what is still open is closed"),
     }
+    // What the workers said last.
+    workers.access.flush();
     Ending::Drained
 }

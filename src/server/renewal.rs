@@ -2,7 +2,7 @@
 //!
 //! What may change while onedoor runs is put in force in one go, or, when anything in the file is wrong, not at all.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::spawn_blocking;
@@ -30,6 +30,8 @@ pub(super) struct Renewal {
     pub(super) reload: Reload,
     /// As they were asked for: with port 0, where that was meant.
     pub(super) in_force: Mutex<Settings>,
+    /// The same as the workers have, for those who ask what is in force.
+    pub(super) shared: Arc<RwLock<&'static Shared>>,
 }
 
 /// What workers share and no daemon file changes.
@@ -103,7 +105,8 @@ impl Renewal {
         self.lasting
             .keyring
             .change_folders(settings.certificates.clone());
-        let shared = leak(settings, self.lasting.clone(), share);
+        let shared = leak(self.lasting.clone().shared(settings, share));
+        *self.shared.write().unwrap_or_else(PoisonError::into_inner) = shared;
         let (taken, mut all_taken) = mpsc::unbounded_channel();
         for worker in &self.workers {
             // One that has ended serves nobody.
@@ -118,39 +121,47 @@ impl Renewal {
         while all_taken.recv().await.is_some() {}
         let has_other_rules = before.defaults != settings.defaults
             || before.files_under != settings.files_under
-            || before.sockets_under != settings.sockets_under;
+            || before.sockets_under != settings.sockets_under
+            || before.log.sites_under != settings.log.sites_under;
         if has_other_rules {
             self.reload.change_rules(settings.rules());
         }
     }
 }
 
+impl Lasting {
+    /// What the workers read.
+    pub(super) fn shared(self, settings: &Settings, share: Share) -> Shared {
+        let Lasting {
+            via,
+            keyring,
+            states,
+            full,
+        } = self;
+        let limits = settings.limits.clone();
+        Shared {
+            head_limits: HeadLimits {
+                line_bytes: limits.line_bytes,
+                field_bytes: limits.field_bytes,
+                fields: limits.fields,
+                head_bytes: limits.head_bytes,
+            },
+            site_connections: (share.connections / 2).max(1),
+            pool_all: share.pool_all,
+            limits,
+            trusted_proxies: settings.trust.proxies.clone(),
+            proxy_protocol: settings.trust.proxy_protocol.clone(),
+            via,
+            keyring,
+            states,
+            full,
+        }
+    }
+}
+
 /// Lives as long as the process (see [`crate::http::Latest`]).
-pub(super) fn leak(settings: &Settings, lasting: Lasting, share: Share) -> &'static Shared {
-    let Lasting {
-        via,
-        keyring,
-        states,
-        full,
-    } = lasting;
-    let limits = settings.limits.clone();
-    Box::leak(Box::new(Shared {
-        head_limits: HeadLimits {
-            line_bytes: limits.line_bytes,
-            field_bytes: limits.field_bytes,
-            fields: limits.fields,
-            head_bytes: limits.head_bytes,
-        },
-        site_connections: (share.connections / 2).max(1),
-        pool_all: share.pool_all,
-        limits,
-        trusted_proxies: settings.trust.proxies.clone(),
-        proxy_protocol: settings.trust.proxy_protocol.clone(),
-        via,
-        keyring,
-        states,
-        full,
-    }))
+pub(super) fn leak(shared: Shared) -> &'static Shared {
+    Box::leak(Box::new(shared))
 }
 
 pub(super) fn per_client(settings: &Settings, share: Share) -> usize {

@@ -14,6 +14,7 @@ use super::{
 };
 use crate::document::{Reader, Span, Table, integer, one_or_more, units};
 use crate::limits::{Limits, MOST_FIELDS, MOST_HEAD_BYTES};
+use crate::observe::access::{self, Destination};
 use crate::site::fence::Fence;
 use crate::site::file::{
     Defaults, read_allow, read_balancing, read_default_tls, read_drain, read_health, read_limits,
@@ -43,6 +44,8 @@ impl DaemonFile<'_, '_> {
                 .unwrap_or_else(|| "sites.d".into()),
             state: self.path(table, "state").unwrap_or_default(),
             admin: self.path(table, "admin"),
+            status: self.path(table, "status"),
+            admin_listen: self.parsed(table, "admin_listen", super::read_admin_listen),
             workers: workers
                 .unwrap_or_else(|| thread::available_parallelism().map_or(1, NonZero::get)),
             watch: self
@@ -265,6 +268,31 @@ impl DaemonFile<'_, '_> {
             color: self
                 .parsed(log, "color", Color::parse)
                 .unwrap_or(usual.color),
+            access: self.access(log),
+            sites_under: self.paths(log, "sites_under").unwrap_or_default(),
+        }
+    }
+
+    fn access(&mut self, log: &Table<'_>) -> access::Wanted {
+        let usual = access::Wanted::default();
+        let to = self
+            .reader
+            .text(log, "access")
+            .map(|(text, _)| text.to_owned());
+        access::Wanted {
+            to: match to.as_deref() {
+                None | Some("off") => None,
+                Some("stdout") => Some(Destination::Stdout),
+                Some(path) => Some(Destination::File(self.folder.join(path).into())),
+            },
+            format: self
+                .parsed(log, "access_format", |text| match text {
+                    "json" => Ok(access::Format::Json),
+                    "combined" => Ok(access::Format::Combined),
+                    _ => Err("the format is \"json\" or \"combined\"".to_owned()),
+                })
+                .unwrap_or(usual.format),
+            query: self.reader.flag(log, "access_query").unwrap_or(usual.query),
         }
     }
 

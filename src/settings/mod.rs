@@ -16,6 +16,7 @@ use tracing_subscriber::EnvFilter;
 use crate::document::keys::Place;
 use crate::document::{Excerpt, Problem, Reader, units};
 use crate::limits::Limits;
+use crate::observe::access;
 use crate::site::SiteName;
 use crate::site::backend::LinkLocal;
 use crate::site::directory::decode;
@@ -42,6 +43,10 @@ pub struct Settings {
     pub state: PathBuf,
     /// `None`: in the state directory.
     pub admin: Option<PathBuf>,
+    /// A loopback address for the page and the metrics.
+    pub admin_listen: Option<SocketAddr>,
+    /// Where the states of site files are written as files.
+    pub status: Option<PathBuf>,
     /// Folders in which `tls = "auto"` finds a certificate by its names.
     pub certificates: Vec<PathBuf>,
     pub workers: usize,
@@ -86,6 +91,7 @@ impl Settings {
             files_under: self.files_under.clone(),
             sockets_under: self.sockets_under.clone(),
             allow_link_local: self.allow_link_local,
+            logs_under: self.log.sites_under.clone(),
             listen: self.listen.clone(),
             admin: Some(self.admin_socket()),
             defaults: self.defaults.clone(),
@@ -166,6 +172,10 @@ pub struct Log {
     pub level: String,
     pub format: LogFormat,
     pub color: Color,
+    /// A line for each request.
+    pub access: access::Wanted,
+    /// Folders in which sites may have access logs of their own.
+    pub sites_under: Vec<PathBuf>,
 }
 
 impl Default for Log {
@@ -174,6 +184,8 @@ impl Default for Log {
             level: "info".into(),
             format: LogFormat::Text,
             color: Color::Auto,
+            access: access::Wanted::default(),
+            sites_under: Vec::new(),
         }
     }
 }
@@ -229,6 +241,7 @@ pub struct Overrides {
     pub sites: Option<PathBuf>,
     pub state: Option<PathBuf>,
     pub admin: Option<PathBuf>,
+    pub admin_listen: Option<String>,
     pub workers: Option<usize>,
     pub watch: Option<String>,
     pub catch_all: Option<String>,
@@ -325,6 +338,26 @@ pub fn read_listen(text: &str) -> Result<SocketAddr, ListenError> {
     }
 }
 
+/// As [`read_listen`], and only on this machine: what is shown there is not for others.
+///
+/// # Errors
+/// What to write instead.
+pub fn read_admin_listen(text: &str) -> Result<SocketAddr, String> {
+    // A port alone would be all interfaces.
+    let text = match text.bytes().all(|byte| byte.is_ascii_digit()) {
+        true => format!("127.0.0.1:{text}"),
+        false => text.to_owned(),
+    };
+    let address = read_listen(&text)?;
+    match address.ip().is_loopback() {
+        true => Ok(address),
+        false => Err(format!(
+            "{address} is not of this machine alone; write \"127.0.0.1:{}\"",
+            address.port()
+        )),
+    }
+}
+
 /// The text is no address to listen on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListenError(Box<str>);
@@ -401,6 +434,11 @@ fn apply(settings: &mut Settings, overrides: Overrides) -> Vec<Problem> {
     }
     if let Some(most) = drain_at_most {
         settings.limits.drain_time = settings.limits.drain_time.min(most);
+    }
+    match overrides.admin_listen.as_deref().map(read_admin_listen) {
+        None => {}
+        Some(Ok(address)) => settings.admin_listen = Some(address),
+        Some(Err(error)) => wrong("--admin-listen", error),
     }
     match overrides.workers {
         None => {}

@@ -42,6 +42,18 @@ impl Fence<'_> {
         read_regular(&real, cap)
     }
 
+    /// Whether an access log may be written to `file`, which need not be there yet: in one of `folders`, symlinks resolved,
+    /// and not through a link.
+    pub fn admits_log(&self, file: &Path, folders: &[PathBuf]) -> bool {
+        let Some(folder) = file.parent() else {
+            return false;
+        };
+        let Ok(real) = folder.canonicalize() else {
+            return false;
+        };
+        !file.is_symlink() && is_under(&real, folders.iter().map(PathBuf::as_path))
+    }
+
     /// Whether a socket may be a backend. It need not be there yet; its folder counts, symlinks resolved.
     pub fn admits_socket(&self, socket: &Path) -> bool {
         let Some(folders) = self.sockets_under else {

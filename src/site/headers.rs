@@ -21,6 +21,7 @@ pub(crate) fn read(
     base: &HeaderEdits,
     files: &mut Vec<PathBuf>,
 ) -> HeaderEdits {
+    let mut secret = base.secret.to_vec();
     let mut side = |name, side, base: &[HeaderEdit]| {
         let own = table.get(name).and_then(|value| value.get_ref().as_table());
         let own = own.map(|table| {
@@ -30,6 +31,7 @@ pub(crate) fn read(
                 fence,
                 files,
                 seen: Vec::new(),
+                secret: &mut secret,
             }
             .read(table)
         });
@@ -46,6 +48,7 @@ pub(crate) fn read(
         request,
         response,
         response_over_tls: None,
+        secret: secret.into(),
         via: reader.flag(table, "via").unwrap_or(base.via),
     }
 }
@@ -57,6 +60,8 @@ struct Edits<'r, 't> {
     files: &'r mut Vec<PathBuf>,
     /// Names set or removed so far, in lower case.
     seen: Vec<String>,
+    /// Names whose values come from files.
+    secret: &'r mut Vec<Box<str>>,
 }
 
 impl Edits<'_, '_> {
@@ -73,7 +78,7 @@ impl Edits<'_, '_> {
                 continue;
             }
             // A list replaces the field by several: the first sets, the others add.
-            for (at, value) in self.values(value).into_iter().enumerate() {
+            for (at, value) in self.values(name, value).into_iter().enumerate() {
                 let name = name.into();
                 edits.push(if at == 0 {
                     HeaderEdit::Set { name, value }
@@ -84,7 +89,8 @@ impl Edits<'_, '_> {
         }
         for (name, span, value) in fields(table, "add") {
             if self.admits(name, &span) {
-                edits.extend(self.values(value).into_iter().map(|value| HeaderEdit::Add {
+                let values = self.values(name, value).into_iter();
+                edits.extend(values.map(|value| HeaderEdit::Add {
                     name: name.into(),
                     value,
                 }));
@@ -120,7 +126,11 @@ impl Edits<'_, '_> {
         true
     }
 
-    fn values(&mut self, value: &Value<'_>) -> Vec<Box<[u8]>> {
+    fn values(&mut self, name: &str, value: &Value<'_>) -> Vec<Box<[u8]>> {
+        let is_of_file = |value: &Value<'_>| value.get_ref().as_table().is_some();
+        if one_or_more(value).any(is_of_file) {
+            self.secret.push(name.into());
+        }
         one_or_more(value)
             .filter_map(|value| self.value(value))
             .collect()

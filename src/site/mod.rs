@@ -9,6 +9,8 @@ pub mod backend;
 pub mod backend_tls;
 pub mod balance;
 pub mod before;
+#[cfg(feature = "serve")]
+pub mod counts;
 pub mod directory;
 pub mod fence;
 pub mod file;
@@ -43,6 +45,8 @@ pub use tls::Tls;
 pub use waiting::Waiting;
 
 use crate::limits::{SiteLimits, SiteTimeouts};
+#[cfg(feature = "serve")]
+use crate::observe::access::OfSite;
 
 /// The name of a site: the stem of its file, or `TEAM/NAME` one folder deep. Never empty.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -106,6 +110,9 @@ pub struct Site {
     pub timeouts: SiteTimeouts,
     pub drain: DrainPolicy,
     pub tls: Tls,
+    /// Where its requests are logged.
+    #[cfg(feature = "serve")]
+    pub access_log: OfSite,
     /// The operator's own words, shown by `ls`.
     pub note: Option<Box<str>>,
 }
@@ -236,6 +243,8 @@ pub struct Respond {
 #[derive(Debug)]
 pub struct PathRule {
     pub pattern: PathPattern,
+    /// 1-based line of `match` in the file.
+    pub line: u32,
     /// Remove the prefix before forwarding and send it as X-Forwarded-Prefix.
     pub strip: bool,
     /// `None`: the site's.
@@ -284,6 +293,8 @@ pub struct HeaderEdits {
     pub response_over_tls: Option<Box<[HeaderEdit]>>,
     /// Whether requests carry our Via (RFC 9110 7.6.3). On unless `via = false`.
     pub via: bool,
+    /// Names of fields whose values were read from files: never shown to anybody.
+    pub secret: Box<[Box<str>]>,
 }
 
 impl Default for HeaderEdits {
@@ -293,11 +304,27 @@ impl Default for HeaderEdits {
             response: Box::default(),
             response_over_tls: None,
             via: true,
+            secret: Box::default(),
         }
     }
 }
 
 impl HeaderEdits {
+    /// Whether the value of this field may be shown: it was not read from a file, and is not what people log in with.
+    pub fn may_show(&self, name: &str) -> bool {
+        const LOGINS: [&str; 4] = [
+            "authorization",
+            "proxy-authorization",
+            "cookie",
+            "set-cookie",
+        ];
+        !LOGINS.iter().any(|login| name.eq_ignore_ascii_case(login))
+            && !self
+                .secret
+                .iter()
+                .any(|secret| name.eq_ignore_ascii_case(secret))
+    }
+
     pub fn of_response(&self, wire: Wire) -> &[HeaderEdit] {
         match (&self.response_over_tls, wire) {
             (Some(edits), Wire::Tls) => edits,

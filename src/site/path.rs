@@ -100,6 +100,11 @@ impl PathPattern {
 }
 
 impl PathPattern {
+    /// Whether it would answer for `path`, as it was sent, if no other pattern went before it.
+    pub fn is_for(&self, path: &[u8]) -> bool {
+        self.covers(path).is_some()
+    }
+
     /// The path it was written with, normalised.
     pub fn path(&self) -> &str {
         match self {
@@ -366,6 +371,7 @@ mod tests {
             .iter()
             .zip(200..)
             .map(|(text, status)| PathRule {
+                line: 1,
                 pattern: PathPattern::parse(text).expect(text),
                 strip: true,
                 action: respond(status),
@@ -394,6 +400,8 @@ mod tests {
             timeouts: Default::default(),
             drain: Default::default(),
             tls: Default::default(),
+            #[cfg(feature = "serve")]
+            access_log: Default::default(),
             note: None,
         }
     }

@@ -7,11 +7,17 @@
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
+#[cfg(feature = "serve")]
+use super::counts::SiteCounts;
+
 /// What one site has taken.
 #[derive(Debug, Default)]
 pub struct SiteSlots {
     connections: AtomicUsize,
     connecting: AtomicUsize,
+    /// What it has answered.
+    #[cfg(feature = "serve")]
+    pub counts: SiteCounts,
     pub refusals: Tally,
 }
 
@@ -54,6 +60,11 @@ enum Of {
 }
 
 impl SiteSlots {
+    /// How many client connections are with the site.
+    pub fn open(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
+    }
+
     /// A slot for a client connection, when fewer than `most` are taken.
     pub fn connection(self: &Arc<Self>, most: usize) -> Option<SiteSlot> {
         self.take(Of::Connections, most)
@@ -83,6 +94,11 @@ impl SiteSlots {
 }
 
 impl SiteSlot {
+    /// What it is a part of.
+    pub fn slots(&self) -> &SiteSlots {
+        &self.slots
+    }
+
     /// Whether it is one of these.
     pub fn is_of(&self, slots: &Arc<SiteSlots>) -> bool {
         Arc::ptr_eq(&self.slots, slots)

@@ -101,6 +101,11 @@ impl Found {
         Some((found, problems))
     }
 
+    pub(super) fn certificates(&self) -> impl Iterator<Item = &Arc<Certificate>> {
+        let folders = self.folders.values();
+        folders.flat_map(|folder| &folder.certificates)
+    }
+
     /// Of two for one name the one that is good for longer.
     fn index(&mut self) {
         let now = SystemTime::now();

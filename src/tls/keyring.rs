@@ -6,6 +6,7 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
+use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 use dashmap::DashMap;
@@ -63,6 +64,29 @@ struct Ready {
     certificates: Arc<[Arc<Certificate>]>,
 }
 
+/// Which certificate is the one for a name.
+#[derive(Clone, Debug)]
+pub enum Choice {
+    /// Those that the site names.
+    Files {
+        policy: Arc<Policy>,
+        certificates: Arc<[Arc<Certificate>]>,
+    },
+    /// One that lies in the daemon's folders.
+    Found {
+        policy: Arc<Policy>,
+        certificate: Arc<Certificate>,
+    },
+    /// One of the local authority's, made when it is first asked for.
+    Local {
+        policy: Arc<Policy>,
+    },
+    /// See [`Offer`]; so for the next two.
+    NotYet,
+    Broken,
+    Nothing,
+}
+
 /// What a client is offered that asks for a name over TLS.
 #[derive(Clone, Debug)]
 pub enum Offer {
@@ -100,6 +124,24 @@ impl Keyring {
     /// # Errors
     /// When the library has no randomness.
     pub fn new(folders: Vec<PathBuf>, state: PathBuf) -> Result<Keyring, rustls::Error> {
+        let remembered = Remembered::open(&state);
+        Keyring::with(folders, state, remembered)
+    }
+
+    /// One to be asked and not to be served from: it writes nothing, as long as nobody takes up an offer.
+    ///
+    /// # Errors
+    /// As [`Keyring::new`].
+    pub fn only_to_look(folders: Vec<PathBuf>, state: PathBuf) -> Result<Keyring, rustls::Error> {
+        let remembered = Remembered::read(&state);
+        Keyring::with(folders, state, remembered)
+    }
+
+    fn with(
+        folders: Vec<PathBuf>,
+        state: PathBuf,
+        remembered: Remembered,
+    ) -> Result<Keyring, rustls::Error> {
         let policies = Policies::new();
         Ok(Keyring {
             sites: DashMap::new(),
@@ -109,7 +151,7 @@ impl Keyring {
             usual: policies.of(Default::default(), Default::default(), None)?,
             policies,
             identities: Identities::new(),
-            remembered: Remembered::open(&state),
+            remembered,
             state,
             read: Notify::new(),
         })
@@ -117,33 +159,30 @@ impl Keyring {
 
     /// What `host`, a name of `site`, shows to a client at `client`.
     pub fn offer(&self, site: &Site, host: &str, client: IpAddr) -> Offer {
-        let held = self.sites.get(&site.number).map(|held| held.clone());
-        let policy = match held {
-            Some(Held::Unread) => return Offer::NotYet,
-            Some(Held::Unusable) => return Offer::Broken,
-            Some(Held::Ready(ready)) if !ready.certificates.is_empty() => {
+        let (policy, certificate) = match self.choose(site, host, client) {
+            Choice::Files {
+                policy,
+                certificates,
+            } => {
                 return Offer::Show {
-                    policy: Arc::clone(&ready.policy),
-                    certificates: Arc::clone(&ready.certificates),
+                    policy,
+                    certificates,
                 };
             }
-            Some(Held::Ready(ready)) => Arc::clone(&ready.policy),
-            None if is_usual(site) => Arc::clone(&self.usual),
-            // It is put here before it is published; without it nobody knows who may come.
-            None => return Offer::Broken,
-        };
-        let certificate = match site.tls.mode {
-            Mode::Auto => match self.found.load().find(host) {
-                Some(certificate) => {
-                    self.remembered.remember(host);
-                    Some(Arc::clone(certificate))
-                }
-                None if self.remembered.had(host) => return Offer::Broken,
-                None => self.local(host, client),
-            },
-            Mode::Local => self.local(host, client),
-            Mode::Files(_) => return Offer::Broken,
-            Mode::Passthrough | Mode::Off => None,
+            Choice::Found {
+                policy,
+                certificate,
+            } => {
+                self.remembered.remember(host);
+                (policy, Some(certificate))
+            }
+            Choice::Local { policy } => {
+                let leaf = self.authority().and_then(|authority| authority.leaf(host));
+                (policy, leaf)
+            }
+            Choice::NotYet => return Offer::NotYet,
+            Choice::Broken => return Offer::Broken,
+            Choice::Nothing => return Offer::Nothing,
         };
         match certificate {
             Some(certificate) => Offer::Show {
@@ -154,11 +193,38 @@ impl Keyring {
         }
     }
 
-    fn local(&self, host: &str, client: IpAddr) -> Option<Arc<Certificate>> {
-        if !authority::vouches_for(host) || !authority::is_near(client) {
-            return None;
+    /// The same, before anything is made or remembered for it.
+    pub fn choose(&self, site: &Site, host: &str, client: IpAddr) -> Choice {
+        let held = self.sites.get(&site.number).map(|held| held.clone());
+        let policy = match held {
+            Some(Held::Unread) => return Choice::NotYet,
+            Some(Held::Unusable) => return Choice::Broken,
+            Some(Held::Ready(ready)) if !ready.certificates.is_empty() => {
+                return Choice::Files {
+                    policy: Arc::clone(&ready.policy),
+                    certificates: Arc::clone(&ready.certificates),
+                };
+            }
+            Some(Held::Ready(ready)) => Arc::clone(&ready.policy),
+            None if is_usual(site) => Arc::clone(&self.usual),
+            // It is put here before it is published; without it nobody knows who may come.
+            None => return Choice::Broken,
+        };
+        let is_local = || authority::vouches_for(host) && authority::is_near(client);
+        match site.tls.mode {
+            Mode::Auto => match self.found.load().find(host) {
+                Some(certificate) => Choice::Found {
+                    policy,
+                    certificate: Arc::clone(certificate),
+                },
+                None if self.remembered.had(host) => Choice::Broken,
+                None if is_local() => Choice::Local { policy },
+                None => Choice::Nothing,
+            },
+            Mode::Local if is_local() => Choice::Local { policy },
+            Mode::Files(_) => Choice::Broken,
+            Mode::Local | Mode::Passthrough | Mode::Off => Choice::Nothing,
         }
-        self.authority()?.leaf(host)
     }
 
     /// Made when it is first needed: most machines never do.
@@ -298,6 +364,31 @@ impl Keyring {
                 Held::Unusable
             }
         }
+    }
+
+    /// When each certificate ends that may be shown, by its first name. Not those of the local authority, which are made
+    /// anew in time.
+    pub fn ends(&self) -> Vec<(String, SystemTime)> {
+        let of_sites: Vec<Arc<Certificate>> = self
+            .sites
+            .iter()
+            .flat_map(|held| match held.value() {
+                Held::Ready(ready) => ready.certificates.to_vec(),
+                Held::Unread | Held::Unusable => Vec::new(),
+            })
+            .collect();
+        let found = self.found.load();
+        let all = of_sites.iter().chain(found.certificates());
+        let mut ends: Vec<(String, SystemTime)> = all
+            .filter_map(|certificate| {
+                let name = certificate.names().first()?;
+                Some((name.to_string(), certificate.not_after))
+            })
+            .collect();
+        // Of several with one name, which are one for each kind of key, the one that ends first.
+        ends.sort();
+        ends.dedup_by(|later, first| later.0 == first.0);
+        ends
     }
 
     /// Waits until the files of some site have been read. Take the future before asking, or one may be missed.

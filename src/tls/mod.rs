@@ -34,7 +34,7 @@ pub use connect::{complaint, connect};
 pub use handshake::{HandshakeError, Secure, shake_hands};
 pub use identity::{Identity, Terms};
 pub use keyring::{
-    InClear, Keyring, Offer, admits, has_tls_backends, needs_files, passed_and_shown,
+    Choice, InClear, Keyring, Offer, admits, has_tls_backends, needs_files, passed_and_shown,
 };
 pub use load::{LoadError, Loaded, load, load_backends, load_shown};
 pub use policy::Policy;

@@ -26,14 +26,22 @@ impl Remembered {
     /// What `state` has; nothing where there is no such file.
     pub(super) fn open(state: &Path) -> Remembered {
         let path = state.join(FILE);
-        let text = fs::read_to_string(&path).unwrap_or_default();
         let (fresh, names) = channel();
         let writer = thread::Builder::new()
             .name("remember".into())
             .spawn(move || write_behind(&path, &names));
         Remembered {
-            names: text.lines().map(Box::from).collect(),
             fresh: writer.is_ok().then_some(fresh),
+            ..Remembered::read(state)
+        }
+    }
+
+    /// The same, and nothing is ever written.
+    pub(super) fn read(state: &Path) -> Remembered {
+        let text = fs::read_to_string(state.join(FILE)).unwrap_or_default();
+        Remembered {
+            names: text.lines().map(Box::from).collect(),
+            fresh: None,
         }
     }
 

@@ -1,10 +1,12 @@
 //! The table of keys: every key of a site file and of the daemon file, where it belongs and what it is for.
 //!
-//! Reading, "did you mean", defaults and the README's reference come from this one table. What a value means is
+//! Reading, "did you mean", defaults, the README's reference and the JSON schema come from this one table. What a value means is
 //! read by `site::file` and `settings`.
 
 mod guess;
 mod reference;
+#[cfg(feature = "serve")]
+pub mod schema;
 mod table;
 
 pub use guess::{Guess, guess, unknown};

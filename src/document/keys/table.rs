@@ -77,6 +77,13 @@ pub const KEYS: &[Key] = &[
     ),
     key(
         Place::Site,
+        "access_log",
+        Kind::Text,
+        "as `[log] access` says",
+        "where requests of the site are logged: `\"off\"`, `\"stdout\"`, or a file below a folder of `[log] sites_under`",
+    ),
+    key(
+        Place::Site,
         "note",
         Kind::Text,
         "",
@@ -712,6 +719,20 @@ pub const KEYS: &[Key] = &[
     ),
     key(
         Place::Daemon,
+        "admin_listen",
+        Kind::Text,
+        "none",
+        "a loopback address for browsers and Prometheus, read-only: `\"127.0.0.1:9180\"`",
+    ),
+    key(
+        Place::Daemon,
+        "status",
+        Kind::Text,
+        "none",
+        "a folder for the state of each site file, `NAME.json`, readable for everybody",
+    ),
+    key(
+        Place::Daemon,
         "workers",
         Kind::Count,
         "one per core",
@@ -1048,6 +1069,35 @@ pub const KEYS: &[Key] = &[
         "\"text\"",
         "`\"text\"` or `\"json\"`",
     ),
+    key(
+        Place::Log,
+        "access",
+        Kind::Text,
+        "\"off\"",
+        "the access log, a line for each request: `\"off\"`, `\"stdout\"` or a file, which SIGUSR1 opens anew",
+    ),
+    key(
+        Place::Log,
+        "access_format",
+        Kind::Text,
+        "\"json\"",
+        "`\"json\"`, an object a line, or `\"combined\"` (NCSA), with host and upstream time",
+    ),
+    key(
+        Place::Log,
+        "access_query",
+        Kind::Flag,
+        "true",
+        "whether queries are logged",
+    ),
+    key(
+        Place::Log,
+        "sites_under",
+        Kind::Texts,
+        "none",
+        "folders in which a site file may have an access log of its own",
+    )
+    .because("who may write a site file may not write anywhere else"),
     key(
         Place::Log,
         "color",

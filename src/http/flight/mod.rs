@@ -4,18 +4,19 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use self::attempt::{Attempt, Retry};
 use super::body::BodyError;
 use super::departure::{After, Asked, Departure, Order};
-use super::h1::head::Method;
+use super::h1::head::{Method, Version};
 use super::side::ClientSide;
 use crate::block::Sheet;
 use crate::http::answer::Answer;
 use crate::http::kit::{Client, Kit};
+use crate::http::logged;
 use crate::http::obtain::{Found, NotFound, Patient, Search};
-use crate::observe::{Finished, Kind};
+use crate::observe::{Finished, Kind, Protocol};
 use crate::proxy_header::{self, Beside, Ends};
 use crate::site::{SendHost, SendProxy, Site};
 use crate::tls::Secure;
@@ -77,16 +78,16 @@ impl<'a, C: ClientSide> Flight<'a, C> {
             asked,
             rule,
             affinity,
+            log,
         } = order;
         let mut finished = Finished {
-            kind: Kind::Exchange,
-            site: Some(self.site.number),
-            status: 0,
-            reason: None,
-            from_client: 0,
-            to_client: 0,
-            retries: 0,
-            took: Duration::ZERO,
+            watch: self.kit.watch(),
+            log,
+            ..Finished::of(
+                Kind::Exchange,
+                protocol(asked.version),
+                Some(self.site.number),
+            )
         };
         self.is_patient = asked.is_grpc;
         self.client.request_is_over(&mut upload);
@@ -101,10 +102,25 @@ impl<'a, C: ClientSide> Flight<'a, C> {
         }
         let answered = loop {
             let is_over = upload.is_done();
+            let began = finished.log.as_ref().map(|_| Instant::now());
             let Found { upstream, visit } = match self.obtain(&mut search, is_over).await {
                 Ok(found) => found,
                 Err(failed) => break Err(failed),
             };
+            match upstream.reused {
+                true => self.kit.counters.reused.add(1),
+                false => self.kit.counters.opened.add(1),
+            }
+            if let (Some(log), Some(began)) = (&mut finished.log, began) {
+                let is_new = !upstream.reused;
+                let connect = if is_new {
+                    began.elapsed()
+                } else {
+                    Duration::ZERO
+                };
+                let address = &upstream.endpoint.address;
+                log.has_upstream(|text| logged::put_backend(text, address), connect);
+            }
             if self.site.send_host == SendHost::Backend {
                 // Each backend has its own.
                 let host = search.host(&visit);
@@ -134,6 +150,9 @@ impl<'a, C: ClientSide> Flight<'a, C> {
             }
         };
         drop(out);
+        if let (Some(log), Ok(_)) = (&mut finished.log, &answered) {
+            log.has_response();
+        }
         let after = match answered {
             Ok((returning, head, block, attempt)) if returning.becomes_tunnel => {
                 self.tunnel(head, block, attempt, &mut finished).await
@@ -301,5 +320,12 @@ impl<C: ClientSide> Patient for Waits<'_, C> {
         } else {
             Poll::Pending
         }
+    }
+}
+
+fn protocol(version: Version) -> Protocol {
+    match version {
+        Version::Http10 | Version::Http11 => Protocol::Http1,
+        Version::Http2 => Protocol::Http2,
     }
 }

@@ -17,11 +17,12 @@ use crate::http::departure::{After, Departure};
 use crate::http::flight::{Flight, Landed};
 use crate::http::kit::Arrival;
 use crate::http::known_host::KnownHost;
+use crate::http::logged;
 use crate::http::reader::{self, Pace, Unsent};
 use crate::limits::{SiteLimits, SiteTimeouts};
 use crate::linger::linger;
 use crate::observe::panic::{self, InWork};
-use crate::observe::{Finished, Kind, Reason};
+use crate::observe::{Finished, Kind, Protocol, Reason};
 use crate::upstream::Upstream;
 use crate::wheel::Tick;
 
@@ -181,7 +182,7 @@ impl Connection {
             request_id: departure.order.asked.request_id,
         };
         let Landed { after, finished } = flight.fly(departure, started).await;
-        kit.finished(&finished, Some(site));
+        kit.finished(&finished, Some(&site.slots));
         after
     }
 
@@ -200,6 +201,7 @@ impl Connection {
             status,
             answer,
             site,
+            log,
         } = said;
         // A body of `respond` may be long, and a client slow.
         let known = self.known.as_ref().and_then(|known| known.site());
@@ -210,21 +212,24 @@ impl Connection {
         let arrival = &mut *self.arrival;
         let sent = reader::send(&mut arrival.stream, &out, pace, &arrival.timer).await;
         let cut = (sent == Err(Unsent::TooSlow)).then_some(Reason::SlowReader);
+        let log = match log {
+            None if site.is_none() => logged::unread(&self.arrival.asker()),
+            log => log,
+        };
         let finished = Finished {
-            kind: Kind::Exchange,
-            site,
             status,
             reason: cut.or(answer.map(|answer| answer.parts().1)),
-            from_client: 0,
             to_client: out.len() as u64,
-            retries: 0,
             took: self.arrival.kit.since(started),
+            log,
+            ..Finished::of(Kind::Exchange, Protocol::Http1, site)
         };
         // A request that was not read to its end is nobody's.
+        let known = self.known.as_ref().and_then(|known| known.site());
         let known = known.filter(|known| site == Some(known.number));
         self.arrival
             .kit
-            .finished(&finished, known.map(|site| &**site));
+            .finished(&finished, known.map(|site| &*site.slots));
         match sent {
             Ok(()) => after,
             Err(Unsent::Gone | Unsent::TooSlow) => After::Close,

@@ -20,11 +20,12 @@ use crate::http::body::BodyError;
 use crate::http::departure::{After, Departure, Order};
 use crate::http::flight::{self, Flight, Landed};
 use crate::http::known_host::KnownHost;
+use crate::http::logged;
 use crate::http::reader::{Pace, Unsent};
 use crate::http::side::Source;
 use crate::limits::{SiteLimits, SiteTimeouts};
 use crate::observe::panic::{self, InWork};
-use crate::observe::{Finished, Kind, Reason};
+use crate::observe::{self, Finished, Kind, Reason};
 use crate::site::{Site, SiteSlot};
 use crate::wheel::{Tick, Timer};
 
@@ -185,7 +186,7 @@ async fn send(
     if let Some(upstream) = pinned.filter(|upstream| !upstream.is_pinned) {
         shared.introduced.borrow_mut().push(*upstream);
     }
-    kit.counters.finished(&finished);
+    kit.finished(&finished, Some(&site.slots));
 }
 
 /// Sends a response of our own.
@@ -196,6 +197,7 @@ async fn say(shared: &Shared, said: Said, stream: &mut ClientStream, timer: &Tim
         status,
         answer,
         site,
+        log,
     } = said;
     let pace = Pace::of(&SiteLimits::default(), &SiteTimeouts::default());
     let sent = stream.outgoing.put_answer(&out, pace, timer).await;
@@ -203,16 +205,23 @@ async fn say(shared: &Shared, said: Said, stream: &mut ClientStream, timer: &Tim
         stream.outgoing.reset(Code::CANCEL);
     }
     let cut = (sent == Err(Unsent::TooSlow)).then_some(Reason::SlowReader);
-    kit.counters.finished(&Finished {
-        kind: Kind::Exchange,
-        site,
+    let log = match log {
+        None if site.is_none() => logged::unread(&shared.asker()),
+        log => log,
+    };
+    let finished = Finished {
         status,
         reason: cut.or(answer.map(|answer| answer.parts().1)),
-        from_client: 0,
         to_client: out.len() as u64,
-        retries: 0,
         took: kit.since(started),
-    });
+        log,
+        ..Finished::of(Kind::Exchange, observe::Protocol::Http2, site)
+    };
+    // Another stream may have asked for another site meanwhile; then it is counted for none.
+    let known = shared.known.borrow();
+    let known = known.as_ref().and_then(|known| known.site());
+    let known = known.filter(|known| site == Some(known.number));
+    kit.finished(&finished, known.map(|site| &*site.slots));
 }
 
 /// Says whose request it was, where a panic passes.

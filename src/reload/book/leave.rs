@@ -105,6 +105,7 @@ impl Book {
     /// The end of a site: it no longer serves.
     fn remove(&mut self, name: &SiteName, is_quiet: bool, step: &mut Step) {
         self.leaving.remove(name);
+        self.touched.insert(name.clone());
         let Some(entry) = self.entries.get_mut(name) else {
             return;
         };

@@ -3,6 +3,7 @@
 //! Takes what was seen on disk and counts, and says what follows: edits of the route table, news for the workers,
 //! what to keep for a restart. No I/O, no clock; the loop does what is said here.
 
+mod change;
 mod entry;
 mod leave;
 mod take;
@@ -57,6 +58,8 @@ pub(super) struct Book {
     untold: Vec<SiteName>,
     /// When [`Book::tick`] has something to do.
     due: Option<Instant>,
+    /// Whose state may be another one since somebody asked.
+    touched: BTreeSet<SiteName>,
 }
 
 #[derive(Debug)]
@@ -139,6 +142,7 @@ impl Book {
             unproven: BTreeMap::new(),
             untold: Vec::new(),
             due: None,
+            touched: BTreeSet::new(),
         }
     }
 
@@ -170,6 +174,7 @@ impl Book {
         step: &mut Step,
     ) {
         let name = record.document.name.clone();
+        self.touched.insert(name.clone());
         self.claims.record(&name, record.claims.iter().cloned());
         let live = site.map(|site| {
             let site = self.numbered(site, None);
@@ -257,6 +262,11 @@ impl Book {
         }
     }
 
+    /// Whose state may be another one since this was last asked.
+    pub(super) fn touched(&mut self) -> BTreeSet<SiteName> {
+        std::mem::take(&mut self.touched)
+    }
+
     /// Requests that are still at backends which the live version of a site does not name.
     pub(super) fn left_behind(&self, name: &SiteName) -> u32 {
         let live = self.entries.get(name).and_then(|entry| entry.live.as_ref());
@@ -286,6 +296,11 @@ impl Book {
 
     pub(super) fn serving(&self) -> usize {
         self.serving
+    }
+
+    /// Every name that some site owns.
+    pub(super) fn patterns(&self) -> impl Iterator<Item = &HostPattern> {
+        self.claims.patterns()
     }
 
     pub(super) fn names(&self) -> impl Iterator<Item = &SiteName> {

@@ -25,6 +25,7 @@ impl Book {
         let mut wants = Vec::new();
         for look in looks {
             let Look { name, path, found } = look;
+            self.touched.insert(name.clone());
             let want = match found {
                 Found::Unknown => None,
                 Found::Same(print) => {
@@ -63,6 +64,9 @@ impl Book {
         }
         let is_quiet = settled.adopted.len() > TALKATIVE;
         let mut fresh = HashSet::new();
+        self.touched.extend(settled.adopted.iter().cloned());
+        let refused = settled.refused.iter().map(|refused| refused.name.clone());
+        self.touched.extend(refused);
         for name in &settled.adopted {
             self.adopt(name, at, is_quiet, &mut fresh, step);
         }
@@ -253,6 +257,7 @@ impl Book {
                 let version = LastGood {
                     document: good.document,
                     claims: claims.collect(),
+                    since: at.wall,
                 };
                 // After a restart the version before has to be there, if no new backend is.
                 if before.is_some() && site.awaits_a_fit_backend() {
@@ -283,7 +288,8 @@ impl Book {
             (None, _) => debug!(site = %name, "its file is back"),
         }
         if let Some(live) = &live {
-            live.tell(name, &entry, old.is_some(), is_quiet);
+            let before = old.as_ref().map(|old| &*old.site);
+            live.tell(name, &entry, before, is_quiet);
             let before: HashSet<&HostPattern> = old.iter().flat_map(Live::patterns).collect();
             let patterns = live.patterns();
             fresh.extend(patterns.filter(|p| !before.contains(p)).cloned());

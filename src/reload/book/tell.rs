@@ -1,13 +1,17 @@
 //! What the book tells: to the log, to `ls` and to those who wait.
 
 use std::collections::HashSet;
+use std::path::PathBuf;
 
 use tracing::{info, warn};
 
+use super::change::what_changed;
 use super::entry::{Entry, Live, Verdict};
 use super::{Book, TALKATIVE};
 use crate::document::Problem;
 use crate::observe::Reason;
+use crate::reload::contest::Contender;
+use crate::reload::gauges::SiteGauges;
 use crate::reload::status::{BackendStatus, FileStatus, State, Summary};
 use crate::site::fitness::Against;
 use crate::site::{Action, HostPattern, Member, Site, SiteName};
@@ -146,6 +150,48 @@ impl Book {
         }
     }
 
+    /// Files that claim one of `patterns` and wait for another site to let go of a name.
+    pub(in crate::reload) fn refused(&self, patterns: &[HostPattern]) -> Vec<Contender> {
+        let waiting = self.entries.iter().filter_map(|(name, entry)| {
+            let Verdict::Conflict(conflict) = &entry.verdict else {
+                return None;
+            };
+            let wanted = entry.wanted.as_ref()?;
+            let mut claims = wanted.good.site.claims.iter();
+            let claim = claims.find(|claim| patterns.contains(&claim.pattern))?;
+            Some(Contender {
+                site: name.to_string(),
+                path: entry.path.clone(),
+                line: claim.line,
+                column: claim.column,
+                pattern: claim.pattern.to_string(),
+                why: conflict.complaint.line.clone(),
+            })
+        });
+        waiting.collect()
+    }
+
+    pub(in crate::reload) fn gauges(&self) -> Vec<SiteGauges> {
+        let each = self.entries.iter().map(|(name, entry)| {
+            let site = entry.live.as_ref().map(|live| &*live.site);
+            SiteGauges {
+                name: name.to_string(),
+                state: state(entry),
+                answered: site
+                    .map(|site| site.slots.counts.read())
+                    .unwrap_or_default(),
+                connections: site.map_or(0, |site| site.slots.open()),
+                backends: site.map(members).unwrap_or_default(),
+            }
+        });
+        each.collect()
+    }
+
+    pub(in crate::reload) fn place_and_state(&self, name: &SiteName) -> Option<(PathBuf, State)> {
+        let entry = self.entries.get(name)?;
+        Some((entry.path.clone(), state(entry)))
+    }
+
     /// `notice`: why a file that is not seen may serve all the same.
     pub(in crate::reload) fn statuses(
         &self,
@@ -158,6 +204,16 @@ impl Book {
             .collect()
     }
 
+    /// Of one file; `None`: there is no such file, and nothing of it serves.
+    pub(in crate::reload) fn status_of(
+        &self,
+        name: &SiteName,
+        keyring: &Keyring,
+    ) -> Option<FileStatus> {
+        let entry = self.entries.get(name)?;
+        Some(self.status(name, entry, None, keyring))
+    }
+
     fn status(
         &self,
         name: &SiteName,
@@ -165,27 +221,14 @@ impl Book {
         notice: Option<&str>,
         keyring: &Keyring,
     ) -> FileStatus {
-        let (state, reason) = match (&entry.verdict, &entry.live) {
-            (Verdict::Fine, _) if entry.awaits(Site::awaits_a_first_pass) => {
-                let reason = "no backend has passed its check yet";
-                (State::Waiting, Some(reason.to_owned()))
+        let reason = match &entry.verdict {
+            Verdict::Fine if entry.awaits(Site::awaits_a_first_pass) => {
+                Some("no backend has passed its check yet".to_owned())
             }
-            (Verdict::Fine, _) => (State::Live, None),
-            (Verdict::Broken(_), Some(_)) => (State::Stale, None),
-            (Verdict::Broken(_), None) => (State::Down, None),
-            (Verdict::Conflict(conflict), _) => {
-                (State::Conflict, Some(conflict.complaint.line.clone()))
-            }
-            (Verdict::Waiting(complaint), _) => (State::Waiting, Some(complaint.line.clone())),
-            (Verdict::Absent, live) => {
-                let state = if live.is_some() {
-                    State::Stale
-                } else {
-                    State::Down
-                };
-                let reason = notice.unwrap_or("its file is gone");
-                (state, Some(reason.to_owned()))
-            }
+            Verdict::Fine | Verdict::Broken(_) => None,
+            Verdict::Conflict(conflict) => Some(conflict.complaint.line.clone()),
+            Verdict::Waiting(complaint) => Some(complaint.line.clone()),
+            Verdict::Absent => Some(notice.unwrap_or("its file is gone").to_owned()),
         };
         let site = entry.live.as_ref().map(|live| &*live.site);
         let advice = site.map(|site| keyring.advice(site)).unwrap_or_default();
@@ -195,13 +238,15 @@ impl Book {
         FileStatus {
             name: name.to_string(),
             path: entry.path.clone(),
-            state,
+            state: state(entry),
             since: entry.since,
             serving_since: entry.live.as_ref().map(|live| live.since),
             hosts: site.map(hosts).unwrap_or_default(),
             to: site.map(to).unwrap_or_default(),
             backends: site.map(|site| self.backends(site)).unwrap_or_default(),
             answers: site.map(answers).unwrap_or_default(),
+            connections: site.map(|site| site.slots.open()),
+            answered: site.map(|site| site.slots.counts.read()),
             note: site
                 .and_then(|site| site.note.as_deref())
                 .map(str::to_owned),
@@ -209,6 +254,17 @@ impl Book {
             problems: self.problems(name).into_iter().chain(advice).collect(),
             reason,
         }
+    }
+}
+
+fn state(entry: &Entry) -> State {
+    match (&entry.verdict, &entry.live) {
+        (Verdict::Fine, _) if entry.awaits(Site::awaits_a_first_pass) => State::Waiting,
+        (Verdict::Fine, _) => State::Live,
+        (Verdict::Broken(_) | Verdict::Absent, Some(_)) => State::Stale,
+        (Verdict::Broken(_) | Verdict::Absent, None) => State::Down,
+        (Verdict::Conflict(_), _) => State::Conflict,
+        (Verdict::Waiting(_), _) => State::Waiting,
     }
 }
 
@@ -256,7 +312,8 @@ pub(in crate::reload) enum Standing {
 }
 
 impl Live {
-    pub(super) fn tell(&self, name: &SiteName, entry: &Entry, is_edit: bool, is_quiet: bool) {
+    /// `old` is the version whose place it takes.
+    pub(super) fn tell(&self, name: &SiteName, entry: &Entry, old: Option<&Site>, is_quiet: bool) {
         if is_quiet {
             return;
         }
@@ -264,10 +321,12 @@ impl Live {
             warn!(site = %name, "{}", warning.line);
         }
         let (file, hosts) = (entry.path.display(), few_hosts(&self.site));
-        if is_edit {
-            info!(site = %name, %file, %hosts, "site changed");
-        } else {
-            info!(site = %name, %file, %hosts, "site live");
+        match old {
+            Some(old) => {
+                let what = what_changed(old, &self.site);
+                info!(site = %name, %file, %hosts, %what, "site changed");
+            }
+            None => info!(site = %name, %file, %hosts, "site live"),
         }
     }
 }
@@ -306,6 +365,18 @@ fn to(site: &Site) -> Vec<String> {
         let backend = backend.to_string();
         if !all.contains(&backend) {
             all.push(backend);
+        }
+    }
+    all
+}
+
+/// Each backend once, and whether it gets requests.
+fn members(site: &Site) -> Vec<(String, bool)> {
+    let mut all: Vec<(String, bool)> = Vec::new();
+    for member in site.members() {
+        let name = member.to_string();
+        if !all.iter().any(|(known, _)| *known == name) {
+            all.push((name, member.state.is_fit()));
         }
     }
     all

@@ -19,6 +19,8 @@ use super::{
 use crate::document::keys::Place;
 use crate::document::{Excerpt, Problem, Reader, Span, Table};
 use crate::limits::{SiteLimits, SiteTimeouts};
+#[cfg(feature = "serve")]
+use crate::observe::access::{Destination, OfSite};
 
 mod action;
 mod backends;
@@ -47,6 +49,8 @@ pub struct Rules {
     /// `None`: sockets may be anywhere.
     pub sockets_under: Option<Vec<PathBuf>>,
     pub allow_link_local: bool,
+    /// Folders that a site's access log may lie in.
+    pub logs_under: Vec<PathBuf>,
     /// Our own addresses, which are no backends.
     pub listen: Vec<SocketAddr>,
     /// The socket by which we are told what to do, which is none either.
@@ -66,6 +70,7 @@ impl Default for Rules {
             files_under: Vec::new(),
             sockets_under: None,
             allow_link_local: false,
+            logs_under: Vec::new(),
             listen: Vec::new(),
             admin: None,
             defaults: Defaults::default(),
@@ -220,10 +225,42 @@ impl<'t> SiteFile<'_, 't> {
             drain: read_drain(&mut self.reader, table, &defaults.drain),
             note: self.note(table),
             tls,
+            #[cfg(feature = "serve")]
+            access_log: self.access_log(table),
             claims: claims.into(),
         };
         self.can_be_checked(table, &mut site);
         (!site.claims.is_empty()).then_some(site)
+    }
+
+    /// A file that onedoor writes for somebody must lie where the daemon's operator lets it.
+    #[cfg(feature = "serve")]
+    fn access_log(&mut self, table: &Table<'t>) -> OfSite {
+        let Some((text, span)) = self.reader.text(table, "access_log") else {
+            return OfSite::Inherited;
+        };
+        match text {
+            "off" => OfSite::Off,
+            "stdout" => OfSite::To(Destination::Stdout),
+            text if text.contains('/') => {
+                let path = self.fence.locate(text);
+                if !self.fence.admits_log(&path, &self.rules.logs_under) {
+                    let message = format!(
+                        "{} may not be written: it lies in none of [log] sites_under of onedoor.toml",
+                        path.display()
+                    );
+                    self.reader.error(span, message);
+                }
+                OfSite::To(Destination::File(path.into()))
+            }
+            _ => {
+                let message = format!(
+                    "{text:?} is neither \"off\" nor \"stdout\" nor a path such as \"/var/log/onedoor/shop.log\""
+                );
+                self.reader.error(span, message);
+                OfSite::Inherited
+            }
+        }
     }
 
     fn note(&mut self, table: &Table<'t>) -> Option<Box<str>> {

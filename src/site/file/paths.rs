@@ -24,7 +24,7 @@ impl<'t> SiteFile<'_, 't> {
             let Some((rule, span)) = self.path(path, entry.span()) else {
                 continue;
             };
-            let line = self.reader.line_of(&span);
+            let line = rule.line;
             match lines.entry(rule.pattern.clone()) {
                 Entry::Occupied(first) => {
                     let message = format!(
@@ -85,6 +85,7 @@ impl<'t> SiteFile<'_, 't> {
         }
         Some((
             PathRule {
+                line: self.reader.line_of(&span),
                 pattern,
                 strip,
                 action,

@@ -377,14 +377,26 @@ impl Proxy {
 
     /// What `GET /v1/counters` says.
     pub(crate) fn counters(&self) -> serde_json::Value {
+        self.admin_json("/v1/counters")
+    }
+
+    /// What the admin socket answers to a GET, in JSON.
+    #[track_caller]
+    pub(crate) fn admin_json(&self, target: &str) -> serde_json::Value {
+        let (head, body) = self.admin("GET", target);
+        serde_json::from_str(&body).unwrap_or_else(|error| panic!("{error}: {head}\n{body}"))
+    }
+
+    /// Head and body of what the admin socket answers.
+    #[track_caller]
+    pub(crate) fn admin(&self, method: &str, target: &str) -> (String, String) {
         let mut socket = UnixStream::connect(self.state().join("admin.sock")).unwrap();
-        socket
-            .write_all(b"GET /v1/counters HTTP/1.1\r\nHost: onedoor\r\n\r\n")
-            .unwrap();
+        let request = format!("{method} {target} HTTP/1.1\r\nHost: onedoor\r\n\r\n");
+        socket.write_all(request.as_bytes()).unwrap();
         let mut answer = String::new();
         socket.read_to_string(&mut answer).unwrap();
-        let (_, body) = answer.split_once("\r\n\r\n").unwrap();
-        serde_json::from_str(body).unwrap()
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (head.to_owned(), body.to_owned())
     }
 
     /// How often something ended for this reason.

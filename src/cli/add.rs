@@ -1,0 +1,176 @@
+//! `onedoor add` and `onedoor rm`: a site file written or removed for somebody, and waited for.
+
+use std::fs;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use super::args::{Places, Serving};
+use super::check::{self, Question};
+use super::drop_in::{self, Folder, refuse};
+use super::screen::Screen;
+use super::{complain, daemon, print, run, wait};
+use crate::reload::Until;
+
+/// Ends as `wait` does when the file is written; 1 when it is not.
+pub(super) fn add(
+    places: &Places,
+    host: &str,
+    to: &[String],
+    name: Option<String>,
+    note: Option<String>,
+    timeout: Duration,
+) -> ExitCode {
+    let written = Folder::find(places).and_then(|folder| {
+        let (site, file) = folder.file_of(name.as_deref().unwrap_or(&file_name(host)))?;
+        if file.symlink_metadata().is_ok() {
+            return Err(refuse(format_args!(
+                "{} is there already; edit it, or `onedoor rm {site}` first",
+                file.display()
+            )));
+        }
+        let text = text(host, to, note.as_deref());
+        check(places, &folder, site.as_str(), &file, &text)?;
+        drop_in::write(&file, &text)
+            .map_err(|error| refuse(format_args!("cannot write {}: {error}", file.display())))?;
+        print(&format!("wrote {}\n", file.display()));
+        Ok((folder, site))
+    });
+    match written {
+        Ok((folder, site)) => await_it(places, &folder, site.as_str(), timeout),
+        Err(code) => code,
+    }
+}
+
+/// `*.shop.test` is no good name for a file.
+fn file_name(host: &str) -> String {
+    host.replacen("*.", "any.", 1)
+}
+
+fn text(host: &str, to: &[String], note: Option<&str>) -> String {
+    // Every escape of JSON is one of TOML, too.
+    let quoted = |text: &str| serde_json::Value::from(text).to_string();
+    let backend = |to: &String| match to.parse::<u16>() {
+        Ok(port) => port.to_string(),
+        Err(_) => quoted(to),
+    };
+    let backends: Vec<String> = to.iter().map(backend).collect();
+    let backends = match backends.as_slice() {
+        [one] => one.clone(),
+        several => format!("[{}]", several.join(", ")),
+    };
+    let mut text = format!("host = {}\nto   = {backends}\n", quoted(host));
+    if let Some(note) = note {
+        text.push_str(&format!("note = {}\n", quoted(note)));
+    }
+    text
+}
+
+/// Before it is in the way of anything: what would be rejected is not written.
+fn check(
+    places: &Places,
+    folder: &Folder,
+    name: &str,
+    file: &Path,
+    text: &str,
+) -> Result<(), ExitCode> {
+    let mut settings = run::settings(places, Serving::default())?;
+    settings.sites.clone_from(&folder.sites);
+    let question = Question {
+        path: Some(file),
+        as_name: Some(name),
+        strict: false,
+        color: Screen::of_output().is_colored(),
+    };
+    let problems = check::text(&settings, &question, text);
+    if problems.ok {
+        return Ok(());
+    }
+    print(&problems.output);
+    Err(refuse("nothing is written"))
+}
+
+pub(super) fn await_it(
+    places: &Places,
+    folder: &Folder,
+    name: &str,
+    timeout: Duration,
+) -> ExitCode {
+    match folder.daemon {
+        Some(_) => wait::wait(places, Some(name), timeout, Until::Serving),
+        None => {
+            complain("nothing runs; the next start will serve it");
+            ExitCode::SUCCESS
+        }
+    }
+}
+
+/// Ends with 0 when the site is served no more.
+pub(super) fn rm(places: &Places, name: &str, now: bool, timeout: Duration) -> ExitCode {
+    let removed = Folder::find(places).and_then(|folder| {
+        let (site, file) = folder.file_of(name)?;
+        let text = fs::read_to_string(&file).ok();
+        match fs::remove_file(&file) {
+            Ok(()) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                // `wait` knows what was meant.
+                return Err(match &folder.daemon {
+                    Some(_) => {
+                        wait::wait(places, Some(site.as_str()), Duration::ZERO, Until::Serving)
+                    }
+                    None => refuse(format_args!("there is no {}", file.display())),
+                });
+            }
+            Err(error) => {
+                return Err(refuse(format_args!(
+                    "cannot remove {}: {error}",
+                    file.display()
+                )));
+            }
+        }
+        print(&format!("removed {}\n", file.display()));
+        Ok((folder, site, text))
+    });
+    let (folder, site, text) = match removed {
+        Ok(removed) => removed,
+        Err(code) => return code,
+    };
+    let Some(daemon) = &folder.daemon else {
+        complain("nothing runs; the next start will not serve it");
+        return ExitCode::SUCCESS;
+    };
+    if let Err(error) = daemon.gone(site.as_str(), now) {
+        return daemon::explain(&error);
+    }
+    let code = wait::wait(places, Some(site.as_str()), timeout, Until::Gone);
+    let kept = daemon.history(site.as_str(), true).ok();
+    let newest = kept.and_then(|kept| kept["versions"][0]["text"].as_str().map(str::to_owned));
+    match (newest, text) {
+        (Some(newest), Some(text)) if newest == text => {
+            print(&format!("to undo: onedoor rollback {site}\n"));
+        }
+        (Some(_), _) => print(&format!(
+            "to undo: onedoor rollback {site} (which has the version that was live; what was in the file was never)\n"
+        )),
+        (None, _) => {}
+    }
+    code
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_what_somebody_would_write() {
+        assert_eq!(
+            text("shop.test", &["5000".into()], None),
+            "host = \"shop.test\"\nto   = 5000\n"
+        );
+        assert_eq!(
+            text("a\"b", &["5000".into(), "unix:/x".into()], Some("ask\nAnn")),
+            "host = \"a\\\"b\"\nto   = [5000, \"unix:/x\"]\nnote = \"ask\\nAnn\"\n"
+        );
+        assert_eq!(file_name("*.shop.test"), "any.shop.test");
+    }
+}

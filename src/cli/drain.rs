@@ -1,0 +1,39 @@
+//! `onedoor drain`: the polite end.
+
+use std::process::ExitCode;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::args::Places;
+use super::{NOT_IN_TIME, complain, daemon, print};
+
+/// Between two looks whether it has ended.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// Beyond its own limit.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Ends with 0 when the daemon drains, or with `wait` when it has ended; 4 without one.
+pub(super) fn drain(places: &Places, wait: bool) -> ExitCode {
+    let daemon = match daemon::find(places) {
+        Ok(daemon) => daemon,
+        Err(code) => return code,
+    };
+    let answer = match daemon.drain() {
+        Ok(answer) => answer,
+        Err(error) => return daemon::explain(&error),
+    };
+    let limit = Duration::from_secs(answer["limit"].as_u64().unwrap_or_default());
+    let open = answer["open"].as_u64().unwrap_or_default();
+    print(&format!(
+        "draining: no new connections; {open} open ones may finish within {limit:?}\n"
+    ));
+    let deadline = Instant::now() + limit + PATIENCE;
+    while wait && daemon.status().is_ok() {
+        if Instant::now() >= deadline {
+            complain("it has not ended yet");
+            return ExitCode::from(NOT_IN_TIME);
+        }
+        thread::sleep(LOOK_EVERY);
+    }
+    ExitCode::SUCCESS
+}

@@ -1,0 +1,244 @@
+//! `onedoor history`, `diff` and `rollback`: the versions of a site that went live, and back to one of them.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use serde_json::Value;
+use similar::TextDiff;
+
+use super::add::await_it;
+use super::args::Places;
+use super::drop_in::{self, Folder, refuse};
+use super::screen::{self, Paint, Screen};
+use super::{daemon, print};
+use crate::document::mask;
+
+/// Ends with 0, or with 1 when nothing of the site is known.
+pub(super) fn history(places: &Places, name: &str, json: bool) -> ExitCode {
+    match known(places, name) {
+        Ok(known) if json => print(&format!("{:#}\n", known.answer)),
+        Ok(known) => print(&listed(&known, Screen::of_output())),
+        Err(code) => return code,
+    }
+    ExitCode::SUCCESS
+}
+
+/// What is kept of one site.
+struct Known {
+    name: String,
+    answer: Value,
+    versions: Vec<Version>,
+}
+
+/// As the daemon tells it, masked.
+struct Version {
+    since: u64,
+    is_present: bool,
+    file: PathBuf,
+    text: String,
+}
+
+fn known(places: &Places, name: &str) -> Result<Known, ExitCode> {
+    read(places, name, false)
+}
+
+fn read(places: &Places, name: &str, whole: bool) -> Result<Known, ExitCode> {
+    let name = name.strip_suffix(".toml").unwrap_or(name);
+    let daemon = daemon::find(places)?;
+    let answer = daemon.history(name, whole);
+    let answer = answer.map_err(|error| daemon::explain(&error))?;
+    let versions = answer["versions"].as_array().into_iter().flatten();
+    let versions: Vec<Version> = versions
+        .map(|version| Version {
+            since: version["since"].as_u64().unwrap_or_default(),
+            is_present: version["present"] == true,
+            file: PathBuf::from(version["file"].as_str().unwrap_or_default()),
+            text: version["text"].as_str().unwrap_or_default().to_owned(),
+        })
+        .collect();
+    if versions.is_empty() {
+        return Err(refuse(format_args!(
+            "no version of \"{name}\" has ever been live here"
+        )));
+    }
+    Ok(Known {
+        name: name.to_owned(),
+        answer,
+        versions,
+    })
+}
+
+fn listed(known: &Known, screen: Screen) -> String {
+    let head = ["VERSION", "LIVE SINCE", "LINES", "CHANGED"];
+    let head = head.map(|word| (word.to_owned(), Some(Paint::Faint)));
+    let rows = known.versions.iter().enumerate().map(|(at, version)| {
+        let changed = match known.versions.get(at + 1) {
+            Some(before) => count_changes(&before.text, &version.text),
+            None => String::new(),
+        };
+        let number = match version.is_present {
+            true => (format!("{} (serves)", at + 1), Some(Paint::Good)),
+            false => ((at + 1).to_string(), None),
+        };
+        [
+            number,
+            (format!("{} UTC", screen::stamp(version.since)), None),
+            (version.text.lines().count().to_string(), None),
+            (changed, None),
+        ]
+    });
+    let rows: Vec<_> = std::iter::once(head).chain(rows).collect();
+    screen::table(&rows, screen)
+}
+
+/// `+2 -1`
+fn count_changes(before: &str, after: &str) -> String {
+    let diff = TextDiff::from_lines(before, after);
+    let count = |tag| {
+        let changes = diff.iter_all_changes();
+        changes.filter(|change| change.tag() == tag).count()
+    };
+    let (added, removed) = (
+        count(similar::ChangeTag::Insert),
+        count(similar::ChangeTag::Delete),
+    );
+    match (added, removed) {
+        (0, 0) => "what is not shown".to_owned(),
+        _ => format!("+{added} -{removed}"),
+    }
+}
+
+/// What is on disk against what serves; where that is the same, what serves against the version before it.
+pub(super) fn diff(places: &Places, name: &str, version: Option<usize>) -> ExitCode {
+    let known = match known(places, name) {
+        Ok(known) => known,
+        Err(code) => return code,
+    };
+    let newest = &known.versions[0];
+    let title = |at: usize| {
+        format!(
+            "version {}, {} UTC",
+            at + 1,
+            screen::stamp(known.versions[at].since)
+        )
+    };
+    let on_disk = fs::read_to_string(&newest.file)
+        .ok()
+        .map(|text| mask(&text));
+    let file = newest.file.display().to_string();
+    let (before, after) = match (version, on_disk) {
+        (Some(number), _) => {
+            let Some(chosen) = number
+                .checked_sub(1)
+                .filter(|at| *at < known.versions.len())
+            else {
+                return no_such(&known, number);
+            };
+            (
+                (title(chosen), known.versions[chosen].text.clone()),
+                (title(0), newest.text.clone()),
+            )
+        }
+        (None, Some(text)) if text != newest.text => {
+            ((title(0), newest.text.clone()), (file, text))
+        }
+        (None, None) => ((title(0), newest.text.clone()), (file, String::new())),
+        (None, Some(_)) => match known.versions.get(1) {
+            Some(former) => (
+                (title(1), former.text.clone()),
+                (title(0), newest.text.clone()),
+            ),
+            None => {
+                print("there is one version, and it is what is on disk\n");
+                return ExitCode::SUCCESS;
+            }
+        },
+    };
+    print(&drawn(before, after, Screen::of_output()));
+    ExitCode::SUCCESS
+}
+
+fn no_such(known: &Known, number: usize) -> ExitCode {
+    refuse(format_args!(
+        "there is no version {number} of {}; `onedoor history {}` lists them",
+        known.name, known.name
+    ))
+}
+
+/// A unified diff.
+fn drawn(before: (String, String), after: (String, String), screen: Screen) -> String {
+    let diff = TextDiff::from_lines(&before.1, &after.1);
+    let text = diff.unified_diff().header(&before.0, &after.0).to_string();
+    if text.is_empty() {
+        return "no difference that can be shown\n".to_owned();
+    }
+    let paint = |line: &str| match line.as_bytes().first() {
+        Some(b'+') => screen.paint(Paint::Good, line),
+        Some(b'-') => screen.paint(Paint::Bad, line),
+        Some(b'@') => screen.paint(Paint::Faint, line),
+        _ => line.to_owned(),
+    };
+    text.lines().map(|line| paint(line) + "\n").collect()
+}
+
+/// Writes a former version into the file, as an operator would.
+pub(super) fn rollback(
+    places: &Places,
+    name: &str,
+    version: Option<usize>,
+    timeout: Duration,
+) -> ExitCode {
+    // With its secrets: it is to serve.
+    let known = match read(places, name, true) {
+        Ok(known) => known,
+        Err(code) => return code,
+    };
+    let usual = known
+        .versions
+        .iter()
+        .position(|version| !version.is_present)
+        .map(|at| at + 1);
+    let Some(number) = version.or(usual) else {
+        return refuse(format_args!("there is nothing older of {}", known.name));
+    };
+    let Some(chosen) = number.checked_sub(1).and_then(|at| known.versions.get(at)) else {
+        return no_such(&known, number);
+    };
+    if let Err(error) = drop_in::write(&chosen.file, &chosen.text) {
+        return refuse(format_args!(
+            "cannot write {}: {error}",
+            chosen.file.display()
+        ));
+    }
+    print(&format!(
+        "wrote {} as it was on {} UTC; your git or Ansible will undo this\n",
+        chosen.file.display(),
+        screen::stamp(chosen.since)
+    ));
+    match Folder::find(places) {
+        Ok(folder) => await_it(places, &folder, &known.name, timeout),
+        Err(code) => code,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_difference_is_drawn_as_diff_does() {
+        let text = |text: &str| text.to_owned();
+        let drawn = drawn(
+            (text("old"), text("host = 'a'\nto = 1\n")),
+            (text("new"), text("host = 'a'\nto = 2\n")),
+            Screen::PLAIN,
+        );
+        assert_eq!(
+            drawn,
+            "--- old\n+++ new\n@@ -1,2 +1,2 @@\n host = 'a'\n-to = 1\n+to = 2\n"
+        );
+        assert_eq!(count_changes("a\nb\n", "a\nc\nd\n"), "+2 -1");
+    }
+}

@@ -1,0 +1,112 @@
+//! Secrets in the text of a site file, taken out before it is shown to anybody.
+
+use toml::de::DeTable;
+
+use super::{Span, Table, Value};
+
+/// Header names whose values are what people log in with. What `{ file = "..." }` points at is not in the text anyway.
+const LOGINS: [&str; 4] = [
+    "authorization",
+    "proxy-authorization",
+    "cookie",
+    "set-cookie",
+];
+/// In their place.
+const MASK: &str = "\"(not shown)\"";
+
+/// The text with the values of Authorization, Cookie and their like replaced. One that is no TOML ends in front
+/// of the first such word.
+pub fn mask(text: &str) -> String {
+    let (table, errors) = DeTable::parse_recoverable(text);
+    if !errors.is_empty() {
+        return mask_from_first(text);
+    }
+    let mut secrets = Vec::new();
+    find(table.get_ref(), &mut secrets);
+    secrets.sort_by_key(|span| span.start);
+    let mut masked = String::with_capacity(text.len());
+    let mut rest = 0;
+    for span in secrets.into_iter().filter(|span| !span.is_empty()) {
+        masked.push_str(text.get(rest..span.start).unwrap_or_default());
+        masked.push_str(MASK);
+        rest = span.end;
+    }
+    masked.push_str(text.get(rest..).unwrap_or_default());
+    masked
+}
+
+fn find(table: &Table<'_>, secrets: &mut Vec<Span>) {
+    for (name, value) in table {
+        if LOGINS.contains(&name.get_ref().to_ascii_lowercase().as_str()) {
+            leaves(value, secrets);
+            continue;
+        }
+        match (value.get_ref().as_table(), value.get_ref().as_array()) {
+            (Some(table), _) => find(table, secrets),
+            (_, Some(array)) => {
+                let tables = array.iter().filter_map(|entry| entry.get_ref().as_table());
+                tables.for_each(|table| find(table, secrets));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Every text in a value; a path to a file is no secret.
+fn leaves(value: &Value<'_>, secrets: &mut Vec<Span>) {
+    if value.get_ref().as_str().is_some() {
+        secrets.push(value.span());
+    } else if let Some(array) = value.get_ref().as_array() {
+        array.iter().for_each(|value| leaves(value, secrets));
+    }
+}
+
+fn mask_from_first(text: &str) -> String {
+    let is_secret = |line: &&str| {
+        let line = line.to_ascii_lowercase();
+        LOGINS.iter().any(|login| line.contains(login))
+    };
+    let mut shown = 0;
+    for line in text.split_inclusive('\n') {
+        if is_secret(&line) {
+            // Where the value ends is not known, if this is no TOML.
+            return format!("{}(the rest is not shown)\n", &text[..shown]);
+        }
+        shown += line.len();
+    }
+    text.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn what_people_log_in_with_is_not_shown() {
+        let text = "to = 1 # ü\n[headers.request]\nset = { authorization = 'Bearer x', X-A = 'b', Cookie = [\"c=1\", 'd'], \
+                    Set-Cookie = { file = 'f' } }\n";
+        assert_eq!(
+            mask(text),
+            "to = 1 # ü\n[headers.request]\nset = { authorization = \"(not shown)\", X-A = 'b', Cookie = [\"(not shown)\", \
+             \"(not shown)\"], Set-Cookie = { file = 'f' } }\n"
+        );
+        assert_eq!(
+            mask("[headers.response.add]\nSet-Cookie = \"\"\"x\ny\"\"\"\n"),
+            "[headers.response.add]\nSet-Cookie = \"(not shown)\"\n"
+        );
+        assert_eq!(
+            mask("nonsense\nAuthorization = 'x'\nto"),
+            "nonsense\n(the rest is not shown)\n"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_else_is_changed(text in "\\PC{0,80}") {
+            prop_assume!(!LOGINS.iter().any(|login| text.to_ascii_lowercase().contains(login)));
+            prop_assert_eq!(mask(&text), text);
+        }
+    }
+}

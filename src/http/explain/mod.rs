@@ -1,0 +1,685 @@
+//! The walk of a request in words: what every step finds, who wins and who loses, and what comes of it.
+//!
+//! The steps are those of a request that is served, called in the same order: `route` finds the site, `known_host`
+//! says whether such a connection may ask for it, `exchange` decides, `forward` writes the head. Nothing is sent.
+
+mod greeting;
+mod heads;
+mod url;
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::answer::{self, Answer};
+use super::exchange::{self, Decision};
+use super::forward;
+use super::h1::head::{self, Parsed, RequestHead, Room};
+use super::kit::{Client, Shared};
+use super::known_host::{FoundSite, Gate, KnownHost, gate};
+use crate::observe::Reason;
+use crate::reload::{Contest, patterns_for};
+use crate::route::RouteTable;
+use crate::site::fitness::Against;
+use crate::site::hostname::{HostBuffer, authority};
+use crate::site::{Action, Backends, ClaimRole, HostPattern, Member, SendHost, Site, Wire};
+
+pub use greeting::{Greeting, Shown};
+pub use heads::{Added, Changes, MASK, Removed};
+pub use url::Url;
+
+use greeting::Answered;
+
+/// Which request is meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Question {
+    pub url: String,
+    pub method: String,
+    /// Names and values, beside Host.
+    pub headers: Vec<(String, String)>,
+    pub client: IpAddr,
+}
+
+/// What it would meet.
+#[derive(Clone, Copy, Debug)]
+pub struct Scene<'a> {
+    pub table: &'a RouteTable,
+    pub shared: &'a Shared,
+    pub listening: &'a [SocketAddr],
+    /// Nothing runs: this is what a start would serve.
+    pub offline: bool,
+}
+
+/// See the module. As it is told to programs; `None` and empty where the walk has not come so far.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Explanation {
+    pub method: String,
+    pub url: String,
+    pub client: IpAddr,
+    pub offline: bool,
+    /// Where it would arrive.
+    pub listener: Option<SocketAddr>,
+    pub tls: Option<Greeting>,
+    /// The host as it is understood.
+    pub hostname: Option<String>,
+    pub site: Option<Winner>,
+    /// Who else claims the name.
+    pub lost: Vec<Loser>,
+    pub path: Option<PathWalk>,
+    pub limits: Vec<Limit>,
+    /// What changes in the head on its way to the app.
+    pub request: Changes,
+    /// What the site changes in the response.
+    pub response: Changes,
+    pub backends: Vec<BackendState>,
+    pub outcome: Outcome,
+    /// What may help.
+    pub hints: Vec<String>,
+}
+
+/// The site that answers, and the claim that made it so.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Winner {
+    pub name: String,
+    pub file: String,
+    pub line: u32,
+    pub column: u32,
+    pub pattern: String,
+    pub state: String,
+    pub note: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Loser {
+    pub name: String,
+    pub file: Option<String>,
+    pub line: u32,
+    pub column: u32,
+    pub pattern: String,
+    pub why: String,
+}
+
+/// Which part of the site answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PathWalk {
+    pub path: String,
+    /// `None`: the site itself.
+    pub rule: Option<Rule>,
+    /// What the app is asked for, where that differs.
+    pub sent_as: Option<String>,
+    pub lost: Vec<Rule>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rule {
+    #[serde(rename = "match")]
+    pub pattern: String,
+    pub line: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limit {
+    /// As in a file: `timeout.connect`.
+    pub key: String,
+    pub value: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackendState {
+    pub address: String,
+    pub state: String,
+    /// Whether the next such request would go there.
+    pub chosen: bool,
+}
+
+/// What comes of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outcome {
+    pub kind: OutcomeKind,
+    /// `None`: the app decides, or there is none.
+    pub status: Option<u16>,
+    /// As in Onedoor-Reason.
+    pub reason: Option<String>,
+    pub location: Option<String>,
+    pub words: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OutcomeKind {
+    /// An app answers.
+    Forward,
+    /// An app gets the whole connection.
+    PassThrough,
+    Respond,
+    Redirect,
+    /// An answer of our own that says no.
+    Refuse,
+    /// No answer: the connection ends.
+    Close,
+}
+
+impl Outcome {
+    fn of(kind: OutcomeKind, status: u16, words: impl Into<String>) -> Outcome {
+        Outcome {
+            kind,
+            status: Some(status),
+            reason: None,
+            location: None,
+            words: words.into(),
+        }
+    }
+
+    fn closed(reason: Reason, words: &str) -> Outcome {
+        Outcome {
+            kind: OutcomeKind::Close,
+            status: None,
+            reason: Some(reason.code().to_owned()),
+            location: None,
+            words: words.to_owned(),
+        }
+    }
+
+    fn redirect(status: u16, location: String) -> Outcome {
+        Outcome {
+            location: Some(location.clone()),
+            ..Outcome::of(OutcomeKind::Redirect, status, format!("to {location}"))
+        }
+    }
+}
+
+impl From<Answer> for Outcome {
+    fn from(answer: Answer) -> Outcome {
+        let (status, reason, sentence) = answer.parts();
+        Outcome {
+            reason: Some(reason.code().to_owned()),
+            ..Outcome::of(OutcomeKind::Refuse, status, sentence)
+        }
+    }
+}
+
+/// Walks. `contest` knows, of a normalised name and the site that answers for it, who else would like to.
+///
+/// # Errors
+/// What is wrong with the question.
+pub fn explain(
+    question: &Question,
+    scene: Scene<'_>,
+    contest: &Contest,
+) -> Result<Explanation, String> {
+    let url = Url::read(&question.url)?;
+    let raw = request_bytes(question, &url)?;
+    let local = listener(&url, scene.listening);
+    let scheme = match url.wire {
+        Wire::ClearText => "http",
+        Wire::Tls => "https",
+    };
+    let mut walk = Walk {
+        scene,
+        contest,
+        client: Client {
+            address: SocketAddr::new(question.client, 0),
+            local,
+            trusted: scene.shared.trusts(question.client.to_canonical()),
+        },
+        told: Explanation {
+            method: question.method.clone(),
+            url: format!("{scheme}://{}{}", url.authority, url.target),
+            client: question.client,
+            offline: scene.offline,
+            listener: scene.listening.contains(&local).then_some(local),
+            tls: None,
+            hostname: None,
+            site: None,
+            lost: Vec::new(),
+            path: None,
+            limits: Vec::new(),
+            request: Changes::default(),
+            response: Changes::default(),
+            backends: Vec::new(),
+            outcome: Outcome::of(OutcomeKind::Close, 0, ""),
+            hints: Vec::new(),
+        },
+    };
+    walk.told.outcome = walk.connection(&url, &raw);
+    walk.hint(&url);
+    Ok(walk.told)
+}
+
+/// The host that a question is about first, for asking who contests it.
+///
+/// # Errors
+/// As [`explain`].
+pub fn host_of(question: &Question) -> Result<String, String> {
+    let url = Url::read(&question.url)?;
+    let host = given_host(question).map_or(url.host, |given| {
+        let mut buffer = HostBuffer::new();
+        let read = authority(given.as_bytes(), &mut buffer);
+        read.map_or(given.to_owned(), |asked| asked.host.to_owned())
+    });
+    Ok(host)
+}
+
+fn given_host(question: &Question) -> Option<&str> {
+    let mut headers = question.headers.iter();
+    let (_, value) = headers.find(|(name, _)| name.eq_ignore_ascii_case("host"))?;
+    Some(value)
+}
+
+/// The head as a client sends it.
+fn request_bytes(question: &Question, url: &Url) -> Result<Vec<u8>, String> {
+    let mut text = format!("{} {} HTTP/1.1\r\n", question.method, url.target);
+    if given_host(question).is_none() {
+        text.push_str(&format!("Host: {}\r\n", url.authority));
+    }
+    for (name, value) in &question.headers {
+        text.push_str(&format!("{name}: {value}\r\n"));
+    }
+    text.push_str("\r\n");
+    let lines = 2 + question.headers.len() + usize::from(given_host(question).is_none());
+    if text.matches('\n').count() != lines || question.method.contains([' ', '\r']) {
+        return Err("a method or header has no line breaks".into());
+    }
+    Ok(text.into_bytes())
+}
+
+/// The address that the request would come to: the one with its port, or else the first.
+fn listener(url: &Url, listening: &[SocketAddr]) -> SocketAddr {
+    let of_scheme = match url.wire {
+        Wire::ClearText => 80,
+        Wire::Tls => 443,
+    };
+    let port = url.port.unwrap_or(of_scheme);
+    let asked = listening.iter().find(|address| address.port() == port);
+    let unknown = SocketAddr::from(([127, 0, 0, 1], port));
+    *asked.or(listening.first()).unwrap_or(&unknown)
+}
+
+struct Walk<'a> {
+    scene: Scene<'a>,
+    contest: &'a Contest,
+    client: Client,
+    told: Explanation,
+}
+
+impl Walk<'_> {
+    fn connection(&mut self, url: &Url, raw: &[u8]) -> Outcome {
+        let Scene { table, shared, .. } = self.scene;
+        let mut only_for = None;
+        let secure = match url.wire {
+            Wire::ClearText => None,
+            Wire::Tls => {
+                let name = match url.host.parse::<IpAddr>() {
+                    Ok(_) => self.client.local.ip().to_canonical().to_string(),
+                    Err(_) => url.host.clone(),
+                };
+                let site = table.find(&name).cloned();
+                let ip = self.client.address.ip();
+                let (greeting, answered) =
+                    greeting::greet(site.as_ref(), &name, ip, &shared.keyring);
+                self.told.tls = Some(greeting);
+                match answered {
+                    Answered::Inside {
+                        secure,
+                        only_its_name,
+                    } => {
+                        only_for = only_its_name.then_some(name);
+                        Some(secure)
+                    }
+                    Answered::PassedThrough => return self.passed_through(&name, site),
+                    Answered::Closed(outcome) => {
+                        self.tell_site(&name, site.as_ref());
+                        return outcome;
+                    }
+                }
+            }
+        };
+        let mut room = Room::new();
+        let head = match head::request(raw, &shared.head_limits, &mut room) {
+            Ok(Parsed::Complete(head)) => head,
+            Ok(Parsed::NeedMore) => return Answer::HeadTimeout.into(),
+            Err(refusal) => return Answer::from(refusal).into(),
+        };
+        let Some(asked_for) = head.authority.filter(|raw| !raw.is_empty()) else {
+            return Answer::NoHost.into();
+        };
+        let mut buffer = HostBuffer::new();
+        let Ok(asked) = authority(asked_for, &mut buffer) else {
+            return Answer::BadHost.into();
+        };
+        let host = asked.host.to_owned();
+        let site = table.find(&host).cloned();
+        self.tell_site(&host, site.as_ref());
+        let ip = self.client.address.ip();
+        let mut gate = gate(site.as_deref(), &host, ip, secure.as_ref(), &shared.keyring);
+        if only_for.is_some_and(|name| name != host) && site.is_some() {
+            gate = Gate::Closed(Answer::WrongTlsConnection);
+        }
+        let found = FoundSite {
+            site: site.clone(),
+            slot: None,
+            generation: table.generation(),
+            gate,
+        };
+        let known = KnownHost::of(asked_for, asked, found, &self.client, url.wire);
+        match site {
+            None => Answer::NoSite.into(),
+            Some(_) if gate == Gate::Closed(Answer::NoSite) => Outcome {
+                words: "its certificate would be one of the local authority's, and the client is not of this machine or its networks"
+                    .to_owned(),
+                ..Answer::NoSite.into()
+            },
+            Some(site) => self.request(&head, raw, &known, &site, url.wire),
+        }
+    }
+
+    fn passed_through(&mut self, name: &str, site: Option<Arc<Site>>) -> Outcome {
+        self.tell_site(name, site.as_ref());
+        if let Some(site) = &site {
+            self.tell_limits(site, true);
+            if let Some(Action::Proxy(backends)) = &site.action {
+                self.tell_backends(backends);
+            }
+        }
+        Outcome {
+            kind: OutcomeKind::PassThrough,
+            status: None,
+            reason: None,
+            location: None,
+            words: "the app behind it gets the connection, TLS and all; nothing of it is read here"
+                .into(),
+        }
+    }
+
+    fn request(
+        &mut self,
+        head: &RequestHead<'_>,
+        raw: &[u8],
+        known: &KnownHost,
+        site: &Site,
+        wire: Wire,
+    ) -> Outcome {
+        let shared = self.scene.shared;
+        let decision = exchange::decide(head, known, site, &self.client, shared);
+        // Behind the gate, and not one that two could read differently.
+        if known.gate() == Gate::Open {
+            self.tell_path(head, site);
+        }
+        if !matches!(decision, Decision::ToTls | Decision::Refuse(_)) {
+            self.told.response = heads::of_response(&site.headers, wire);
+        }
+        match decision {
+            Decision::Forward { strip, rule } => {
+                self.tell_limits(site, false);
+                let onward = exchange::onward(head, known, site, &self.client, shared, strip, rule);
+                let mut out = Vec::new();
+                if forward::request_head(&mut out, raw, head, &onward).is_err() {
+                    return Answer::TooManyConnectionOptions.into();
+                }
+                self.told.request = heads::of_request(&out, head, &site.headers);
+                let of_each = [("X-Request-Id", "(a new one for each request)")];
+                self.each_time(&of_each);
+                if site.send_host == SendHost::Backend {
+                    self.each_time(&[("Host", "(the backend's own address)")]);
+                }
+                if let Some(path) = &mut self.told.path
+                    && strip > 0
+                {
+                    let rest = &head.target.path()[strip..];
+                    let slash = if rest.starts_with('/') { "" } else { "/" };
+                    path.sent_as = Some(format!("{slash}{rest}"));
+                }
+                if let Some(backends) = exchange::backends(site, rule) {
+                    self.tell_backends(backends);
+                }
+                Outcome {
+                    kind: OutcomeKind::Forward,
+                    status: None,
+                    reason: None,
+                    location: None,
+                    words: self.where_to(),
+                }
+            }
+            Decision::Refuse(answer) => answer.into(),
+            Decision::Redirect(redirect) => Outcome::redirect(
+                redirect.status,
+                answer::location(redirect, head.target.path_of_link(), head.target.query),
+            ),
+            Decision::ToTls => Outcome::redirect(308, answer::over_tls(site, known.host(), head)),
+            Decision::RedirectToFirst => {
+                let asked_for = head.authority.unwrap_or_default();
+                let location = answer::first_host(site, asked_for, wire, head);
+                Outcome::redirect(308, location)
+            }
+            Decision::Respond(respond) => Outcome::of(
+                OutcomeKind::Respond,
+                respond.status,
+                format!("{} bytes of {}", respond.body.len(), respond.content_type),
+            ),
+            Decision::LastStop => Outcome::of(
+                OutcomeKind::Respond,
+                204,
+                "OPTIONS that may go no further is answered here",
+            ),
+        }
+    }
+
+    /// A field that is another one each time.
+    fn each_time(&mut self, fields: &[(&str, &str)]) {
+        for added in &mut self.told.request.added {
+            if let Some((_, value)) = fields.iter().find(|(name, _)| added.name == *name) {
+                added.value = (*value).to_owned();
+            }
+        }
+    }
+
+    fn where_to(&self) -> String {
+        match self.told.backends.as_slice() {
+            [one] => format!("the app at {} answers", one.address),
+            several => format!("one of {} apps answers", several.len()),
+        }
+    }
+
+    fn tell_site(&mut self, host: &str, site: Option<&Arc<Site>>) {
+        self.told.hostname = Some(host.to_owned());
+        let table = self.scene.table;
+        let patterns = patterns_for(host);
+        let mut before: Option<&HostPattern> = None;
+        for pattern in &patterns {
+            let Some(owner) = table.owner(pattern) else {
+                continue;
+            };
+            let claim = owner.claims.iter().find(|claim| claim.pattern == *pattern);
+            let (line, column) = claim.map_or((1, 1), |claim| (claim.line, claim.column));
+            let Some(won) = before else {
+                before = Some(pattern);
+                let (path, state) = match &self.contest.winner {
+                    Some((path, state)) => (shown(path), state.word()),
+                    None => (format!("{}.toml", owner.name), "live"),
+                };
+                let redirects = claim.is_some_and(|claim| claim.role == ClaimRole::RedirectToFirst);
+                self.told.site = Some(Winner {
+                    name: owner.name.to_string(),
+                    file: path,
+                    line,
+                    column,
+                    pattern: pattern.to_string(),
+                    state: state.to_owned(),
+                    note: redirects.then(|| "from redirect_from".to_owned()),
+                });
+                continue;
+            };
+            self.told.lost.push(Loser {
+                name: owner.name.to_string(),
+                file: None,
+                line,
+                column,
+                pattern: pattern.to_string(),
+                why: match won {
+                    HostPattern::Exact(_) => "an exact name goes before a wildcard and before *",
+                    _ => "a wildcard goes before *",
+                }
+                .to_owned(),
+            });
+        }
+        debug_assert_eq!(
+            site.map(|site| site.name.to_string()),
+            self.told.site.as_ref().map(|site| site.name.clone())
+        );
+        self.told
+            .lost
+            .extend(self.contest.refused.iter().map(|refused| Loser {
+                name: refused.site.clone(),
+                file: Some(shown(&refused.path)),
+                line: refused.line,
+                column: refused.column,
+                pattern: refused.pattern.clone(),
+                why: refused.why.clone(),
+            }));
+    }
+
+    fn tell_path(&mut self, head: &RequestHead<'_>, site: &Site) {
+        let path = head.target.path();
+        let Ok(place) = site.place(path.as_bytes()) else {
+            return;
+        };
+        let rule = |at: usize| {
+            let rule = &site.paths[at];
+            Rule {
+                pattern: rule.pattern.to_string(),
+                line: rule.line,
+            }
+        };
+        let won = place.rule;
+        let lost = (0..site.paths.len())
+            .filter(|at| Some(*at) != won && site.paths[*at].pattern.is_for(path.as_bytes()));
+        self.told.path = Some(PathWalk {
+            path: path.to_owned(),
+            rule: won.map(rule),
+            sent_as: None,
+            lost: lost.map(rule).collect(),
+        });
+    }
+
+    /// Which of them the next request may go to: the fit ones that have a share; backups where there is none of these.
+    fn tell_backends(&mut self, backends: &Backends) {
+        let list = &backends.list;
+        let candidates = |backup: bool| -> Vec<usize> {
+            let is_one = |at: &usize| {
+                let member = &list[*at];
+                member.backup == backup && !member.is_drained() && member.state.is_fit()
+            };
+            (0..list.len()).filter(is_one).collect()
+        };
+        let primaries = candidates(false);
+        let chosen = match primaries.is_empty() {
+            true => candidates(true),
+            false => primaries,
+        };
+        let told = list.iter().enumerate().map(|(at, member)| BackendState {
+            address: member.to_string(),
+            state: state_of(member, chosen.contains(&at).then_some(chosen.len())),
+            chosen: chosen == [at],
+        });
+        self.told.backends = told.collect();
+    }
+
+    fn tell_limits(&mut self, site: &Site, is_passthrough: bool) {
+        let (limits, timeouts) = (&site.limits, &site.timeouts);
+        let door = &self.scene.shared.limits;
+        let mut tell = |key: &str, value: String| {
+            let key = key.to_owned();
+            self.told.limits.push(Limit { key, value });
+        };
+        let time = |time: Duration| format!("{time:?}");
+        let perhaps = |limit: Option<Duration>| limit.map_or("off".to_owned(), time);
+        let most = limits.connections;
+        let most = most.unwrap_or(self.scene.shared.site_connections);
+        tell("limit.connections", most.to_string());
+        tell("limit.connecting", limits.connecting.to_string());
+        tell("timeout.connect", time(timeouts.connect));
+        if is_passthrough {
+            return tell(
+                "timeout.passthrough_idle",
+                perhaps(timeouts.passthrough_idle),
+            );
+        }
+        let off = || "off".to_owned();
+        let body = limits.body_bytes.map(|bytes| format!("{bytes} bytes"));
+        tell("limit.body", body.unwrap_or_else(off));
+        let rate = limits.min_rate.map(|rate| format!("{rate} bytes/s"));
+        tell("limit.min_rate", rate.unwrap_or_else(off));
+        tell("timeout.first_byte", time(timeouts.first_byte));
+        tell("timeout.idle", time(timeouts.idle));
+        tell("timeout.total", perhaps(timeouts.total));
+        tell("timeout.websocket_idle", perhaps(timeouts.websocket_idle));
+        tell("timeout.head (onedoor.toml)", time(door.head_time));
+        tell(
+            "limit.head (onedoor.toml)",
+            format!("{} bytes", door.head_bytes),
+        );
+    }
+
+    fn hint(&mut self, url: &Url) {
+        let told = &mut self.told;
+        if let Some(listener) = told.listener
+            && url.port.is_some_and(|port| port != listener.port())
+        {
+            told.hints.push(format!(
+                "nothing listens on port {}; shown as if it came to {listener}",
+                url.port.unwrap_or_default()
+            ));
+        }
+        if told.site.is_some() {
+            return;
+        }
+        if !self.contest.alike.is_empty() {
+            let names = self.contest.alike.join(", ");
+            told.hints.push(format!("somebody answers for {names}"));
+        }
+        if !self.contest.rejected.is_empty() {
+            let names = self.contest.rejected.join(", ");
+            told.hints.push(format!(
+                "not served as they are: {names}; `onedoor check` says why"
+            ));
+        }
+    }
+}
+
+/// `fit, one of 3`; `out: its check fails`. `among` how many it may be chosen.
+fn state_of(member: &Member, among: Option<usize>) -> String {
+    let state = &member.state;
+    let against = [
+        (Against::Check, "its check fails"),
+        (Against::Failures, "too many requests in a row failed"),
+        (Against::Unresolved, "its name has no address"),
+        (Against::Unproven, "its check has not passed yet"),
+    ];
+    let has = |against| state.fitness.has(against) || state.endpoint.fitness.has(against);
+    let out: Vec<&str> = against
+        .into_iter()
+        .filter(|(against, _)| has(*against))
+        .map(|(_, words)| words)
+        .collect();
+    let mut words = match (member.is_drained(), out.is_empty(), among) {
+        (true, ..) => "drained: weight 0".to_owned(),
+        (_, false, _) => format!("out: {}", out.join(", ")),
+        (_, true, Some(1)) => "fit, the next".to_owned(),
+        (_, true, Some(among)) => format!("fit, one of {among}"),
+        (_, true, None) => "fit, for when no other is".to_owned(),
+    };
+    if member.weight > 1 {
+        words.push_str(&format!(", weight {}", member.weight));
+    }
+    if member.backup {
+        words.push_str(", backup");
+    }
+    words
+}
+
+fn shown(path: &Path) -> String {
+    crate::document::problem::printable(&path.to_string_lossy())
+}

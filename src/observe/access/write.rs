@@ -1,0 +1,185 @@
+//! The thread that writes access logs: to files that it opens when they are first written to, and to standard output.
+
+use std::collections::HashMap;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tracing::{info, warn};
+
+use super::{Destination, Lost};
+
+/// Buffers that may wait for a slow sink: some 4 MiB.
+const WAITING: usize = 128;
+/// How long the end of the process waits for a slow sink.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+/// Between two complaints about one sink.
+const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
+/// Files kept open; sites come and go.
+const MOST_FILES: usize = 256;
+
+/// A way to the thread.
+#[derive(Clone, Debug)]
+pub struct Writer {
+    notes: SyncSender<Note>,
+    lost: Arc<Lost>,
+}
+
+/// What the thread is told.
+#[derive(Debug)]
+enum Note {
+    Lines {
+        to: Destination,
+        bytes: Vec<u8>,
+        lines: u32,
+    },
+    /// Close the files: their names may mean others by now.
+    Reopen,
+    /// Say so when everything before this is written.
+    Mark(SyncSender<()>),
+}
+
+/// Starts the thread, which ends with the last writer.
+///
+/// # Errors
+/// When there is no thread to be had.
+pub fn start() -> io::Result<Writer> {
+    let (notes, receiver) = sync_channel(WAITING);
+    let lost = Arc::new(Lost::default());
+    let mut sinks = Sinks {
+        files: HashMap::new(),
+        lost: Arc::clone(&lost),
+        told: 0,
+        complained: None,
+    };
+    thread::Builder::new()
+        .name("access-log".into())
+        .spawn(move || sinks.write(&receiver))?;
+    Ok(Writer { notes, lost })
+}
+
+impl Writer {
+    pub(super) fn take(&self, to: Destination, bytes: Vec<u8>, lines: u32) {
+        let note = Note::Lines { to, bytes, lines };
+        if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) =
+            self.notes.try_send(note)
+        {
+            self.lost.add(lines);
+        }
+    }
+
+    /// Opens files anew before the next line.
+    pub fn reopen(&self) {
+        // A sink that stalls this long has other troubles.
+        drop(self.notes.try_send(Note::Reopen));
+    }
+
+    /// Waits until what has been handed over is written, but at most a second.
+    pub fn flush(&self) {
+        let (mark, written) = sync_channel(1);
+        if self.notes.try_send(Note::Mark(mark)).is_ok() {
+            // In time or not, this is the end.
+            written.recv_timeout(LAST_WORDS).ok();
+        }
+    }
+
+    pub fn lost(&self) -> &Lost {
+        &self.lost
+    }
+}
+
+/// What the thread has.
+struct Sinks {
+    files: HashMap<Arc<Path>, File>,
+    lost: Arc<Lost>,
+    /// How many lost lines have been told of.
+    told: u64,
+    complained: Option<Instant>,
+}
+
+impl Sinks {
+    fn write(&mut self, notes: &Receiver<Note>) {
+        while let Ok(note) = notes.recv() {
+            match note {
+                Note::Lines { to, bytes, lines } => {
+                    if let Err(error) = self.write_to(&to, &bytes) {
+                        self.lost.add(lines);
+                        self.complain(&to, &error);
+                    }
+                    self.tell_losses();
+                }
+                Note::Reopen => {
+                    self.files.clear();
+                    info!("access logs are opened anew");
+                }
+                // Nobody may wait any more.
+                Note::Mark(written) => drop(written.try_send(())),
+            }
+        }
+    }
+
+    fn write_to(&mut self, to: &Destination, bytes: &[u8]) -> io::Result<()> {
+        match to {
+            Destination::Stdout => {
+                let mut out = io::stdout().lock();
+                out.write_all(bytes)?;
+                out.flush()
+            }
+            Destination::File(path) => {
+                let written = self.file(path)?.write_all(bytes);
+                if written.is_err() {
+                    // A disk that was full, a filesystem that was unmounted: the next lines try from the start.
+                    self.files.remove(path);
+                }
+                written
+            }
+        }
+    }
+
+    fn file(&mut self, path: &Arc<Path>) -> io::Result<&mut File> {
+        if self.files.len() >= MOST_FILES && !self.files.contains_key(path) {
+            self.files.clear();
+        }
+        match self.files.entry(Arc::clone(path)) {
+            std::collections::hash_map::Entry::Occupied(open) => Ok(open.into_mut()),
+            std::collections::hash_map::Entry::Vacant(free) => {
+                // Who was asked for what is for the operator, and whoever is in the group of the log.
+                let file = OpenOptions::new()
+                    .append(true)
+                    .create(true)
+                    .mode(0o640)
+                    .open(path)?;
+                Ok(free.insert(file))
+            }
+        }
+    }
+
+    fn complain(&mut self, to: &Destination, error: &io::Error) {
+        let now = Instant::now();
+        let is_time = self
+            .complained
+            .is_none_or(|last| now.duration_since(last) >= COMPLAIN_EVERY);
+        if is_time {
+            self.complained = Some(now);
+            warn!(log = %to, "the access log cannot be written, its lines are lost: {error}");
+        }
+    }
+
+    fn tell_losses(&mut self) {
+        let lost = self.lost.read();
+        let more = lost - self.told;
+        let is_time = self
+            .complained
+            .is_none_or(|last| last.elapsed() >= COMPLAIN_EVERY);
+        if more > 0 && is_time {
+            self.complained = Some(Instant::now());
+            self.told = lost;
+            warn!("{more} access log lines are lost: they were not taken in time");
+        }
+    }
+}

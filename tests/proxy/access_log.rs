@@ -1,0 +1,293 @@
+//! A line for each request, where somebody wants one.
+
+use std::fs;
+use std::path::Path;
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::harness::{Backend, Client, Plan, Proxy, Tls, until, until_some};
+
+/// Requests are logged to `access.log` in the folder of the test.
+fn logging(format: &str) -> Plan {
+    let plan = Proxy::plan();
+    let file = plan.folder().join("access.log");
+    plan.daemon_file(&format!(
+        "[log]\naccess = '{}'\naccess_format = '{format}'\n",
+        file.display()
+    ))
+}
+
+/// The lines of a file, once there are so many.
+#[track_caller]
+fn lines(file: &Path, count: usize) -> Vec<String> {
+    until_some(&format!("{count} lines in {}", file.display()), || {
+        let text = fs::read_to_string(file).unwrap_or_default();
+        let lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        (lines.len() >= count).then_some(lines)
+    })
+}
+
+#[track_caller]
+fn objects(proxy: &Proxy, count: usize) -> Vec<Value> {
+    let lines = lines(&proxy.folder().join("access.log"), count);
+    let read = |line: &String| {
+        serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))
+    };
+    lines.iter().map(read).collect()
+}
+
+#[test]
+fn a_request_is_one_object_with_what_became_of_it() {
+    let app = Backend::saying("hello");
+    let proxy = logging("json")
+        .site(
+            "shop.toml",
+            format!("host = 'shop.test'\nto = {}\n", app.port),
+        )
+        .start();
+    let mut client = proxy.client();
+    client.send("POST /a/b?c=d HTTP/1.1\r\nHost: Shop.test\r\nContent-Length: 3\r\nX-Request-Id: mine\r\n\r\nabc");
+    assert_eq!(client.response().text(), "hello");
+    let line = &objects(&proxy, 1)[0];
+    for (key, value) in [
+        ("client", "127.0.0.1"),
+        ("site", "shop"),
+        ("host", "shop.test"),
+        ("method", "POST"),
+        ("path", "/a/b?c=d"),
+        ("protocol", "HTTP/1.1"),
+        ("backend", &format!("localhost:{}", app.port)),
+    ] {
+        assert_eq!(line[key], value, "{line}");
+    }
+    assert_eq!(
+        (&line["status"], &line["received"], &line["sent"]),
+        (&200.into(), &3.into(), &5.into())
+    );
+    assert_eq!(line["id"], app.only_request().value("x-request-id"));
+    let time = |key: &str| {
+        line[key]
+            .as_f64()
+            .unwrap_or_else(|| panic!("{key} in {line}"))
+    };
+    assert!(
+        time("time_total") >= time("time_first_byte") && time("time_wait") >= time("time_connect"),
+        "{line}"
+    );
+    assert!(
+        line["reason"].is_null() && line["tls"].is_null() && line["retries"].is_null(),
+        "{line}"
+    );
+}
+
+#[test]
+fn our_own_answers_say_why_and_what_cannot_be_read_is_logged_too() {
+    let proxy = logging("json")
+        .site(
+            "gone.toml",
+            "host = 'gone.test'\nto = 1\n[timeout]\nconnect = '1s'\n",
+        )
+        .site(
+            "tea.toml",
+            "host = 'tea.test'\nrespond = { status = 418, body = 'x' }\n",
+        )
+        .start();
+    assert_eq!(proxy.get("nobody.test", "/x").status, 421);
+    assert_eq!(proxy.get("tea.test", "/").status, 418);
+    assert_eq!(proxy.get("gone.test", "/").status, 502);
+    assert_eq!(proxy.ask("GET / HTTP/1.1\r\nHost: a b\r\n\r\n").status, 400);
+    let lines = objects(&proxy, 4);
+    let told: Vec<(u64, &str, &str)> = lines
+        .iter()
+        .map(|line| {
+            (
+                line["status"].as_u64().unwrap(),
+                line["reason"].as_str().unwrap_or_default(),
+                line["host"].as_str().unwrap_or_default(),
+            )
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [
+            (421, "no-site-for-host", "nobody.test"),
+            (418, "", "tea.test"),
+            (502, "backend-refused", "gone.test"),
+            (400, "bad-host", ""),
+        ]
+    );
+}
+
+#[test]
+fn tls_is_told_with_its_version_and_name_also_where_it_is_passed_through() {
+    let app = Backend::doing(|conversation| drop(conversation.bytes(5)));
+    let proxy = logging("json")
+        .site("a.toml", "host = 'a.test'\nrespond = 'x'\n")
+        .site(
+            "passed.toml",
+            format!(
+                "host = 'passed.test'\nto = {}\ntls = 'passthrough'\n",
+                app.port
+            ),
+        )
+        .start();
+    let line = Tls::to("a.test").shake(proxy.address()).unwrap();
+    assert_eq!(Client::over(line).get("a.test", "/").text(), "x");
+    assert!(Tls::to("passed.test").shake(proxy.address()).is_err());
+    let lines = objects(&proxy, 2);
+    assert_eq!(
+        (&lines[0]["tls"], &lines[0]["sni"]),
+        (&"1.3".into(), &"a.test".into())
+    );
+    assert_eq!(
+        (&lines[1]["protocol"], &lines[1]["site"]),
+        (&"TLS".into(), &"passed".into())
+    );
+    assert_eq!(lines[1]["sni"], "passed.test");
+}
+
+#[test]
+fn the_combined_format_is_for_those_who_have_readers_of_it() {
+    let app = Backend::saying("hello");
+    let proxy = logging("combined")
+        .site(
+            "shop.toml",
+            format!("host = 'shop.test'\nto = {}\n", app.port),
+        )
+        .start();
+    proxy.ask("GET /a\"b?c HTTP/1.1\r\nHost: shop.test\r\nUser-Agent: x\"\x1b[1my\r\nReferer: http://a.test/\r\n\r\n");
+    proxy.ask("GET /a?c HTTP/1.1\r\nHost: shop.test\r\nUser-Agent: me\r\n\r\n");
+    let lines = lines(&proxy.folder().join("access.log"), 1);
+    let line = lines.last().unwrap();
+    let (front, behind) = line.split_once('[').unwrap();
+    assert_eq!(front, "127.0.0.1 - - ");
+    let (_, behind) = behind.split_once(']').unwrap();
+    let (behind, upstream) = behind.rsplit_once(' ').unwrap();
+    assert_eq!(
+        behind,
+        " \"GET /a?c HTTP/1.1\" 200 5 \"-\" \"me\" \"shop.test\""
+    );
+    assert!(upstream.parse::<f64>().is_ok(), "{upstream}");
+    assert!(lines.iter().all(|line| !line.contains('\x1b')));
+}
+
+#[test]
+fn a_site_has_a_log_of_its_own_or_none() {
+    let plan = Proxy::plan();
+    let folder = plan.folder().join("logs");
+    fs::create_dir(&folder).unwrap();
+    let all = plan.folder().join("access.log");
+    let own = folder.join("own.log");
+    let proxy = plan
+        .daemon_file(&format!(
+            "[log]\naccess = '{}'\naccess_query = false\nsites_under = '{}'\n",
+            all.display(),
+            folder.display()
+        ))
+        .site(
+            "own.toml",
+            format!(
+                "host = 'own.test'\nrespond = 'x'\naccess_log = '{}'\n",
+                own.display()
+            ),
+        )
+        .site(
+            "off.toml",
+            "host = 'off.test'\nrespond = 'x'\naccess_log = 'off'\n",
+        )
+        .site(
+            "thief.toml",
+            "host = 'thief.test'\nrespond = 'x'\naccess_log = '/tmp/onedoor-stolen.log'\n",
+        )
+        .site("a.toml", "host = 'a.test'\nrespond = 'x'\n")
+        .start();
+    assert_eq!(proxy.state_of("thief"), "down", "it may not write anywhere");
+    for host in ["off.test", "own.test", "a.test"] {
+        assert_eq!(proxy.get(host, "/?secret").text(), "x");
+    }
+    let (all, own) = (lines(&all, 1), lines(&own, 1));
+    assert!(all.len() == 1 && all[0].contains("a.test"), "{all:?}");
+    assert!(own.len() == 1 && own[0].contains("own.test"), "{own:?}");
+    assert!(!all[0].contains("secret"));
+    // It is there at once, and gone with an edit.
+    proxy.site(
+        "a.toml",
+        "host = 'a.test'\nrespond = 'x'\naccess_log = 'stdout'\n",
+    );
+    proxy.get("a.test", "/told");
+    proxy.until_logged("\"path\":\"/told\"");
+}
+
+#[test]
+fn a_file_that_was_moved_away_is_opened_anew_when_told() {
+    let proxy = logging("json")
+        .site("a.toml", "host = 'a.test'\nrespond = 'x'\n")
+        .start();
+    let file = proxy.folder().join("access.log");
+    proxy.get("a.test", "/before");
+    lines(&file, 1);
+    let moved = proxy.folder().join("access.log.1");
+    fs::rename(&file, &moved).unwrap();
+    proxy.get("a.test", "/between");
+    assert!(lines(&moved, 2)[1].contains("/between"));
+    proxy.signal(Signal::USR1);
+    proxy.until_logged("opened anew");
+    proxy.get("a.test", "/after");
+    assert!(lines(&file, 1)[0].contains("/after"));
+}
+
+#[test]
+fn lines_are_written_before_the_end() {
+    let mut proxy = logging("json")
+        .site("a.toml", "host = 'a.test'\nrespond = 'x'\n")
+        .start();
+    proxy.get("a.test", "/last");
+    proxy.stop();
+    let text = fs::read_to_string(proxy.folder().join("access.log")).unwrap();
+    assert!(text.contains("/last"), "{text}");
+}
+
+#[test]
+fn a_sink_that_stalls_loses_lines_and_no_request_waits() {
+    let plan = Proxy::plan();
+    let pipe = plan.folder().join("pipe");
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        &pipe,
+        rustix::fs::FileType::Fifo,
+        0o600.into(),
+        0,
+    )
+    .unwrap();
+    // Open at both ends, so that the writer does not wait for a reader, and nobody reads.
+    let _reader = fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(&pipe)
+        .unwrap();
+    let proxy = plan
+        .daemon_file(&format!("[log]\naccess = '{}'\n", pipe.display()))
+        .site("a.toml", "host = 'a.test'\nrespond = 'x'\n")
+        .start();
+    let mut client = proxy.client();
+    let path = format!("/{}", "x".repeat(900));
+    let lost = || proxy.counters()["access_log_lost"].as_u64().unwrap();
+    // 128 buffers of 32 KiB and a pipe of 64 KiB are full after some 4,500 of these.
+    until("lines are lost", || {
+        for _ in 0..500 {
+            assert_eq!(client.get("a.test", &path).text(), "x");
+        }
+        lost() > 0
+    });
+}
+
+#[test]
+fn a_sink_that_cannot_be_opened_is_said_and_costs_nothing_else() {
+    let proxy = Proxy::plan()
+        .daemon_file("[log]\naccess = '/nowhere/access.log'\n")
+        .site("a.toml", "host = 'a.test'\nrespond = 'x'\n")
+        .start();
+    assert_eq!(proxy.get("a.test", "/").text(), "x");
+    proxy.until_logged("the access log cannot be written");
+}

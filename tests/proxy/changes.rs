@@ -1,0 +1,389 @@
+//! Sites added, removed, changed and taken back by command; waited for without a race.
+
+use std::fs;
+use std::process::Output;
+
+use rustix::process::Signal;
+
+use crate::harness::{Backend, Folder, Proxy, Sites, is_golden, onedoor, until, words_of};
+
+fn says(host: &str, text: &str) -> String {
+    format!("host = '{host}'\nrespond = '{text}'\n")
+}
+
+fn out(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+#[track_caller]
+fn fine(output: Output) -> String {
+    assert_eq!(output.status.code(), Some(0), "{}", words_of(&output));
+    out(&output)
+}
+
+#[test]
+fn a_site_is_added_and_removed_by_command_and_comes_back() {
+    let app = Backend::saying("hello");
+    let proxy = Proxy::start();
+    let port = app.port.to_string();
+    let said = fine(proxy.command(["add", "shop.test", &port, "--note", "ask Ann"]));
+    let file = proxy.sites().join("shop.test.toml");
+    assert_eq!(said, format!("wrote {}\n", file.display()));
+    assert_eq!(
+        fs::read_to_string(&file).unwrap(),
+        format!("host = \"shop.test\"\nto   = {port}\nnote = \"ask Ann\"\n")
+    );
+    assert_eq!(proxy.get("shop.test", "/").text(), "hello");
+    let again = proxy.command(["add", "shop.test", "5000"]);
+    assert_eq!(again.status.code(), Some(1));
+    assert!(
+        words_of(&again).contains("is there already"),
+        "{}",
+        words_of(&again)
+    );
+
+    let said = fine(proxy.command(["rm", "shop.test.toml"]));
+    assert_eq!(
+        said,
+        format!(
+            "removed {}\nto undo: onedoor rollback shop.test\n",
+            file.display()
+        )
+    );
+    assert_eq!(proxy.get("shop.test", "/").said(), "421 no-site-for-host");
+    let said = fine(proxy.command(["rollback", "shop.test"]));
+    assert!(
+        said.contains("your git or Ansible will undo this"),
+        "{said}"
+    );
+    assert_eq!(proxy.get("shop.test", "/").text(), "hello");
+}
+
+#[test]
+fn what_would_be_rejected_is_not_written() {
+    let proxy = Proxy::plan().site("a.toml", says("a.test", "a")).start();
+    for (words, part) in [
+        (
+            &["add", "b..test", "5000"][..],
+            "a label of the hostname is empty",
+        ),
+        (&["add", "b.test", "nowhere"], "the backend has no port"),
+        (
+            &["add", "a.test", "5000", "--name", "z"],
+            "\"a.test\" is already claimed",
+        ),
+        (
+            &["add", "b.test", "5000", "--name", "../b"],
+            "is no name of a site",
+        ),
+    ] {
+        let output = proxy.command(words.iter().copied());
+        assert_eq!(output.status.code(), Some(1), "{}", words_of(&output));
+        assert!(
+            words_of(&output).contains(part),
+            "{part}: {}",
+            words_of(&output)
+        );
+    }
+    assert_eq!(fs::read_dir(proxy.sites().path()).unwrap().count(), 1);
+}
+
+#[test]
+fn without_a_daemon_files_are_written_and_removed_all_the_same() {
+    let folder = Folder::new();
+    let sites = Sites::at(folder.join("sites.d"));
+    let output = onedoor(
+        &folder,
+        [
+            "add",
+            "shop.test",
+            "5000",
+            "--name",
+            "team/shop",
+            "--state",
+            "state",
+        ],
+    );
+    assert!(
+        words_of(&output).contains("nothing runs"),
+        "{}",
+        words_of(&output)
+    );
+    assert!(sites.join("team/shop.toml").is_file());
+    fine(onedoor(&folder, ["check", "--state", "state"]));
+    fine(onedoor(&folder, ["rm", "team/shop", "--state", "state"]));
+    assert!(!sites.join("team/shop.toml").exists());
+}
+
+#[test]
+fn a_file_that_is_gone_ends_its_site_at_once_when_its_operator_says_so() {
+    let slow = Backend::silent();
+    let proxy = Proxy::plan()
+        .site(
+            "slow.toml",
+            format!("host = 'slow.test'\nto = {}\n", slow.port),
+        )
+        .start();
+    let mut waiting = proxy.client();
+    waiting.send("GET / HTTP/1.1\r\nHost: slow.test\r\n\r\n");
+    slow.until_requests(1);
+    fine(proxy.command(["rm", "slow", "--now"]));
+    assert_eq!(waiting.response().said(), "503 site-gone");
+    let unknown = proxy.command(["rm", "slow"]);
+    assert_eq!(unknown.status.code(), Some(1));
+}
+
+#[test]
+fn versions_are_listed_compared_and_written_back() {
+    let proxy = Proxy::start();
+    proxy.site("shop.toml", says("shop.test", "one"));
+    proxy.site("shop.toml", says("shop.test", "two"));
+    proxy.site("shop.toml", says("shop.test", "three") + "note = 'x'\n");
+    let text = fine(proxy.command(["history", "shop"]));
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines.len(), 4, "{text}");
+    assert!(
+        lines[1].starts_with("1 (serves)  ") && lines[1].ends_with("3      +2 -1"),
+        "{text}"
+    );
+
+    let masked = |text: String| {
+        let since = proxy.folder().path().display().to_string();
+        let text = text.replace(&format!("{since}/"), "");
+        text.lines()
+            .map(|line| match line.split_once(" UTC") {
+                Some((before, after)) => format!("{}(when){after}\n", &before[..before.len() - 19]),
+                None => format!("{line}\n"),
+            })
+            .collect::<String>()
+    };
+    is_golden(
+        "diff_versions.txt",
+        &masked(fine(proxy.command(["diff", "shop"]))),
+    );
+    is_golden(
+        "diff_old.txt",
+        &masked(fine(proxy.command(["diff", "shop", "--version", "3"]))),
+    );
+    proxy.sites().write("shop.toml", "nonsense");
+    proxy.until_state("shop", "stale");
+    is_golden(
+        "diff_disk.txt",
+        &masked(fine(proxy.command(["diff", "shop"]))),
+    );
+
+    fine(proxy.command(["rollback", "shop", "--version", "3"]));
+    assert_eq!(proxy.get("shop.test", "/").text(), "one");
+    fine(proxy.command(["rollback", "shop"]));
+    assert_eq!(proxy.get("shop.test", "/").text(), "three");
+    for words in [
+        &["rollback", "shop", "--version", "99"][..],
+        &["diff", "shop", "--version", "0"],
+        &["history", "nobody"],
+    ] {
+        assert_eq!(
+            proxy.command(words.iter().copied()).status.code(),
+            Some(1),
+            "{words:?}"
+        );
+    }
+}
+
+#[test]
+fn secrets_are_not_shown_and_come_back_all_the_same() {
+    let app = Backend::echoing();
+    let proxy = Proxy::start();
+    let site = |secret: &str| {
+        format!(
+            "host = 'shop.test'\nto = {}\n[headers.request]\nset = {{ Authorization = 'Bearer {secret}' }}\n",
+            app.port
+        )
+    };
+    proxy.site("shop.toml", site("alpha7"));
+    proxy.site("shop.toml", site("omega7"));
+    for words in [
+        &["history", "shop", "--json"][..],
+        &["diff", "shop"],
+        &["explain", "shop.test"],
+        &["ls", "--json"],
+    ] {
+        let said = fine(proxy.command(words.iter().copied()));
+        assert!(
+            !said.contains("alpha7") && !said.contains("omega7"),
+            "{words:?}: {said}"
+        );
+    }
+    fine(proxy.command(["rollback", "shop"]));
+    assert!(proxy.get("shop.test", "/").text().contains("Bearer alpha7"));
+}
+
+#[test]
+fn versions_outlive_a_restart() {
+    let mut proxy = Proxy::start();
+    proxy.site("shop.toml", says("shop.test", "one"));
+    proxy.stop();
+    proxy.sites().write("shop.toml", says("shop.test", "two"));
+    proxy.start_again();
+    fine(proxy.command(["rollback", "shop"]));
+    assert_eq!(proxy.get("shop.test", "/").text(), "one");
+}
+
+#[test]
+fn wait_has_no_race() {
+    let proxy = Proxy::start();
+    for number in 0..500 {
+        let text = says("shop.test", &number.to_string());
+        match number % 3 {
+            0 => proxy.sites().write("shop.toml", text),
+            1 => proxy.sites().write_in_place("shop.toml", text),
+            _ => {
+                proxy.sites().write("next", text);
+                proxy.sites().rename("next", "shop.toml");
+            }
+        }
+        // As the command asks, without a process for each.
+        let waited = proxy.admin_json("/v1/wait?name=shop&timeout=30s");
+        assert_eq!(waited["outcome"], "serving", "edit {number}: {waited}");
+        assert_eq!(
+            proxy.get("shop.test", "/").text(),
+            number.to_string(),
+            "edit {number}"
+        );
+    }
+}
+
+#[test]
+fn drain_ends_the_daemon_politely() {
+    let mut proxy = Proxy::plan().site("a.toml", says("a.test", "a")).start();
+    let said = fine(proxy.command(["drain", "--wait"]));
+    assert!(said.starts_with("draining: no new connections"), "{said}");
+    assert_eq!(proxy.exit_code(), 0);
+    assert_eq!(proxy.command(["drain"]).status.code(), Some(4));
+}
+
+#[test]
+fn who_is_in_the_group_may_read_and_not_change() {
+    use std::os::unix::fs::{PermissionsExt, chown};
+    if !rustix::process::geteuid().is_root() {
+        return println!("left out: only root can become somebody else");
+    }
+    let proxy = Proxy::plan().site("a.toml", says("a.test", "a")).start();
+    // For everybody, so that only who asks makes the difference.
+    fs::set_permissions(proxy.folder().path(), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::set_permissions(proxy.state(), fs::Permissions::from_mode(0o755)).unwrap();
+    let socket = proxy.state().join("admin.sock");
+    chown(&socket, None, Some(65_534)).unwrap();
+    let ask = |method: &str, target: &str| {
+        let output = std::process::Command::new("setpriv")
+            .args([
+                "--reuid",
+                "65534",
+                "--regid",
+                "65534",
+                "--clear-groups",
+                "curl",
+                "-s",
+                "-X",
+                method,
+            ])
+            .args(["-o", "/dev/null", "-w", "%{http_code}", "--unix-socket"])
+            .arg(&socket)
+            .arg(format!("http://onedoor{target}"))
+            .output()
+            .unwrap();
+        out(&output)
+    };
+    if !crate::harness::found("curl") || !crate::harness::found("setpriv") {
+        return;
+    }
+    for target in [
+        "/v1/sites",
+        "/v1/wait?name=a",
+        "/v1/history?name=a",
+        "/v1/explain?url=a.test",
+    ] {
+        assert_eq!(ask("GET", target), "200", "{target}");
+    }
+    for (method, target) in [
+        ("POST", "/v1/reload"),
+        ("POST", "/v1/drain"),
+        ("POST", "/v1/gone?name=a"),
+        ("GET", "/v1/history?name=a&whole"),
+    ] {
+        assert_eq!(ask(method, target), "403", "{target}");
+    }
+    assert_eq!(proxy.get("a.test", "/").text(), "a");
+}
+
+#[test]
+fn ls_shows_a_part_and_what_is_wrong() {
+    let proxy = Proxy::plan()
+        .site("blog.toml", says("blog.test", "x"))
+        .site(
+            "shop.toml",
+            says("shop.example.test", "x") + "note = 'ask Ann'\n",
+        )
+        .site("bad.toml", "nonsense")
+        .start();
+    let lines = |words: &[&str]| out(&proxy.command(words.iter().copied())).lines().count();
+    assert_eq!(lines(&["ls", "shop"]), 4, "head, line, note");
+    assert_eq!(lines(&["ls", "*.example.test"]), 4);
+    assert_eq!(lines(&["status", "*.nowhere"]), 1);
+    let wrong = proxy.command(["ls", "--errors"]);
+    assert_eq!(wrong.status.code(), Some(1));
+    let text = out(&wrong);
+    assert!(
+        text.contains("nonsense") && text.contains("bad: down, nothing of it serves"),
+        "{text}"
+    );
+    assert!(!text.contains("ask Ann"), "{text}");
+    proxy.site("bad.toml", says("bad.test", "x"));
+    proxy.site("shop.toml", says("shop.test", "x"));
+    assert_eq!(
+        fine(proxy.command(["ls", "--errors"])),
+        "nothing is wrong\n"
+    );
+}
+
+#[test]
+fn ls_answers_at_once_with_ten_thousand_sites_and_traffic_does_not_feel_it() {
+    let plan = Proxy::plan();
+    for number in 0..10_000 {
+        let name = format!("s{number}.toml");
+        fs::write(
+            plan.sites().join(&name),
+            says(&format!("s{number}.test"), "x"),
+        )
+        .unwrap();
+    }
+    let proxy = plan.start();
+    let began = std::time::Instant::now();
+    let text = fine(proxy.command(["ls"]));
+    assert_eq!(text.lines().count(), 10_001);
+    assert!(
+        began.elapsed() < crate::harness::PATIENCE / 3,
+        "{:?}",
+        began.elapsed()
+    );
+    // Somebody asks all the time; the next request is answered as ever.
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    proxy.admin("GET", "/v1/sites");
+                }
+            });
+        }
+        let mut client = proxy.client();
+        for number in 0..300 {
+            let host = format!("s{}.test", number * 7);
+            assert_eq!(client.get(&host, "/").text(), "x");
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    until("it still does what it is told", || {
+        proxy.signal(Signal::HUP);
+        proxy.log().contains("SIGHUP")
+    });
+}

@@ -1,0 +1,482 @@
+//! What an operator sees while it runs: metrics, health, events, the page, status files, top.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+use crate::harness::{
+    Backend, Folder, Plan, Proxy, Tls, found, free_port, onedoor, until, words_of,
+};
+
+fn says(host: &str, text: &str) -> String {
+    format!("host = '{host}'\nrespond = '{text}'\n")
+}
+
+/// One with an address for browsers, which is returned.
+fn with_address(plan: Plan) -> (Proxy, SocketAddr) {
+    let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
+    let proxy = plan.flag(format!("--admin-listen={address}")).start();
+    proxy.until_logged("the page and the metrics are at");
+    (proxy, address)
+}
+
+/// Head and body of what is answered there.
+fn ask(address: SocketAddr, request: &str) -> (String, String) {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    let (head, body) = text.split_once("\r\n\r\n").unwrap();
+    (head.to_owned(), body.to_owned())
+}
+
+fn get(address: SocketAddr, path: &str) -> (String, String) {
+    ask(
+        address,
+        &format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"),
+    )
+}
+
+/// The value of a series in the text of `/metrics`.
+fn value(text: &str, series: &str) -> Option<f64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(series))?;
+    line.trim().parse().ok()
+}
+
+#[test]
+fn metrics_count_what_happened() {
+    let app = Backend::saying("hello");
+    let proxy = Proxy::plan()
+        .site(
+            "shop.toml",
+            format!("host = 'shop.test'\nto = {}\n", app.port),
+        )
+        .site("bad.toml", "nonsense")
+        .start();
+    let mut client = proxy.client();
+    for _ in 0..16 {
+        assert_eq!(client.get("shop.test", "/").text(), "hello");
+    }
+    proxy.get("nobody.test", "/");
+    drop(Tls::to("shop.test").shake(proxy.address()).unwrap());
+    let text = || proxy.admin("GET", "/metrics").1;
+    let counts = |series: &str| value(&text(), series);
+    until("the last request is counted", || {
+        counts("onedoor_requests_total{site=\"shop\",code=\"2xx\",protocol=\"http1\"}")
+            == Some(16.0)
+    });
+    for (series, wanted) in [
+        ("onedoor_refused_total{reason=\"no-site-for-host\"}", 1.0),
+        ("onedoor_site_files{state=\"live\"}", 1.0),
+        ("onedoor_site_files{state=\"down\"}", 1.0),
+        ("onedoor_upstreams_total{kind=\"opened\"}", 1.0),
+        ("onedoor_upstreams_total{kind=\"reused\"}", 15.0),
+        ("onedoor_tls_handshakes_total", 1.0),
+        ("onedoor_connections_total", 3.0),
+        ("onedoor_request_duration_seconds_count{site=\"shop\"}", 2.0),
+        (
+            &format!(
+                "onedoor_backend_fit{{site=\"shop\",backend=\"localhost:{}\"}}",
+                app.port
+            ),
+            1.0,
+        ),
+        (
+            &format!(
+                "onedoor_build_info{{version=\"{}\"}}",
+                env!("CARGO_PKG_VERSION")
+            ),
+            1.0,
+        ),
+    ] {
+        assert_eq!(counts(series), Some(wanted), "{series} in\n{}", text());
+    }
+    assert!(counts("process_open_fds").unwrap() > 5.0);
+}
+
+#[test]
+fn what_clients_send_makes_no_series() {
+    let proxy = Proxy::plan().site("a.toml", says("a.test", "x")).start();
+    let names = || {
+        let text = proxy.admin("GET", "/metrics").1;
+        let mut names: Vec<String> = text
+            .lines()
+            .filter(|line| !line.starts_with('#'))
+            .filter_map(|line| Some(line.rsplit_once(' ')?.0.to_owned()))
+            .collect();
+        names.sort();
+        names
+    };
+    proxy.get("a.test", "/");
+    until("it is counted", || {
+        names().iter().any(|name| name.contains("site=\"a\""))
+    });
+    let before = names();
+    for number in 0..20 {
+        proxy.get(&format!("h{number}.test"), "/x");
+        proxy.ask(format!("M{number} /y HTTP/1.1\r\nHost: a.test\r\n\r\n"));
+    }
+    assert_eq!(names(), before);
+}
+
+#[test]
+fn a_parser_that_is_not_ours_reads_the_metrics() {
+    if !found("python3") {
+        return;
+    }
+    let has = Command::new("python3")
+        .args(["-c", "import prometheus_client.parser"])
+        .stderr(Stdio::null())
+        .status();
+    if !has.unwrap().success() {
+        assert_ne!(
+            std::env::var("CI").as_deref(),
+            Ok("true"),
+            "python3-prometheus-client must be installed in CI"
+        );
+        return println!("left out: no prometheus_client for python3");
+    }
+    let proxy = Proxy::plan().site("a.toml", says("a.test", "x")).start();
+    proxy.get("a.test", "/");
+    let (head, text) = proxy.admin("GET", "/metrics");
+    assert!(
+        head.contains("Content-Type: text/plain; version=0.0.4"),
+        "{head}"
+    );
+    let mut python = Command::new("python3")
+        .args([
+            "-c",
+            "import sys\n\
+             from prometheus_client.parser import text_string_to_metric_families\n\
+             families = list(text_string_to_metric_families(sys.stdin.read()))\n\
+             assert all(f.documentation for f in families), families\n\
+             print(len(families), sum(len(f.samples) for f in families))",
+        ])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    python
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(text.as_bytes())
+        .unwrap();
+    let output = python.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}\n{text}", words_of(&output));
+    let said = String::from_utf8(output.stdout).unwrap();
+    let families: usize = said.split(' ').next().unwrap().parse().unwrap();
+    assert!(families > 20, "{said}");
+}
+
+#[test]
+fn it_is_healthy_while_it_drains_and_ready_no_more() {
+    let slow = Backend::silent();
+    let mut proxy = Proxy::plan()
+        .site(
+            "slow.toml",
+            format!("host = 'slow.test'\nto = {}\n", slow.port),
+        )
+        .start();
+    let status = |proxy: &Proxy, path: &str| proxy.admin("GET", path).0[9..12].to_owned();
+    assert_eq!(status(&proxy, "/healthz"), "200");
+    assert_eq!(status(&proxy, "/readyz"), "200");
+    let mut waiting = proxy.client();
+    waiting.send("GET / HTTP/1.1\r\nHost: slow.test\r\n\r\n");
+    slow.until_requests(1);
+    proxy.signal(rustix::process::Signal::TERM);
+    until("it is not ready", || status(&proxy, "/readyz") == "503");
+    assert_eq!(status(&proxy, "/healthz"), "200");
+    proxy.signal(rustix::process::Signal::TERM);
+    assert_eq!(proxy.exit_code(), 0);
+}
+
+#[test]
+fn the_address_is_for_this_machine_and_only_to_look() {
+    let (proxy, address) = with_address(Proxy::plan().site("a.toml", says("a.test", "x")));
+    assert!(get(address, "/metrics").0.starts_with("HTTP/1.1 200 "));
+    for host in [
+        "localhost",
+        "localhost:9180",
+        "127.0.0.1",
+        "[::1]:1",
+        "onedoor.localhost",
+    ] {
+        let (head, _) = ask(
+            address,
+            &format!("GET /v1/sites HTTP/1.1\r\nHost: {host}\r\n\r\n"),
+        );
+        assert!(head.starts_with("HTTP/1.1 200 "), "{host}: {head}");
+        assert!(!head.to_lowercase().contains("access-control"), "{head}");
+    }
+    // DNS rebinding: the name of somebody's page that leads here.
+    for host in ["evil.example", "localhost.evil.example", "10.0.0.1", ""] {
+        let (head, body) = ask(
+            address,
+            &format!("GET /v1/sites HTTP/1.1\r\nHost: {host}\r\n\r\n"),
+        );
+        assert!(head.starts_with("HTTP/1.1 421 "), "{host}: {head}\n{body}");
+    }
+    let (head, _) = ask(address, "GET /v1/sites HTTP/1.1\r\n\r\n");
+    assert!(head.starts_with("HTTP/1.1 421 "), "{head}");
+    for request in [
+        "POST /v1/reload",
+        "POST /v1/drain",
+        "POST /v1/gone?name=a",
+        "GET /v1/history?name=a&whole",
+    ] {
+        let (head, _) = ask(
+            address,
+            &format!("{request} HTTP/1.1\r\nHost: localhost\r\n\r\n"),
+        );
+        assert!(head.starts_with("HTTP/1.1 403 "), "{request}: {head}");
+    }
+    assert_eq!(proxy.get("a.test", "/").text(), "x");
+    // Never on the public port.
+    assert_eq!(proxy.get("localhost", "/metrics").status, 421);
+}
+
+#[test]
+fn an_address_that_others_can_reach_is_refused() {
+    for address in ["0.0.0.0:9180", "10.0.0.1:9180", "[::]:9180"] {
+        let mut proxy = Proxy::plan()
+            .flag(format!("--admin-listen={address}"))
+            .spawn();
+        assert_eq!(proxy.exit_code(), 1);
+        proxy.until_logged("is not of this machine alone");
+    }
+}
+
+#[test]
+fn events_are_kept_and_repeated_lines_are_folded() {
+    let proxy = Proxy::plan()
+        .site("shop.toml", says("shop.test", "x"))
+        .start();
+    proxy.sites().write("shop.toml", "nonsense");
+    proxy.until_state("shop", "stale");
+    let events = proxy.admin_json("/v1/events");
+    let of_shop: Vec<&str> = events["events"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|event| event["site"] == "shop")
+        .map(|event| event["text"].as_str().unwrap())
+        .collect();
+    assert!(
+        of_shop.iter().any(|text| text.contains("shop.toml:1:")),
+        "{of_shop:?}"
+    );
+    assert!(of_shop.last().unwrap().contains("site live"), "{of_shop:?}");
+    for _ in 0..3 {
+        proxy.signal(rustix::process::Signal::USR2);
+    }
+    until("the signals are said", || {
+        proxy.log().matches("SIGUSR2").count() == 1
+    });
+}
+
+#[test]
+fn the_state_of_each_file_is_a_file() {
+    let plan = Proxy::plan();
+    let folder = plan.folder().join("status");
+    fs::create_dir(&folder).unwrap();
+    fs::write(folder.join("old.json"), "{}").unwrap();
+    fs::write(folder.join("mine.txt"), "").unwrap();
+    let proxy = plan
+        .daemon_file(&format!("status = '{}'\n", folder.display()))
+        .site("shop.toml", says("shop.test", "x"))
+        .start();
+    proxy.site("team/blog.toml", says("blog.test", "x"));
+    let state = |name: &str| {
+        let text = fs::read_to_string(folder.join(format!("{name}.json"))).ok()?;
+        let value: Value = serde_json::from_str(&text).ok()?;
+        value["state"].as_str().map(str::to_owned)
+    };
+    let until_state = |name: &str, wanted: Option<&str>| {
+        until(&format!("{name} is {wanted:?}"), || {
+            state(name).as_deref() == wanted
+        });
+    };
+    until_state("shop", Some("live"));
+    until_state("team/blog", Some("live"));
+    until_state("old", None);
+    assert!(folder.join("mine.txt").exists(), "what is not ours stays");
+    proxy.sites().write("shop.toml", "nonsense");
+    until_state("shop", Some("stale"));
+    proxy.sites().remove("team/blog.toml");
+    until_state("team/blog", None);
+    use std::os::unix::fs::PermissionsExt;
+    let mode = fs::metadata(folder.join("shop.json"))
+        .unwrap()
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o777, 0o644);
+}
+
+#[test]
+fn top_shows_what_moves_and_needs_a_terminal() {
+    let proxy = Proxy::plan()
+        .site("busy.toml", says("busy.test", "x"))
+        .site("calm.toml", says("calm.test", "x"))
+        .start();
+    let output = std::thread::scope(|scope| {
+        let top = scope.spawn(|| proxy.command(["top", "--once"]));
+        let mut client = proxy.client();
+        while !top.is_finished() {
+            assert_eq!(client.get("busy.test", "/").text(), "x");
+        }
+        top.join().unwrap()
+    });
+    assert_eq!(output.status.code(), Some(0), "{}", words_of(&output));
+    let text = String::from_utf8(output.stdout).unwrap();
+    let rows: Vec<&str> = text.lines().collect();
+    assert!(
+        rows[0].starts_with("onedoor ") && rows[0].ends_with("2 sites"),
+        "{text}"
+    );
+    assert!(
+        rows[3].starts_with("busy ") && rows[4].starts_with("calm  0 "),
+        "{text}"
+    );
+    let output = proxy.command(["top"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(words_of(&output).contains("needs a terminal"));
+    assert_eq!(
+        onedoor(&Folder::new(), ["top", "--state", "state"])
+            .status
+            .code(),
+        Some(4)
+    );
+}
+
+/// `script` gives it a terminal; q ends it, and the terminal is as it was.
+#[test]
+fn top_is_drawn_on_a_terminal_until_q() {
+    if !found("script") {
+        return;
+    }
+    let proxy = Proxy::plan().site("a.toml", says("a.test", "x")).start();
+    let command = format!(
+        "{} top --state {}",
+        env!("CARGO_BIN_EXE_onedoor"),
+        proxy.state().display()
+    );
+    let mut script = Command::new("script")
+        .args(["-q", "-e", "-c", &command, "/dev/null"])
+        .env("TERM", "xterm")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut screen = script.stdout.take().unwrap();
+    let mut seen = Vec::new();
+    let mut part = [0; 1024];
+    while !String::from_utf8_lossy(&seen).contains("q ends") {
+        let count = screen.read(&mut part).unwrap();
+        assert!(count > 0, "it ended: {}", String::from_utf8_lossy(&seen));
+        seen.extend_from_slice(&part[..count]);
+    }
+    script.stdin.take().unwrap().write_all(b"q").unwrap();
+    screen.read_to_end(&mut seen).unwrap();
+    assert!(script.wait().unwrap().success());
+    let text = String::from_utf8_lossy(&seen);
+    assert!(
+        text.contains("SITE") && text.contains("\x1b[?1049h"),
+        "{text:?}"
+    );
+    assert!(
+        text.trim_end().ends_with("\x1b[?25h\x1b[?1049l"),
+        "{text:?}"
+    );
+}
+
+/// The page as a browser makes it, after some looks.
+fn rendered(address: SocketAddr, folder: &Folder, flags: &[&str]) -> String {
+    let output = Command::new("chromium")
+        .args([
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-dev-shm-usage",
+            "--virtual-time-budget=6000",
+        ])
+        .arg(format!(
+            "--user-data-dir={}",
+            folder.join("chromium").display()
+        ))
+        .args(flags)
+        .arg(format!("http://{address}/"))
+        .stderr(Stdio::null())
+        .output()
+        .unwrap();
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[test]
+fn the_page_shows_sites_errors_and_events_in_a_browser() {
+    if !found("chromium") {
+        return;
+    }
+    let app = Backend::saying("hello");
+    let plan = Proxy::plan()
+        .site(
+            "shop.toml",
+            format!(
+                "host = 'shop.test'\nto = {}\nnote = '<b>ask Ann</b>'\n",
+                app.port
+            ),
+        )
+        .site("blog.toml", "host = 'blog.test'\nupstream = 8081\nto = 1\n");
+    let (proxy, address) = with_address(plan);
+    for _ in 0..20 {
+        proxy.get("shop.test", "/");
+    }
+    let folder = Folder::new();
+    let page = rendered(address, &folder, &["--dump-dom"]);
+    for part in [
+        "shop.test",
+        // As text and not as a tag.
+        "&lt;b&gt;ask Ann&lt;/b&gt;",
+        "did you mean \"to\"?",
+        "upstream = 8081",
+        "^^^^^^^^",
+        &format!("localhost:{}", app.port),
+        "1 live, 1 not",
+        "site live",
+        "aria-label=\"requests a second",
+    ] {
+        assert!(page.contains(part), "{part} in\n{page}");
+    }
+    assert!(!page.contains("No answer from onedoor"), "{page}");
+}
+
+#[test]
+fn the_page_needs_nothing_from_elsewhere() {
+    let (_proxy, address) = with_address(Proxy::plan());
+    let (head, page) = get(address, "/");
+    assert!(
+        head.contains("Content-Security-Policy: default-src 'none'"),
+        "{head}"
+    );
+    for part in [
+        "src=",
+        "href=",
+        "url(",
+        "@import",
+        "innerHTML",
+        "http-equiv",
+    ] {
+        assert!(!page.contains(part), "{part}");
+    }
+    // Addresses of namespaces are names, and nobody fetches them.
+    assert!(
+        !page
+            .replace("http://www.w3.org/2000/svg", "")
+            .contains("http://")
+    );
+    assert!(page.contains("<html lang=\"en\">") && page.contains("prefers-color-scheme: dark"));
+}
