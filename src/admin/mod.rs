@@ -273,7 +273,11 @@ async fn reply(question: Question, powers: &Powers) -> Answer {
             true => answer::text(503, PLAIN, "draining\n".to_owned()),
         },
         Question::Sites => answer::sites(&reload.list().await),
-        Question::History { name, whole } => history(name, whole, about).await,
+        Question::History { name, whole } => {
+            // What has just gone live is written behind the publisher's back.
+            reload.flush().await;
+            history(name, whole, about).await
+        }
         Question::Gone { name, now } => match reload.gone(SiteName::new(name), now).await {
             true => answer::gone(),
             false => answer::refused(Refusal::NotDone("its file is still there".into())),

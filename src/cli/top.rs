@@ -288,9 +288,13 @@ impl Terminal {
 
     fn size(&self) -> (usize, usize) {
         let size = tcgetwinsize(io::stdout());
-        size.map_or((80, 24), |size| {
-            (usize::from(size.ws_col), usize::from(size.ws_row))
-        })
+        // Some terminals do not know their own.
+        match size {
+            Ok(size) if size.ws_col > 0 && size.ws_row > 0 => {
+                (usize::from(size.ws_col), usize::from(size.ws_row))
+            }
+            _ => (80, 24),
+        }
     }
 
     /// Over what is there: a screen that is cleared first flickers.

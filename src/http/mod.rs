@@ -21,6 +21,7 @@ mod departure;
 mod exchange;
 #[cfg(feature = "serve")]
 pub mod explain;
+#[cfg(feature = "serve")]
 mod flight;
 #[cfg(feature = "serve")]
 mod forward;

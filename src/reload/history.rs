@@ -47,14 +47,11 @@ pub(super) fn move_aside(
         .recursive(true)
         .mode(0o700)
         .create(&folder)?;
-    let mut at = since;
-    let mut aside = path_of(&folder, at);
-    // Two in the same millisecond: an edit by a program.
-    while aside.exists() {
-        at += Duration::from_millis(1);
-        aside = path_of(&folder, at);
-    }
-    fs::rename(file, &aside)?;
+    // Later than those before it, also for a program that edits twice in a millisecond, and for a clock that is set back.
+    let newest = stamps(&folder).pop();
+    let behind = newest.map(|newest| newest + Duration::from_millis(1));
+    let at = behind.map_or(since, |behind| behind.max(since));
+    fs::rename(file, path_of(&folder, at))?;
     let mut all = stamps(&folder);
     while all.len() > MOST_VERSIONS {
         fs::remove_file(path_of(&folder, all.remove(0)))?;

@@ -79,8 +79,9 @@ impl<C: ClientSide> Flight<'_, C> {
             self.poll_both_ways(cx, &mut upload, &mut download, &mut attempt, &mut reader)
         })
         .await;
-        finished.from_client = upload.moved;
-        finished.to_client = download.moved;
+        finished.from_client = upload.read;
+        // What leaves together with a head is no body, and what was read and not taken was not sent.
+        finished.to_client = download.read.min(download.moved);
         if let Err(broken) = passed {
             finished.reason = broken.reason();
             return After::Abort;
