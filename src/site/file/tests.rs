@@ -290,7 +290,7 @@ fn what_a_value_cannot_be_is_said() {
         ),
         (
             "[tls.client]\nca = 'x'\nmode = 'maybe'",
-            "is neither \"require\" nor \"optional\"",
+            "is none of \"require\", \"optional\" and \"off\"",
         ),
         ("buffer = true", "\"buffer\" is planned and not built yet"),
         ("balance = 'least'", "is no way to balance"),

@@ -9,7 +9,6 @@ use super::{tls_to, two_and_one};
 use crate::harness::{Authority, Proxy, Tls, found, words_of};
 
 const CLOSE_NOTIFY: [u8; 7] = [21, 3, 3, 0, 2, 1, 0];
-const NO_APPLICATION_PROTOCOL: [u8; 7] = [21, 3, 3, 0, 2, 2, 120];
 
 /// Others are served as before.
 #[track_caller]
@@ -56,10 +55,9 @@ fn the_preface_of_another_protocol_than_was_agreed_on_is_no_request() {
 #[test]
 fn an_order_for_a_certificate_that_nobody_runs_is_not_answered() {
     let proxy = two_and_one(&Authority::new("test"));
-    let hello = Tls::to("shop.example.com").alpn(&["acme-tls/1"]).hello();
-    let mut client = proxy.client();
-    client.send(hello);
-    assert_eq!(client.rest(), NO_APPLICATION_PROTOCOL);
+    let tls = Tls::to("shop.example.com").alpn(&["acme-tls/1"]);
+    let error = tls.shake(proxy.address()).unwrap_err().to_string();
+    assert!(error.contains("NoApplicationProtocol"), "{error}");
     is_served(&proxy);
 }
 
