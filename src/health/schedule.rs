@@ -38,7 +38,8 @@ impl Beat {
     pub(super) fn next(self, start: Instant, now: Instant, random: u64) -> Instant {
         let every = self.every.as_nanos().max(1);
         let gone = now.saturating_duration_since(start + self.phase).as_nanos();
-        let rounds = gone / every + 1;
+        // The round after the nearest: the one that was moved to before its time has had its turn.
+        let rounds = (gone + every / 2) / every + 1;
         let due = start + self.phase + nanos(rounds * every);
         let tenth = self.every / 10;
         let moved = due + part(2 * tenth, random) - tenth;
