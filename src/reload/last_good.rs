@@ -267,14 +267,13 @@ fn write(directory: &Path, batch: Batch) -> (Batch, Option<io::Error>) {
     for (name, version, beside) in ready {
         let file = directory.join(format!("{}.json", file_stem(&name)));
         let is_gone = version.is_none();
-        let is_kept = keep_former(directory, &name, &file, version.as_deref());
+        // What was live is worth less than what is.
+        if let Err(reason) = keep_former(directory, &name, &file, version.as_deref()) {
+            warn!(site = %name, "the version before is not kept for `onedoor history`: {reason}");
+        }
         let done = match &version {
-            Some(_) => is_kept.and_then(|()| fs::rename(&beside, &file)),
-            None => match is_kept.and_then(|()| remove_if_there(&file)) {
-                Ok(()) => Ok(()),
-                // What is remembered of it is worth less than that it is gone.
-                Err(_) => remove_if_there(&file),
-            },
+            Some(_) => fs::rename(&beside, &file),
+            None => remove_if_there(&file),
         };
         has_gone |= is_gone;
         if let Err(reason) = done {

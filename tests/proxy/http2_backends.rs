@@ -211,7 +211,8 @@ fn an_app_that_is_silent_for_good_is_noticed() {
     kill_process(id, Signal::CONT).unwrap();
     assert_eq!(
         (answer.status, answer.value("onedoor-reason")),
-        (502, "backend-failed".to_owned())
+        // It is asked once more, on a connection that it does not greet either.
+        (504, "backend-timeout".to_owned())
     );
     until("it is asked again", || {
         proxy.get("app.test", "/").status == 200

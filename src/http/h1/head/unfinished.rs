@@ -45,6 +45,7 @@ impl Unfinished {
             is_worth_it |= if self.lines == 0 {
                 // Once the version has begun there is little left of the line.
                 end.is_some()
+                    || line.ends_with(b"\r")
                     || line.len() > limits.line_bytes
                     || memchr_iter(b' ', line).nth(1).is_some()
                     || !is_beginning(line, old, b' ')
