@@ -8,12 +8,12 @@ use serde_json::Value;
 
 use crate::harness::{Backend, Client, Plan, Proxy, Tls, until, until_some};
 
-/// Requests are logged to `access.log` in the folder of the test.
+/// Requests are logged to `access.log` in the folder of the test, by one worker, so that lines come in their order.
 fn logging(format: &str) -> Plan {
     let plan = Proxy::plan();
     let file = plan.folder().join("access.log");
     plan.daemon_file(&format!(
-        "[log]\naccess = '{}'\naccess_format = '{format}'\n",
+        "workers = 1\n[log]\naccess = '{}'\naccess_format = '{format}'\n",
         file.display()
     ))
 }
@@ -158,8 +158,8 @@ fn the_combined_format_is_for_those_who_have_readers_of_it() {
         .start();
     proxy.ask("GET /a\"b?c HTTP/1.1\r\nHost: shop.test\r\nUser-Agent: x\"\x1b[1my\r\nReferer: http://a.test/\r\n\r\n");
     proxy.ask("GET /a?c HTTP/1.1\r\nHost: shop.test\r\nUser-Agent: me\r\n\r\n");
-    let lines = lines(&proxy.folder().join("access.log"), 1);
-    let line = lines.last().unwrap();
+    let lines = lines(&proxy.folder().join("access.log"), 2);
+    let line = lines.iter().find(|line| line.contains("/a?c")).unwrap();
     let (front, behind) = line.split_once('[').unwrap();
     assert_eq!(front, "127.0.0.1 - - ");
     let (_, behind) = behind.split_once(']').unwrap();

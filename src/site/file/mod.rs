@@ -31,11 +31,14 @@ mod paths;
 mod shared_keys;
 mod tls;
 
-pub(crate) use balance::{read_balancing, read_retry};
+#[cfg(feature = "serve")]
+pub(crate) use balance::read_balancing;
+pub(crate) use balance::read_retry;
 pub(crate) use health::read_health;
 pub(crate) use shared_keys::{
     read_allow, read_drain, read_limits, read_send_host, read_send_proxy, read_timeouts,
 };
+#[cfg(feature = "serve")]
 pub(crate) use tls::read_default_tls;
 
 /// What the daemon file says about all site files.

@@ -70,6 +70,7 @@ impl<'t> SiteFile<'_, 't> {
 }
 
 /// `tls` of the daemon file's `[defaults]`: all of it but pairs, for which there are folders of certificates.
+#[cfg(feature = "serve")]
 pub(crate) fn read_default_tls(
     reader: &mut Reader<'_>,
     table: &Table<'_>,
