@@ -13,7 +13,7 @@ use crate::site::Address;
 use crate::stream::Stream;
 use crate::tls::{self, Identity};
 
-/// Connects to `address`, which is no name: 127.0.0.1 and then [::1] for loopback. Has no limit of its own.
+/// Connects to `address`, which is no name: 127.0.0.1 and then `[::1]` for loopback. Has no limit of its own.
 ///
 /// # Errors
 /// `Refused`, `Exhausted` when it is not the backend's doing, and `Unresolved` for a name.

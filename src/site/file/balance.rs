@@ -12,14 +12,7 @@ const COOKIE: &str = "onedoor";
 const MOST_TIMES: u64 = 10;
 
 impl<'t> SiteFile<'_, 't> {
-    pub(super) fn balancing(&mut self, table: &Table<'t>) -> Balancing {
-        Balancing {
-            sticky: self.sticky(table),
-            ..read_balancing(&mut self.reader, table, &self.rules.defaults.balancing)
-        }
-    }
-
-    fn sticky(&mut self, table: &Table<'t>) -> Option<Sticky> {
+    pub(super) fn sticky(&mut self, table: &Table<'t>) -> Option<Sticky> {
         let value = table.get("sticky")?;
         if let Some(is_on) = value.get_ref().as_bool() {
             return is_on.then(|| Sticky {

@@ -214,7 +214,10 @@ impl<'t> SiteFile<'_, 't> {
             slots: Default::default(),
             waiting: Default::default(),
             before: None,
-            balancing: self.balancing(table),
+            balancing: Balancing {
+                sticky: self.sticky(table),
+                ..read_balancing(&mut self.reader, table, &defaults.balancing)
+            },
             retry: read_retry(&mut self.reader, table, &defaults.retry),
             action,
             allow: read_allow(&mut self.reader, table).or_else(|| defaults.allow.clone()),
