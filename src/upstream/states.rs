@@ -5,6 +5,7 @@
 
 use std::collections::HashSet;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use aws_lc_rs::hmac;
@@ -24,6 +25,8 @@ use crate::site::{
 pub struct States {
     sites: DashMap<SiteName, Known>,
     endpoints: DashMap<EndpointKey, Weak<EndpointState>>,
+    /// How many of them there were when they were last looked through.
+    endpoints_kept: AtomicUsize,
     /// Who names an address. Kept small: a set per address, and two per port.
     named: DashMap<Spot, HashSet<SiteName>>,
     numbers: Mutex<Numbers>,
@@ -73,6 +76,7 @@ impl States {
             key: hmac::Key::new(hmac::HMAC_SHA256, key),
             sites: DashMap::new(),
             endpoints: DashMap::new(),
+            endpoints_kept: AtomicUsize::new(0),
             named: DashMap::new(),
             numbers: Mutex::default(),
             tallies: (0..workers.max(1)).map(|_| Arc::default()).collect(),
@@ -138,7 +142,6 @@ impl States {
             self.drop_idle(known, |_: &Arc<BackendState>| false);
             known.backends.is_empty()
         });
-        self.endpoints.retain(|_, state| state.strong_count() > 0);
     }
 
     /// Whether a site other than `name` may mean what is at `address`. An address of a name is not known here, so a
@@ -204,12 +207,29 @@ impl States {
     /// What is known of where `backend` leads, whatever site names it.
     pub fn endpoint(&self, backend: &Backend) -> Arc<EndpointState> {
         let key = EndpointKey::of(backend);
-        let mut found = self.endpoints.entry(key).or_default();
-        found.upgrade().unwrap_or_else(|| {
-            let state = Arc::default();
-            *found = Arc::downgrade(&state);
-            state
-        })
+        let state = {
+            let mut found = self.endpoints.entry(key).or_default();
+            found.upgrade().unwrap_or_else(|| {
+                let state = Arc::default();
+                *found = Arc::downgrade(&state);
+                state
+            })
+        };
+        self.sweep_endpoints();
+        state
+    }
+
+    /// Forgets endpoints that nobody names any more, once as many have come as there were: so the look through all of
+    /// them is paid for by those that came, however many sites there are.
+    fn sweep_endpoints(&self) {
+        const FEW: usize = 64;
+        let kept = self.endpoints_kept.load(Ordering::Relaxed);
+        if self.endpoints.len() < 2 * kept + FEW {
+            return;
+        }
+        self.endpoints.retain(|_, state| state.strong_count() > 0);
+        self.endpoints_kept
+            .store(self.endpoints.len(), Ordering::Relaxed);
     }
 
     /// Forgets backends that nobody names and nobody is at.
@@ -291,5 +311,23 @@ fn spots(address: &Address) -> Vec<Spot> {
             Spot::NameOn(*port),
             Spot::AnyOn(*port),
         ],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endpoints_that_nobody_names_are_forgotten_and_the_others_are_not() {
+        let states = States::new(1, b"key");
+        let at = |port| states.endpoint(&Address::loopback(port).into());
+        let named = at(1);
+        named.knock.store(true, Ordering::Relaxed);
+        for port in 2..10_000 {
+            drop(at(port));
+            assert!(states.endpoints.len() < 200, "{}", states.endpoints.len());
+        }
+        assert!(at(1).knock.load(Ordering::Relaxed), "it is the same");
     }
 }
