@@ -31,9 +31,7 @@ mod paths;
 mod shared_keys;
 mod tls;
 
-#[cfg(feature = "serve")]
-pub(crate) use balance::read_balancing;
-pub(crate) use balance::read_retry;
+pub(crate) use balance::{read_balancing, read_retry};
 pub(crate) use health::read_health;
 pub(crate) use shared_keys::{
     read_allow, read_drain, read_limits, read_send_host, read_send_proxy, read_timeouts,
