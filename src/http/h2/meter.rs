@@ -207,6 +207,7 @@ impl Frames {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::corpus::inputs_of;
     use proptest::prelude::*;
 
     const BUDGET: Budget = Budget {
@@ -293,6 +294,27 @@ mod tests {
             }
         }
         assert_eq!(meter.excess(), None);
+    }
+
+    /// The corpus of the fuzz target `frames`, and what the target asks of it.
+    #[test]
+    fn what_is_too_much_at_once_is_too_much_however_it_is_cut() {
+        let budget = Budget {
+            resets: 3,
+            control: 5,
+        };
+        let mut excesses = 0;
+        for bytes in inputs_of("frames") {
+            let mut whole = Meter::new(budget);
+            whole.received(&bytes, 0);
+            excesses += usize::from(whole.excess().is_some());
+            for size in [1, 2, 7, 13] {
+                let mut cut = Meter::new(budget);
+                bytes.chunks(size).for_each(|piece| cut.received(piece, 0));
+                assert!(cut.excess().is_some() || whole.excess().is_none(), "{size}");
+            }
+        }
+        assert!(excesses >= 3, "{excesses}");
     }
 
     proptest! {
