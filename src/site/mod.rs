@@ -3,6 +3,7 @@
 //! Values of these types are usable as they are: whoever holds a [`Site`] checks nothing again. They are made
 //! by [`file::read`] from the text of a site file. No sockets, no clock.
 
+pub mod absence;
 #[cfg(feature = "serve")]
 pub mod addresses;
 pub mod backend;

@@ -2,7 +2,6 @@
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use tracing::{info, warn};
 
@@ -149,8 +148,7 @@ impl Search<'_, '_> {
 pub(super) fn accepted(site: &Site, member: &Member) {
     let endpoint = &member.state.endpoint;
     endpoint.connects.ends();
-    if endpoint.refused_since.load(Ordering::Relaxed) != 0 {
-        endpoint.refused_since.store(0, Ordering::Relaxed);
+    if endpoint.absence.is_over() {
         site.waiting.wake_all();
     }
     if endpoint.fitness.has(Against::Failures) {
@@ -168,16 +166,14 @@ pub(super) fn refused(
 ) {
     let endpoint = &member.state.endpoint;
     let row = endpoint.connects.failed();
-    // The first of a row.
-    if error.is_absence() && endpoint.refused_since.load(Ordering::Relaxed) == 0 {
+    if error.is_absence() {
         let waited = match error {
             UpstreamError::TimedOut { after, .. } => after.as_millis(),
             _ => 0,
         };
-        let since = moment().saturating_sub(Moment::try_from(waited).unwrap_or(0));
-        endpoint
-            .refused_since
-            .store(since.max(1), Ordering::Relaxed);
+        let now = moment();
+        let began = now.saturating_sub(Moment::try_from(waited).unwrap_or(0));
+        endpoint.absence.is_found(began, now);
     }
     if visit.trial.is_some() {
         return out_again(visit);

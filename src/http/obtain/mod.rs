@@ -243,10 +243,10 @@ impl<'k, 'a> Search<'k, 'a> {
     }
 }
 
-/// Since when no request can be answered by this list. `None`: one could.
-fn lost_since(backends: &Backends) -> Option<fitness::Moment> {
+/// Since when no request can be answered by this list of `site`. `None`: one could.
+fn lost_since(site: &Site, backends: &Backends) -> Option<fitness::Moment> {
     let usable = backends.list.iter().filter(|member| !member.is_drained());
-    let since = usable.map(|member| member.state.lost_since());
+    let since = usable.map(|member| member.state.lost_since(site.health.when_none));
     since.collect::<Option<Vec<_>>>()?.into_iter().max()
 }
 

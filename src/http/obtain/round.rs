@@ -213,8 +213,8 @@ impl<'k> Search<'k, '_> {
         if !former.is_waited_for() {
             // Fallen back to while `hold` runs, from when the new ones were found not to be there.
             let backends = exchange::backends(site, self.present_rule())?;
-            let lost = lost_since(backends)?;
-            if moment() >= lost + hold::length(site) {
+            let lost = lost_since(site, backends)?;
+            if moment() >= lost.saturating_add(hold::length(site)) {
                 return None;
             }
         }

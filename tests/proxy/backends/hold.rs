@@ -121,3 +121,60 @@ fn a_passed_through_connection_is_held_too() {
     });
     assert_eq!(client.bytes(6), b"behind");
 }
+
+#[test]
+fn after_a_silence_the_time_is_counted_anew_but_not_again_and_again() {
+    let port = left();
+    let proxy = plan(format!("to = {port}\nhold = '2s'")).start();
+    let ask = || {
+        let began = Instant::now();
+        let said = proxy.get("app.test", "/").said();
+        (said, began.elapsed() >= Duration::from_secs(2))
+    };
+    let refused = || "502 backend-refused".to_owned();
+    assert_eq!(ask(), (refused(), true), "it was lost just now");
+    assert_eq!(ask(), (refused(), false), "and nobody has come back");
+    // Long enough once, and too short for the next time.
+    const SILENCE: Duration = Duration::from_millis(5_500);
+    thread::sleep(SILENCE);
+    assert_eq!(ask(), (refused(), true), "it may have been there meanwhile");
+    thread::sleep(SILENCE);
+    assert_eq!(ask(), (refused(), false), "that was in vain");
+    let app = Backend::saying_on_port(port, "app");
+    proxy.until_answer("app.test", "it is back", |answer| answer.text() == "app");
+    drop(app);
+    assert_eq!(ask(), (refused(), true), "lost again");
+}
+
+#[test]
+fn an_app_that_fails_its_check_and_answers_is_waited_for_from_when_it_is_gone() {
+    let port = left();
+    let serve = |health: &'static str| {
+        Backend::on_port(port, move |conversation| {
+            while let Some(request) = conversation.request() {
+                match request.target() {
+                    "/health" => conversation.send(health),
+                    _ => conversation.answer("app"),
+                }
+            }
+        })
+    };
+    let well = serve("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    let proxy = plan(format!(
+        "to = {port}\nhold = '2s'\n[health]\npath = '/health'\nevery = '50ms'\nfall = 1"
+    ))
+    .start();
+    well.until_requests(2);
+    drop(well);
+    let ill = serve("HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n");
+    proxy.until_logged("backend out");
+    thread::sleep(Duration::from_secs(3));
+    assert_eq!(proxy.get("app.test", "/").text(), "app", "all are tried");
+    drop(ill);
+    let waiting = under_way(&proxy, 1);
+    thread::sleep(Duration::from_millis(500));
+    let _app = serve("HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n");
+    for request in waiting {
+        assert_eq!(request.join().unwrap(), "app");
+    }
+}
