@@ -314,11 +314,13 @@ struct Waits<'c, C> {
 
 impl<C: ClientSide> Patient for Waits<'_, C> {
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        // What comes of its body is for the backend to read.
-        if self.is_over {
-            self.client.poll_gone(cx)
-        } else {
-            Poll::Pending
+        // What comes of its body, or behind it, is for later.
+        if self.client.has_left(cx) {
+            return Poll::Ready(());
+        }
+        match self.is_over {
+            true => self.client.poll_gone(cx),
+            false => Poll::Pending,
         }
     }
 }

@@ -94,7 +94,7 @@ pub(crate) enum NotFound {
     ClientGone,
 }
 
-/// Says when a client has left that is owed a response.
+/// Says when a client has left that is owed a response. Asked once a tick at least: not everything wakes whoever waits.
 pub(crate) trait Patient {
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()>;
 }
