@@ -17,7 +17,7 @@ use crate::site::{Backends, Member};
 pub struct Balancer {
     tally: Arc<Tally>,
     random: Cell<u64>,
-    /// How far ahead a backend is of its turn, by `BackendState::number` (nginx's smooth round-robin).
+    /// How far ahead a backend is of its turn in a list, by `Member::turns` (nginx's smooth round-robin).
     ahead: RefCell<Vec<i64>>,
 }
 
@@ -167,7 +167,7 @@ impl Balancer {
         let mut ahead = self.ahead.borrow_mut();
         let mut best: Option<(usize, i64)> = None;
         for (at, share) in from.each() {
-            let number = from.list[at].state.number as usize;
+            let number = from.list[at].turns as usize;
             if ahead.len() <= number {
                 ahead.resize(number + 1, 0);
             }
@@ -177,7 +177,7 @@ impl Balancer {
             }
         }
         let (at, _) = best?;
-        let number = from.list[at].state.number as usize;
+        let number = from.list[at].turns as usize;
         ahead[number] = ahead[number].saturating_sub_unsigned(total);
         Some(at)
     }
@@ -299,6 +299,7 @@ mod tests {
             let backend = Backend::parse(&text, Path::new("/"), LinkLocal::Refused).expect("fine");
             Member {
                 weight,
+                turns: at as u32 + 1,
                 state: Arc::new(BackendState {
                     number: at as u32 + 1,
                     ..BackendState::default()

@@ -3,7 +3,8 @@
 //! Asked off the way of requests alone: a site's [`Member`](crate::site::Member)s hold what was found here. Also knows which endpoints live
 //! sites name, so that nobody falls back to what is another site's by now.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::iter;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -17,7 +18,8 @@ use crate::site::fitness::Against;
 use crate::site::member::Token;
 use crate::site::tls::PairFiles;
 use crate::site::{
-    Address, Backend, BackendState, Before, EndpointState, Hostname, Site, SiteName,
+    Action, Address, Backend, BackendState, Before, EndpointState, Hostname, PathPattern, Site,
+    SiteName,
 };
 
 /// See the module.
@@ -41,6 +43,9 @@ struct Known {
     backends: Vec<(Backend, Arc<BackendState>)>,
     /// The spots that the live version names.
     spots: Vec<Spot>,
+    /// Where turns are counted in lists that are not the first to have a backend: by whose list it is and the backend's
+    /// own number.
+    turns: HashMap<(Option<PathPattern>, u32), u32>,
 }
 
 /// An endpoint by what the file says of its TLS: known before any file is read.
@@ -105,6 +110,7 @@ impl States {
                 member.token = self.token(&name, &member.backend);
             }
         }
+        self.count_turns(&mut known, site);
         if site.balancing.fallback {
             site.before = old.and_then(|old| Before::of(old, site));
         }
@@ -136,6 +142,9 @@ impl States {
             return;
         };
         let spots = std::mem::take(&mut known.spots);
+        self.numbers()
+            .free
+            .extend(known.turns.drain().map(|(_, turns)| turns));
         drop(known);
         spots.iter().for_each(|spot| self.unname(spot, name));
         self.sites.remove_if_mut(name, |_, known| {
@@ -189,6 +198,32 @@ impl States {
         }
         known.backends.push((backend.clone(), Arc::clone(&state)));
         state
+    }
+
+    /// Each list of `site` has turns of its own, also where two have the same backends. The first that has a backend
+    /// counts under its number, so that most sites need no other.
+    fn count_turns(&self, known: &mut Known, site: &mut Site) {
+        let mut before = std::mem::take(&mut known.turns);
+        let mut seen = HashSet::new();
+        let rules = site.paths.iter_mut();
+        let rules = rules.map(|rule| (Some(&rule.pattern), rule.action.as_mut()));
+        for (pattern, action) in iter::once((None, site.action.as_mut())).chain(rules) {
+            let Some(Action::Proxy(backends)) = action else {
+                continue;
+            };
+            for member in &mut backends.list {
+                let number = member.state.number;
+                member.turns = if seen.insert(number) {
+                    number
+                } else {
+                    let key = (pattern.cloned(), number);
+                    let turns = before.remove(&key).unwrap_or_else(|| self.number());
+                    known.turns.insert(key, turns);
+                    turns
+                };
+            }
+        }
+        self.numbers().free.extend(before.into_values());
     }
 
     /// Tells nothing of the backend to whoever does not have the key.
