@@ -65,6 +65,7 @@ struct Same {
 struct Asked {
     address: Address,
     identity: Option<NonZeroU32>,
+    h2c: bool,
     introduction: Option<SendProxy>,
     ask: Ask,
     head: Box<[u8]>,
@@ -484,6 +485,7 @@ impl Watch {
             asked: Asked {
                 address: address.clone(),
                 identity: identity.map(|identity| identity.number()),
+                h2c: member.backend.h2c,
                 introduction: site.send_proxy,
                 ask: check.ask.clone(),
                 head: head.clone(),
@@ -497,6 +499,7 @@ impl Watch {
         let probe = Probe {
             address,
             identity,
+            h2c: member.backend.h2c,
             check: Arc::clone(check),
             introduction: introduction.into(),
             head,

@@ -53,6 +53,8 @@ struct Known {
 struct EndpointKey {
     address: Address,
     tls: Option<(Hostname, Verify, Option<PairFiles>)>,
+    /// Who speaks another protocol there than HTTP/2 refuses some and accepts others.
+    h2c: bool,
 }
 
 /// Where connects may end up.
@@ -320,6 +322,7 @@ impl EndpointKey {
         EndpointKey {
             address: backend.address.clone(),
             tls: backend.tls.as_deref().map(identity),
+            h2c: backend.h2c,
         }
     }
 }
