@@ -134,6 +134,7 @@ impl Watch {
                             match news {
                                 News::Live(site) => live.insert(site.number, Arc::clone(site)),
                                 News::Gone(number) => live.remove(number),
+                                News::LookUp => None,
                             };
                         }
                         self.take_news(&mut batch);
@@ -307,6 +308,7 @@ impl Watch {
                     self.unlink(number, old.iter());
                     self.drop_unused(old.iter());
                 }
+                News::LookUp => self.names.look_up_all(Instant::now()),
             }
         }
         self.tools.reload.backends_changed();
