@@ -219,6 +219,9 @@ pub struct BackendState {
     /// In flight over all workers, as far as the site set `max` for it.
     pub taken: AtomicU32,
     pub findings: Findings,
+    /// What requests found wrong with it.
+    #[cfg(feature = "serve")]
+    pub faults: super::faults::Faults,
 }
 
 /// What was found out about a backend off the way of requests.

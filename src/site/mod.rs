@@ -13,6 +13,8 @@ pub mod before;
 #[cfg(feature = "serve")]
 pub mod counts;
 pub mod directory;
+#[cfg(feature = "serve")]
+pub mod faults;
 pub mod fence;
 pub mod file;
 pub mod fitness;

@@ -165,6 +165,7 @@ impl<'a, C: ClientSide> Flight<'a, C> {
                     attempt,
                     upload,
                     &asked,
+                    &search,
                     &mut finished,
                 )
                 .await

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use tracing::{info, warn};
 
-use super::{Search, Visit, exchange, pattern};
+use super::{Search, Visit, exchange, fault, pattern};
+use crate::site::faults::Fault;
 use crate::site::fitness::{self, Against, Fitness, Moment, Outage};
 use crate::site::{Backends, Member, Site};
 use crate::upstream::{Among, Tried, UpstreamError, moment};
@@ -27,6 +28,9 @@ impl Search<'_, '_> {
             return;
         };
         let state = &member.state;
+        if status >= 500 {
+            fault::count(self.kit, member, Fault::ServerError);
+        }
         if let Some(before) = &site.before {
             before.answered(pattern(site, self.present_rule()), state);
         }
@@ -112,7 +116,11 @@ impl Search<'_, '_> {
         self.affinity.cookie(site, member)
     }
 
-    fn visited<'s>(&self, site: &'s Site, visit: &Visit<'_>) -> Option<(&'s Backends, &'s Member)> {
+    pub(super) fn visited<'s>(
+        &self,
+        site: &'s Site,
+        visit: &Visit<'_>,
+    ) -> Option<(&'s Backends, &'s Member)> {
         let rule = self.present_rule();
         let backends = match visit.of_before {
             false => exchange::backends(site, rule)?,
@@ -149,6 +157,7 @@ pub(super) fn accepted(site: &Site, member: &Member) {
     let endpoint = &member.state.endpoint;
     endpoint.connects.ends();
     if endpoint.absence.is_over() {
+        fault::accepts_again(site, member);
         site.waiting.wake_all();
     }
     if endpoint.fitness.has(Against::Failures) {

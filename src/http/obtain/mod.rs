@@ -6,6 +6,7 @@
 
 mod affinity;
 mod budget;
+mod fault;
 mod hold;
 mod learn;
 mod round;
