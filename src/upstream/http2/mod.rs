@@ -189,8 +189,9 @@ impl Connections {
 /// When the backend does not answer in HTTP/2.
 pub async fn alone(stream: Stream, address: &Address) -> io::Result<Stream> {
     let endpoint = Endpoint::in_http2(address);
-    let line = Connections::default().begin(stream, &endpoint, false);
-    Ok(Stream::Line(Box::new(line.await?)))
+    let connections = Connections::default();
+    let line = connections.begin(stream, &endpoint, false).await?;
+    Ok(Stream::Line(Box::new(line)))
 }
 
 impl Connection {
