@@ -147,11 +147,18 @@ impl<'k, 'a> Search<'k, 'a> {
     }
 
     /// The visit to a backend of this request that `endpoint` is one of: of an upstream that the caller has already.
+    /// `None` also when each has to wait for its turn there: whoever waits finds an upstream anew.
     pub(super) fn visit(&self, endpoint: &Endpoint) -> Option<Visit<'k>> {
-        let list = &self.backends()?.list;
-        let at = list.iter().position(|m| endpoint.is_of(m))?;
-        // It is that client's alone: it has had its turn.
-        Some(self.enter(at, &list[at], None))
+        let backends = self.backends()?;
+        let at = backends.list.iter().position(|m| endpoint.is_of(m))?;
+        let member = &backends.list[at];
+        let site = self.present();
+        let turn = match member.max {
+            None => None,
+            Some(_) if !site.waiting.is_empty() => return None,
+            Some(_) => Some(Turn::take(site, member)?),
+        };
+        Some(self.enter(at, member, turn))
     }
 
     /// An idle upstream, or a new one to the first backend that accepts. Where nobody does, the request is held, as long
