@@ -11,10 +11,12 @@ use crate::http::answer::Answer;
 use crate::http::body::{Body, BodyError, Written};
 use crate::http::departure::{After, Asked};
 use crate::http::h1::head::Framing;
+use crate::http::obtain::Search;
 use crate::http::reader::{Pace, Reader};
 use crate::http::side::{ClientSide, Sink};
 use crate::observe::{Finished, Kind, Reason};
 use crate::relay;
+use crate::site::faults::Fault;
 use crate::wheel::Tick;
 
 impl<C: ClientSide> Flight<'_, C> {
@@ -31,6 +33,7 @@ impl<C: ClientSide> Flight<'_, C> {
         mut attempt: Attempt<'_>,
         mut upload: Body,
         asked: &Asked,
+        search: &Search<'_, '_>,
         finished: &mut Finished,
     ) -> After {
         let written = match returning.framing_back {
@@ -52,6 +55,7 @@ impl<C: ClientSide> Flight<'_, C> {
                 "{} sent a body that is not one",
                 attempt.upstream.endpoint.address
             );
+            search.fails(&attempt.visit, Fault::Malformed, &why);
             let why = Some(self.of_site(&why));
             return self
                 .answer(
@@ -83,6 +87,10 @@ impl<C: ClientSide> Flight<'_, C> {
         // What leaves together with a head is no body, and what was read and not taken was not sent.
         finished.to_client = download.read.min(download.moved);
         if let Err(broken) = passed {
+            if let Some((fault, what)) = broken.fault() {
+                let why = format!("{} {what}", attempt.upstream.endpoint.address);
+                search.fails(&attempt.visit, fault, &why);
+            }
             finished.reason = broken.reason();
             return After::Abort;
         }
@@ -131,7 +139,11 @@ impl<C: ClientSide> Flight<'_, C> {
         if let Poll::Ready(done) =
             download.poll(cx, &mut attempt.upstream.stream, self.client.sink())
         {
-            return Poll::Ready(done.map_err(|_| Broken::ByOthers));
+            return Poll::Ready(done.map_err(|error| match error {
+                BodyError::SourceGone => Broken::ByBackend(Fault::Failed),
+                BodyError::Malformed(_) => Broken::ByBackend(Fault::Malformed),
+                BodyError::TooLarge | BodyError::TargetGone => Broken::ByOthers,
+            }));
         }
         if upload.is_done() && self.client.poll_gone(cx).is_ready() {
             return Poll::Ready(Err(Broken::ByOthers));
@@ -213,16 +225,31 @@ impl<C: ClientSide> Flight<'_, C> {
 
 /// Why a response does not reach its end.
 enum Broken {
-    /// The client or the backend left, or sent what is no body.
+    /// The client left, or sent what is no body.
     ByOthers,
+    ByBackend(Fault),
     ByUs(Reason),
 }
 
 impl Broken {
     fn reason(self) -> Option<Reason> {
         match self {
-            Broken::ByOthers => None,
+            Broken::ByOthers | Broken::ByBackend(_) => None,
             Broken::ByUs(reason) => Some(reason),
+        }
+    }
+
+    /// What the backend has done, if it was that.
+    fn fault(&self) -> Option<(Fault, &'static str)> {
+        match self {
+            Broken::ByBackend(Fault::Malformed) => {
+                Some((Fault::Malformed, "sent a body that is not one"))
+            }
+            Broken::ByBackend(fault) => Some((*fault, "broke off in the middle of its response")),
+            Broken::ByUs(Reason::ResponseTimeout) => {
+                Some((Fault::Timeout, "was silent in the middle of its response"))
+            }
+            Broken::ByOthers | Broken::ByUs(_) => None,
         }
     }
 }

@@ -321,6 +321,10 @@ impl ClientSide for ClientStream {
         self.outgoing.poll_reset(cx)
     }
 
+    fn has_left(&mut self, cx: &mut Context<'_>) -> bool {
+        self.outgoing.poll_reset(cx).is_ready()
+    }
+
     async fn put_interim(&mut self, head: ResponseOut) -> io::Result<()> {
         put_interim(&mut self.outgoing.respond, head)
             .ok_or_else(|| io::ErrorKind::InvalidData.into())
