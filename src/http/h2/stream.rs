@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use ::h2::server::SendResponse;
-use ::h2::{Reason, RecvStream, SendStream};
+use ::h2::{Reason, RecvStream};
 use bytes::{Buf, Bytes};
 use http::HeaderMap;
 
@@ -19,6 +19,7 @@ use crate::http::h1::head::{Framing, HeadLimits};
 use crate::http::reader::{Pace, Reader, Unsent, poll_slow};
 use crate::http::side::{ClientSide, Sink, Source};
 use crate::relay::{Ending, Outcome};
+use crate::sending::Sending;
 use crate::site::Wire;
 use crate::stream::Stream;
 use crate::wheel::Timer;
@@ -49,7 +50,7 @@ pub(super) struct Incoming {
 pub(super) struct Outgoing {
     respond: SendResponse<Load>,
     /// Once the head has left.
-    send: Option<SendStream<Load>>,
+    send: Option<Sending<Load>>,
     queue: Rc<Queue>,
 }
 
@@ -148,7 +149,7 @@ impl Outgoing {
     /// Takes the stream back.
     pub(super) fn reset(&mut self, reason: Reason) {
         match &mut self.send {
-            Some(send) => send.send_reset(reason),
+            Some(send) => send.reset(reason),
             None => self.respond.send_reset(reason),
         }
     }
@@ -156,17 +157,18 @@ impl Outgoing {
     /// Ready when the client has taken the stream back, or is gone.
     pub(super) fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match &mut self.send {
-            Some(send) => send.poll_reset(cx).map(drop),
+            Some(send) => send.poll_reset(cx),
             None => self.respond.poll_reset(cx).map(drop),
         }
     }
 
     fn begin(&mut self, head: http::Response<()>, is_all: bool) -> io::Result<()> {
-        self.send = Some(self.respond.send_response(head, is_all).map_err(broken)?);
+        let send = self.respond.send_response(head, is_all).map_err(broken)?;
+        self.send = Some(Sending::new(send));
         Ok(())
     }
 
-    fn send(&mut self) -> io::Result<&mut SendStream<Load>> {
+    fn send(&mut self) -> io::Result<&mut Sending<Load>> {
         self.send
             .as_mut()
             .ok_or_else(|| io::ErrorKind::NotConnected.into())
@@ -208,9 +210,7 @@ impl Outgoing {
             let credit = ready!(self.poll_credit(cx, body.len()))?;
             let (front, rest) = body.split_at(credit);
             let load = Load::copy(front, &self.queue);
-            self.send()?
-                .send_data(load, rest.is_empty())
-                .map_err(broken)?;
+            self.send()?.put(load, rest.is_empty()).map_err(broken)?;
             *body = rest;
         }
         Poll::Ready(Ok(()))
@@ -228,24 +228,12 @@ impl Sink for Outgoing {
                 Poll::Pending => Poll::Pending,
             };
         }
-        let send = self.send()?;
-        send.reserve_capacity(want);
-        loop {
-            let credit = send.capacity();
-            if credit > 0 {
-                return Poll::Ready(Ok(credit.min(want)));
-            }
-            match ready!(send.poll_capacity(cx)) {
-                Some(Ok(_)) => {}
-                Some(Err(error)) => return Poll::Ready(Err(broken(error))),
-                None => return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
-            }
-        }
+        self.send()?.poll_credit(cx, want).map_err(broken)
     }
 
     fn give_back_credit(&mut self) {
         if let Some(send) = &mut self.send {
-            send.reserve_capacity(0);
+            send.give_back_credit();
         }
     }
 
@@ -262,9 +250,7 @@ impl Sink for Outgoing {
         } else {
             Load::front_of(block, count, &self.queue)
         };
-        self.send()?
-            .send_data(load, last && is_all)
-            .map_err(broken)?;
+        self.send()?.put(load, last && is_all).map_err(broken)?;
         Poll::Ready(Ok(count))
     }
 
@@ -272,10 +258,10 @@ impl Sink for Outgoing {
         let nothing = Load::nothing(&self.queue);
         let send = self.send()?;
         if trailers.is_empty() {
-            return send.send_data(nothing, true).map_err(broken);
+            return send.put(nothing, true).map_err(broken);
         }
         match response::trailers(trailers) {
-            Some(fields) => send.send_trailers(fields).map_err(broken),
+            Some(fields) => send.put_trailers(fields).map_err(broken),
             None => Err(io::ErrorKind::InvalidData.into()),
         }
     }

@@ -8,11 +8,12 @@ use std::task::{Context, Poll, ready};
 
 use ::bytes::Bytes;
 use ::h2::client::{ResponseFuture, SendRequest};
-use ::h2::{Reason, RecvStream, SendStream};
+use ::h2::{Reason, RecvStream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::Connection;
 use super::talk::{self, Piece, Pieces, broken};
+use crate::sending::Sending;
 
 /// What one write takes at most.
 const WRITE_BYTES: usize = 64 << 10;
@@ -34,8 +35,8 @@ pub struct Line {
 #[derive(Debug)]
 enum Up {
     Head(Vec<u8>),
-    Length(SendStream<Bytes>, u64),
-    Chunked(SendStream<Bytes>, Pieces),
+    Length(Sending<Bytes>, u64),
+    Chunked(Sending<Bytes>, Pieces),
     Sent,
 }
 
@@ -137,6 +138,7 @@ impl Line {
             }
         };
         self.down = Down::Awaited(response);
+        let send = Sending::new(send);
         Ok(match body {
             _ if is_all => Up::Sent,
             talk::Upload::Length(left) => Up::Length(send, left),
@@ -169,10 +171,10 @@ impl Line {
                 if most == 0 {
                     return Poll::Ready(Err(io::ErrorKind::InvalidInput.into()));
                 }
-                let count = ready!(poll_credit(send, cx, most))?;
+                let count = ready!(send.poll_credit(cx, most.min(WRITE_BYTES))).map_err(broken)?;
                 *left -= count as u64;
                 let data = Bytes::copy_from_slice(&bytes[..count]);
-                send.send_data(data, *left == 0).map_err(broken)?;
+                send.put(data, *left == 0).map_err(broken)?;
                 if *left == 0 {
                     self.up = Up::Sent;
                 }
@@ -187,8 +189,8 @@ impl Line {
                     };
                     match piece {
                         Piece::Payload(most) => {
-                            let credit = match poll_credit(send, cx, most) {
-                                Poll::Ready(credit) => credit?,
+                            let credit = match send.poll_credit(cx, most.min(WRITE_BYTES)) {
+                                Poll::Ready(credit) => credit.map_err(broken)?,
                                 // What was framing before it is taken.
                                 Poll::Pending if taken + count > 0 => {
                                     return Poll::Ready(Ok(taken + count));
@@ -197,14 +199,14 @@ impl Line {
                             };
                             let start = taken + count;
                             let data = Bytes::copy_from_slice(&bytes[start..start + credit]);
-                            send.send_data(data, false).map_err(broken)?;
+                            send.put(data, false).map_err(broken)?;
                             pieces.took(credit);
                             taken = start + credit;
                         }
                         Piece::End(trailers) => {
                             match trailers {
-                                None => send.send_data(Bytes::new(), true).map_err(broken)?,
-                                Some(fields) => send.send_trailers(fields).map_err(broken)?,
+                                None => send.put(Bytes::new(), true).map_err(broken)?,
+                                Some(fields) => send.put_trailers(fields).map_err(broken)?,
                             }
                             self.up = Up::Sent;
                             return Poll::Ready(Ok(taken + count));
@@ -213,26 +215,6 @@ impl Line {
                 }
             }
             Up::Sent => Poll::Ready(Err(io::ErrorKind::InvalidInput.into())),
-        }
-    }
-}
-
-fn poll_credit(
-    send: &mut SendStream<Bytes>,
-    cx: &mut Context<'_>,
-    want: usize,
-) -> Poll<io::Result<usize>> {
-    let want = want.min(WRITE_BYTES);
-    send.reserve_capacity(want);
-    loop {
-        let credit = send.capacity();
-        if credit > 0 {
-            return Poll::Ready(Ok(credit.min(want)));
-        }
-        match ready!(send.poll_capacity(cx)) {
-            Some(Ok(_)) => {}
-            Some(Err(error)) => return Poll::Ready(Err(broken(error))),
-            None => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
         }
     }
 }
@@ -248,7 +230,7 @@ impl Drop for Line {
         lines.set(lines.get() - 1);
         // Whoever needs nothing more says so at once, and not only by letting go.
         match &mut self.up {
-            Up::Length(send, _) | Up::Chunked(send, _) => send.send_reset(Reason::CANCEL),
+            Up::Length(send, _) | Up::Chunked(send, _) => send.reset(Reason::CANCEL),
             Up::Head(_) | Up::Sent => {}
         }
     }
