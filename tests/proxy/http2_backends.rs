@@ -8,14 +8,14 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::harness::http2::{Http2, request};
 use crate::harness::{Authority, Proxy, Server, found, free_port, until};
 
-/// Node's server. `/count` says how many sessions there were; `/bye` ends the session once it is answered; `/slow`
+/// Node's server. `/count` says how many sessions there were; `/large` is 1 MiB; `/bye` ends the session once it is answered; `/slow`
 /// answers when the next request has come; others are sent back what they sent, and their trailers.
 const APP: &str = r#"
 const http2 = require("http2")
 const fs = require("fs")
 let sessions = 0, waiting = []
 const [port, settings, pem, key] = process.argv.slice(2)
-const options = { settings: JSON.parse(settings) }
+const options = { settings: JSON.parse(settings), maxSessionMemory: 1000 }
 const server = pem
   ? http2.createSecureServer({ ...options, cert: fs.readFileSync(pem), key: fs.readFileSync(key), allowHTTP1: true })
   : http2.createServer(options)
@@ -29,6 +29,7 @@ server.on("request", (request, response) => {
     response.setHeader("x-version", request.httpVersion)
     response.setHeader("x-scheme", request.headers[":scheme"] || "")
     response.setHeader("x-authority", request.headers[":authority"] || request.headers.host)
+    if (request.url === "/large") return response.end(Buffer.alloc(1 << 20))
     if (request.url === "/count") return response.end(String(sessions))
     if (request.url === "/refuse") return request.stream.close(http2.constants.NGHTTP2_REFUSED_STREAM)
     if (request.trailers["x-sum"]) response.addTrailers({ "x-sum": request.trailers["x-sum"] })
@@ -125,6 +126,33 @@ fn more_requests_than_the_app_takes_at_once_are_all_answered() {
             assert_eq!(client.whole(stream).status(), 200);
         }
     }
+}
+
+/// They share its window with everybody else.
+#[test]
+fn clients_that_do_not_read_do_not_stop_the_others_on_a_connection_to_the_app() {
+    if !found("node") {
+        return;
+    }
+    let plan = Proxy::plan().flag("--workers=1");
+    let app = start(plan.folder().path(), "{}", &[]);
+    let text = format!("host = 'app.test'\nto = 'h2c://127.0.0.1:{}'", app.port);
+    let proxy = plan.site("app.toml", text).start();
+    let mut stalled = Http2::over(proxy.client(), &[(4, 1000)]);
+    stalled.reads = false;
+    let asked: Vec<u32> = (0..60)
+        .map(|_| stalled.ask(&request("GET", "app.test", "/large", &[])))
+        .collect();
+    for stream in asked {
+        stalled.until(stream, |seen| seen.body.len() == 1000);
+    }
+    let mut other = proxy.client();
+    for _ in 0..3 {
+        assert_eq!(other.get("app.test", "/large").body.len(), 1 << 20);
+    }
+    let sessions: usize = other.get("app.test", "/count").text().parse().unwrap();
+    // One more was opened to see whether it listens.
+    assert!(sessions <= 2, "{sessions}");
 }
 
 /// CASES G-08.

@@ -28,10 +28,14 @@ use super::Endpoint;
 use crate::site::Wire;
 use crate::stream::Stream;
 
-/// What a backend may send on one stream before it is taken. 256 KiB, as of clients.
-const STREAM_WINDOW: u32 = 256 << 10;
-/// The same for all streams of a connection. 4 MiB: many clients share it, and one that is slow holds its own only.
-const CONNECTION_WINDOW: u32 = 4 << 20;
+/// What a backend may send on one stream before it is taken. 64 KiB: a client that does not read makes us hold as much as
+/// one whose response comes over HTTP/1.1, and backends are near.
+const STREAM_WINDOW: u32 = 64 << 10;
+/// Streams of one connection; more requests at once have another. 100, which RFC 9113 6.5.2 recommends as the least.
+const MOST_LINES: u16 = 100;
+/// The same as of one for all streams of a connection together: many clients share it, and those that do not read must
+/// not stop the others.
+const CONNECTION_WINDOW: u32 = STREAM_WINDOW * MOST_LINES as u32;
 /// A head of a response, decoded; the reader of heads has its own bound.
 const HEAD_BYTES: u32 = 64 << 10;
 /// A backend that is silent for so long is asked whether it is there, and has as long to say so. 10 s: below the time that
@@ -197,7 +201,8 @@ impl Connection {
 
     /// Whether the backend takes one more at once.
     fn has_room(&self) -> bool {
-        self.lines.get() < self.requests.current_max_send_streams()
+        let most = self.requests.current_max_send_streams();
+        self.lines.get() < most.min(usize::from(MOST_LINES))
     }
 }
 
