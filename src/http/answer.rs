@@ -35,6 +35,7 @@ pub(crate) enum Answer {
     BackendFailed,
     BackendMalformed,
     BackendTls,
+    BackendNoWebSocket,
     SiteGone,
     SiteFull,
     SiteBusy,
@@ -156,6 +157,11 @@ impl Answer {
                 502,
                 Reason::BackendTls,
                 "TLS with the app behind this site failed",
+            ),
+            Answer::BackendNoWebSocket => (
+                502,
+                Reason::BackendNoWebSocket,
+                "the app behind this site is spoken to in HTTP/2, and takes no WebSockets that way",
             ),
             Answer::SiteGone => (
                 503,

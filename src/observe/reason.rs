@@ -29,6 +29,7 @@ pub enum Reason {
     BackendFailed,
     BackendMalformed,
     BackendTls,
+    BackendNoWebSocket,
     SiteGone,
     NoCertificate,
     SiteFull,
@@ -63,7 +64,7 @@ pub enum Reason {
 
 impl Reason {
     /// All of them, each at its own number.
-    pub const ALL: [Reason; 53] = [
+    pub const ALL: [Reason; 54] = [
         Reason::MalformedRequest,
         Reason::NoHost,
         Reason::BadHost,
@@ -88,6 +89,7 @@ impl Reason {
         Reason::BackendFailed,
         Reason::BackendMalformed,
         Reason::BackendTls,
+        Reason::BackendNoWebSocket,
         Reason::SiteGone,
         Reason::NoCertificate,
         Reason::SiteFull,
@@ -153,6 +155,7 @@ impl Reason {
             Reason::BackendFailed => "backend-failed",
             Reason::BackendMalformed => "backend-malformed",
             Reason::BackendTls => "backend-tls",
+            Reason::BackendNoWebSocket => "backend-no-websocket",
             Reason::SiteGone => "site-gone",
             Reason::NoCertificate => "no-certificate",
             Reason::SiteFull => "site-full",

@@ -32,7 +32,7 @@ use crate::wheel::{Timer, Wheel};
 pub use balance::{Among, Balancer, PLACES, Tried, Way};
 pub use connect::{reach, secure};
 pub use endpoint::Endpoint;
-pub use http2::{Line, is_untouched};
+pub use http2::{Line, is_untouched, takes_no_websockets};
 use pool::Pool;
 pub use resolve::look_up;
 pub use states::States;
@@ -171,7 +171,7 @@ impl Upstreams {
     }
 
     fn take_idle_of(&self, endpoint: Endpoint, speaks: Speaks) -> Option<Upstream> {
-        if speaks == Speaks::Any
+        if (speaks == Speaks::Any || endpoint.is_h2c())
             && endpoint.may_speak_http2()
             && let Some(line) = self.http2.line(&endpoint)
         {
@@ -298,9 +298,8 @@ impl Upstreams {
         phase: &Cell<Phase>,
     ) -> Result<Stream, UpstreamError> {
         match &backend.tls {
-            None if backend.h2c && speaks == Speaks::Any => {
-                Box::pin(self.dial_h2c(at, backend, first)).await
-            }
+            // Whatever may be spoken: it knows nothing else.
+            None if backend.h2c => Box::pin(self.dial_h2c(at, backend, first)).await,
             None => self.dial(at, first).await,
             // Boxed, so that a clear text exchange is no larger for it.
             Some(tls) => Box::pin(self.dial_tls(at, backend, speaks, first, tls, phase)).await,

@@ -9,6 +9,7 @@ use std::task::{Context, Poll, ready};
 use ::bytes::Bytes;
 use ::h2::client::{ResponseFuture, SendRequest};
 use ::h2::{Reason, RecvStream};
+use ::http::HeaderValue;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::Connection;
@@ -29,6 +30,8 @@ pub struct Line {
     text: Vec<u8>,
     at: usize,
     is_head: bool,
+    /// A WebSocket was asked for; its client's handshake is answered with this.
+    websocket: Option<Option<HeaderValue>>,
 }
 
 /// How far the request is.
@@ -37,6 +40,8 @@ enum Up {
     Head(Vec<u8>),
     Length(Sending<Bytes>, u64),
     Chunked(Sending<Bytes>, Pieces),
+    /// Whatever is said in a WebSocket, until it ends.
+    WebSocket(Sending<Bytes>),
     Sent,
 }
 
@@ -49,6 +54,7 @@ enum Down {
     Awaited(ResponseFuture),
     Length(RecvStream),
     Chunked(RecvStream),
+    WebSocket(RecvStream),
     Ended,
 }
 
@@ -63,6 +69,7 @@ impl Line {
             text: Vec::new(),
             at: 0,
             is_head: false,
+            websocket: None,
         }
     }
 
@@ -92,6 +99,13 @@ impl Line {
                     let response = ready!(Pin::new(response).poll(cx)).map_err(broken)?;
                     let (head, recv) = response.into_parts();
                     let is_over = recv.is_end_stream();
+                    if let Some(accept) = &self.websocket
+                        && head.status.is_success()
+                    {
+                        talk::write_switch(&mut self.text, &head, accept.as_ref());
+                        self.down = Down::WebSocket(recv);
+                        continue;
+                    }
                     self.down = match talk::write_head(&mut self.text, &head, is_over, self.is_head)
                     {
                         talk::Body::None => Down::Ended,
@@ -99,7 +113,7 @@ impl Line {
                         talk::Body::Chunked => Down::Chunked(recv),
                     };
                 }
-                Down::Length(recv) => match ready!(recv.poll_data(cx)) {
+                Down::Length(recv) | Down::WebSocket(recv) => match ready!(recv.poll_data(cx)) {
                     Some(bytes) => {
                         let bytes = bytes.map_err(broken)?;
                         release(recv, bytes.len())?;
@@ -130,6 +144,14 @@ impl Line {
         let (request, body) = talk::read_head(text, self.connection.scheme)?;
         self.is_head = request.method() == ::http::Method::HEAD;
         let is_all = matches!(body, talk::Upload::None | talk::Upload::Length(0));
+        if let talk::Upload::WebSocket(accept) = &body {
+            // Said in its first SETTINGS, which have come.
+            if !self.requests.is_extended_connect_protocol_enabled() {
+                self.down = Down::Failed(Some(talk::no_websockets()));
+                return Err(io::ErrorKind::BrokenPipe.into());
+            }
+            self.websocket = Some(accept.clone());
+        }
         let (response, send) = match self.requests.send_request(request, is_all) {
             Ok(sent) => sent,
             Err(error) => {
@@ -142,6 +164,7 @@ impl Line {
         Ok(match body {
             _ if is_all => Up::Sent,
             talk::Upload::Length(left) => Up::Length(send, left),
+            talk::Upload::WebSocket(_) => Up::WebSocket(send),
             talk::Upload::None | talk::Upload::Chunked => Up::Chunked(send, Pieces::default()),
         })
     }
@@ -214,8 +237,24 @@ impl Line {
                     }
                 }
             }
+            Up::WebSocket(send) => {
+                let most = bytes.len().min(WRITE_BYTES);
+                let count = ready!(send.poll_credit(cx, most)).map_err(broken)?;
+                let data = Bytes::copy_from_slice(&bytes[..count]);
+                send.put(data, false).map_err(broken)?;
+                Poll::Ready(Ok(count))
+            }
             Up::Sent => Poll::Ready(Err(io::ErrorKind::InvalidInput.into())),
         }
+    }
+
+    /// Says that nothing more comes, where that is not known from what was said before.
+    fn end(&mut self) -> io::Result<()> {
+        if let Up::WebSocket(send) = &mut self.up {
+            send.put(Bytes::new(), true).map_err(broken)?;
+            self.up = Up::Sent;
+        }
+        Ok(())
     }
 }
 
@@ -230,7 +269,11 @@ impl Drop for Line {
         lines.set(lines.get() - 1);
         // Whoever needs nothing more says so at once, and not only by letting go.
         match &mut self.up {
-            Up::Length(send, _) | Up::Chunked(send, _) => send.reset(Reason::CANCEL),
+            // Both sides have had their last word; ours was only not passed on.
+            Up::WebSocket(_) if matches!(self.down, Down::Ended) => drop(self.end()),
+            Up::Length(send, _) | Up::Chunked(send, _) | Up::WebSocket(send) => {
+                send.reset(Reason::CANCEL);
+            }
             Up::Head(_) | Up::Sent => {}
         }
     }
@@ -266,6 +309,6 @@ impl AsyncWrite for Line {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+        Poll::Ready(self.get_mut().end())
     }
 }

@@ -22,7 +22,7 @@ use ::h2::{Ping, PingPong};
 use tokio::sync::Notify;
 
 pub use line::Line;
-pub use talk::is_untouched;
+pub use talk::{is_untouched, takes_no_websockets};
 
 use super::Endpoint;
 use crate::site::Wire;
