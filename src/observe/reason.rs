@@ -57,6 +57,7 @@ pub enum Reason {
     SlowReader,
     TotalTimeout,
     TunnelTimeout,
+    Http1Required,
     ResetFlood,
     FrameFlood,
     Panic,
@@ -64,7 +65,7 @@ pub enum Reason {
 
 impl Reason {
     /// All of them, each at its own number.
-    pub const ALL: [Reason; 54] = [
+    pub const ALL: [Reason; 55] = [
         Reason::MalformedRequest,
         Reason::NoHost,
         Reason::BadHost,
@@ -116,6 +117,7 @@ impl Reason {
         Reason::SlowReader,
         Reason::TotalTimeout,
         Reason::TunnelTimeout,
+        Reason::Http1Required,
         Reason::ResetFlood,
         Reason::FrameFlood,
         Reason::Panic,
@@ -182,6 +184,7 @@ impl Reason {
             Reason::SlowReader => "slow-reader",
             Reason::TotalTimeout => "total-timeout",
             Reason::TunnelTimeout => "tunnel-timeout",
+            Reason::Http1Required => "http1-required",
             Reason::ResetFlood => "reset-flood",
             Reason::FrameFlood => "frame-flood",
             Reason::Panic => "panic",

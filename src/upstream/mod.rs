@@ -61,6 +61,11 @@ pub struct Upstream {
 }
 
 impl Upstream {
+    /// Whether it is one of many on a connection of HTTP/2.
+    pub fn is_shared(&self) -> bool {
+        matches!(self.stream, Stream::Line(_))
+    }
+
     /// Whether it is open and has said nothing that nobody asked for. No system call.
     pub fn is_quiet(&self) -> bool {
         self.stream.is_quiet()

@@ -33,6 +33,17 @@ impl<C: ClientSide> Flight<'_, C> {
         asked: &Asked,
         finished: &mut Finished,
     ) -> After {
+        // NTLM and Negotiate authenticate a connection, and one of HTTP/2 is many requests at once: RFC 9113 7 has a word
+        // for it, upon which clients come again in HTTP/1.1. What a backend of HTTP/2 means by them is its own affair.
+        if returning.authenticates_connection
+            && !attempt.upstream.is_shared()
+            && self.client.insist_on_http1()
+        {
+            finished.status = returning.status;
+            finished.kind = Kind::Aborted;
+            finished.reason = Some(Reason::Http1Required);
+            return After::Close;
+        }
         let written = match returning.framing_back {
             _ if C::Sink::FRAMES => Written::InFrames,
             Framing::Chunked => Written::InChunks,

@@ -307,6 +307,11 @@ impl ClientSide for ClientStream {
         self.outgoing.poll_reset(cx)
     }
 
+    fn insist_on_http1(&mut self) -> bool {
+        self.outgoing.reset(Reason::HTTP_1_1_REQUIRED);
+        true
+    }
+
     async fn put_interim(&mut self, head: ResponseOut) -> io::Result<()> {
         put_interim(&mut self.outgoing.respond, head)
             .ok_or_else(|| io::ErrorKind::InvalidData.into())
