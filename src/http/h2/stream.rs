@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -52,6 +53,26 @@ pub(super) struct Outgoing {
     /// Once the head has left.
     send: Option<Sending<Load>>,
     queue: Rc<Queue>,
+}
+
+/// The body of a response of our own, on its way.
+struct AnswerBody<'b> {
+    bytes: AnswerBytes<'b>,
+    sent: usize,
+}
+
+enum AnswerBytes<'b> {
+    Written(&'b [u8]),
+    Behind(Arc<[u8]>),
+}
+
+impl AnswerBytes<'_> {
+    fn len(&self) -> usize {
+        match self {
+            AnswerBytes::Written(bytes) => bytes.len(),
+            AnswerBytes::Behind(bytes) => bytes.len(),
+        }
+    }
 }
 
 impl Incoming {
@@ -174,44 +195,60 @@ impl Outgoing {
             .ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 
-    /// Sends a whole response of our own, written as for HTTP/1, to a client that takes it.
+    /// Sends a whole response of our own, written as for HTTP/1, to a client that takes it. A large body is not in
+    /// `answer` but in `behind`, and only as much of it is on its way as the client's windows let through.
     ///
     /// # Errors
     /// See [`Unsent`].
     pub(super) async fn put_answer(
         &mut self,
         answer: &[u8],
+        behind: Option<Arc<[u8]>>,
         pace: Pace,
         timer: &Timer,
     ) -> Result<(), Unsent> {
-        let mut body = self.begin_answer(answer).map_err(|_| Unsent::Gone)?;
-        let whole = body.len();
+        let body = self.begin_answer(answer, behind);
+        let mut body = body.map_err(|_| Unsent::Gone)?;
         let mut reader = Reader::new(pace);
         poll_fn(|cx| match self.poll_answer(cx, &mut body) {
             Poll::Ready(put) => Poll::Ready(put.map_err(|_| Unsent::Gone)),
-            Poll::Pending => {
-                let sent = (whole - body.len()) as u64;
-                poll_slow(cx, &mut reader, || None, sent, timer)
-            }
+            Poll::Pending => poll_slow(cx, &mut reader, || None, body.sent as u64, timer),
         })
         .await
     }
 
     /// Sends its head. What remains is the body.
-    fn begin_answer<'b>(&mut self, answer: &'b [u8]) -> io::Result<&'b [u8]> {
+    fn begin_answer<'b>(
+        &mut self,
+        answer: &'b [u8],
+        behind: Option<Arc<[u8]>>,
+    ) -> io::Result<AnswerBody<'b>> {
         let answer = response::read_answer(answer);
         let (head, body) = answer.ok_or(io::ErrorKind::InvalidData)?;
-        self.begin(head, body.is_empty())?;
-        Ok(body)
+        let bytes = match behind {
+            None => AnswerBytes::Written(body),
+            Some(body) => AnswerBytes::Behind(body),
+        };
+        self.begin(head, bytes.len() == 0)?;
+        Ok(AnswerBody { bytes, sent: 0 })
     }
 
-    fn poll_answer(&mut self, cx: &mut Context<'_>, body: &mut &[u8]) -> Poll<io::Result<()>> {
-        while !body.is_empty() {
-            let credit = ready!(self.poll_credit(cx, body.len()))?;
-            let (front, rest) = body.split_at(credit);
-            let load = Load::copy(front, &self.queue);
-            self.send()?.put(load, rest.is_empty()).map_err(broken)?;
-            *body = rest;
+    fn poll_answer(
+        &mut self,
+        cx: &mut Context<'_>,
+        body: &mut AnswerBody<'_>,
+    ) -> Poll<io::Result<()>> {
+        let whole = body.bytes.len();
+        while body.sent < whole {
+            let credit = ready!(self.poll_credit(cx, whole - body.sent))?;
+            let part = body.sent..body.sent + credit;
+            let load = match &body.bytes {
+                AnswerBytes::Written(bytes) => Load::copy(&bytes[part], &self.queue),
+                AnswerBytes::Behind(bytes) => Load::share(bytes, part, &self.queue),
+            };
+            body.sent += credit;
+            let is_last = body.sent == whole;
+            self.send()?.put(load, is_last).map_err(broken)?;
         }
         Poll::Ready(Ok(()))
     }
@@ -334,7 +371,7 @@ impl ClientSide for ClientStream {
     }
 
     async fn put_answer(&mut self, answer: &[u8]) -> io::Result<()> {
-        let mut body = self.outgoing.begin_answer(answer)?;
+        let mut body = self.outgoing.begin_answer(answer, None)?;
         poll_fn(|cx| self.outgoing.poll_answer(cx, &mut body)).await
     }
 

@@ -239,3 +239,29 @@ fn an_app_that_does_not_answer_is_504_for_its_stream() {
         (504, "backend-timeout".to_owned())
     );
 }
+
+/// However many ask for it at once, and take none of it.
+#[test]
+fn a_large_respond_is_held_once() {
+    let text = format!("host = 'app.test'\nrespond = '{}'", "x".repeat(900 << 10));
+    let proxy = Proxy::plan().site("app.toml", text).start();
+    assert_eq!(proxy.get("app.test", "/").body.len(), 900 << 10);
+    let before = proxy.peak_memory();
+    let mut client = Http2::over(proxy.client(), &[(4, 1000)]);
+    client.reads = false;
+    let asked: Vec<u32> = (0..90)
+        .map(|_| client.ask(&request("GET", "app.test", "/", &[])))
+        .collect();
+    // The windows of the connection let through what 65 of them may have.
+    for &stream in &asked[..60] {
+        client.until(stream, |seen| seen.body.len() == 1000);
+    }
+    client.settle();
+    let more = proxy.peak_memory() - before;
+    assert!(more < 8 << 20, "{more}");
+    // And all of it comes to those who take it.
+    client.window(0, 1 << 20);
+    client.window(asked[0], 1 << 20);
+    let whole = client.whole(asked[0]);
+    assert!(whole.body == vec![b'x'; 900 << 10], "{}", whole.body.len());
+}
