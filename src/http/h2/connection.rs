@@ -147,6 +147,7 @@ async fn serve_all(arrival: Box<Arrival>, early: Option<Block>) {
         reader: Reader::new(pace),
         phase: Phase::Silent,
         is_ending: false,
+        makes_room: false,
     };
     let ended = poll_fn(|cx| running.poll(cx)).await;
     let Running {
@@ -161,6 +162,7 @@ async fn serve_all(arrival: Box<Arrival>, early: Option<Block>) {
     };
     match ended {
         Ended::Politely => Box::pin(linger(&mut stream, &timer, &kit.shared.limits)).await,
+        Ended::AtOnce => {}
         Ended::Broken => stream.abort(),
     }
 }
@@ -206,6 +208,8 @@ struct Running {
     phase: Phase,
     /// The client has been told that we end.
     is_ending: bool,
+    /// And that others need its room.
+    makes_room: bool,
 }
 
 /// What the timer is set for.
@@ -223,6 +227,8 @@ enum Phase {
 enum Ended {
     /// The client has been told, or has left.
     Politely,
+    /// The same, and others wait for its room.
+    AtOnce,
     /// It takes nothing any more.
     Broken,
 }
@@ -244,6 +250,9 @@ impl Running {
                 {
                     self.shared.kit.counters.because(Reason::FrameFlood);
                     return Poll::Ready(Ended::Politely);
+                }
+                Poll::Ready(Some(Err(_)) | None) if self.makes_room => {
+                    return Poll::Ready(Ended::AtOnce);
                 }
                 Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(Ended::Politely),
                 Poll::Pending => {}
@@ -381,14 +390,21 @@ impl Running {
                 counters.because(Reason::OpeningTimeout);
                 Some(Ended::Politely)
             }
+            Phase::AtRest if !self.is_ending && self.timer.fired_for_room() => {
+                counters.because(Reason::MadeRoom);
+                // Without waiting for what it has to say to that, as with HTTP/1: the others wait.
+                self.is_ending = true;
+                self.makes_room = true;
+                self.connection.abrupt_shutdown(Code::NO_ERROR);
+                self.timer.set(self.shared.kit.shared.limits.linger_time);
+                None
+            }
             Phase::AtRest if !self.is_ending => {
-                counters.because(match self.timer.fired_for_room() {
-                    true => Reason::MadeRoom,
-                    false => Reason::IdleTimeout,
-                });
+                counters.because(Reason::IdleTimeout);
                 self.end();
                 None
             }
+            Phase::AtRest if self.makes_room => Some(Ended::AtOnce),
             Phase::AtRest => Some(Ended::Politely),
             Phase::Busy => {
                 self.timer.clear();

@@ -265,3 +265,35 @@ fn a_large_respond_is_held_once() {
     let whole = client.whole(asked[0]);
     assert!(whole.body == vec![b'x'; 900 << 10], "{}", whole.body.len());
 }
+
+/// As those of HTTP/1 do, when all connections are taken.
+#[test]
+fn idle_connections_make_room_for_new_ones() {
+    let app = Backend::saying("x");
+    let limits = "[timeout]\nidle_when_full = '100ms'\n[limit]\nconnections = 4\n[defaults]\nlimit.connections = 4\n";
+    let proxy = in_front_of(&app).daemon_file(limits).start();
+    let mut open: Vec<_> = (0..12)
+        .map(|_| {
+            let mut client = Http2::to(&proxy);
+            assert_eq!(client.get("app.test", "/").text(), "x");
+            client
+        })
+        .collect();
+    assert!(proxy.counted("made-room") >= 8);
+    // It was told, and that nothing of it is lost.
+    assert_eq!(open[0].ended(), Some(0));
+}
+
+/// A request takes a connection of its site's, and gives it back; an idle connection has none.
+#[test]
+fn idle_connections_take_nothing_of_a_site() {
+    let app = Backend::saying("x");
+    let port = app.port;
+    let text = format!("host = 'app.test'\nto = {port}\nlimit.connections = 2");
+    let proxy = Proxy::plan().site("app.toml", text).start();
+    let mut open: Vec<_> = (0..10).map(|_| Http2::to(&proxy)).collect();
+    for client in &mut open {
+        assert_eq!(client.get("app.test", "/").text(), "x");
+    }
+    assert_eq!(proxy.get("app.test", "/").text(), "x");
+}
