@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use ::h2::server::{self, SendResponse};
-use ::h2::{Reason as Code, RecvStream};
+use ::h2::{Ping, PingPong, Reason as Code, RecvStream};
 use http::Request;
 
 use super::load::{Load, Queue};
@@ -113,7 +113,7 @@ async fn serve_all(arrival: Box<Arrival>, early: Option<Block>) {
     let of_stream = stream.wire();
     let wire = Wire::new(stream, early, budget, &kit.wheel);
     timer.set(limits.head_time);
-    let connection = match shake_hands(&wire, &timer, limits).await {
+    let mut connection = match shake_hands(&wire, &timer, limits).await {
         Ok(Ok(connection)) => connection,
         // It left, as browsers do that have opened one too many.
         Ok(Err(error)) if error.is_io() => return,
@@ -139,7 +139,10 @@ async fn serve_all(arrival: Box<Arrival>, early: Option<Block>) {
     });
     let pace = Pace::of(&SiteLimits::default(), &SiteTimeouts::default());
     let mut running = Running {
+        pings: connection.ping_pong(),
         connection,
+        received: 0,
+        is_asked: false,
         wire,
         shared,
         timer,
@@ -206,6 +209,11 @@ struct Running {
     requests_left: u32,
     reader: Reader,
     phase: Phase,
+    pings: Option<PingPong>,
+    /// How much the client had sent when it was last looked after.
+    received: u64,
+    /// It was asked whether it is there, and has said nothing since.
+    is_asked: bool,
     /// The client has been told that we end.
     is_ending: bool,
     /// And that others need its room.
@@ -219,7 +227,8 @@ enum Phase {
     Silent,
     /// No request is open.
     AtRest,
-    /// It is the requests that have times.
+    /// It is the requests that have times. Where they have none, as calls of gRPC and tunnels, their client must still be
+    /// there.
     Busy,
 }
 
@@ -362,9 +371,10 @@ impl Running {
             return;
         }
         self.phase = phase;
+        self.is_asked = false;
         match phase {
             Phase::Silent => {}
-            Phase::Busy => self.timer.clear(),
+            Phase::Busy => self.timer.set(limits.idle_time),
             Phase::AtRest if self.is_ending => self.timer.set(limits.linger_time),
             Phase::AtRest => self.timer.rest(limits.idle_time),
         }
@@ -406,10 +416,26 @@ impl Running {
             }
             Phase::AtRest if self.makes_room => Some(Ended::AtOnce),
             Phase::AtRest => Some(Ended::Politely),
-            Phase::Busy => {
-                self.timer.clear();
-                None
-            }
+            Phase::Busy => self.look_after_client(),
         }
+    }
+
+    /// Asks a client that has been silent for the idle time whether it is there; it has as long to say so. A machine that
+    /// has lost its power says nothing, and what it has asked for would stay for ever.
+    fn look_after_client(&mut self) -> Option<Ended> {
+        let before = std::mem::replace(&mut self.received, self.wire.received());
+        let is_silent = self.received == before;
+        if is_silent && self.is_asked {
+            return Some(Ended::Broken);
+        }
+        self.is_asked = is_silent;
+        if is_silent && let Some(pings) = &mut self.pings {
+            // What came of the last one is known by the bytes that came. While one is under way, no other is sent.
+            let mut cx = Context::from_waker(Waker::noop());
+            drop(pings.poll_pong(&mut cx));
+            drop(pings.send_ping(Ping::opaque()));
+        }
+        self.timer.set(self.shared.kit.shared.limits.idle_time);
+        None
     }
 }

@@ -6,7 +6,7 @@ use std::sync::mpsc::channel;
 use rustix::process::Signal;
 
 use super::in_front_of;
-use crate::harness::http2::{GOAWAY, Http2, RST_STREAM, request};
+use crate::harness::http2::{GOAWAY, Http2, PING, RST_STREAM, request};
 use crate::harness::{Backend, Proxy, until};
 
 /// Its own window is all that a stalled stream holds.
@@ -296,4 +296,37 @@ fn idle_connections_take_nothing_of_a_site() {
         assert_eq!(client.get("app.test", "/").text(), "x");
     }
     assert_eq!(proxy.get("app.test", "/").text(), "x");
+}
+
+/// What it asked for would stay for ever, where nothing else has a time.
+#[test]
+fn a_client_that_does_not_answer_pings_is_gone() {
+    let app = Backend::silent();
+    let times = "[timeout]\nidle = '1s'\n";
+    let proxy = in_front_of(&app).daemon_file(times).start();
+    let mut client = Http2::to(&proxy);
+    client.ask(&request("GET", "app.test", "/", &[]));
+    app.until_requests(1);
+    // It reads nothing from here on, and so says nothing.
+    until("it is given up", || app.closed() == 1);
+}
+
+#[test]
+fn a_client_that_answers_pings_may_wait() {
+    let (go, cue) = channel::<()>();
+    let cue = Mutex::new(cue);
+    let app = Backend::doing(move |conversation| {
+        conversation.request();
+        cue.lock().unwrap().recv().unwrap();
+        conversation.answer("at last");
+    });
+    let times = "[timeout]\nidle = '1s'\n";
+    let proxy = in_front_of(&app).daemon_file(times).start();
+    let mut client = Http2::to(&proxy);
+    let stream = client.ask(&request("GET", "app.test", "/", &[]));
+    while client.came.get(&PING) < Some(&3) {
+        client.read().unwrap();
+    }
+    go.send(()).unwrap();
+    assert_eq!(client.whole(stream).text(), "at last");
 }
