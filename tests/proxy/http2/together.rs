@@ -330,3 +330,20 @@ fn a_client_that_answers_pings_may_wait() {
     go.send(()).unwrap();
     assert_eq!(client.whole(stream).text(), "at last");
 }
+
+/// A call of gRPC may be silent for as long as it likes, but not towards an app that does not speak HTTP/2.
+#[test]
+fn what_calls_itself_grpc_has_the_times_of_others_where_it_cannot_be() {
+    let app = Backend::silent();
+    let port = app.port;
+    let text = format!("host = 'app.test'\nto = {port}\n[timeout]\nfirst_byte = '1s'");
+    let proxy = Proxy::plan().site("app.toml", text).start();
+    let mut client = Http2::to(&proxy);
+    let said = [("content-type", "application/grpc")];
+    let stream = client.ask(&request("POST", "app.test", "/", &said));
+    let answer = client.whole(stream);
+    assert_eq!(
+        (answer.status(), answer.value("onedoor-reason")),
+        (504, "backend-timeout".to_owned())
+    );
+}
