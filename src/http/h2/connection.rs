@@ -292,7 +292,7 @@ impl Running {
         let shared = &self.shared;
         let stream = ClientStream {
             wire: shared.wire,
-            incoming: Incoming::new(recv),
+            incoming: Incoming::new(recv, shared.kit.shared.head_limits.fields),
             outgoing: Outgoing::new(respond, &shared.queue),
             head_limits: shared.kit.shared.head_limits,
             is_tunnel: false,

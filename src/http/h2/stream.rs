@@ -44,6 +44,9 @@ pub(super) struct Incoming {
     left: Bytes,
     has_ended: bool,
     trailers: Option<HeaderMap>,
+    /// How many of them there may be. More are none at all, and what they end is no request.
+    most_trailers: usize,
+    has_too_many: bool,
 }
 
 /// What it is sent.
@@ -76,23 +79,30 @@ impl AnswerBytes<'_> {
 }
 
 impl Incoming {
-    pub(super) fn new(recv: RecvStream) -> Incoming {
+    pub(super) fn new(recv: RecvStream, most_trailers: usize) -> Incoming {
         Incoming {
             recv,
             left: Bytes::new(),
             has_ended: false,
             trailers: None,
+            most_trailers,
+            has_too_many: false,
         }
     }
 
     /// Waits for the next bytes, or the end with its trailers.
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.left.is_empty() && !self.has_ended {
+            if self.has_too_many {
+                return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+            }
             match ready!(self.recv.poll_data(cx)) {
                 Some(bytes) => self.left = bytes.map_err(broken)?,
                 None => {
                     self.trailers = ready!(self.recv.poll_trailers(cx)).map_err(broken)?;
-                    self.has_ended = true;
+                    let count = self.trailers.as_ref().map_or(0, HeaderMap::len);
+                    self.has_too_many = count > self.most_trailers;
+                    self.has_ended = !self.has_too_many;
                 }
             }
         }
@@ -104,7 +114,7 @@ impl Source for Incoming {
     const TELLS_END: bool = true;
 
     fn is_over(&self) -> bool {
-        self.left.is_empty() && self.recv.is_end_stream()
+        self.left.is_empty() && self.recv.is_end_stream() && !self.has_too_many
     }
 
     fn poll_fill(

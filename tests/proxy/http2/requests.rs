@@ -421,3 +421,19 @@ fn an_app_that_authenticates_connections_is_asked_in_http_1_1() {
     let answer = proxy.get("app.test", "/");
     assert_eq!((answer.status, answer.text()), (401, "login".to_owned()));
 }
+
+/// As many as a head may have fields.
+#[test]
+fn trailers_are_limited_in_number() {
+    let app = Backend::recording();
+    let proxy = in_front_of(&app).start();
+    let mut client = Http2::to(&proxy);
+    let stream = client.begin(&request("POST", "app.test", "/", &[]));
+    client.data(stream, b"hello");
+    let names: Vec<String> = (0..150).map(|number| format!("x-{number}")).collect();
+    let fields: Vec<(&str, &str)> = names.iter().map(|name| (&name[..], "1")).collect();
+    client.frame(1, 5, stream, &block(&fields));
+    assert!(client.whole(stream).reset.is_some());
+    assert_eq!(client.get("app.test", "/").status(), 200);
+    assert_eq!(app.requests().len(), 1);
+}
