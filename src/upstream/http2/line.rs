@@ -93,10 +93,12 @@ impl Line {
                 }
                 Down::Awaited(response) => {
                     if let Poll::Ready(Some(interim)) = response.poll_informational(cx) {
+                        self.connection.has_come.set(true);
                         talk::write_interim(&mut self.text, &interim.map_err(broken)?);
                         continue;
                     }
                     let response = ready!(Pin::new(response).poll(cx)).map_err(broken)?;
+                    self.connection.has_come.set(true);
                     let (head, recv) = response.into_parts();
                     let is_over = recv.is_end_stream();
                     if let Some(accept) = &self.websocket
@@ -116,6 +118,7 @@ impl Line {
                 Down::Length(recv) | Down::WebSocket(recv) => match ready!(recv.poll_data(cx)) {
                     Some(bytes) => {
                         let bytes = bytes.map_err(broken)?;
+                        self.connection.has_come.set(true);
                         release(recv, bytes.len())?;
                         self.text.extend_from_slice(&bytes);
                     }
@@ -124,6 +127,7 @@ impl Line {
                 Down::Chunked(recv) => match ready!(recv.poll_data(cx)) {
                     Some(bytes) => {
                         let bytes = bytes.map_err(broken)?;
+                        self.connection.has_come.set(true);
                         release(recv, bytes.len())?;
                         talk::write_chunk(&mut self.text, &bytes);
                     }

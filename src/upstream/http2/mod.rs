@@ -6,6 +6,7 @@
 
 mod line;
 mod talk;
+mod watch;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -14,7 +15,6 @@ use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
 
 use ::bytes::Bytes;
 use ::h2::client::{self, SendRequest};
@@ -24,6 +24,7 @@ use tokio::sync::Notify;
 pub use line::Line;
 pub use talk::{is_untouched, takes_no_websockets};
 
+use self::watch::{TICK, Verdict, Watch};
 use super::Endpoint;
 use crate::site::Wire;
 use crate::stream::Stream;
@@ -38,11 +39,6 @@ const MOST_LINES: u16 = 100;
 const CONNECTION_WINDOW: u32 = STREAM_WINDOW * MOST_LINES as u32;
 /// A head of a response, decoded; the reader of heads has its own bound.
 const HEAD_BYTES: u32 = 64 << 10;
-/// A backend that is silent for so long is asked whether it is there, and has as long to say so. 10 s: below the time that
-/// routers on the way forget.
-const PING_EVERY: Duration = Duration::from_secs(10);
-/// How long a connection is kept without a stream. 60 s: what it cost to open is worth more than an idle one of HTTP/1.1.
-const IDLE: Duration = Duration::from_secs(60);
 
 /// The connections of one worker to backends that speak HTTP/2.
 #[derive(Debug, Default)]
@@ -60,6 +56,8 @@ pub(super) struct Connection {
     scheme: &'static str,
     /// Streams that are open or about to be.
     lines: Cell<usize>,
+    /// Something has come on one of them since the last tick.
+    has_come: Cell<bool>,
     is_over: Cell<bool>,
 }
 
@@ -140,6 +138,7 @@ impl Connections {
             requests,
             scheme,
             lines: Cell::new(0),
+            has_come: Cell::new(false),
             is_over: Cell::new(false),
         });
         if is_shared {
@@ -213,10 +212,9 @@ async fn drive(
     held: &Connection,
 ) {
     let mut connection = pin!(connection);
-    let mut every = tokio::time::interval(PING_EVERY);
+    let mut every = tokio::time::interval(TICK);
     every.reset();
-    let mut is_asked = false;
-    let mut idle = Duration::ZERO;
+    let mut watch = Watch::default();
     loop {
         let ticked = poll_fn(|cx| {
             if connection.as_mut().poll(cx).is_ready()
@@ -224,28 +222,27 @@ async fn drive(
             {
                 return Poll::Ready(false);
             }
-            if is_asked && let Some(pings) = &mut pings {
+            if let Some(pings) = &mut pings {
                 match pings.poll_pong(cx) {
-                    Poll::Ready(Ok(_)) => is_asked = false,
+                    Poll::Ready(Ok(_)) => watch.answered(),
                     Poll::Ready(Err(_)) => return Poll::Ready(false),
                     Poll::Pending => {}
                 }
             }
             every.poll_tick(cx).map(|_| true)
         });
-        if !ticked.await || is_asked {
+        if !ticked.await {
             return;
         }
-        if held.lines.get() > 0 {
-            idle = Duration::ZERO;
-        } else {
-            idle += PING_EVERY;
-        }
-        if idle >= IDLE {
-            return;
-        }
-        if let Some(pings) = &mut pings {
-            is_asked = pings.send_ping(Ping::opaque()).is_ok();
+        match watch.tick(held.lines.get() > 0, held.has_come.replace(false)) {
+            Verdict::Wait => {}
+            Verdict::Ask => {
+                if let Some(pings) = &mut pings {
+                    // One that is under way will be answered or not.
+                    drop(pings.send_ping(Ping::opaque()));
+                }
+            }
+            Verdict::End => return,
         }
     }
 }
