@@ -36,6 +36,17 @@ impl<C: ClientSide> Flight<'_, C> {
         search: &Search<'_, '_>,
         finished: &mut Finished,
     ) -> After {
+        // NTLM and Negotiate authenticate a connection, and one of HTTP/2 is many requests at once: RFC 9113 7 has a word
+        // for it, upon which clients come again in HTTP/1.1. What a backend of HTTP/2 means by them is its own affair.
+        if returning.authenticates_connection
+            && !attempt.upstream.is_shared()
+            && self.client.insist_on_http1()
+        {
+            finished.status = returning.status;
+            finished.kind = Kind::Aborted;
+            finished.reason = Some(Reason::Http1Required);
+            return After::Close;
+        }
         let written = match returning.framing_back {
             _ if C::Sink::FRAMES => Written::InFrames,
             Framing::Chunked => Written::InChunks,
@@ -132,7 +143,7 @@ impl<C: ClientSide> Flight<'_, C> {
                 Poll::Ready(Ok(())) => self.client.request_is_over(upload),
                 Poll::Ready(Err(BodyError::TargetGone)) => attempt.upstream_deaf = true,
                 // The answer has begun: nothing can be said any more (CASES reject-body-error).
-                Poll::Ready(Err(_)) => return Poll::Ready(Err(Broken::Others)),
+                Poll::Ready(Err(_)) => return Poll::Ready(Err(Broken::Client)),
                 Poll::Pending => {}
             }
         }
@@ -142,11 +153,11 @@ impl<C: ClientSide> Flight<'_, C> {
             return Poll::Ready(done.map_err(|error| match error {
                 BodyError::SourceGone => Broken::Backend(Fault::Failed),
                 BodyError::Malformed(_) => Broken::Backend(Fault::Malformed),
-                BodyError::TooLarge | BodyError::TargetGone => Broken::Others,
+                BodyError::TooLarge | BodyError::TargetGone => Broken::Client,
             }));
         }
         if upload.is_done() && self.client.poll_gone(cx).is_ready() {
-            return Poll::Ready(Err(Broken::Others));
+            return Poll::Ready(Err(Broken::Client));
         }
         let end = attempt.end.unwrap_or(Tick::MAX);
         if download.is_drained() {
@@ -159,14 +170,14 @@ impl<C: ClientSide> Flight<'_, C> {
         }
         while self.timer.poll_fired(cx).is_ready() {
             if let Some(reason) = self.is_over(end) {
-                return Poll::Ready(Err(Broken::Us(reason)));
+                return Poll::Ready(Err(Broken::Limit(reason)));
             }
             if !reader.is_awaited() {
-                return Poll::Ready(Err(Broken::Us(Reason::ResponseTimeout)));
+                return Poll::Ready(Err(Broken::Limit(Reason::ResponseTimeout)));
             }
             match reader.look(self.client.untaken(), download.moved, self.timer) {
                 Some(look) => self.timer.set_at(look.min(end)),
-                None => return Poll::Ready(Err(Broken::Us(Reason::SlowReader))),
+                None => return Poll::Ready(Err(Broken::Limit(Reason::SlowReader))),
             }
         }
         Poll::Pending
@@ -226,16 +237,16 @@ impl<C: ClientSide> Flight<'_, C> {
 /// Why a response does not reach its end.
 enum Broken {
     /// The client left, or sent what is no body.
-    Others,
+    Client,
     Backend(Fault),
-    Us(Reason),
+    Limit(Reason),
 }
 
 impl Broken {
     fn reason(self) -> Option<Reason> {
         match self {
-            Broken::Others | Broken::Backend(_) => None,
-            Broken::Us(reason) => Some(reason),
+            Broken::Client | Broken::Backend(_) => None,
+            Broken::Limit(reason) => Some(reason),
         }
     }
 
@@ -246,10 +257,10 @@ impl Broken {
                 Some((Fault::Malformed, "sent a body that is not one"))
             }
             Broken::Backend(fault) => Some((*fault, "broke off in the middle of its response")),
-            Broken::Us(Reason::ResponseTimeout) => {
+            Broken::Limit(Reason::ResponseTimeout) => {
                 Some((Fault::Timeout, "was silent in the middle of its response"))
             }
-            Broken::Others | Broken::Us(_) => None,
+            Broken::Client | Broken::Limit(_) => None,
         }
     }
 }
