@@ -364,6 +364,37 @@ fn an_app_that_is_slow_itself_makes_no_slow_reader() {
 }
 
 #[test]
+fn an_app_that_bursts_and_then_pauses_has_the_idle_time_for_it() {
+    // A body gives way to others after so many bytes, which must not be taken for a client that does not read.
+    let app = Backend::doing(|conversation| {
+        let Some(request) = conversation.request() else {
+            return;
+        };
+        let count: usize = request.target().trim_start_matches('/').parse().unwrap();
+        conversation.send(format!(
+            "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n",
+            count + 4
+        ));
+        conversation.send(vec![b'x'; count]);
+        thread::sleep(Duration::from_millis(1500));
+        conversation.send("last");
+    });
+    let proxy = with_site(app.port, "[timeout]\nidle = '20s'\ngrace = '200ms'\n")
+        .flag("--workers=1")
+        .start();
+    thread::scope(|scope| {
+        for number in 0..24 {
+            let proxy = &proxy;
+            scope.spawn(move || {
+                let count = 262_144 + 65_536 * (number % 12);
+                let response = proxy.get("app.test", &format!("/{count}"));
+                assert!(response.body.ends_with(b"last"), "{count}");
+            });
+        }
+    });
+}
+
+#[test]
 fn a_long_answer_of_a_site_file_waits_for_a_slow_client() {
     let plan = Proxy::plan().daemon_file("[timeout]\nhead = '500ms'\n");
     let body = "x".repeat(4 << 20);
