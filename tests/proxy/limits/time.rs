@@ -1,5 +1,6 @@
 //! Limits on time: what is too slow, or never ends.
 
+use std::io::ErrorKind;
 use std::net::TcpListener;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -392,6 +393,28 @@ fn an_app_that_bursts_and_then_pauses_has_the_idle_time_for_it() {
             });
         }
     });
+}
+
+#[test]
+fn a_long_answer_of_a_site_file_that_nobody_reads_is_cut_and_not_ended() {
+    let plan = Proxy::plan();
+    plan.sites().write("long.txt", "x".repeat(4 << 20));
+    let proxy = plan
+        .site(
+            "app.toml",
+            "host = 'app.test'\nrespond.file = 'long.txt'\n[timeout]\nidle = '500ms'\n",
+        )
+        .start();
+    let mut client = Client::connect_with_least_buffers(proxy.address());
+    client.send("GET / HTTP/1.1\r\nHost: app.test\r\n\r\n");
+    proxy.until_counted("slow-reader", 1);
+    let cut = client.try_response("GET").unwrap_err();
+    assert_eq!(
+        cut.error.kind(),
+        ErrorKind::ConnectionReset,
+        "{:?}",
+        cut.error
+    );
 }
 
 #[test]
