@@ -38,7 +38,8 @@ pub(super) enum Forwarded<'a> {
     /// A trusted proxy's stay, and its address is added.
     Added {
         client: IpAddr,
-        asker: IpAddr,
+        /// `None`: nobody knows.
+        asker: Option<IpAddr>,
         ours: &'a [u8],
     },
 }
@@ -77,6 +78,9 @@ pub(super) fn request_head(
     named.take(&head.fields)?;
     let edits = &onward.site.headers.request;
     let trusted = matches!(onward.forwarded, Forwarded::Added { .. });
+    // Two words for the same could only disagree.
+    let knows_asker = matches!(onward.forwarded, Forwarded::Added { asker: Some(_), .. })
+        && head.fields.of(Kind::ForwardedFor).next().is_some();
     copy_fields(out, raw, &head.fields, |name, kind| {
         match kind {
             Kind::Other
@@ -86,6 +90,7 @@ pub(super) fn request_head(
             | Kind::WwwAuthenticate
             | Kind::OnedoorReason => !named.contains(name) && !replaces(edits, name),
             // Connection cannot name away what is believed (CASES F-05).
+            Kind::RealIp if knows_asker => false,
             Kind::Identity
             | Kind::ForwardedProto
             | Kind::ForwardedHost
@@ -406,9 +411,10 @@ fn add_forwarded(
     out: &mut Vec<u8>,
     fields: &Fields<'_>,
     client: IpAddr,
-    asker: IpAddr,
+    asker: Option<IpAddr>,
     ours: &[u8],
 ) {
+    let is_said = |kind| fields.of(kind).next().is_some();
     put(out, &[b"X-Forwarded-For: "]);
     for value in fields
         .of(Kind::ForwardedFor)
@@ -422,11 +428,15 @@ fn add_forwarded(
         let kind = Kind::of(name);
         match kind {
             Kind::ForwardedFor => {}
-            _ if fields.of(kind).next().is_some() => {}
-            Kind::RealIp => put(
-                out,
-                &[b"X-Real-IP: ", asker.to_string().as_bytes(), b"\r\n"],
-            ),
+            Kind::RealIp if is_said(Kind::ForwardedFor) || !is_said(Kind::RealIp) => {
+                if let Some(asker) = asker {
+                    put(
+                        out,
+                        &[b"X-Real-IP: ", asker.to_string().as_bytes(), b"\r\n"],
+                    );
+                }
+            }
+            _ if is_said(kind) => {}
             _ => put(out, &[line]),
         }
     }
@@ -514,7 +524,7 @@ mod tests {
             forwarded: if trusted {
                 Forwarded::Added {
                     client,
-                    asker: client,
+                    asker: Some(client),
                     ours,
                 }
             } else {
