@@ -39,8 +39,11 @@ pub(super) fn decide<'s>(
 ) -> Decision<'s> {
     match known.gate() {
         Gate::Open => {}
-        // It came by TLS as far as anybody outside can tell.
-        _ if is_forwarded_from_tls(head, client) => {}
+        gate if is_lifted(gate, head, site, client) => {}
+        // Where it came from it would only come from again.
+        Gate::ToTls { .. } if is_forwarded_from_tls(head, client) => {
+            return Decision::Refuse(Answer::TlsOnly);
+        }
         Gate::ToTls { only_reading } => {
             return if only_reading && !matches!(head.method, "GET" | "HEAD") {
                 Decision::Refuse(Answer::TlsOnly)
@@ -86,6 +89,17 @@ pub(super) fn decide<'s>(
         Action::Redirect(redirect) => Decision::Redirect(redirect),
         Action::Respond(respond) => Decision::Respond(respond),
     }
+}
+
+/// Whether a gate that is there for want of TLS is open to a request that came by TLS to a trusted proxy: as far as
+/// anybody outside can tell. Never where a site asks for certificates of clients, which no such proxy shows us, and never
+/// on a connection of TLS with us that is good for other sites.
+fn is_lifted(gate: Gate, head: &RequestHead<'_>, site: &Site, client: &Client) -> bool {
+    let wants_tls = matches!(
+        gate,
+        Gate::ToTls { .. } | Gate::Closed(Answer::TlsOnly | Answer::NoCertificate)
+    );
+    wants_tls && site.tls.client.is_none() && is_forwarded_from_tls(head, client)
 }
 
 /// The backends that [`Decision::Forward`] means.
