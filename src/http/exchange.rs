@@ -196,6 +196,8 @@ pub(super) fn may_be_told_why(head: &RequestHead<'_>, known: &KnownHost) -> bool
                     | Kind::ForwardedHost
                     | Kind::ForwardedProto
                     | Kind::ForwardedPort
+                    | Kind::RealIp
+                    | Kind::RequestId
                     | Kind::Identity
             )
         })

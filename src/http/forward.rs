@@ -11,6 +11,8 @@ use super::h1::head::{Framing, RequestHead, ResponseHead, Version};
 use crate::block::Sheet;
 use crate::site::{HeaderEdit, Site, Wire};
 
+const PREFIX: &[u8] = b"x-forwarded-prefix";
+
 /// Fields that Connection may name. More than this is work without a reason (CASES hb-commas).
 const MOST_NAMED: usize = 16;
 
@@ -90,6 +92,7 @@ pub(super) fn request_head(
             | Kind::WwwAuthenticate
             | Kind::OnedoorReason => !named.contains(name) && !replaces(edits, name),
             // Connection cannot name away what is believed (CASES F-05).
+            Kind::Identity if onward.strip > 0 && same(name, PREFIX) => false,
             Kind::RealIp if knows_asker => false,
             Kind::Identity
             | Kind::ForwardedProto
@@ -134,10 +137,11 @@ pub(super) fn request_head(
         put(out, &[b"X-Request-Id: ", &onward.request_id, b"\r\n"]);
     }
     if onward.strip > 0 {
-        put(
-            out,
-            &[b"X-Forwarded-Prefix: ", onward.prefix.as_bytes(), b"\r\n"],
-        );
+        put(out, &[b"X-Forwarded-Prefix: "]);
+        if trusted {
+            put_prefixes(out, &head.fields);
+        }
+        put(out, &[onward.prefix.as_bytes(), b"\r\n"]);
     }
     if let Some(via) = onward.via {
         let version: &[u8] = match head.version {
@@ -439,6 +443,17 @@ fn add_forwarded(
             _ if is_said(kind) => {}
             _ => put(out, &[line]),
         }
+    }
+}
+
+/// What proxies before us have taken off the front of the path, the first of them first.
+fn put_prefixes(out: &mut Vec<u8>, fields: &Fields<'_>) {
+    let said = fields
+        .iter()
+        .filter(|(field, kind)| *kind == Kind::Identity && same(field.name.as_bytes(), PREFIX))
+        .flat_map(|(field, _)| list_members(field.value));
+    for prefix in said.filter(|prefix| prefix.starts_with(b"/")) {
+        put(out, &[prefix.strip_suffix(b"/").unwrap_or(prefix)]);
     }
 }
 

@@ -202,6 +202,30 @@ fn the_address_that_asked_is_told_once_and_not_twice_in_two_ways() {
 }
 
 #[test]
+fn prefixes_that_several_proxies_took_away_are_told_as_one() {
+    let app = Backend::recording();
+    let proxy = behind_a_proxy(&app, "[[path]]\nmatch = '/api'\nstrip = true\n");
+    for (lines, path, prefix) in [
+        ("X-Forwarded-Prefix: /team/", "/api/x", vec!["/team/api"]),
+        (
+            "X-Forwarded-Prefix: /a, /b\r\nx-forwarded-prefix: /c",
+            "/api/x",
+            vec!["/a/b/c/api"],
+        ),
+        ("X-Forwarded-Prefix: /", "/api/x", vec!["/api"]),
+        ("X-Mine: 1", "/api/x", vec!["/api"]),
+        ("X-Forwarded-Prefix: /team", "/other", vec!["/team"]),
+    ] {
+        app.forget();
+        proxy.ask(format!(
+            "GET {path} HTTP/1.1\r\nHost: shop.test\r\n{lines}\r\n\r\n"
+        ));
+        let request = app.only_request();
+        assert_eq!(request.values("x-forwarded-prefix"), prefix, "{lines}");
+    }
+}
+
+#[test]
 fn hop_by_hop_headers_stay_on_their_hop() {
     let request = received(
         "",
