@@ -1,5 +1,7 @@
 //! A request that arrived, in whatever version -> what is to be done about it: answer it, or send it on.
 
+use std::sync::Arc;
+
 use super::answer::{self, Answer};
 use super::asked_by::AskedBy;
 use super::body::{Body, Written};
@@ -31,6 +33,8 @@ pub(super) enum Step {
 /// A response of our own, ready to be sent.
 pub(super) struct Said {
     pub(super) out: Sheet,
+    /// Follows `out`: a body that is too large to be copied for everybody who asks.
+    pub(super) body: Option<Arc<[u8]>>,
     pub(super) status: u16,
     pub(super) answer: Option<Answer>,
     pub(super) site: Option<u32>,
@@ -77,6 +81,7 @@ fn decide(
     let kit = asker.kit;
     let said = Said {
         out: Sheet::lend(),
+        body: None,
         status: 0,
         answer: None,
         site: known.site().map(|site| site.number),
@@ -113,9 +118,17 @@ fn decide(
                 let location = answer::first_host(site, known.raw(), known.wire(), head);
                 said.redirect(308, &location, edits, kit, ends, with_body)
             }
-            Decision::Respond(respond) => said.write(respond.status, |out| {
-                answer::write_respond(out, respond, edits, &kit.date(), ends, with_body);
-            }),
+            Decision::Respond(respond) => {
+                let body = answer::large_body(respond).filter(|_| with_body);
+                let said = Said {
+                    body: body.map(Arc::clone),
+                    ..said
+                };
+                let with_body = with_body && said.body.is_none();
+                said.write(respond.status, |out| {
+                    answer::write_respond(out, respond, edits, &kit.date(), ends, with_body);
+                })
+            }
             Decision::LastStop => {
                 let allow = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
                 said.write(204, |out| {
@@ -232,12 +245,19 @@ pub(super) fn upload(head: &RequestHead<'_>, site: &Site, kit: &Kit) -> Body {
 }
 
 impl Said {
+    /// Bytes of it in all.
+    pub(super) fn bytes(&self) -> u64 {
+        let body = self.body.as_ref().map_or(0, |body| body.len());
+        (self.out.len() + body) as u64
+    }
+
     /// An answer to something that is not a request, or that cannot be read to its end.
     pub(super) fn refused(answer: Answer, kit: &Kit) -> Said {
         let mut out = Sheet::lend();
         answer.write(&mut out, &kit.date(), true, true, None);
         Said {
             out,
+            body: None,
             status: answer.parts().0,
             answer: Some(answer),
             site: None,
