@@ -13,7 +13,7 @@ use tokio::task::{JoinError, JoinSet};
 
 use super::listener;
 use super::slots::{Slot, Slots};
-use crate::http::{Arrival, Client, FullSite, Kit, Seat, Shared};
+use crate::http::{Arrival, Client, FullSites, Kit, Seat, Shared};
 use crate::observe::access::AccessLog;
 use crate::observe::panic::contain;
 use crate::observe::{Counters, Reason};
@@ -172,13 +172,11 @@ impl Worker {
         self.kit.wheel.make_room(rested)
     }
 
-    /// The same at the site that was found full since `seen`.
-    fn make_room_at_site(&self, seen: &mut u64) {
-        let mark = self.kit.shared.full.read();
-        if std::mem::replace(seen, mark) != mark {
-            let rested = self.kit.shared.limits.idle_when_full;
-            let site = FullSite::site(mark);
-            self.kit.wheel.make_room_at_site(site, rested);
+    /// The same at the sites that were found full since `seen`.
+    fn make_room_at_sites(&self, seen: &mut [u64; FullSites::MARKS]) {
+        let rested = self.kit.shared.limits.idle_when_full;
+        for site in self.kit.shared.full.since(seen) {
+            self.kit.wheel.make_some_room_at_site(site, rested);
         }
     }
 
@@ -221,7 +219,8 @@ async fn keep_time(worker: Rc<Worker>) {
     let mut every = tokio::time::interval(TICK);
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut turns = 0u32;
-    let mut full = 0;
+    // Boxed, so that the task is not as large as it.
+    let mut full = Box::new([0; FullSites::MARKS]);
     loop {
         if worker.open.get() == 0 && worker.kit.upstreams.idle() == 0 {
             worker.kit.access.flush();
@@ -239,7 +238,7 @@ async fn keep_time(worker: Rc<Worker>) {
         if worker.slots.is_waited_for() {
             worker.make_room();
         }
-        worker.make_room_at_site(&mut full);
+        worker.make_room_at_sites(&mut full);
         turns = turns.wrapping_add(1);
         if turns.is_multiple_of(10) {
             worker.kit.upstreams.sweep();
