@@ -251,10 +251,10 @@ impl Said {
         (self.out.len() + body) as u64
     }
 
-    /// An answer to something that is not a request, or that cannot be read to its end.
-    pub(super) fn refused(answer: Answer, kit: &Kit) -> Said {
+    /// An answer to something that is not a request, or that cannot be read to its end. `with_body`: not to HEAD.
+    pub(super) fn refused(answer: Answer, kit: &Kit, with_body: bool) -> Said {
         let mut out = Sheet::lend();
-        answer.write(&mut out, &kit.date(), true, true, None);
+        answer.write(&mut out, &kit.date(), true, with_body, None);
         Said {
             out,
             body: None,

@@ -51,12 +51,13 @@ pub(super) async fn one(shared: Rc<Shared>, parts: Parts, mut stream: ClientStre
     }
     let timer = kit.wheel.timer();
     let begun = begin(shared, &parts, &mut stream, &timer);
+    let with_body = parts.method != Method::HEAD;
     drop(parts);
     match begun {
         Begun::Say(said) => say(shared, said, &mut stream, &timer, started).await,
         Begun::Send(mut departure, site, slot) => {
             if let Err(error) = take_small_body(&mut departure, &mut stream).await {
-                let said = Said::refused(flight::answer_to(&error), kit);
+                let said = Said::refused(flight::answer_to(&error), kit, with_body);
                 return say(shared, said, &mut stream, &timer, started).await;
             }
             // Boxed apart from a head that is gone by now.
@@ -70,7 +71,7 @@ fn begin(shared: &Shared, parts: &Parts, stream: &mut ClientStream, timer: &Time
     let kit = &shared.kit;
     match try_to_begin(shared, parts, stream, timer) {
         Ok(begun) => begun,
-        Err(answer) => Begun::Say(Said::refused(answer, kit)),
+        Err(answer) => Begun::Say(Said::refused(answer, kit, parts.method != Method::HEAD)),
     }
 }
 
