@@ -3,14 +3,14 @@
 //! Holds a block only for bytes that the other side does not take. Nothing is buffered beyond that. A long body of
 //! known length is spliced from socket to socket.
 
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use super::h1::chunk::ChunkDecoder;
 use super::h1::head::{Framing, HeadLimits, HeadRefusal, Parsed, trailers};
 use super::side::{Sink, Source};
 use crate::block::{Block, READ_BYTES};
-use crate::http::field::alike;
-use crate::http::forward::may_trail;
+use crate::http::forward::{may_trail, replaces};
 use crate::limits::MOST_FIELDS;
 use crate::pipe::Pipe;
 use crate::site::HeaderEdit;
@@ -54,8 +54,8 @@ pub(super) struct Body {
     pub(super) read: u64,
     limit: u64,
     limits: HeadLimits,
-    /// Names whose trailers are not passed on.
-    barred: Box<[Box<str>]>,
+    /// Trailers of the names that are set or removed by these are not passed on.
+    barred: Option<Arc<[HeaderEdit]>>,
 }
 
 /// How a body is written.
@@ -123,19 +123,15 @@ impl Body {
             read: 0,
             limit: limit.unwrap_or(u64::MAX),
             limits,
-            barred: Box::default(),
+            barred: None,
         }
     }
 
     /// Passes on no trailers of names that the operator sets or removes: whoever merges trailers into the head must not
     /// find there what was taken out of it.
-    pub(super) fn bar_trailers_of(&mut self, edits: &[HeaderEdit]) {
-        if matches!(self.to_come, ToCome::Chunked(_) | ToCome::Close) {
-            self.barred = edits
-                .iter()
-                .filter(|edit| !matches!(edit, HeaderEdit::Add { .. }))
-                .map(|edit| edit.name().into())
-                .collect();
+    pub(super) fn bar_trailers_of(&mut self, edits: &Arc<[HeaderEdit]>) {
+        if !edits.is_empty() && matches!(self.to_come, ToCome::Chunked(_) | ToCome::Close) {
+            self.barred = Some(Arc::clone(edits));
         }
     }
 
@@ -476,8 +472,8 @@ impl Body {
 
     /// Writes a trailer field that may be passed on.
     fn keep_trailer(&self, kept: &mut Vec<u8>, name: &[u8], value: &[u8]) {
-        let mut barred = self.barred.iter();
-        if may_trail(name) && !barred.any(|other| alike(other.as_bytes(), name)) {
+        let barred = self.barred.as_deref().unwrap_or_default();
+        if may_trail(name) && !replaces(barred, name) {
             for part in [name, b": ", value, b"\r\n"] {
                 kept.extend_from_slice(part);
             }
