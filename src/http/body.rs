@@ -84,11 +84,23 @@ enum ToCome {
 pub(super) enum BodyError {
     /// The side it comes from ended or broke off in its middle.
     SourceGone,
-    /// What came is not a body.
-    Malformed(&'static str),
-    TooLarge,
     /// The side it goes to takes no more.
     TargetGone,
+    Bad(BadBody),
+}
+
+/// What came is none that is passed on.
+#[derive(Debug)]
+pub(super) enum BadBody {
+    /// It is not a body.
+    Malformed(&'static str),
+    TooLarge,
+}
+
+impl From<BadBody> for BodyError {
+    fn from(bad: BadBody) -> BodyError {
+        BodyError::Bad(bad)
+    }
 }
 
 impl Body {
@@ -350,8 +362,8 @@ impl Body {
     /// Takes bytes that were read from the source already, for the next [`Body::poll`] to move.
     ///
     /// # Errors
-    /// `Malformed`, `TooLarge`.
-    pub(super) fn take(&mut self, mut block: Block) -> Result<(), BodyError> {
+    /// See [`BadBody`].
+    pub(super) fn take(&mut self, mut block: Block) -> Result<(), BadBody> {
         debug_assert!(self.pending.is_none(), "what is pending goes first");
         match &mut self.to_come {
             ToCome::Ended => self.surplus = (!block.is_empty()).then_some(block),
@@ -372,7 +384,7 @@ impl Body {
             ToCome::Chunked(decoder) => {
                 let decoded = decoder
                     .decode(block.filled_mut())
-                    .map_err(|bad| BodyError::Malformed(bad.0))?;
+                    .map_err(|bad| BadBody::Malformed(bad.0))?;
                 let ends_plainly = decoded.last && &block.filled()[decoded.consumed..] == b"\r\n";
                 let behind = if ends_plainly {
                     None
@@ -397,7 +409,7 @@ impl Body {
             ToCome::Trailers(_) => self.take_trailers(block)?,
         }
         if self.read > self.limit {
-            return Err(BodyError::TooLarge);
+            return Err(BadBody::TooLarge);
         }
         Ok(())
     }
@@ -431,7 +443,7 @@ impl Body {
         out.append(&mut self.ending);
     }
 
-    fn take_trailers(&mut self, mut block: Block) -> Result<(), BodyError> {
+    fn take_trailers(&mut self, mut block: Block) -> Result<(), BadBody> {
         let ToCome::Trailers(collected) = &mut self.to_come else {
             return Ok(());
         };
@@ -454,8 +466,8 @@ impl Body {
                 self.to_come = ToCome::Trailers(collected);
                 Ok(())
             }
-            Err(HeadRefusal::TooLarge) => Err(BodyError::Malformed("the trailers are too large")),
-            Err(_) => Err(BodyError::Malformed("the trailers are not fields")),
+            Err(HeadRefusal::TooLarge) => Err(BadBody::Malformed("the trailers are too large")),
+            Err(_) => Err(BadBody::Malformed("the trailers are not fields")),
         }
     }
 

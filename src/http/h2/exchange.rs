@@ -16,7 +16,7 @@ use super::request::{Asks, Protocol, Room, Whole, view};
 use super::stream::ClientStream;
 use crate::http::answer::Answer;
 use crate::http::begin::{self, SMALL_BODY_BYTES, Said, Step};
-use crate::http::body::BodyError;
+use crate::http::body::{BadBody, BodyError};
 use crate::http::departure::{After, Departure, Order};
 use crate::http::flight::{self, Flight, Landed};
 use crate::http::known_host::KnownHost;
@@ -137,15 +137,15 @@ fn add_key(order: &mut Order, random: &[u8; 32]) {
 async fn take_small_body(
     departure: &mut Departure,
     stream: &mut ClientStream,
-) -> Result<(), BodyError> {
+) -> Result<(), BadBody> {
     let Departure { order, upload } = departure;
     if upload.is_done() || stream.is_tunnel {
         return Ok(());
     }
     match poll_fn(|cx| Poll::Ready(upload.take_from(cx, &mut stream.incoming))).await {
         // The flight will find the client gone, and count it.
-        Ok(()) | Err(BodyError::SourceGone) => {}
-        error => return error,
+        Ok(()) | Err(BodyError::SourceGone | BodyError::TargetGone) => {}
+        Err(BodyError::Bad(bad)) => return Err(bad),
     }
     upload.join(&mut order.out, SMALL_BODY_BYTES);
     Ok(())
