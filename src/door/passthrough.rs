@@ -12,7 +12,7 @@ use super::serve::refuse_with;
 use crate::http::{Affinity, Arrival, Client, Found, Kit, Patient, Search, put_backend};
 use crate::observe::{Finished, Kind, Protocol, Reason};
 use crate::proxy_header::{self, Beside, Ends};
-use crate::relay::{self, Ending};
+use crate::relay::{self, Ending, Silence};
 use crate::site::Site;
 use crate::stream::Stream;
 use crate::wheel::{Serving, Tick, Timer};
@@ -68,10 +68,17 @@ pub(super) async fn serve(mut arrival: Box<Arrival>, site: Arc<Site>, hello: Hel
             return refuse_with(Alert::InternalError, arrival, reason).await;
         }
     };
-    let idle = site.timeouts.passthrough_idle;
+    let silence = Silence {
+        of_both: site.timeouts.passthrough_idle,
+        of_one: site.timeouts.idle,
+    };
+    // Another time than for ever is enough, and costs no system call.
+    if silence.of_both.is_none() {
+        upstream.stream.probe();
+    }
     // An edit may let go of this version: what is relayed does not need it.
     drop(site);
-    let outcome = relay::both(stream, None, &mut upstream.stream, None, idle, timer).await;
+    let outcome = relay::both(stream, None, &mut upstream.stream, None, silence, timer).await;
     match outcome.ending {
         Ending::Finished => {}
         Ending::Broken => {

@@ -206,14 +206,16 @@ impl<C: ClientSide> Flight<'_, C> {
         finished.status = 101;
         finished.kind = Kind::Tunnel;
         let early = (!block.is_empty()).then_some(block);
-        let relayed = self.client.tunnel(
-            head,
-            self.site.timeouts.idle,
-            &mut attempt.upstream.stream,
-            early,
-            self.site.timeouts.websocket_idle,
-            self.timer,
-        );
+        let silence = relay::Silence {
+            of_both: self.site.timeouts.websocket_idle,
+            of_one: self.site.timeouts.idle,
+        };
+        // Of nothing else would anybody notice that the machine of the app is gone.
+        attempt.upstream.stream.probe();
+        let upstream = &mut attempt.upstream.stream;
+        let relayed = self
+            .client
+            .tunnel(head, upstream, early, silence, self.timer);
         let Ok(outcome) = relayed.await else {
             return After::Abort;
         };

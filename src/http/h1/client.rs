@@ -2,13 +2,12 @@
 
 use std::io;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use crate::block::{Block, FEW, Kept, Sheet};
 use crate::http::body::Body;
 use crate::http::reader::{self, Pace, Unsent};
 use crate::http::side::ClientSide;
-use crate::relay::{self, Outcome};
+use crate::relay::{self, Outcome, Silence};
 use crate::site::Wire;
 use crate::stream::Stream;
 use crate::wheel::Timer;
@@ -106,19 +105,20 @@ impl ClientSide for Busy<'_> {
     async fn tunnel(
         &mut self,
         head: Sheet,
-        limit: Duration,
         upstream: &mut Stream,
         early: Option<Block>,
-        idle: Option<Duration>,
+        silence: Silence,
         timer: &Timer,
     ) -> Result<Outcome, Unsent> {
-        let sent = timer.within(limit, self.stream.put_all(&head)).await;
+        let sent = timer
+            .within(silence.of_one, self.stream.put_all(&head))
+            .await;
         if !matches!(sent, Ok(Ok(()))) {
             return Err(Unsent::Gone);
         }
         drop(head);
         let behind = self.behind();
-        Ok(relay::both(self.stream, behind, upstream, early, idle, timer).await)
+        Ok(relay::both(self.stream, behind, upstream, early, silence, timer).await)
     }
 }
 
