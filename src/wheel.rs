@@ -14,6 +14,8 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+use crate::site::tls::MinVersion;
+
 /// The unit of this clock.
 pub const TICK: Duration = Duration::from_millis(100);
 const TICKS_PER_SECOND: u64 = 10;
@@ -79,6 +81,16 @@ pub struct Serving {
     pub rule: Option<u32>,
     /// Who asked in truth: a trusted proxy's client, or the client itself. `None`: nobody knows.
     pub asker: Option<IpAddr>,
+    /// How it came by TLS that ends here. `None`: in clear text, or passed through.
+    pub tls: Option<Came>,
+}
+
+/// What is known of the TLS of a connection, as far as an edit may ask for more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Came {
+    pub version: MinVersion,
+    /// `Policy::number` of the one it was let in under.
+    pub policy: u32,
 }
 
 /// A thirty-second of those that rest makes room at once.
@@ -558,6 +570,7 @@ mod tests {
             version: 1,
             rule: None,
             asker: Some(Ipv4Addr::LOCALHOST.into()),
+            tls: None,
         }));
     }
 

@@ -50,6 +50,7 @@ pub(super) async fn serve(mut arrival: Box<Arrival>, site: Arc<Site>, hello: Hel
         version: site.version,
         rule: None,
         asker: Some(asker),
+        tls: None,
     }));
     let began = Instant::now();
     let finished = &mut record.finished;

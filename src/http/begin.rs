@@ -202,6 +202,7 @@ impl Send {
             version: site.version,
             rule: self.rule.and_then(|rule| u32::try_from(rule).ok()),
             asker: asked_by.known(),
+            tls: secure.map(Secure::came),
         }));
         Ok(Step::Send(Order {
             out,
