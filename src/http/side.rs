@@ -5,13 +5,12 @@
 
 use std::io;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use super::body::Body;
 use super::forward::HeadOut;
 use super::reader::{Pace, Unsent};
 use crate::block::Block;
-use crate::relay::Outcome;
+use crate::relay::{Outcome, Silence};
 use crate::site::Wire;
 use crate::stream::Stream;
 use crate::wheel::Timer;
@@ -138,14 +137,13 @@ pub(super) trait ClientSide {
     /// Says that the switch was agreed on, and then relays until both sides are done.
     ///
     /// # Errors
-    /// When the client is not there to hear it within `limit`.
+    /// When the client is not there to hear it, for as long as `silence` lets one side alone be silent.
     async fn tunnel(
         &mut self,
         head: Self::Head,
-        limit: Duration,
         upstream: &mut Stream,
         early: Option<Block>,
-        idle: Option<Duration>,
+        silence: Silence,
         timer: &Timer,
     ) -> Result<Outcome, Unsent>;
 }

@@ -295,8 +295,9 @@ pub enum SendHost {
 /// `[headers]`: what the operator changes in heads, after the forwarding rules.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeaderEdits {
-    pub request: Box<[HeaderEdit]>,
-    pub response: Box<[HeaderEdit]>,
+    /// Shared, because bodies whose trailers are barred by it outlive a look at the site.
+    pub request: Arc<[HeaderEdit]>,
+    pub response: Arc<[HeaderEdit]>,
     /// The same with what only TLS can carry (RFC 6797 7.2). `None`: nothing more.
     pub response_over_tls: Option<Box<[HeaderEdit]>>,
     /// Whether requests carry our Via (RFC 9110 7.6.3). On unless `via = false`.
@@ -308,8 +309,8 @@ pub struct HeaderEdits {
 impl Default for HeaderEdits {
     fn default() -> HeaderEdits {
         HeaderEdits {
-            request: Box::default(),
-            response: Box::default(),
+            request: Arc::default(),
+            response: Arc::default(),
             response_over_tls: None,
             via: true,
             secret: Box::default(),

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use self::attempt::{Attempt, Retry};
-use super::body::BodyError;
+use super::body::BadBody;
 use super::departure::{After, Asked, Departure, Order};
 use super::h1::head::{Method, Version};
 use super::side::ClientSide;
@@ -51,12 +51,11 @@ pub(super) struct Landed {
     pub(super) finished: Finished,
 }
 
-/// Our answer to a request body that does not reach its end.
-pub(super) fn answer_to(error: &BodyError) -> Answer {
-    match error {
-        BodyError::Malformed(what) => Answer::BadBody(what),
-        BodyError::TooLarge => Answer::BodyTooLarge,
-        BodyError::SourceGone | BodyError::TargetGone => Answer::BackendFailed,
+/// Our answer to a request body that is not passed on to its end.
+pub(super) fn answer_to(bad: &BadBody) -> Answer {
+    match bad {
+        BadBody::Malformed(what) => Answer::BadBody(what),
+        BadBody::TooLarge => Answer::BodyTooLarge,
     }
 }
 

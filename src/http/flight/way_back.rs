@@ -8,7 +8,7 @@ use super::Flight;
 use super::attempt::{Attempt, Returning};
 use crate::block::Block;
 use crate::http::answer::Answer;
-use crate::http::body::{Body, BodyError, Written};
+use crate::http::body::{BadBody, Body, BodyError, Written};
 use crate::http::departure::{After, Asked};
 use crate::http::h1::head::Framing;
 use crate::http::obtain::Search;
@@ -152,8 +152,8 @@ impl<C: ClientSide> Flight<'_, C> {
         {
             return Poll::Ready(done.map_err(|error| match error {
                 BodyError::SourceGone => Broken::Backend(Fault::Failed),
-                BodyError::Malformed(_) => Broken::Backend(Fault::Malformed),
-                BodyError::TooLarge | BodyError::TargetGone => Broken::Client,
+                BodyError::Bad(BadBody::Malformed(_)) => Broken::Backend(Fault::Malformed),
+                BodyError::Bad(BadBody::TooLarge) | BodyError::TargetGone => Broken::Client,
             }));
         }
         if upload.is_done() && self.client.poll_gone(cx).is_ready() {
@@ -206,14 +206,16 @@ impl<C: ClientSide> Flight<'_, C> {
         finished.status = 101;
         finished.kind = Kind::Tunnel;
         let early = (!block.is_empty()).then_some(block);
-        let relayed = self.client.tunnel(
-            head,
-            self.site.timeouts.idle,
-            &mut attempt.upstream.stream,
-            early,
-            self.site.timeouts.websocket_idle,
-            self.timer,
-        );
+        let silence = relay::Silence {
+            of_both: self.site.timeouts.websocket_idle,
+            of_one: self.site.timeouts.idle,
+        };
+        // Of nothing else would anybody notice that the machine of the app is gone.
+        attempt.upstream.stream.probe();
+        let upstream = &mut attempt.upstream.stream;
+        let relayed = self
+            .client
+            .tunnel(head, upstream, early, silence, self.timer);
         let Ok(outcome) = relayed.await else {
             return After::Abort;
         };

@@ -188,7 +188,7 @@ impl Connection {
 
     /// Answers what cannot be gone on with.
     async fn refuse(&mut self, answer: Answer, started: Tick) -> After {
-        match Begun::refused(answer, &self.arrival.kit) {
+        match Begun::refused(answer, &self.arrival.kit, true) {
             Begun::Said(said, after) => self.say(said, after, started).await,
             _ => After::Close,
         }
