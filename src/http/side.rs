@@ -105,6 +105,9 @@ pub(super) trait ClientSide {
     /// Ready when it leaves although a response is owed to it.
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()>;
 
+    /// Ready when it has taken its request back before that was at its end, where there is a word for that.
+    fn poll_taken_back(&mut self, cx: &mut Context<'_>) -> Poll<()>;
+
     /// Asks a client whose connection cannot be authenticated as one to come by HTTP/1.1. Whether it was asked.
     fn insist_on_http1(&mut self) -> bool;
 

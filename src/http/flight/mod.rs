@@ -319,7 +319,7 @@ impl<C: ClientSide> Patient for Waits<'_, C> {
         if self.is_over {
             self.client.poll_gone(cx)
         } else {
-            Poll::Pending
+            self.client.poll_taken_back(cx)
         }
     }
 }

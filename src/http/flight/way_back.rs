@@ -144,7 +144,11 @@ impl<C: ClientSide> Flight<'_, C> {
         {
             return Poll::Ready(done.map_err(|_| Broken::ByOthers));
         }
-        if upload.is_done() && self.client.poll_gone(cx).is_ready() {
+        let is_gone = match upload.is_done() {
+            true => self.client.poll_gone(cx),
+            false => self.client.poll_taken_back(cx),
+        };
+        if is_gone.is_ready() {
             return Poll::Ready(Err(Broken::ByOthers));
         }
         let end = attempt.end.unwrap_or(Tick::MAX);

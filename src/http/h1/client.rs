@@ -72,6 +72,10 @@ impl ClientSide for Busy<'_> {
         }
     }
 
+    fn poll_taken_back(&mut self, _: &mut Context<'_>) -> Poll<()> {
+        Poll::Pending
+    }
+
     fn insist_on_http1(&mut self) -> bool {
         false
     }

@@ -354,6 +354,10 @@ impl ClientSide for ClientStream {
         self.outgoing.poll_reset(cx)
     }
 
+    fn poll_taken_back(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.outgoing.poll_reset(cx)
+    }
+
     fn insist_on_http1(&mut self) -> bool {
         self.outgoing.reset(Reason::HTTP_1_1_REQUIRED);
         true
