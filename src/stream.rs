@@ -82,6 +82,21 @@ impl Stream {
         }
     }
 
+    /// Whether the other side is known to send no more, or to be gone, whatever it sent before and is still unread. For
+    /// whoever must not read yet; asked from time to time, because nobody is woken for it. No system call.
+    pub fn has_hung_up(&self) -> bool {
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        let mut cx = Context::from_waker(Waker::noop());
+        // As in `has_ended`.
+        let ready = match self {
+            Stream::Tcp(stream) => pin!(stream.ready(interest)).poll(&mut cx),
+            Stream::Unix(stream) => pin!(stream.ready(interest)).poll(&mut cx),
+            Stream::Tls(stream) => pin!(stream.tcp().ready(interest)).poll(&mut cx),
+            Stream::Line(_) => return false,
+        };
+        matches!(ready, Poll::Ready(Ok(ready)) if ready.is_read_closed())
+    }
+
     /// Whether a write would find room. No system call.
     pub fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<()> {
         match self {

@@ -14,6 +14,7 @@ use crate::observe::{Finished, Kind, Protocol, Reason};
 use crate::proxy_header::{self, Beside, Ends};
 use crate::relay::{self, Ending};
 use crate::site::Site;
+use crate::stream::Stream;
 use crate::wheel::{Serving, Timer};
 
 /// Gives the client that has sent `hello` (and perhaps more) to a backend of `site`, every byte unchanged.
@@ -47,7 +48,7 @@ pub(super) async fn serve(mut arrival: Box<Arrival>, site: Arc<Site>, hello: Hel
     let mut finished = Finished::of(Kind::Tunnel, Protocol::Other, Some(site.number));
     finished.log = log;
     let began = Instant::now();
-    let connected = connect(&site, first, timer, &kit, asker, &mut finished).await;
+    let connected = connect(&site, stream, first, timer, &kit, asker, &mut finished).await;
     let (mut upstream, _visit) = match connected {
         Ok(Found { upstream, visit }) => {
             if let Some(log) = &mut finished.log {
@@ -105,6 +106,7 @@ fn first_bytes(site: &Site, client: &Client, hello: &Hello) -> Vec<u8> {
 /// A backend that accepts and takes the first bytes.
 async fn connect<'k>(
     site: &Arc<Site>,
+    stream: &Stream,
     first: Vec<u8>,
     timer: &Timer,
     kit: &'k Kit,
@@ -115,16 +117,19 @@ async fn connect<'k>(
     let mut search = Search::new(kit, timer, site, None, affinity, None);
     search.insist_on_http1();
     search.introduce(first);
-    let found = search.upstream(&mut Unread).await;
+    let found = search.upstream(&mut Unread(stream)).await;
     finished.retries = search.retries;
     found.map_err(|not_found| not_found.reason())
 }
 
-/// A client whose bytes are for the backend to read: whether it has left is not known before.
-struct Unread;
+/// A client whose bytes are for the backend to read.
+struct Unread<'a>(&'a Stream);
 
-impl Patient for Unread {
+impl Patient for Unread<'_> {
     fn poll_gone(&mut self, _: &mut Context<'_>) -> Poll<()> {
-        Poll::Pending
+        match self.0.has_hung_up() {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        }
     }
 }

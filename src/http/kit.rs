@@ -224,6 +224,11 @@ impl Kit {
         self.turnstile.allow(shared.limits.handshakes);
     }
 
+    /// Which worker this is, of how many.
+    pub(super) fn seat(&self) -> Seat {
+        self.seat
+    }
+
     /// The time, for one request of [`SAMPLE`].
     #[inline]
     pub fn watch(&self) -> Option<Instant> {

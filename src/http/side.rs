@@ -105,6 +105,9 @@ pub(super) trait ClientSide {
     /// Ready when it leaves although a response is owed to it.
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()>;
 
+    /// Whether it has left, as far as that can be known without reading what it sends. Nobody is woken for it.
+    fn has_left(&mut self, cx: &mut Context<'_>) -> bool;
+
     /// Ready when it has taken its request back before that was at its end, where there is a word for that.
     fn poll_taken_back(&mut self, cx: &mut Context<'_>) -> Poll<()>;
 

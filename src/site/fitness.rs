@@ -22,6 +22,9 @@
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::absence::Absence;
+use super::health::WhenNone;
+
 /// Milliseconds since the process started, and never 0: that stands for "never".
 pub type Moment = u64;
 
@@ -195,8 +198,7 @@ pub struct EndpointState {
     /// Only [`Against::Failures`] is ever set here: nobody accepts there.
     pub fitness: Fitness,
     pub outage: Outage,
-    /// When the first connect of the present row failed; 0: the last one succeeded. Counted from for `hold`.
-    pub refused_since: AtomicU64,
+    pub absence: Absence,
     /// One of the requests that are held is trying it.
     pub knock: AtomicBool,
 }
@@ -217,6 +219,9 @@ pub struct BackendState {
     /// In flight over all workers, as far as the site set `max` for it.
     pub taken: AtomicU32,
     pub findings: Findings,
+    /// What requests found wrong with it.
+    #[cfg(feature = "serve")]
+    pub faults: super::faults::Faults,
 }
 
 /// What was found out about a backend off the way of requests.
@@ -266,15 +271,16 @@ impl BackendState {
     }
 
     /// Since when no request can be answered there, as far as is known. `None`: one could.
-    pub fn lost_since(&self) -> Option<Moment> {
-        let refused = self.endpoint.refused_since.load(Ordering::Relaxed);
-        let refused = (refused != 0).then_some(refused);
-        let unfit = [
-            self.fitness.unfit_since(),
-            self.endpoint.fitness.unfit_since(),
-            refused,
-        ];
-        unfit.into_iter().flatten().min()
+    pub fn lost_since(&self, when_none: WhenNone) -> Option<Moment> {
+        let absent = self.endpoint.absence.since();
+        let is_unfit = match when_none {
+            WhenNone::Refuse => true,
+            // Whoever only fails its check is asked all the same, and may have answered until a moment ago.
+            WhenNone::Try => self.fitness.has(Against::Unresolved),
+        };
+        let unfit = [&self.fitness, &self.endpoint.fitness].map(Fitness::unfit_since);
+        let unfit = unfit.into_iter().flatten().filter(|_| is_unfit);
+        unfit.chain(absent).min()
     }
 
     /// Which of the two that failures can take out has its trial now; the caller is that trial until

@@ -3,6 +3,7 @@
 //! Values of these types are usable as they are: whoever holds a [`Site`] checks nothing again. They are made
 //! by [`file::read`] from the text of a site file. No sockets, no clock.
 
+pub mod absence;
 #[cfg(feature = "serve")]
 pub mod addresses;
 pub mod backend;
@@ -12,6 +13,8 @@ pub mod before;
 #[cfg(feature = "serve")]
 pub mod counts;
 pub mod directory;
+#[cfg(feature = "serve")]
+pub mod faults;
 pub mod fence;
 pub mod file;
 pub mod fitness;

@@ -122,8 +122,6 @@ impl Policies {
         config.ticketer = aws_lc_rs::Ticketer::new()?;
         // A request that may be replayed is no request (CASES T-48).
         config.max_early_data_size = 0;
-        // The records are ours (`record`), and so are the keys once hands are shaken.
-        config.enable_secret_extraction = true;
         Ok(config)
     }
 }

@@ -37,6 +37,15 @@ impl Endpoint {
         })
     }
 
+    /// Where HTTP/2 is spoken in clear text.
+    pub(super) fn in_http2(address: &Address) -> Endpoint {
+        Endpoint {
+            address: address.clone(),
+            identity: None,
+            h2c: true,
+        }
+    }
+
     /// Whether an upstream of this is one to `member`.
     pub fn is_of(&self, member: &Member) -> bool {
         let backend = &member.backend;

@@ -32,7 +32,7 @@ use crate::wheel::{Timer, Wheel};
 pub use balance::{Among, Balancer, PLACES, Tried, Way};
 pub use connect::{reach, secure};
 pub use endpoint::Endpoint;
-pub use http2::{Line, is_untouched, takes_no_websockets};
+pub use http2::{Line, alone, is_untouched, takes_no_websockets};
 use pool::Pool;
 pub use resolve::look_up;
 pub use states::States;

@@ -151,7 +151,7 @@ pub const KEYS: &[Key] = &[
         "slow_start",
         Kind::DurationOrOff,
         "\"10s\"",
-        "how long a backend that is back takes to get its whole share",
+        "how long a backend that is back takes to get its whole share; of a hash, the values that are its own",
     )
     .because("apps warm up"),
     key(

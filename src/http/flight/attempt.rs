@@ -5,7 +5,7 @@ use std::io;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use super::{Failed, Flight, answer_to};
+use super::{Failed, Flight, MOST_UNTOUCHED, answer_to};
 use crate::block::{Block, READ_BYTES};
 use crate::http::answer::Answer;
 use crate::http::body::{Body, BodyError};
@@ -15,6 +15,7 @@ use crate::http::forward::{self, Back};
 use crate::http::h1::head::{self, Framing, Method, Parsed, Room, Version};
 use crate::http::obtain::{Failure, Search, Visit};
 use crate::http::side::ClientSide;
+use crate::site::faults::Fault;
 use crate::tls;
 use crate::upstream::{self, Upstream};
 use crate::wheel::Tick;
@@ -124,7 +125,9 @@ impl<C: ClientSide> Flight<'_, C> {
                     return Err(Retry::Never(Failed::Silent));
                 }
                 Waited::BodyFailed(error) => return Err(Retry::answer(answer_to(&error))),
-                Waited::TimedOut => return Err(self.timed_out(out, asked, upload, attempt)),
+                Waited::TimedOut => {
+                    return Err(self.timed_out(out, asked, upload, attempt, search));
+                }
             };
             // Several heads may have come at once.
             loop {
@@ -152,12 +155,14 @@ impl<C: ClientSide> Flight<'_, C> {
                     }
                     Ok(None) => {
                         search.broke_off(&attempt.visit);
-                        return Err(self.malformed(attempt, "a head that does not end"));
+                        return Err(self.malformed(attempt, search, "a head that does not end"));
                     }
-                    Err(_) if attempt.is_behind_tls(&block) => return Err(self.behind_tls(attempt)),
+                    Err(_) if attempt.is_behind_tls(&block) => {
+                        return Err(self.behind_tls(attempt, search));
+                    }
                     Err(what) => {
                         search.broke_off(&attempt.visit);
-                        return Err(self.malformed(attempt, what));
+                        return Err(self.malformed(attempt, search, what));
                     }
                 };
                 block.consume(returning.head_bytes);
@@ -178,7 +183,8 @@ impl<C: ClientSide> Flight<'_, C> {
                 attempt.interim += 1;
                 attempt.began = self.timer.wheel().now();
                 if attempt.interim > self.kit.shared.limits.interim {
-                    return Err(self.malformed(attempt, "one interim response after the other"));
+                    let what = "one interim response after the other";
+                    return Err(self.malformed(attempt, search, what));
                 }
                 // RFC 9110 15.2: a 1.0 client knows none of them.
                 if asked.version != Version::Http10 {
@@ -365,6 +371,25 @@ impl<C: ClientSide> Flight<'_, C> {
         }
         // CASES G-08. Of a body that has gone out nothing is left.
         let is_untouched = error.as_ref().is_some_and(upstream::is_untouched) && upload.moved == 0;
+        let address = &attempt.upstream.endpoint.address;
+        // With TLS 1.3 a client certificate is refused after the handshake.
+        let complaint = error.and_then(|error| tls::complaint(&error, address));
+        let (answer, fault, why) = match complaint {
+            Some(why) => (Answer::BackendTls, Fault::Tls, why),
+            None => {
+                let what = if said_anything {
+                    "before its response was there"
+                } else {
+                    "before it answered"
+                };
+                let why = format!("{address} closed the connection {what}");
+                (Answer::BackendFailed, Fault::Failed, why)
+            }
+        };
+        // Passed over once or twice it is nobody's fault.
+        if !is_untouched || search.retries >= MOST_UNTOUCHED {
+            search.fails(&attempt.visit, fault, &why);
+        }
         if !is_untouched {
             search.broke_off(&attempt.visit);
             if is_repeatable
@@ -374,25 +399,21 @@ impl<C: ClientSide> Flight<'_, C> {
                 return Retry::Again;
             }
         }
-        let address = &attempt.upstream.endpoint.address;
-        // With TLS 1.3 a client certificate is refused after the handshake.
-        if let Some(why) = error.and_then(|error| tls::complaint(&error, address)) {
-            return Retry::Never(Failed::Answer(Answer::BackendTls, Some(self.of_site(&why))));
-        }
-        let what = if said_anything {
-            "before its response was there"
-        } else {
-            "before it answered"
-        };
-        let why = format!("{address} closed the connection {what}");
-        let failed = Failed::Answer(Answer::BackendFailed, Some(self.of_site(&why)));
-        if is_untouched && !said_anything {
+        let failed = Failed::Answer(answer, Some(self.of_site(&why)));
+        if is_untouched && !said_anything && fault == Fault::Failed {
             return Retry::Untouched(failed);
         }
         Retry::Never(failed)
     }
 
-    fn timed_out(&self, out: &[u8], asked: &Asked, upload: &Body, attempt: &Attempt<'_>) -> Retry {
+    fn timed_out(
+        &self,
+        out: &[u8],
+        asked: &Asked,
+        upload: &Body,
+        attempt: &Attempt<'_>,
+        search: &Search<'_, '_>,
+    ) -> Retry {
         if self.timer.was_cut() {
             return Retry::answer(Answer::SiteGone);
         }
@@ -404,14 +425,16 @@ impl<C: ClientSide> Flight<'_, C> {
             "{} took the request and did not answer in time",
             attempt.upstream.endpoint.address
         );
+        search.fails(&attempt.visit, Fault::Timeout, &why);
         Retry::Never(Failed::Answer(
             Answer::BackendTimeout,
             Some(self.of_site(&why)),
         ))
     }
 
-    fn malformed(&self, attempt: &Attempt<'_>, what: &str) -> Retry {
+    fn malformed(&self, attempt: &Attempt<'_>, search: &Search<'_, '_>, what: &str) -> Retry {
         let why = format!("{} sent {what}", attempt.upstream.endpoint.address);
+        search.fails(&attempt.visit, Fault::Malformed, &why);
         Retry::Never(Failed::Answer(
             Answer::BackendMalformed,
             Some(self.of_site(&why)),
@@ -419,9 +442,10 @@ impl<C: ClientSide> Flight<'_, C> {
     }
 
     /// A request in clear text is no client hello, and it has said so.
-    fn behind_tls(&self, attempt: &Attempt<'_>) -> Retry {
+    fn behind_tls(&self, attempt: &Attempt<'_>, search: &Search<'_, '_>) -> Retry {
         let address = &attempt.upstream.endpoint.address;
         let why = format!("{address} speaks TLS; write \"https://{address}\"");
+        search.fails(&attempt.visit, Fault::Tls, &why);
         Retry::Never(Failed::Answer(Answer::BackendTls, Some(self.of_site(&why))))
     }
 

@@ -166,6 +166,7 @@ impl<'a, C: ClientSide> Flight<'a, C> {
                     attempt,
                     upload,
                     &asked,
+                    &search,
                     &mut finished,
                 )
                 .await
@@ -315,11 +316,13 @@ struct Waits<'c, C> {
 
 impl<C: ClientSide> Patient for Waits<'_, C> {
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        // What comes of its body is for the backend to read.
-        if self.is_over {
-            self.client.poll_gone(cx)
-        } else {
-            self.client.poll_taken_back(cx)
+        // What comes of its body, or behind it, is for later.
+        if self.client.has_left(cx) {
+            return Poll::Ready(());
+        }
+        match self.is_over {
+            true => self.client.poll_gone(cx),
+            false => Poll::Pending,
         }
     }
 }

@@ -11,10 +11,12 @@ use crate::http::answer::Answer;
 use crate::http::body::{Body, BodyError, Written};
 use crate::http::departure::{After, Asked};
 use crate::http::h1::head::Framing;
+use crate::http::obtain::Search;
 use crate::http::reader::{Pace, Reader};
 use crate::http::side::{ClientSide, Sink};
 use crate::observe::{Finished, Kind, Reason};
 use crate::relay;
+use crate::site::faults::Fault;
 use crate::wheel::Tick;
 
 impl<C: ClientSide> Flight<'_, C> {
@@ -31,6 +33,7 @@ impl<C: ClientSide> Flight<'_, C> {
         mut attempt: Attempt<'_>,
         mut upload: Body,
         asked: &Asked,
+        search: &Search<'_, '_>,
         finished: &mut Finished,
     ) -> After {
         // NTLM and Negotiate authenticate a connection, and one of HTTP/2 is many requests at once: RFC 9113 7 has a word
@@ -63,6 +66,7 @@ impl<C: ClientSide> Flight<'_, C> {
                 "{} sent a body that is not one",
                 attempt.upstream.endpoint.address
             );
+            search.fails(&attempt.visit, Fault::Malformed, &why);
             let why = Some(self.of_site(&why));
             return self
                 .answer(
@@ -94,6 +98,10 @@ impl<C: ClientSide> Flight<'_, C> {
         // What leaves together with a head is no body, and what was read and not taken was not sent.
         finished.to_client = download.read.min(download.moved);
         if let Err(broken) = passed {
+            if let Some((fault, what)) = broken.fault() {
+                let why = format!("{} {what}", attempt.upstream.endpoint.address);
+                search.fails(&attempt.visit, fault, &why);
+            }
             finished.reason = broken.reason();
             return After::Abort;
         }
@@ -135,21 +143,25 @@ impl<C: ClientSide> Flight<'_, C> {
                 Poll::Ready(Ok(())) => self.client.request_is_over(upload),
                 Poll::Ready(Err(BodyError::TargetGone)) => attempt.upstream_deaf = true,
                 // The answer has begun: nothing can be said any more (CASES reject-body-error).
-                Poll::Ready(Err(_)) => return Poll::Ready(Err(Broken::ByOthers)),
+                Poll::Ready(Err(_)) => return Poll::Ready(Err(Broken::Client)),
                 Poll::Pending => {}
             }
         }
         if let Poll::Ready(done) =
             download.poll(cx, &mut attempt.upstream.stream, self.client.sink())
         {
-            return Poll::Ready(done.map_err(|_| Broken::ByOthers));
+            return Poll::Ready(done.map_err(|error| match error {
+                BodyError::SourceGone => Broken::Backend(Fault::Failed),
+                BodyError::Malformed(_) => Broken::Backend(Fault::Malformed),
+                BodyError::TooLarge | BodyError::TargetGone => Broken::Client,
+            }));
         }
         let is_gone = match upload.is_done() {
             true => self.client.poll_gone(cx),
             false => self.client.poll_taken_back(cx),
         };
         if is_gone.is_ready() {
-            return Poll::Ready(Err(Broken::ByOthers));
+            return Poll::Ready(Err(Broken::Client));
         }
         let end = attempt.end.unwrap_or(Tick::MAX);
         if download.is_drained() {
@@ -162,14 +174,14 @@ impl<C: ClientSide> Flight<'_, C> {
         }
         while self.timer.poll_fired(cx).is_ready() {
             if let Some(reason) = self.is_over(end) {
-                return Poll::Ready(Err(Broken::ByUs(reason)));
+                return Poll::Ready(Err(Broken::Limit(reason)));
             }
             if !reader.is_awaited() {
-                return Poll::Ready(Err(Broken::ByUs(Reason::ResponseTimeout)));
+                return Poll::Ready(Err(Broken::Limit(Reason::ResponseTimeout)));
             }
             match reader.look(self.client.untaken(), download.moved, self.timer) {
                 Some(look) => self.timer.set_at(look.min(end)),
-                None => return Poll::Ready(Err(Broken::ByUs(Reason::SlowReader))),
+                None => return Poll::Ready(Err(Broken::Limit(Reason::SlowReader))),
             }
         }
         Poll::Pending
@@ -228,16 +240,31 @@ impl<C: ClientSide> Flight<'_, C> {
 
 /// Why a response does not reach its end.
 enum Broken {
-    /// The client or the backend left, or sent what is no body.
-    ByOthers,
-    ByUs(Reason),
+    /// The client left, or sent what is no body.
+    Client,
+    Backend(Fault),
+    Limit(Reason),
 }
 
 impl Broken {
     fn reason(self) -> Option<Reason> {
         match self {
-            Broken::ByOthers => None,
-            Broken::ByUs(reason) => Some(reason),
+            Broken::Client | Broken::Backend(_) => None,
+            Broken::Limit(reason) => Some(reason),
+        }
+    }
+
+    /// What the backend has done, if it was that.
+    fn fault(&self) -> Option<(Fault, &'static str)> {
+        match self {
+            Broken::Backend(Fault::Malformed) => {
+                Some((Fault::Malformed, "sent a body that is not one"))
+            }
+            Broken::Backend(fault) => Some((*fault, "broke off in the middle of its response")),
+            Broken::Limit(Reason::ResponseTimeout) => {
+                Some((Fault::Timeout, "was silent in the middle of its response"))
+            }
+            Broken::Client | Broken::Limit(_) => None,
         }
     }
 }

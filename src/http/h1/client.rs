@@ -76,6 +76,10 @@ impl ClientSide for Busy<'_> {
         Poll::Pending
     }
 
+    fn has_left(&mut self, _: &mut Context<'_>) -> bool {
+        self.stream.has_hung_up()
+    }
+
     fn insist_on_http1(&mut self) -> bool {
         false
     }

@@ -358,6 +358,10 @@ impl ClientSide for ClientStream {
         self.outgoing.poll_reset(cx)
     }
 
+    fn has_left(&mut self, cx: &mut Context<'_>) -> bool {
+        self.outgoing.poll_reset(cx).is_ready()
+    }
+
     fn insist_on_http1(&mut self) -> bool {
         self.outgoing.reset(Reason::HTTP_1_1_REQUIRED);
         true

@@ -65,7 +65,7 @@ impl<'k, 'a> Search<'k, 'a> {
             };
             let may_look = match round {
                 Round::Full => is_called || place.is_first(),
-                _ => is_called || has_moved || lost_since(backends).is_none(),
+                _ => is_called || has_moved || lost_since(&site, backends).is_none(),
             };
             // One at a time finds out whether somebody is there again.
             let knock = match may_look {
@@ -101,7 +101,8 @@ impl<'k, 'a> Search<'k, 'a> {
                 let backends = exchange::backends(site, self.present_rule());
                 let backends = backends.filter(|b| b.list.iter().any(|m| !m.is_drained()));
                 // Where all are drained there is nobody to wait for.
-                let lost = backends.map_or(0, |backends| lost_since(backends).unwrap_or(began));
+                let lost =
+                    backends.map_or(0, |backends| lost_since(site, backends).unwrap_or(began));
                 lost.saturating_add(if lost == 0 { 0 } else { length(site) })
             }
         }

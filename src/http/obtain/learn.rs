@@ -2,11 +2,11 @@
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use tracing::{info, warn};
 
-use super::{Search, Visit, exchange, pattern};
+use super::{Search, Visit, exchange, fault, pattern};
+use crate::site::faults::Fault;
 use crate::site::fitness::{self, Against, Fitness, Moment, Outage};
 use crate::site::{Backends, Member, Site};
 use crate::upstream::{Among, Tried, UpstreamError, moment};
@@ -28,6 +28,9 @@ impl Search<'_, '_> {
             return;
         };
         let state = &member.state;
+        if status >= 500 {
+            fault::count(self.kit, member, Fault::ServerError);
+        }
         if let Some(before) = &site.before {
             before.answered(pattern(site, self.present_rule()), state);
         }
@@ -113,7 +116,11 @@ impl Search<'_, '_> {
         self.affinity.cookie(site, member)
     }
 
-    fn visited<'s>(&self, site: &'s Site, visit: &Visit<'_>) -> Option<(&'s Backends, &'s Member)> {
+    pub(super) fn visited<'s>(
+        &self,
+        site: &'s Site,
+        visit: &Visit<'_>,
+    ) -> Option<(&'s Backends, &'s Member)> {
         let rule = self.present_rule();
         let backends = match visit.of_before {
             false => exchange::backends(site, rule)?,
@@ -149,8 +156,8 @@ impl Search<'_, '_> {
 pub(super) fn accepted(site: &Site, member: &Member) {
     let endpoint = &member.state.endpoint;
     endpoint.connects.ends();
-    if endpoint.refused_since.load(Ordering::Relaxed) != 0 {
-        endpoint.refused_since.store(0, Ordering::Relaxed);
+    if endpoint.absence.is_over() {
+        fault::accepts_again(site, member);
         site.waiting.wake_all();
     }
     if endpoint.fitness.has(Against::Failures) {
@@ -168,16 +175,14 @@ pub(super) fn refused(
 ) {
     let endpoint = &member.state.endpoint;
     let row = endpoint.connects.failed();
-    // The first of a row.
-    if error.is_absence() && endpoint.refused_since.load(Ordering::Relaxed) == 0 {
+    if error.is_absence() {
         let waited = match error {
             UpstreamError::TimedOut { after, .. } => after.as_millis(),
             _ => 0,
         };
-        let since = moment().saturating_sub(Moment::try_from(waited).unwrap_or(0));
-        endpoint
-            .refused_since
-            .store(since.max(1), Ordering::Relaxed);
+        let now = moment();
+        let began = now.saturating_sub(Moment::try_from(waited).unwrap_or(0));
+        endpoint.absence.is_found(began, now);
     }
     if visit.trial.is_some() {
         return out_again(visit);

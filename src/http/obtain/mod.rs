@@ -6,6 +6,7 @@
 
 mod affinity;
 mod budget;
+mod fault;
 mod hold;
 mod learn;
 mod round;
@@ -94,7 +95,7 @@ pub(crate) enum NotFound {
     ClientGone,
 }
 
-/// Says when a client has left that is owed a response.
+/// Says when a client has left that is owed a response. Asked once a tick at least: not everything wakes whoever waits.
 pub(crate) trait Patient {
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()>;
 }
@@ -146,11 +147,18 @@ impl<'k, 'a> Search<'k, 'a> {
     }
 
     /// The visit to a backend of this request that `endpoint` is one of: of an upstream that the caller has already.
+    /// `None` also when each has to wait for its turn there: whoever waits finds an upstream anew.
     pub(super) fn visit(&self, endpoint: &Endpoint) -> Option<Visit<'k>> {
-        let list = &self.backends()?.list;
-        let at = list.iter().position(|m| endpoint.is_of(m))?;
-        // It is that client's alone: it has had its turn.
-        Some(self.enter(at, &list[at], None))
+        let backends = self.backends()?;
+        let at = backends.list.iter().position(|m| endpoint.is_of(m))?;
+        let member = &backends.list[at];
+        let site = self.present();
+        let turn = match member.max {
+            None => None,
+            Some(_) if !site.waiting.is_empty() => return None,
+            Some(_) => Some(Turn::take(site, member)?),
+        };
+        Some(self.enter(at, member, turn))
     }
 
     /// An idle upstream, or a new one to the first backend that accepts. Where nobody does, the request is held, as long
@@ -243,10 +251,10 @@ impl<'k, 'a> Search<'k, 'a> {
     }
 }
 
-/// Since when no request can be answered by this list. `None`: one could.
-fn lost_since(backends: &Backends) -> Option<fitness::Moment> {
+/// Since when no request can be answered by this list of `site`. `None`: one could.
+fn lost_since(site: &Site, backends: &Backends) -> Option<fitness::Moment> {
     let usable = backends.list.iter().filter(|member| !member.is_drained());
-    let since = usable.map(|member| member.state.lost_since());
+    let since = usable.map(|member| member.state.lost_since(site.health.when_none));
     since.collect::<Option<Vec<_>>>()?.into_iter().max()
 }
 

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use super::turn::{Trial, Turn};
 use super::words;
-use super::{Found, NotFound, Patient, Search, Visit, exchange, hold, learn, lost_since, pattern};
+use super::{
+    Found, NotFound, Patient, Search, Visit, exchange, fault, hold, learn, lost_since, pattern,
+};
 use crate::http::answer::Answer;
 use crate::site::health::WhenNone;
 use crate::site::{Backends, Member, Site};
@@ -200,6 +202,9 @@ impl<'k> Search<'k, '_> {
                 Some(words::of_site(site, &words::of(&error))),
             )),
             Err(error) => {
+                if let Some(fault) = fault::of(&error) {
+                    fault::fails(self.kit, site, member, fault, &words::of(&error));
+                }
                 learn::refused(site, backends, member, &visit, &error);
                 Ok(Err(error))
             }
@@ -213,8 +218,8 @@ impl<'k> Search<'k, '_> {
         if !former.is_waited_for() {
             // Fallen back to while `hold` runs, from when the new ones were found not to be there.
             let backends = exchange::backends(site, self.present_rule())?;
-            let lost = lost_since(backends)?;
-            if moment() >= lost + hold::length(site) {
+            let lost = lost_since(site, backends)?;
+            if moment() >= lost.saturating_add(hold::length(site)) {
                 return None;
             }
         }

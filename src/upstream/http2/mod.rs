@@ -26,7 +26,7 @@ pub use talk::{is_untouched, takes_no_websockets};
 
 use self::watch::{TICK, Verdict, Watch};
 use super::Endpoint;
-use crate::site::Wire;
+use crate::site::{Address, Wire};
 use crate::stream::Stream;
 
 /// What a backend may send on one stream before it is taken. 64 KiB: a client that does not read makes us hold as much as
@@ -183,6 +183,18 @@ impl Connections {
         }
         count
     }
+}
+
+/// Speaks HTTP/2 on `stream` to the backend at `address`, for one exchange alone; the connection ends with it. Has no
+/// limit of its own.
+///
+/// # Errors
+/// When the backend does not answer in HTTP/2.
+pub async fn alone(stream: Stream, address: &Address) -> io::Result<Stream> {
+    let endpoint = Endpoint::in_http2(address);
+    let connections = Connections::default();
+    let line = connections.begin(stream, &endpoint, false).await?;
+    Ok(Stream::Line(Box::new(line)))
 }
 
 impl Connection {
