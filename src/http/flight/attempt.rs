@@ -426,6 +426,7 @@ impl<C: ClientSide> Flight<'_, C> {
             attempt.upstream.endpoint.address
         );
         search.fails(&attempt.visit, Fault::Timeout, &why);
+        search.broke_off(&attempt.visit);
         Retry::Never(Failed::Answer(
             Answer::BackendTimeout,
             Some(self.of_site(&why)),

@@ -165,8 +165,11 @@ impl<C: ClientSide> Flight<'_, C> {
         }
         let end = attempt.end.unwrap_or(Tick::MAX);
         if download.is_drained() {
+            // Waited for it was also where the body only gave way to others: then the timer is set for the client, and
+            // nothing may have moved since.
+            let was_awaited = reader.is_awaited();
             reader.is_served();
-            if upload.moved + download.moved != before {
+            if was_awaited || upload.moved + download.moved != before {
                 self.set(attempt.end, self.site.timeouts.idle);
             }
         } else if !reader.is_awaited() {

@@ -237,7 +237,8 @@ impl Connection {
             .finished(&finished, known.map(|site| &*site.slots));
         match sent {
             Ok(()) => after,
-            Err(Unsent::Gone | Unsent::TooSlow) => After::Close,
+            // A plain end would look like the end of a response that ends with its connection.
+            Err(Unsent::Gone | Unsent::TooSlow) => After::Abort,
         }
     }
 
