@@ -253,7 +253,12 @@ impl<C: ClientSide> Flight<'_, C> {
             Poll::Pending if had > 0 => *partial = Some(block),
             Poll::Pending => drop(block),
         }
-        if *is_sent && self.client.poll_gone(cx).is_ready() {
+        // While its body waits for the backend, nothing is read from it that would tell.
+        let is_gone = match *is_sent {
+            true => self.client.poll_gone(cx),
+            false => self.client.poll_taken_back(cx),
+        };
+        if is_gone.is_ready() {
             return Poll::Ready(Waited::ClientGone);
         }
         self.timer.poll_fired(cx).map(|()| Waited::TimedOut)

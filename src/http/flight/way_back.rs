@@ -156,7 +156,11 @@ impl<C: ClientSide> Flight<'_, C> {
                 BodyError::Bad(BadBody::TooLarge) | BodyError::TargetGone => Broken::Client,
             }));
         }
-        if upload.is_done() && self.client.poll_gone(cx).is_ready() {
+        let is_gone = match upload.is_done() {
+            true => self.client.poll_gone(cx),
+            false => self.client.poll_taken_back(cx),
+        };
+        if is_gone.is_ready() {
             return Poll::Ready(Err(Broken::Client));
         }
         let end = attempt.end.unwrap_or(Tick::MAX);
