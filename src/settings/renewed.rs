@@ -75,6 +75,7 @@ impl Settings {
             state: self.state.clone(),
             admin: self.admin.clone(),
             admin_listen: self.admin_listen,
+            page_is_an_app: self.page_is_an_app,
             log,
             workers: self.workers,
             watch: self.watch,

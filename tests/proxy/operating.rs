@@ -238,6 +238,47 @@ fn the_address_is_for_this_machine_and_only_to_look() {
     assert_eq!(proxy.get("a.test", "/").text(), "x");
     // Never on the public port.
     assert_eq!(proxy.get("localhost", "/metrics").status, 421);
+    // Nor through a proxy that says for whom it asks.
+    for (askers, status) in [
+        ("203.0.113.9", 403),
+        ("127.0.0.1, 203.0.113.9", 403),
+        ("unknown", 403),
+        ("127.0.0.1, ::1", 200),
+    ] {
+        let (head, _) = ask(
+            address,
+            &format!(
+                "GET /v1/sites HTTP/1.1\r\nHost: localhost\r\nX-Forwarded-For: {askers}\r\n\r\n"
+            ),
+        );
+        assert!(
+            head.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{askers}: {head}"
+        );
+    }
+}
+
+#[test]
+fn the_address_for_looking_is_no_backend() {
+    let (proxy, address) = with_address(Proxy::plan());
+    for (name, to) in [
+        ("port", address.port().to_string()),
+        ("ip", format!("'{address}'")),
+        ("name", format!("'localhost:{}'", address.port())),
+        ("url", format!("['http://{address}', 5000]")),
+    ] {
+        proxy.sites().write(
+            &format!("{name}.toml"),
+            format!("host = '{name}.test'\nto = {to}\nsend_host = 'localhost'\n"),
+        );
+        proxy.until_state(name, "down");
+        let problems = proxy.status(name).unwrap()["problems"].to_string();
+        assert!(
+            problems.contains(&format!("{name}.toml:2:")) && problems.contains("admin_listen"),
+            "{problems}"
+        );
+        assert_eq!(proxy.get(&format!("{name}.test"), "/metrics").status, 421);
+    }
 }
 
 #[test]
