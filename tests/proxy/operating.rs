@@ -98,6 +98,56 @@ fn metrics_count_what_happened() {
 }
 
 #[test]
+fn open_connections_are_counted_by_what_they_are() {
+    let upgraded = Backend::upgrading();
+    let behind = Backend::doing(|conversation| drop(conversation.rest()));
+    let proxy = Proxy::plan()
+        .site("a.toml", says("a.test", "x"))
+        .site(
+            "up.toml",
+            format!("host = 'up.test'\nto = {}\n", upgraded.port),
+        )
+        .site(
+            "passed.toml",
+            format!(
+                "host = 'passed.test'\nto = {}\ntls = 'passthrough'\n",
+                behind.port
+            ),
+        )
+        .start();
+    let count = |series: &str| value(&proxy.admin("GET", "/metrics").1, series);
+    let kinds = ["opening", "http1", "http2", "upgraded", "passthrough"];
+    let open = || {
+        kinds.map(|kind| {
+            let series = format!("onedoor_connections_open{{kind=\"{kind}\"}}");
+            count(&series).unwrap()
+        })
+    };
+    assert_eq!(open(), [0.0; 5]);
+    let silent = proxy.client();
+    let mut http1 = proxy.client();
+    assert_eq!(http1.get("a.test", "/").text(), "x");
+    let mut http2 = proxy.client();
+    http2.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0");
+    let mut tunnel = proxy.client();
+    tunnel.send("GET / HTTP/1.1\r\nHost: up.test\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n");
+    assert_eq!(tunnel.response_head().status, 101);
+    let passed = proxy.client();
+    let hello = Tls::to("passed.test").hello();
+    passed.stream().write_all(&hello).unwrap();
+    until("each is counted as what it is", || open() == [1.0; 5]);
+    assert_eq!(count("onedoor_tunnels_open{protocol=\"http1\"}"), Some(1.0));
+    drop((silent, http1, http2, tunnel, passed));
+    until("all are gone", || open() == [0.0; 5]);
+    for kind in ["http2", "upgraded", "passthrough"] {
+        let series = format!("onedoor_connections_served_total{{kind=\"{kind}\"}}");
+        assert_eq!(count(&series), Some(1.0), "{kind}");
+    }
+    let series = "onedoor_connections_served_total{kind=\"http1\"}";
+    assert_eq!(count(series), Some(2.0), "the upgraded one was one before");
+}
+
+#[test]
 fn what_clients_send_makes_no_series() {
     let proxy = Proxy::plan().site("a.toml", says("a.test", "x")).start();
     let names = || {

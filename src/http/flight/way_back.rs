@@ -13,7 +13,7 @@ use crate::http::departure::{After, Asked};
 use crate::http::h1::head::Framing;
 use crate::http::reader::{Pace, Reader};
 use crate::http::side::{ClientSide, Sink};
-use crate::observe::{Finished, Kind, Reason};
+use crate::observe::{Finished, Kind, Protocol, Reason, Stage};
 use crate::relay;
 use crate::wheel::Tick;
 
@@ -179,6 +179,11 @@ impl<C: ClientSide> Flight<'_, C> {
     ) -> After {
         finished.status = 101;
         finished.kind = Kind::Tunnel;
+        let stage = match finished.protocol {
+            Protocol::Http2 => Stage::UpgradedStream,
+            Protocol::Http1 | Protocol::Other => Stage::Upgraded,
+        };
+        let _stage = self.kit.counters.enter(stage);
         let early = (!block.is_empty()).then_some(block);
         let relayed = self.client.tunnel(
             head,
