@@ -488,6 +488,52 @@ fn top_is_drawn_on_a_terminal_until_q() {
     );
 }
 
+#[test]
+fn top_says_why_it_ends_where_that_can_be_read() {
+    if !found("script") {
+        return;
+    }
+    let mut proxy = Proxy::plan().site("a.toml", says("a.test", "x")).start();
+    let command = format!(
+        "{} top --state {}",
+        env!("CARGO_BIN_EXE_onedoor"),
+        proxy.state().display()
+    );
+    let mut script = Command::new("script")
+        .args(["-q", "-e", "-c", &command, "/dev/null"])
+        .env("TERM", "xterm")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let _open = script.stdin.take();
+    let mut screen = script.stdout.take().unwrap();
+    let mut seen = Vec::new();
+    let mut part = [0; 1024];
+    while !String::from_utf8_lossy(&seen).contains("q ends") {
+        let count = screen.read(&mut part).unwrap();
+        assert!(count > 0, "it ended: {}", String::from_utf8_lossy(&seen));
+        seen.extend_from_slice(&part[..count]);
+    }
+    proxy.kill();
+    screen.read_to_end(&mut seen).unwrap();
+    assert_eq!(script.wait().unwrap().code(), Some(4));
+    let text = String::from_utf8_lossy(&seen);
+    let (_, after) = text.rsplit_once("\x1b[?1049l").expect(&text);
+    assert!(after.contains("the daemon is not running"), "{text:?}");
+}
+
+#[test]
+fn a_daemon_that_hangs_is_told_from_one_that_is_gone() {
+    let proxy = Proxy::plan().site("a.toml", says("a.test", "x")).start();
+    proxy.signal(rustix::process::Signal::STOP);
+    let output = proxy.command(["ls"]);
+    proxy.signal(rustix::process::Signal::CONT);
+    assert_eq!(output.status.code(), Some(4), "{}", words_of(&output));
+    let words = words_of(&output);
+    assert!(words.contains("has not answered within 10s"), "{words}");
+}
+
 /// The page as a browser makes it, after some looks.
 fn rendered(address: SocketAddr, folder: &Folder, flags: &[&str]) -> String {
     let output = Command::new("chromium")
