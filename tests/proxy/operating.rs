@@ -332,6 +332,44 @@ fn the_address_for_looking_is_no_backend() {
 }
 
 #[test]
+fn a_changed_site_is_told_with_what_changed() {
+    let proxy = Proxy::plan()
+        .site("shop.toml", says("shop.test", "x"))
+        .start();
+    let told = |what: &str| {
+        until(&format!("{what:?} is told"), || {
+            let events = proxy.admin_json("/v1/events");
+            let mut events = events["events"].as_array().unwrap().iter();
+            events.any(|event| {
+                let text = event["text"].as_str().unwrap();
+                event["site"] == "shop"
+                    && event["level"] == "info"
+                    && text.starts_with("site changed ")
+                    && text.ends_with(&format!(" what={what}"))
+            })
+        });
+    };
+    for (text, what) in [
+        ("host = 'shop.test'\nrespond = 'y'\n", "what answers"),
+        (
+            "host = ['shop.test', 'b.test']\nrespond = 'y'\nnote = 'ask Ann'\n",
+            "hosts, note",
+        ),
+        (
+            "host = ['shop.test', 'b.test']\nrespond = 'y'\nnote = 'ask Ann'\nallow = '127.0.0.1'\nlimit.connections = 9\ntimeout.idle = '9s'\n",
+            "allow, limit, timeout",
+        ),
+        (
+            "host = ['shop.test', 'b.test']\nnote = 'ask Ann'\nallow = '127.0.0.1'\nlimit.connections = 9\ntimeout.idle = '9s'\nrespond = 'y'\nheaders.response.set = { X = 'y' }\n[[path]]\nmatch = '/a'\nrespond = 'a'\n",
+            "paths, headers",
+        ),
+    ] {
+        proxy.site("shop.toml", text);
+        told(what);
+    }
+}
+
+#[test]
 fn an_address_that_others_can_reach_is_refused() {
     for address in ["0.0.0.0:9180", "10.0.0.1:9180", "[::]:9180"] {
         let mut proxy = Proxy::plan()
