@@ -4,7 +4,6 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
 
 use super::alert::Alert;
 use super::opening::Hello;
@@ -46,18 +45,22 @@ pub(super) async fn serve(mut arrival: Box<Arrival>, site: Arc<Site>, hello: Hel
     }));
     let mut finished = Finished::of(Kind::Tunnel, Protocol::Other, Some(site.number));
     finished.log = log;
-    let began = Instant::now();
     let connected = connect(&site, first, timer, &kit, asker, &mut finished).await;
     let (mut upstream, _visit) = match connected {
         Ok(Found { upstream, visit }) => {
             if let Some(log) = &mut finished.log {
                 let address = &upstream.endpoint.address;
-                log.has_upstream(|text| put_backend(text, address), began.elapsed());
+                kit.access
+                    .has_upstream(log, true, |text| put_backend(text, address));
             }
             (upstream, visit)
         }
         Err(reason) => {
             count(reason);
+            if let Some(log) = finished.log.take() {
+                finished.reason = Some(reason);
+                kit.access.take(log, &finished);
+            }
             return refuse_with(Alert::InternalError, arrival, reason).await;
         }
     };
@@ -77,7 +80,7 @@ pub(super) async fn serve(mut arrival: Box<Arrival>, site: Arc<Site>, hello: Hel
     finished.from_client = hello_bytes + outcome.from_client;
     finished.to_client = outcome.from_upstream;
     finished.took = kit.since(started);
-    kit.finished(&finished, Some(&slots));
+    kit.finished(&mut finished, Some(&slots));
 }
 
 fn may_ask(site: &Site, asker: IpAddr) -> bool {

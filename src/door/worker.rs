@@ -14,7 +14,7 @@ use tokio::task::{JoinError, JoinSet};
 use super::listener;
 use super::slots::{Slot, Slots};
 use crate::http::{Arrival, Client, FullSite, Kit, Seat, Shared};
-use crate::observe::access::AccessLog;
+use crate::observe::access::{AccessLog, Writer};
 use crate::observe::panic::contain;
 use crate::observe::{Counters, Reason};
 use crate::pipe;
@@ -37,7 +37,7 @@ pub struct Start {
     pub slots: Slots,
     /// How many it may keep.
     pub pipes: usize,
-    pub access: AccessLog,
+    pub access: Writer,
     pub seat: Seat,
 }
 
@@ -96,6 +96,7 @@ async fn work(start: Start) -> io::Result<()> {
     } = start;
     pipe::allow(pipes);
     let wheel = Wheel::new();
+    let access = AccessLog::new(access);
     let kit = Rc::new(Kit::new(
         shared, current, wheel, counters, tally, access, seat,
     ));

@@ -5,8 +5,8 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -16,6 +16,8 @@ use super::{Destination, Lost};
 
 /// Buffers that may wait for a slow sink: some 4 MiB.
 const WAITING: usize = 128;
+/// Buffers kept for the next lines: 320 KiB.
+const MOST_SPARE: usize = 8;
 /// How long the end of the process waits for a slow sink.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 /// Between two complaints about one sink.
@@ -28,6 +30,27 @@ const MOST_FILES: usize = 256;
 pub struct Writer {
     notes: SyncSender<Note>,
     lost: Arc<Lost>,
+    spare: Spare,
+}
+
+/// Buffers that have been written: memory that is mapped already costs half as much as new memory.
+#[derive(Clone, Debug, Default)]
+struct Spare(Arc<Mutex<Vec<Vec<u8>>>>);
+
+impl Spare {
+    /// Every hundredth line asks for one.
+    fn take(&self) -> Option<Vec<u8>> {
+        self.0.lock().ok()?.pop()
+    }
+
+    fn give_back(&self, mut buffer: Vec<u8>) {
+        if let Ok(mut spare) = self.0.lock()
+            && spare.len() < MOST_SPARE
+        {
+            buffer.clear();
+            spare.push(buffer);
+        }
+    }
 }
 
 /// What the thread is told.
@@ -51,19 +74,27 @@ enum Note {
 pub fn start() -> io::Result<Writer> {
     let (notes, receiver) = sync_channel(WAITING);
     let lost = Arc::new(Lost::default());
+    let spare = Spare::default();
     let mut sinks = Sinks {
         files: HashMap::new(),
         lost: Arc::clone(&lost),
+        spare: spare.clone(),
         told: 0,
         complained: None,
     };
     thread::Builder::new()
         .name("access-log".into())
         .spawn(move || sinks.write(&receiver))?;
-    Ok(Writer { notes, lost })
+    Ok(Writer { notes, lost, spare })
 }
 
 impl Writer {
+    /// Room for `bytes`, at least.
+    pub(super) fn buffer(&self, bytes: usize) -> Vec<u8> {
+        let spare = self.spare.take();
+        spare.unwrap_or_else(|| Vec::with_capacity(bytes))
+    }
+
     pub(super) fn take(&self, to: Destination, bytes: Vec<u8>, lines: u32) {
         let note = Note::Lines { to, bytes, lines };
         if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) =
@@ -97,6 +128,7 @@ impl Writer {
 struct Sinks {
     files: HashMap<Arc<Path>, File>,
     lost: Arc<Lost>,
+    spare: Spare,
     /// How many lost lines have been told of.
     told: u64,
     complained: Option<Instant>,
@@ -111,6 +143,7 @@ impl Sinks {
                         self.lost.add(lines);
                         self.complain(&to, &error);
                     }
+                    self.spare.give_back(bytes);
                     self.tell_losses();
                 }
                 Note::Reopen => {
