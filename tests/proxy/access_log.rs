@@ -407,3 +407,49 @@ fn a_connection_that_goes_to_another_host_is_logged_for_that_one() {
     );
 }
 
+#[test]
+fn the_log_of_a_site_stalls_no_other_and_leads_nowhere_else() {
+    let plan = Proxy::plan();
+    let logs = plan.folder().join("logs");
+    fs::create_dir(&logs).unwrap();
+    let (pipe, link) = (logs.join("pipe"), logs.join("link"));
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        &pipe,
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::from_raw_mode(0o600),
+        0,
+    )
+    .unwrap();
+    let elsewhere = plan.folder().join("elsewhere");
+    let all = plan.folder().join("access.log");
+    let site = |name: &str, log: &Path| {
+        format!(
+            "host = '{name}.test'\nrespond = 'x'\naccess_log = '{}'\n",
+            log.display()
+        )
+    };
+    let proxy = plan
+        .daemon_file(&format!(
+            "workers = 1\n[log]\naccess = '{}'\nsites_under = '{}'\n",
+            all.display(),
+            logs.display()
+        ))
+        .site("pipe.toml", site("pipe", &pipe))
+        .site("link.toml", site("link", &link))
+        .site("a.toml", "host = 'a.test'\nrespond = 'x'\n")
+        .start();
+    // Made when it was accepted already.
+    fs::write(&elsewhere, "mine\n").unwrap();
+    std::os::unix::fs::symlink(&elsewhere, &link).unwrap();
+    for host in ["pipe.test", "link.test"] {
+        assert_eq!(proxy.get(host, "/").text(), "x");
+    }
+    until("both are counted", || {
+        proxy.admin_json("/v1/counters")["access_log_lost"] == 2
+    });
+    proxy.until_logged("the access log cannot be written, its lines are lost: it is a ");
+    assert_eq!(fs::read_to_string(&elsewhere).unwrap(), "mine\n");
+    assert_eq!(proxy.get("a.test", "/").text(), "x");
+    assert!(lines(&all, 1)[0].contains("a.test"));
+}

@@ -26,6 +26,8 @@ pub enum Destination {
     Stdout,
     /// Opened anew on SIGUSR1, so that somebody may have moved it away.
     File(Arc<Path>),
+    /// The same, where a site file says so: never through a link, which might lead out of where it may write.
+    OfSite(Arc<Path>),
 }
 
 impl Destination {
@@ -34,7 +36,8 @@ impl Destination {
     fn is(&self, other: &Destination) -> bool {
         match (self, other) {
             (Destination::Stdout, Destination::Stdout) => true,
-            (Destination::File(one), Destination::File(other)) => {
+            (Destination::File(one), Destination::File(other))
+            | (Destination::OfSite(one), Destination::OfSite(other)) => {
                 Arc::ptr_eq(one, other) || one.as_os_str() == other.as_os_str()
             }
             _ => false,
@@ -46,7 +49,7 @@ impl fmt::Display for Destination {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Destination::Stdout => f.write_str("stdout"),
-            Destination::File(path) => path.display().fmt(f),
+            Destination::File(path) | Destination::OfSite(path) => path.display().fmt(f),
         }
     }
 }

@@ -258,7 +258,7 @@ impl<'t> SiteFile<'_, 't> {
                     );
                     self.reader.error(span, message);
                 }
-                OfSite::To(Destination::File(path.into()))
+                OfSite::To(Destination::OfSite(path.into()))
             }
             _ => {
                 let message = format!(
