@@ -139,6 +139,7 @@ impl Follower {
     /// The first table.
     pub(super) fn begin(&mut self, first: First) {
         let at = self.moment();
+        self.was_away = first.listing.is_none();
         if let Some(listing) = &first.listing {
             self.take_listing_notes(listing);
         }

@@ -112,6 +112,7 @@ pub async fn start(
         closed: BTreeSet::new(),
         exposed: BTreeSet::new(),
         last_filled: None,
+        was_away: false,
         sites,
         rules,
         current,
@@ -200,6 +201,8 @@ struct Follower {
     access: Access,
     /// Which folder the sites directory was when it last had files.
     last_filled: Option<Identity>,
+    /// The sites directory could not be looked into, and has not been since.
+    was_away: bool,
     /// Team folders that cannot be listed, as far as it has been said.
     closed: BTreeSet<PathBuf>,
     /// Folders that everybody may write into, the same.

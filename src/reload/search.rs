@@ -126,6 +126,7 @@ impl Follower {
                 self.watch.disarm(&self.sites);
             }
             self.access = access;
+            self.was_away |= self.access.identity().is_none();
             self.rescan = true;
         }
         let pause = match self.access {
@@ -226,6 +227,9 @@ impl Follower {
             path.is_none_or(|path| !is_in_any(path, &listing.unreadable))
         });
         let absent: Vec<SiteName> = absent.cloned().collect();
+        if std::mem::take(&mut self.was_away) {
+            self.book.miss(&absent);
+        }
         for name in &absent {
             if !self.settle.is_pending(name) && !self.book.is_leaving(name) {
                 self.settle.hint(name, Hint::Gone, now);

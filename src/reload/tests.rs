@@ -177,6 +177,15 @@ impl Story {
         }
     }
 
+    /// `host` is answered as `wanted` all of the time.
+    async fn stays(&mut self, host: &str, wanted: &str, time: Duration) {
+        let start = Instant::now();
+        while start.elapsed() < time {
+            assert_eq!(self.answer(host), wanted, "after {:?}", start.elapsed());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     /// Waits for what is on disk, while the worker acknowledges.
     async fn wait(&mut self, name: Option<&str>, until: Until) -> Waited {
         let reload = self.reload().clone();
@@ -382,10 +391,55 @@ async fn an_empty_or_missing_directory_takes_nothing_away() {
     assert_eq!(story.answer("a.test"), "a 5000");
     assert_eq!(story.restart().await.not_live, 2);
     assert_eq!(story.answer("a.test"), "a 5000");
-    // What is written into the new folder is seen.
+    // What is written into the new folder is seen, and is perhaps only the first of what comes back.
     story.site("b.toml", "b.test", 5001);
     story.until("b.test", "b 5001").await;
-    story.until("a.test", "nobody").await;
+    story
+        .stays("a.test", "a 5000", Duration::from_millis(2600))
+        .await;
+    let kept = story.report(false).await.kept.expect("kept");
+    assert!(
+        kept.contains("lost 1 of 2 files") && kept.contains("60 s"),
+        "{kept}"
+    );
+    assert_eq!(story.report(true).await.removed, ["a"]);
+    assert_eq!(story.answer("a.test"), "nobody");
+    // One that is removed from a folder that was there all the time goes as ever.
+    story.site("c.toml", "c.test", 5002);
+    story.until("c.test", "c 5002").await;
+    story.remove("c.toml");
+    story.until("c.test", "nobody").await;
+}
+
+#[tokio::test]
+async fn the_first_file_that_is_put_back_takes_no_other_away() {
+    let mut story = Story::unstarted();
+    for n in 0..6 {
+        story.site(&format!("s{n}.toml"), &format!("s{n}.test"), 5000);
+    }
+    assert_eq!(story.start().await.live, 6);
+    let away = story.folder.path().join("away.d");
+    for is_renamed in [false, true] {
+        if is_renamed {
+            fs::rename(story.sites(), &away).expect("rename");
+            tokio::time::sleep(Duration::from_millis(2500)).await;
+            fs::create_dir(story.sites()).expect("folder");
+        } else {
+            (0..6).for_each(|n| story.remove(&format!("s{n}.toml")));
+            tokio::time::sleep(Duration::from_millis(2800)).await;
+        }
+        story.site("s0.toml", "s0.test", 5001);
+        story.until("s0.test", "s0 5001").await;
+        story
+            .stays("s3.test", "s3 5000", Duration::from_millis(3200))
+            .await;
+        for n in 0..6 {
+            story.site(&format!("s{n}.toml"), &format!("s{n}.test"), 5000);
+        }
+        story.until("s0.test", "s0 5000").await;
+        assert_eq!(story.wait(None, Until::Serving).await, Waited::Serving);
+        assert_eq!(story.report(false).await.kept, None);
+    }
 }
 
 #[tokio::test]

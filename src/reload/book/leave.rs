@@ -6,7 +6,7 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::{Book, Ground, Kept, Moment, Step, TALKATIVE};
-use crate::reload::guard::{Folder, Guard, Judgement};
+use crate::reload::guard::{Folder, Guard, Judgement, Loss};
 use crate::reload::status::thousands;
 use crate::route::{SiteChange, TableEdit};
 use crate::site::SiteName;
@@ -30,18 +30,26 @@ impl Book {
         let mut over: Vec<SiteName> = free.into_iter().map(|(name, _)| name.clone()).collect();
         let timed_out = lost.iter().filter(|(_, leaving)| leaving.until <= at.now);
         let timed_out: Vec<SiteName> = timed_out.map(|(name, _)| (*name).clone()).collect();
-        let lost = lost.len();
-        let judgement = match lost {
-            0 => Judgement::LetGo,
-            _ => self.guard.judge(lost, self.serving, folder, at.now),
+        let loss = Loss {
+            lost: lost.len(),
+            total: self.serving,
+            was_kept: lost.iter().any(|(name, _)| self.missed.contains(*name)),
         };
+        let judgement = match loss.lost {
+            0 => Judgement::LetGo,
+            _ => self.guard.judge(loss, folder, at.now),
+        };
+        if judgement == (Judgement::Hold { until: None }) {
+            let lost = lost.iter().map(|(name, _)| (*name).clone());
+            self.missed.extend(lost);
+        }
         let is_held = judgement != Judgement::LetGo;
         let is_told = is_held && !timed_out.is_empty();
         if !is_held {
             over.extend(timed_out);
         }
         if is_told {
-            self.say_kept(lost, judgement);
+            self.say_kept(loss.lost, judgement);
         } else if !is_held {
             self.kept = None;
         }
@@ -88,7 +96,8 @@ impl Book {
     }
 
     fn say_kept(&mut self, lost: usize, judgement: Judgement) {
-        if self.kept.as_ref().is_some_and(|kept| kept.lost == lost) {
+        let is_same = |kept: &Kept| kept.lost == lost && kept.judgement == judgement;
+        if self.kept.as_ref().is_some_and(is_same) {
             return;
         }
         let (lost_text, total) = (thousands(lost), thousands(self.present + lost));
@@ -99,12 +108,17 @@ impl Book {
         let message =
             format!("sites.d lost {lost_text} of {total} files; still serving them; {advice}");
         warn!("{message}");
-        self.kept = Some(Kept { lost, message });
+        self.kept = Some(Kept {
+            lost,
+            judgement,
+            message,
+        });
     }
 
     /// The end of a site: it no longer serves.
     fn remove(&mut self, name: &SiteName, is_quiet: bool, step: &mut Step) {
         self.leaving.remove(name);
+        self.missed.remove(name);
         self.touched.insert(name.clone());
         let Some(entry) = self.entries.get_mut(name) else {
             return;
@@ -135,6 +149,15 @@ impl Book {
         step.forget.push(name.clone());
         let (old, drain) = (live.site.clone(), live.site.drain.remove);
         step.changes.push(SiteChange::Removed { old, drain });
+    }
+
+    /// The sites directory can be looked into again, and these are not in it: as after an empty one.
+    pub(in crate::reload) fn miss(&mut self, names: &[SiteName]) {
+        let serving = names.iter().filter(|name| {
+            let entry = self.entries.get(*name);
+            entry.is_some_and(|entry| entry.live.is_some())
+        });
+        self.missed.extend(serving.cloned());
     }
 
     /// An operator said that what is gone may go.

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 pub(super) use tell::Standing;
 
 use super::claims::Claims;
-use super::guard::Guard;
+use super::guard::{Guard, Judgement};
 use super::last_good::LastGood;
 use super::look::{Complaint, Print};
 use crate::route::{SiteChange, TableEdit};
@@ -40,6 +40,8 @@ pub(super) struct Book {
     /// Sites that serve and have no file any more.
     leaving: BTreeMap<SiteName, Leaving>,
     guard: Guard,
+    /// Those of `leaving`, or soon there, that were kept until somebody says that they may go.
+    missed: BTreeSet<SiteName>,
     numbers: Numbers,
     /// What is known of the backends of all sites.
     states: Arc<States>,
@@ -79,6 +81,7 @@ struct Leaving {
 #[derive(Debug)]
 struct Kept {
     lost: usize,
+    judgement: Judgement,
     message: String,
 }
 
@@ -132,6 +135,7 @@ impl Book {
             grace: HashMap::new(),
             leaving: BTreeMap::new(),
             guard: Guard::default(),
+            missed: BTreeSet::new(),
             numbers: Numbers::default(),
             states,
             versions: 0,

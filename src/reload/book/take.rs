@@ -216,6 +216,7 @@ impl Book {
             wanted: None,
             generation: 0,
         });
+        self.missed.remove(name);
         self.present += usize::from(entry.print.is_none());
         entry.print = Some(print);
         entry.path = path;
