@@ -1,5 +1,6 @@
 //! What is answered on the admin socket, as bytes.
 
+use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Map, Value, json};
@@ -169,8 +170,13 @@ pub(super) fn waited(waited: &Waited) -> Answer {
     })
 }
 
-/// The versions of a site, the newest first.
-pub(super) fn history(name: &str, versions: &[Version], has_present: bool, whole: bool) -> Answer {
+/// The versions of a site, the newest first, and where its file is today, which need not be where it was then.
+pub(super) fn history(
+    (name, file): (&str, &Path),
+    versions: &[Version],
+    has_present: bool,
+    whole: bool,
+) -> Answer {
     let versions = versions.iter().enumerate().map(|(at, version)| {
         let text = match whole {
             true => version.text.clone(),
@@ -179,7 +185,7 @@ pub(super) fn history(name: &str, versions: &[Version], has_present: bool, whole
         json!({
             "since": seconds(version.since),
             "present": has_present && at == 0,
-            "file": version.origin.to_string_lossy(),
+            "file": file.to_string_lossy(),
             "text": text,
         })
     });

@@ -32,7 +32,7 @@ use crate::observe::events::Events;
 use crate::reload::{Reload, Report, history};
 use crate::route::Current;
 use crate::settings::Renewed;
-use crate::site::SiteName;
+use crate::site::{SiteName, directory};
 use answer::Answer;
 use question::{Parsed, Question, Refusal};
 use reserve::Reserve;
@@ -307,7 +307,8 @@ async fn history(name: String, whole: bool, about: &About) -> Answer {
     let (state, site) = (about.state.clone(), SiteName::new(name.as_str()));
     let read = spawn_blocking(move || history::versions(&state, &site)).await;
     let (versions, has_present) = read.unwrap_or_default();
-    answer::history(&name, &versions, has_present, whole)
+    let file = directory::path_of(&about.sites, &SiteName::new(name.as_str()));
+    answer::history((&name, &file), &versions, has_present, whole)
 }
 
 /// By the table in force, and the files that would like to be in it.

@@ -47,6 +47,10 @@ pub(super) fn read_everything(
     };
     let looks = look::look_at_all(found.map(question).collect(), rules, Certificates::Later);
     let records = last_good::read_all(kept_in, leftovers);
+    let records: Vec<LastGood> = records
+        .into_iter()
+        .map(|record| at_home(record, sites))
+        .collect();
     let seen: HashMap<&SiteName, u64> = looks
         .iter()
         .filter_map(|look| match &look.found {
@@ -70,6 +74,21 @@ pub(super) fn read_everything(
         looks,
         records,
     }
+}
+
+/// With the place of its file in today's sites directory: that may have moved since, and what is where it was then is
+/// none of our business.
+fn at_home(mut record: LastGood, sites: &Path) -> LastGood {
+    let document = &mut record.document;
+    let origin = directory::path_of(sites, &document.name);
+    if document.origin != origin {
+        // Behind a link it is where it was, for all that is known.
+        if document.real == document.origin {
+            document.real = origin.clone();
+        }
+        document.origin = origin;
+    }
+    record
 }
 
 /// The site as it last served, or nothing when today's rules no longer admit it.

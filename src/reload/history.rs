@@ -25,8 +25,6 @@ pub struct Version {
     /// When it went live.
     pub since: SystemTime,
     pub text: String,
-    /// The path as it was dropped.
-    pub origin: PathBuf,
 }
 
 /// Moves the last good version `file` aside, which went live at `since`. `sites` is the folder of last good versions.
@@ -105,7 +103,6 @@ fn read(file: &Path) -> Option<Version> {
     Some(Version {
         since: version.since,
         text: version.document.text,
-        origin: version.document.origin,
     })
 }
 

@@ -47,8 +47,8 @@ pub use status::{BackendStatus, FileStatus, Overview, Report, State, Summary, Un
 use crate::observe::panic::contain;
 use crate::route::{Current, RouteTable};
 use crate::settings::{self, Settings};
-use crate::site::SiteName;
 use crate::site::file::Rules;
+use crate::site::{SiteName, directory};
 use crate::tls::Keyring;
 use crate::upstream::States;
 use access::Access;
@@ -372,10 +372,7 @@ impl Follower {
     }
 
     fn path_of(&self, name: &SiteName) -> PathBuf {
-        match self.book.path(name) {
-            Some(path) => path.clone(),
-            None => self.sites.join(format!("{name}.toml")),
-        }
+        directory::path_of(&self.sites, name)
     }
 
     fn publish(&mut self, step: Step, at: Moment) {

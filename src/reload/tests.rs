@@ -47,6 +47,8 @@ impl Drop for TempFolder {
 /// A folder with site files, the loop, and one worker that acknowledges at once.
 struct Story {
     folder: TempFolder,
+    /// The sites directory in it.
+    place: &'static str,
     watch: settings::Watch,
     current: Arc<Current>,
     reload: Option<Reload>,
@@ -68,6 +70,7 @@ impl Story {
         }
         Story {
             folder,
+            place: "sites.d",
             watch: settings::Watch::Auto,
             current: Arc::new(Current::new()),
             reload: None,
@@ -120,7 +123,7 @@ impl Story {
     }
 
     fn sites(&self) -> PathBuf {
-        self.folder.path().join("sites.d")
+        self.folder.path().join(self.place)
     }
 
     fn path(&self, file: &str) -> PathBuf {
@@ -440,6 +443,30 @@ async fn the_first_file_that_is_put_back_takes_no_other_away() {
         assert_eq!(story.wait(None, Until::Serving).await, Waited::Serving);
         assert_eq!(story.report(false).await.kept, None);
     }
+}
+
+#[tokio::test]
+async fn where_the_sites_directory_was_before_nothing_is_read_any_more() {
+    let mut story = Story::new().await;
+    story.site("shop.toml", "shop.test", 5000);
+    story.until("shop.test", "shop 5000").await;
+    // It has moved, is not mounted yet, and something else is in its old place.
+    story.reload().flush().await;
+    story.reload = None;
+    // It ends, and sees no more.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    story.site("shop.toml", "shop.test", 6666);
+    story.place = "moved.d";
+    story.start().await;
+    assert_eq!(story.answer("shop.test"), "shop 5000");
+    fs::create_dir(story.sites()).expect("folder");
+    story.site("shop.toml", "shop.test", 5001);
+    while story.answer("shop.test") != "shop 5001" {
+        assert_eq!(story.answer("shop.test"), "shop 5000");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    let files = story.reload().list().await.files;
+    assert_eq!(files[0].path, story.path("shop.toml"));
 }
 
 #[tokio::test]

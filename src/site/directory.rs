@@ -176,6 +176,11 @@ pub fn stamp(path: &Path) -> io::Result<Stamp> {
     fs::metadata(path).map(|metadata| Stamp::of(&metadata))
 }
 
+/// Where the file of a site is, or would be.
+pub fn path_of(sites: &Path, name: &SiteName) -> PathBuf {
+    sites.join(format!("{name}.toml"))
+}
+
 /// The site a file is, by its path below the sites directory: `shop.toml`, `team/shop.toml`.
 ///
 /// # Errors
