@@ -125,6 +125,8 @@ pub async fn start(
         base: None,
         abandoned: Vec::new(),
         watch,
+        armed: BTreeSet::new(),
+        unarmed: BTreeSet::new(),
         store: Store::open(kept_in),
         status_files: StatusFiles::open(settings.status.clone()),
         settle: Settle::default(),
@@ -187,6 +189,9 @@ struct Follower {
     /// Numbers of sites that nobody remembers once that table is in force.
     abandoned: Vec<u32>,
     watch: Watch,
+    /// Folders with files behind sites: those that are watched, and those that could not be yet.
+    armed: BTreeSet<PathBuf>,
+    unarmed: BTreeSet<PathBuf>,
     store: Store,
     status_files: StatusFiles,
     settle: Settle,
@@ -233,6 +238,8 @@ impl Follower {
     async fn begin_anew(&mut self) -> Result<(), JoinError> {
         self.store.flush().await;
         self.watch = Watch::start(&self.sites, self.wish).await;
+        self.armed.clear();
+        self.unarmed.clear();
         let (sites, rules, kept_in) =
             (self.sites.clone(), self.rules.clone(), self.kept_in.clone());
         let first =

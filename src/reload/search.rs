@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::access::Access;
-use super::book::Ground;
+use super::book::{Changes, Ground};
 use super::settle::Hint;
 use super::watch::Note;
 use super::{Follower, look};
@@ -28,7 +28,7 @@ pub(super) const GLANCE: Duration = Duration::from_secs(2);
 const GLANCE_MISSING: Duration = Duration::from_millis(200);
 /// More files from elsewhere than that are left to the net.
 const ELSEWHERE: usize = 2000;
-/// More folders than that, outside of the sites directory, are left to the glance.
+/// More folders than that, beside the sites directory and those of teams, are left to the glance.
 const FOLDERS: usize = 256;
 
 impl Follower {
@@ -44,6 +44,9 @@ impl Follower {
             // A new folder may have the inode of the old one, so only its name is certain.
             Note::Folder { path } => {
                 self.watch.disarm(&path);
+                if self.armed.remove(&path) {
+                    self.unarmed.insert(path.clone());
+                }
                 self.rescan = true;
                 if path == self.sites {
                     self.glance = Instant::now();
@@ -85,17 +88,12 @@ impl Follower {
 
     /// No site file, but perhaps what a site is made from: a file that it names, or what a link leads through.
     fn take_hint_elsewhere(&mut self, path: &Path, hint: Hint) {
-        // By the last part of the name: the way to it may lead through links.
-        let is_it = |file: &Path| file.file_name() == path.file_name();
-        let is_behind = |print: &look::Print| {
-            let mut files = print.files.iter();
-            print.real.as_deref().is_some_and(is_it) || files.any(|(file, _)| is_it(file))
-        };
-        let files = self
-            .book
-            .elsewhere()
-            .filter(|(_, _, print)| is_behind(print));
-        let names: Vec<SiteName> = files.map(|(name, _, _)| name.clone()).collect();
+        if hint == Hint::Gone && self.armed.remove(path) {
+            self.watch.disarm(path);
+            self.unarmed.insert(path.to_owned());
+            self.rescan = true;
+        }
+        let names = self.book.with_file(path.file_name().unwrap_or_default());
         let now = Instant::now();
         for name in &names {
             self.settle.hint(name, hint, now);
@@ -204,6 +202,11 @@ impl Follower {
                 listing = again;
             }
         }
+        // Another one may have been mounted on the same path.
+        for folder in &self.armed {
+            self.watch.arm(folder);
+        }
+        self.arm_elsewhere();
         self.compare(listing)
     }
 
@@ -286,20 +289,23 @@ impl Follower {
 
     /// Watches the folders of files that are reached by links or named in site files.
     pub(super) fn arm_elsewhere(&mut self) {
-        let made_elsewhere = self.book.elsewhere();
-        let paths = made_elsewhere.flat_map(|(_, _, print)| {
-            let files = print.files.iter().map(|(file, _)| file);
-            print.real.iter().chain(files)
-        });
-        let folders: BTreeSet<PathBuf> = paths
-            .filter_map(|path| path.parent())
-            .map(Path::to_owned)
-            .take(FOLDERS)
-            .collect();
-        for folder in folders {
-            if !self.watch.covers(&folder) {
-                self.watch.arm(&folder);
+        let Changes { came, gone } = self.book.folders_elsewhere();
+        for folder in gone {
+            self.unarmed.remove(&folder);
+            if self.armed.remove(&folder) {
+                self.watch.disarm(&folder);
             }
+        }
+        self.unarmed.extend(came);
+        for folder in std::mem::take(&mut self.unarmed) {
+            if self.armed.len() >= FOLDERS || self.watch.covers(&folder) {
+                continue;
+            }
+            // One that is not there yet is tried again.
+            match self.watch.arm(&folder) {
+                true => self.armed.insert(folder),
+                false => self.unarmed.insert(folder),
+            };
         }
     }
 }

@@ -4,18 +4,21 @@
 //! what to keep for a restart. No I/O, no clock; the loop does what is said here.
 
 mod change;
+mod elsewhere;
 mod entry;
 mod leave;
 mod take;
 mod tell;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use tokio::time::Instant;
 
+pub(super) use elsewhere::Changes;
 pub(super) use tell::Standing;
 
 use super::claims::Claims;
@@ -26,6 +29,7 @@ use crate::route::{SiteChange, TableEdit};
 use crate::site::{HostPattern, Site, SiteName, fitness};
 use crate::tls::Loaded;
 use crate::upstream::States;
+use elsewhere::Elsewhere;
 use entry::{Entry, Live, MadeOf, Verdict};
 
 /// A batch with more sites than that is said in one line.
@@ -47,7 +51,7 @@ pub(super) struct Book {
     states: Arc<States>,
     versions: u64,
     /// Those whose changes may make no events in the sites directory.
-    elsewhere: BTreeSet<SiteName>,
+    elsewhere: Elsewhere,
     /// How many entries have a file.
     present: usize,
     /// How many entries serve.
@@ -139,7 +143,7 @@ impl Book {
             numbers: Numbers::default(),
             states,
             versions: 0,
-            elsewhere: BTreeSet::new(),
+            elsewhere: Elsewhere::default(),
             present: 0,
             serving: 0,
             kept: None,
@@ -331,8 +335,18 @@ impl Book {
 
     /// Every file whose changes may make no events in the sites directory, with its place and print.
     pub(super) fn elsewhere(&self) -> impl Iterator<Item = (&SiteName, &PathBuf, &Print)> {
-        let names = self.elsewhere.iter();
+        let names = self.elsewhere.names();
         names.filter_map(|name| Some((name, self.path(name)?, self.print(name)?)))
+    }
+
+    /// Sites that a file of this name is behind.
+    pub(super) fn with_file(&self, file: &OsStr) -> Vec<SiteName> {
+        self.elsewhere.with_file(file).cloned().collect()
+    }
+
+    /// Folders with files behind sites that have come or gone since the last call.
+    pub(super) fn folders_elsewhere(&mut self) -> Changes {
+        self.elsewhere.changes()
     }
 }
 

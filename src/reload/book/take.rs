@@ -183,7 +183,7 @@ impl Book {
     ) -> Option<Wants> {
         let entry = self.entries.get_mut(name)?;
         self.present -= usize::from(entry.print.take().is_some());
-        self.elsewhere.remove(name);
+        self.elsewhere.set(name, None);
         entry.wanted = None;
         if entry.live.is_some() {
             entry.set(Verdict::Absent, at);
@@ -202,11 +202,7 @@ impl Book {
 
     /// The entry of a file that is there.
     fn entry(&mut self, name: &SiteName, path: PathBuf, print: Print, at: Moment) -> &mut Entry {
-        if print.is_made_elsewhere() {
-            self.elsewhere.insert(name.clone());
-        } else {
-            self.elsewhere.remove(name);
-        }
+        self.elsewhere.set(name, Some(&print));
         let entry = self.entries.entry(name.clone()).or_insert_with(|| Entry {
             path: PathBuf::new(),
             print: None,
