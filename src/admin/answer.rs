@@ -160,7 +160,9 @@ pub(super) fn waited(waited: &Waited) -> Answer {
         Waited::Gone => json!({ "outcome": "gone" }),
         Waited::Drained => json!({ "outcome": "drained" }),
         Waited::Rejected { problems } => json!({ "outcome": "rejected", "problems": problems }),
-        Waited::Timeout { pending } => json!({ "outcome": "timeout", "pending": pending }),
+        Waited::Timeout { pending, notice } => {
+            json!({ "outcome": "timeout", "pending": pending, "notice": notice })
+        }
         Waited::Unknown {
             did_you_mean,
             reason,

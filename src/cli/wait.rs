@@ -67,6 +67,9 @@ fn tell(answer: &Value, what: &str, name: Option<&str>, until: Until, time: Dura
             {
                 complain(format_args!("waiting for {pending}"));
             }
+            if let Some(notice) = answer["notice"].as_str() {
+                complain(notice);
+            }
             ExitCode::from(NOT_IN_TIME)
         }
     }

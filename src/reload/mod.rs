@@ -18,6 +18,7 @@ mod last_good;
 mod look;
 mod news;
 mod offline;
+mod on_disk;
 mod parallel;
 mod requests;
 mod search;
@@ -27,7 +28,7 @@ mod status_files;
 mod wait;
 mod watch;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -58,6 +59,7 @@ use first::read_everything;
 use handle::Request;
 use last_good::{Leftovers, Store};
 use look::{Look, Question};
+use on_disk::Deferred;
 use search::GLANCE;
 use settle::{Hint, Settle, Verdict};
 use status_files::StatusFiles;
@@ -133,6 +135,8 @@ pub async fn start(
         book: Book::new(states),
         ignored: BTreeMap::new(),
         requests,
+        deferred: VecDeque::new(),
+        looking_since: None,
         acks,
         acknowledged,
         outstanding: BTreeMap::new(),
@@ -198,6 +202,10 @@ struct Follower {
     book: Book,
     ignored: BTreeMap<PathBuf, String>,
     requests: mpsc::UnboundedReceiver<Request>,
+    /// Those that came during a look, in the order in which they came.
+    deferred: VecDeque<Deferred>,
+    /// When the look began that is being waited for.
+    looking_since: Option<Instant>,
     acks: mpsc::UnboundedSender<u64>,
     acknowledged: mpsc::UnboundedReceiver<u64>,
     /// Tables that not all workers have yet, and the numbers that are free afterwards.
@@ -242,9 +250,9 @@ impl Follower {
         self.unarmed.clear();
         let (sites, rules, kept_in) =
             (self.sites.clone(), self.rules.clone(), self.kept_in.clone());
-        let first =
-            spawn_blocking(move || read_everything(&sites, &rules, &kept_in, Leftovers::Remove))
-                .await?;
+        let first = self
+            .on_disk(move || read_everything(&sites, &rules, &kept_in, Leftovers::Remove))
+            .await?;
         // Freed with the old table, but for those that will be anyway.
         let is_outstanding = |number: &u32| {
             self.outstanding
@@ -266,6 +274,9 @@ impl Follower {
 
     async fn follow(&mut self) {
         loop {
+            while let Some(request) = self.take_deferred() {
+                self.take_request(request).await;
+            }
             let next = self.next();
             tokio::select! {
                 note = self.watch.next() => self.take_note(note),
@@ -324,7 +335,7 @@ impl Follower {
         if now >= self.paced {
             self.settle_and_publish().await;
         }
-        self.answer_waiters();
+        self.answer_waiters(|_| true);
     }
 
     /// Reads what is due, and publishes what counts.
@@ -361,7 +372,7 @@ impl Follower {
         }
     }
 
-    async fn look_at(&self, names: Vec<SiteName>) -> Vec<(Look, bool)> {
+    async fn look_at(&mut self, names: Vec<SiteName>) -> Vec<(Look, bool)> {
         if names.is_empty() {
             return Vec::new();
         }
@@ -372,10 +383,13 @@ impl Follower {
         };
         let questions: Vec<Question> = names.into_iter().map(question).collect();
         let rules = self.rules.clone();
-        // A look that panicked saw nothing; the files stay pending and are looked at again by the net.
-        spawn_blocking(move || look::look_twice(questions, &rules))
-            .await
-            .unwrap_or_default()
+        let looked = self.on_disk(move || look::look_twice(questions, &rules));
+        // Faults that a file brings out are told of that file. After any other nothing was seen, and what is pending is
+        // looked at again, but not all the time.
+        looked.await.unwrap_or_else(|_| {
+            self.paced = Instant::now() + BEGIN_ANEW;
+            Vec::new()
+        })
     }
 
     fn path_of(&self, name: &SiteName) -> PathBuf {

@@ -9,7 +9,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
@@ -115,7 +114,7 @@ impl Follower {
     /// Looks at what makes no events: which folder the sites directory is, and files from elsewhere.
     pub(super) async fn glance(&mut self) {
         let sites = self.sites.clone();
-        let access = spawn_blocking(move || Access::of(&sites)).await;
+        let access = self.on_disk(move || Access::of(&sites)).await;
         let access = access.unwrap_or_else(|_| self.access.clone());
         if access != self.access {
             self.say_access(&access);
@@ -162,7 +161,8 @@ impl Follower {
         if known.is_empty() {
             return;
         }
-        let differing = spawn_blocking(move || look::which_differ(known))
+        let differing = self
+            .on_disk(move || look::which_differ(known))
             .await
             .unwrap_or_default();
         let now = Instant::now();
@@ -180,7 +180,7 @@ impl Follower {
         self.watch.recover();
         self.watch.arm(&self.sites);
         let sites = self.sites.clone();
-        let listed = spawn_blocking(move || list_with_folders(&sites)).await;
+        let listed = self.on_disk(move || list_with_folders(&sites)).await;
         self.looked = Instant::now();
         let (mut listing, folders) = match listed {
             Ok(Ok(listed)) => listed,
@@ -197,7 +197,7 @@ impl Follower {
         if is_new {
             // What came in between listing and watching has made no event.
             let sites = self.sites.clone();
-            let again = spawn_blocking(move || directory::list(&sites)).await;
+            let again = self.on_disk(move || directory::list(&sites)).await;
             if let Ok(Ok(again)) = again {
                 listing = again;
             }

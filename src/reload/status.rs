@@ -206,8 +206,11 @@ pub enum Waited {
     Drained,
     /// Drawn for a terminal.
     Rejected { problems: Vec<String> },
-    /// Still to come at the end of the time.
-    Timeout { pending: Vec<String> },
+    /// Still to come at the end of the time, and what may be the reason.
+    Timeout {
+        pending: Vec<String>,
+        notice: Option<String>,
+    },
     /// There is no such site file.
     Unknown {
         did_you_mean: Option<String>,

@@ -635,6 +635,51 @@ async fn a_page_is_seen_at_once_also_where_the_sites_directory_is_a_link() {
 }
 
 #[tokio::test]
+async fn while_the_disk_hangs_questions_are_answered_and_edits_wait_their_turn() {
+    let mut story = Story::new().await;
+    story.site("shop.toml", "shop.test", 5000);
+    story.until("shop.test", "shop 5000").await;
+    let reload = story.reload().clone();
+    let end = reload.hang();
+    story.site("shop.toml", "shop.test", 5001);
+    let report = tokio::spawn({
+        let reload = reload.clone();
+        async move { reload.reload(false).await }
+    });
+    let at_once = async {
+        assert_eq!(reload.list().await.files.len(), 1);
+        assert_eq!(reload.contest("shop.test", None).await.refused.len(), 0);
+        reload.gauges().await;
+        reload.flush().await;
+        let name = Some("shop".to_owned());
+        let waited = reload
+            .wait(name, Until::Serving, Duration::from_millis(50))
+            .await;
+        assert!(matches!(waited, Waited::Timeout { .. }), "{waited:?}");
+    };
+    let at_once = tokio::time::timeout(Duration::from_secs(2), at_once).await;
+    assert!(at_once.is_ok(), "somebody waits for the disk");
+    let start = Instant::now();
+    while reload.list().await.notice.is_none() {
+        assert!(start.elapsed() < Duration::from_secs(10), "nobody is told");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let notice = reload.list().await.notice.expect("notice");
+    assert!(notice.contains("has not answered"), "{notice}");
+    assert_eq!(story.answer("shop.test"), "shop 5000");
+    end.send(()).expect("it hangs");
+    story.until("shop.test", "shop 5001").await;
+    let start = Instant::now();
+    while !report.is_finished() {
+        story.answer("");
+        assert!(start.elapsed() < Duration::from_secs(10), "no report");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    assert_eq!(report.await.expect("report").live, 1);
+    assert_eq!(reload.list().await.notice, None);
+}
+
+#[tokio::test]
 async fn after_a_fault_in_the_loop_everything_is_read_anew_and_nobody_is_left_without_an_answer() {
     let mut story = Story::new().await;
     story.site("shop.toml", "shop.test", 5000);

@@ -19,11 +19,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, RwLock};
 use std::task::Poll;
 use std::thread;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use tokio::runtime::LocalOptions;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Mutex, Notify, mpsc, oneshot};
+use tokio::time::timeout;
 use tracing::{error, info, warn};
 
 use crate::admin::{self, About, Again};
@@ -44,6 +45,11 @@ use home::Home;
 use logging::Logging;
 use renewal::{Lasting, Renewal};
 use sockets::Socket;
+
+/// For what is still being written at the end. Long after the drain, and short for whoever waits for the process.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+/// For what was live last to be kept, on a disk that may hang.
+const KEEPING: Duration = Duration::from_secs(10);
 
 /// Why a run could not begin.
 #[derive(Debug)]
@@ -122,15 +128,22 @@ fn run_to_the_end(settings: Settings, logging: Arc<Logging>) -> ExitCode {
         .enable_all()
         .build_local(LocalOptions::default());
     match runtime {
-        Ok(runtime) => match runtime.block_on(serve(settings, logging)) {
-            // Returning from main, and not waiting for threads: what is still open then is closed.
-            Ok(Ending::Drained) => ExitCode::SUCCESS,
-            Ok(Ending::WorkerLost) => {
-                error!("a worker is lost; ending, so that whoever supervises this starts it again");
-                ExitCode::FAILURE
+        Ok(runtime) => {
+            let ended = runtime.block_on(serve(settings, logging));
+            // What is being written may get there; a disk that hangs keeps nobody from ending.
+            runtime.shutdown_timeout(LAST_WORDS);
+            match ended {
+                // Returning from main, and not waiting for threads: what is still open then is closed.
+                Ok(Ending::Drained) => ExitCode::SUCCESS,
+                Ok(Ending::WorkerLost) => {
+                    error!(
+                        "a worker is lost; ending, so that whoever supervises this starts it again"
+                    );
+                    ExitCode::FAILURE
+                }
+                Err(error) => failed(&error),
             }
-            Err(error) => failed(&error),
-        },
+        }
         Err(source) => failed(&StartError::System(source)),
     }
 }
@@ -227,7 +240,9 @@ async fn serve(mut settings: Settings, logging: Arc<Logging>) -> Result<Ending, 
     say_hello(&settings, &summary);
     let ending = attend(signals, &drain, asked, Rc::new(renewal), workers).await;
     // What was published last is kept for the next start.
-    reload.flush().await;
+    if timeout(KEEPING, reload.flush()).await.is_err() {
+        warn!("the state directory does not answer; a restart may not know what was live last");
+    }
     // Left behind it would be no harm: the next run replaces it.
     drop(std::fs::remove_file(&socket));
     Ok(ending)
