@@ -145,6 +145,7 @@ pub async fn start(
         looked: now,
         glance: now + GLANCE,
         rescan: false,
+        anew: BTreeSet::new(),
         elsewhere: None,
         reloads: 0,
         last_reload: Duration::ZERO,
@@ -227,6 +228,8 @@ struct Follower {
     glance: Instant,
     /// Look at everything.
     rescan: bool,
+    /// Rejected files to be read once more, though they look as they did: the reason may be elsewhere.
+    anew: BTreeSet<SiteName>,
     /// Look at files from elsewhere, and believe this of those that differ.
     elsewhere: Option<Hint>,
     /// Tables that were put in force, and how long the last one took.
@@ -351,6 +354,7 @@ impl Follower {
                 self.settle.hint(&look.name, Hint::Whole, at.now);
             }
             if self.settle.looked(&look.name, look.seen(), at.now) == Verdict::Counts {
+                self.anew.remove(&look.name);
                 counted.push(look);
             }
         }
@@ -378,7 +382,10 @@ impl Follower {
         }
         let question = |name: SiteName| Question {
             path: self.path_of(&name),
-            before: self.book.print(&name).cloned(),
+            before: match self.anew.contains(&name) {
+                true => None,
+                false => self.book.print(&name).cloned(),
+            },
             name,
         };
         let questions: Vec<Question> = names.into_iter().map(question).collect();

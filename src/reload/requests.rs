@@ -90,6 +90,7 @@ impl Follower {
                 if accept_removals {
                     self.let_go(absent);
                 }
+                self.look_anew();
                 let unsettled = self.settle.names();
                 if let Some(waiter) = self.report_under_way() {
                     waiter.looks_are_made(unsettled);
@@ -135,6 +136,17 @@ impl Follower {
     pub(super) fn notice(&self) -> Option<String> {
         let kept = || self.book.kept().map(str::to_owned);
         self.stuck().or_else(|| self.blind()).or_else(kept)
+    }
+
+    /// What an operator mended may be no file that a rejected one names.
+    fn look_anew(&mut self) {
+        let now = Instant::now();
+        for name in self.book.rejected_by_itself() {
+            if self.book.print(name).is_some() && !self.settle.is_pending(name) {
+                self.anew.insert(name.clone());
+                self.settle.hint(name, Hint::Whole, now);
+            }
+        }
     }
 
     /// What is there is read once more, also where no file has changed.

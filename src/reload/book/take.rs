@@ -135,6 +135,10 @@ impl Book {
         let was_leaving = self.leaving.remove(name).is_some();
         let entry = self.entry(name, path, print, at);
         entry.wanted = None;
+        // Read once more, and nothing is new.
+        if matches!(&entry.verdict, Verdict::Broken(before) if *before == complaints) {
+            return Wants::NoMore;
+        }
         for complaint in &complaints {
             warn!(site = %name, "{}", complaint.line);
         }
@@ -166,6 +170,9 @@ impl Book {
         let was_leaving = self.leaving.remove(name).is_some();
         let entry = self.entry(name, path, print, at);
         entry.wanted = None;
+        if matches!(&entry.verdict, Verdict::Waiting(before) if *before == complaint) {
+            return Wants::NoMore;
+        }
         info!(site = %name, "waiting: {}", complaint.line);
         entry.set(Verdict::Waiting(complaint), at);
         match &entry.live {

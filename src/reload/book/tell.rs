@@ -137,6 +137,14 @@ impl Book {
             .map(|(name, _)| name)
     }
 
+    /// Those of them whose reason is no other site.
+    pub(in crate::reload) fn rejected_by_itself(&self) -> impl Iterator<Item = &SiteName> {
+        let entries = self.entries.iter();
+        entries
+            .filter(|(_, entry)| matches!(entry.verdict, Verdict::Broken(_) | Verdict::Waiting(_)))
+            .map(|(name, _)| name)
+    }
+
     pub(in crate::reload) fn summary(&self, ignored: usize) -> Summary {
         let live = self
             .entries
