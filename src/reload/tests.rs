@@ -335,6 +335,33 @@ async fn a_conflict_rejects_the_newcomer_until_the_name_is_let_go() {
 }
 
 #[tokio::test]
+async fn a_file_that_is_renamed_keeps_its_names_from_those_who_wait_for_them() {
+    for watch in [
+        settings::Watch::Auto,
+        settings::Watch::Poll(Duration::from_millis(50)),
+    ] {
+        let mut story = Story::unstarted();
+        story.watch = watch;
+        story.start().await;
+        story.site("shop.toml", "shop.test", 5000);
+        story.until("shop.test", "shop 5000").await;
+        story.site("aaa.toml", "shop.test", 6666);
+        assert!(matches!(
+            story.wait(Some("aaa"), Until::Serving).await,
+            Waited::Rejected { .. }
+        ));
+        story.rename("shop.toml", "shop-eu.toml");
+        while story.answer("shop.test") != "shop-eu 5000" {
+            assert_ne!(story.answer("shop.test"), "aaa 6666");
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        assert_eq!(story.state("aaa").await, State::Conflict);
+        story.remove("shop-eu.toml");
+        story.until("shop.test", "aaa 6666").await;
+    }
+}
+
+#[tokio::test]
 async fn a_broken_file_serves_its_last_good_version_also_after_a_restart() {
     let mut story = Story::new().await;
     story.site("shop.toml", "shop.test", 5000);

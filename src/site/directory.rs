@@ -48,6 +48,11 @@ pub struct Stamp {
 }
 
 impl Stamp {
+    /// The same for one file with the same content, whatever it is called: a rename changes the ctime.
+    pub fn file(self) -> impl Eq + std::hash::Hash + Copy {
+        (self.dev, self.inode, self.size, self.mtime_ns)
+    }
+
     fn of(metadata: &fs::Metadata) -> Stamp {
         let nanoseconds =
             |seconds: i64, rest: i64| seconds.wrapping_mul(1_000_000_000).wrapping_add(rest);

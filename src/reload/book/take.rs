@@ -1,6 +1,6 @@
 //! What follows from what was seen and counts: a site goes live, is rejected, waits for a name, or leaves.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use crate::reload::last_good::LastGood;
 use crate::reload::look::{self, Complaint, Found, Good, Look, Print};
 use crate::reload::status::clock;
 use crate::route::SiteChange;
+use crate::site::directory::Stamp;
 use crate::site::{HostPattern, SiteName};
 
 /// A name without an owner is served by its last one for so long: a file may be on its way to another name.
@@ -23,6 +24,7 @@ impl Book {
     /// Takes what was seen and counts.
     pub(in crate::reload) fn apply(&mut self, looks: Vec<Look>, at: Moment, step: &mut Step) {
         let mut wants = Vec::new();
+        let departed = self.departed(&looks);
         for look in looks {
             let Look { name, path, found } = look;
             self.touched.insert(name.clone());
@@ -45,6 +47,7 @@ impl Book {
             };
             wants.extend(want.map(|want| (name, want)));
         }
+        self.pass_claims_on(&departed, &wants);
         let settled = self.claims.settle(wants);
         for (pattern, former) in settled.released {
             let live = self
@@ -82,6 +85,42 @@ impl Book {
             self.refuse(refused, at);
         }
         self.due = Some(at.now);
+    }
+
+    /// Files that are gone, as they were.
+    fn departed(&self, looks: &[Look]) -> Vec<(SiteName, Stamp)> {
+        let gone = looks
+            .iter()
+            .filter(|look| matches!(look.found, Found::Nothing { .. }));
+        gone.filter_map(|look| Some((look.name.clone(), self.print(&look.name)?.stamp?)))
+            .collect()
+    }
+
+    /// A file that has another name now takes its claims with it: what waits for them is another file. It may have been
+    /// seen before it was missed under its old name.
+    fn pass_claims_on(&mut self, departed: &[(SiteName, Stamp)], wants: &[(SiteName, Wants)]) {
+        if departed.is_empty() {
+            return;
+        }
+        let files = |name: &SiteName| self.print(name)?.stamp.map(|stamp| stamp.file());
+        let newcomers = wants
+            .iter()
+            .filter(|(_, want)| matches!(want, Wants::Patterns(_)));
+        let newcomers: HashMap<_, &SiteName> = newcomers
+            .filter_map(|(name, _)| Some((files(name)?, name)))
+            .collect();
+        let heirs = departed.iter().filter_map(|(name, stamp)| {
+            let file = stamp.file();
+            let mut waiting = self.claims.waiting_for(name).into_iter();
+            let heir = match newcomers.get(&file) {
+                Some(heir) => heir,
+                None => waiting.find(|waiting| files(waiting) == Some(file))?,
+            };
+            (heir != name).then(|| (name.clone(), heir.clone()))
+        });
+        for (from, to) in heirs.collect::<Vec<_>>() {
+            self.claims.pass_on(&from, &to);
+        }
     }
 
     fn take_good(
