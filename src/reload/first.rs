@@ -8,7 +8,7 @@ use tracing::warn;
 
 use super::book::{Book, Ground, Moment, Step};
 use super::last_good::{self, LastGood, Leftovers};
-use super::look::{self, Certificates, Found, Look, Question};
+use super::look::{self, Absence, Certificates, Found, Look, Question};
 use super::search::is_in_any;
 use super::{Follower, parallel};
 use crate::site::directory::{self, Listing};
@@ -133,11 +133,12 @@ impl First {
             for name in lost {
                 let path = book.path(&name).cloned().unwrap_or_default();
                 if !is_in_any(&path, &listing.unreadable) {
-                    looks.push(Look {
-                        name,
-                        path,
-                        found: Found::Nothing { off: false },
-                    });
+                    let absence = match path.parent().is_some_and(Path::is_dir) {
+                        true => Absence::Gone,
+                        false => Absence::WithFolder,
+                    };
+                    let found = Found::Nothing(absence);
+                    looks.push(Look { name, path, found });
                 }
             }
         }

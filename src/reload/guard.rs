@@ -27,13 +27,12 @@ pub(super) enum Folder {
     Unreadable,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Judgement {
+    #[default]
     LetGo,
     /// Keep serving them; until then, or until told.
-    Hold {
-        until: Option<Instant>,
-    },
+    Hold { until: Option<Instant> },
 }
 
 /// How much is gone.
@@ -87,6 +86,16 @@ impl Guard {
             self.since = None;
         }
         Judgement::LetGo
+    }
+
+    /// Judges the folder of a team that has no site file any more: `lost` sites of it are gone. `is_there`: the folder
+    /// still is. It may be a mount or a link to one like the sites directory, and its last file may be removed like any
+    /// other.
+    pub(super) fn judge_team(&self, lost: usize, is_there: bool) -> Judgement {
+        if self.accepted || is_there && lost <= 1 {
+            return Judgement::LetGo;
+        }
+        Judgement::Hold { until: None }
     }
 
     /// An operator said that what is gone is meant to be gone.
@@ -156,6 +165,17 @@ mod tests {
             guard.judge(loss(2, 2), Folder::Empty, day),
             Judgement::LetGo
         );
+    }
+
+    #[test]
+    fn the_folder_of_a_team_is_like_the_sites_directory() {
+        let mut guard = Guard::default();
+        let held = Judgement::Hold { until: None };
+        assert_eq!(guard.judge_team(2, true), held);
+        assert_eq!(guard.judge_team(1, false), held);
+        assert_eq!(guard.judge_team(1, true), Judgement::LetGo);
+        guard.accept();
+        assert_eq!(guard.judge_team(2, false), Judgement::LetGo);
     }
 
     #[test]

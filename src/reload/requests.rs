@@ -13,7 +13,7 @@ use super::Follower;
 use super::access::Access;
 use super::book::Step;
 use super::handle::Request;
-use super::look::{Found, Look};
+use super::look::{Absence, Found, Look};
 use super::news::News;
 use super::settle::Hint;
 use super::status::{self, FileStatus, Overview, Report, State};
@@ -179,7 +179,7 @@ impl Follower {
         let look = Look {
             name: name.clone(),
             path,
-            found: Found::Nothing { off: true },
+            found: Found::Nothing(Absence::Meant),
         };
         let mut step = Step::default();
         self.book.apply(vec![look], at, &mut step);
@@ -206,7 +206,7 @@ impl Follower {
             looks.push(Look {
                 name,
                 path,
-                found: Found::Nothing { off: true },
+                found: Found::Nothing(Absence::Meant),
             });
         }
         let mut step = Step::default();
@@ -226,8 +226,8 @@ impl Follower {
             let is_known = self.book.print(name).is_some();
             match look.found {
                 Found::Same(_) | Found::Unknown => {}
-                Found::Nothing { .. } if !is_known => {}
-                Found::Nothing { .. } => self.settle.hint(name, Hint::Gone, Instant::now()),
+                Found::Nothing(_) if !is_known => {}
+                Found::Nothing(_) => self.settle.hint(name, Hint::Gone, Instant::now()),
                 _ => self.settle.hint(name, Hint::Differs, Instant::now()),
             }
         }

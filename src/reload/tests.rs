@@ -520,8 +520,59 @@ async fn a_team_folder_is_followed_one_level_deep() {
     assert_eq!(story.wait(None, Until::Serving).await, Waited::Serving);
     story.site("team/shop.toml", "shop.test", 5001);
     story.until("shop.test", "team/shop 5001").await;
-    fs::remove_dir_all(story.path("team")).expect("remove");
+    story.remove("team/shop.toml");
     story.until("shop.test", "nobody").await;
+}
+
+#[tokio::test]
+async fn a_team_folder_that_goes_away_or_is_empty_takes_nothing_with_it_until_told() {
+    use std::os::unix::fs::symlink;
+    let mut story = Story::unstarted();
+    let [share, away] = ["share", "away"].map(|name| story.folder.path().join(name));
+    fs::create_dir(&share).expect("folder");
+    symlink(&share, story.path("far")).expect("link");
+    fs::create_dir(story.path("near")).expect("folder");
+    for n in 0..3 {
+        story.site(&format!("far/f{n}.toml"), &format!("f{n}.test"), 5000);
+    }
+    for n in 0..30 {
+        story.site(&format!("s{n}.toml"), &format!("s{n}.test"), 5000);
+    }
+    story.site("near/n.toml", "n.test", 5000);
+    assert_eq!(story.start().await.live, 34);
+
+    // An unmounted share is an empty folder.
+    fs::rename(&share, &away).expect("rename");
+    fs::create_dir(&share).expect("folder");
+    story.report(false).await;
+    story
+        .stays("f1.test", "far/f1 5000", Duration::from_millis(3200))
+        .await;
+    let kept = story.report(false).await.kept.expect("kept");
+    assert!(kept.contains("sites.d/far lost 3 of 3 files"), "{kept}");
+    // So it is at a start.
+    story.restart().await;
+    assert_eq!(story.answer("f1.test"), "far/f1 5000");
+    fs::remove_dir(&share).expect("remove");
+    fs::rename(&away, &share).expect("rename");
+    assert_eq!(story.report(false).await.kept, None);
+
+    // Another's one is moved away; what is elsewhere goes as ever meanwhile.
+    fs::rename(story.path("near"), story.folder.path().join("near")).expect("rename");
+    story.remove("s7.toml");
+    story.until("s7.test", "nobody").await;
+    story
+        .stays("n.test", "near/n 5000", Duration::from_millis(1000))
+        .await;
+    assert_eq!(story.report(true).await.removed, ["near/n"]);
+    assert_eq!(story.answer("n.test"), "nobody");
+    // One file of several, and the last one of a folder that is there, are removed like any other.
+    story.remove("far/f0.toml");
+    story.until("f0.test", "nobody").await;
+    story.remove("far/f1.toml");
+    story.until("f1.test", "nobody").await;
+    story.remove("far/f2.toml");
+    story.until("f2.test", "nobody").await;
 }
 
 #[tokio::test]

@@ -24,7 +24,7 @@ pub(super) use tell::Standing;
 use super::claims::Claims;
 use super::guard::{Guard, Judgement};
 use super::last_good::LastGood;
-use super::look::{Complaint, Print};
+use super::look::{Absence, Complaint, Print};
 use crate::route::{SiteChange, TableEdit};
 use crate::site::{HostPattern, Site, SiteName, fitness};
 use crate::tls::Loaded;
@@ -78,15 +78,23 @@ struct Grace {
 struct Leaving {
     /// It serves until then.
     until: Instant,
-    /// Its operator said so by a name.
-    off: bool,
+    absence: Absence,
 }
 
 #[derive(Debug)]
 struct Kept {
+    losses: Losses,
+    message: String,
+}
+
+/// What is gone and kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Losses {
+    /// Team folders that are as good as gone, and of how many sites each.
+    teams: BTreeMap<String, usize>,
+    /// Of the others so many.
     lost: usize,
     judgement: Judgement,
-    message: String,
 }
 
 /// Which folder the sites directory is now.

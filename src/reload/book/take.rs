@@ -11,7 +11,7 @@ use super::{Book, Grace, Held, Leaving, Moment, Step, TALKATIVE};
 use crate::document::Problem;
 use crate::reload::claims::{Refused, Wants};
 use crate::reload::last_good::LastGood;
-use crate::reload::look::{self, Complaint, Found, Good, Look, Print};
+use crate::reload::look::{self, Absence, Complaint, Found, Good, Look, Print};
 use crate::reload::status::clock;
 use crate::route::SiteChange;
 use crate::site::directory::Stamp;
@@ -43,7 +43,7 @@ impl Book {
                 Found::Waiting(print, complaint) => {
                     Some(self.take_waiting(&name, path, print, complaint, at))
                 }
-                Found::Nothing { off } => self.take_absence(&name, off, at, step),
+                Found::Nothing(absence) => self.take_absence(&name, absence, at, step),
             };
             wants.extend(want.map(|want| (name, want)));
         }
@@ -91,7 +91,7 @@ impl Book {
     fn departed(&self, looks: &[Look]) -> Vec<(SiteName, Stamp)> {
         let gone = looks
             .iter()
-            .filter(|look| matches!(look.found, Found::Nothing { .. }));
+            .filter(|look| matches!(look.found, Found::Nothing(_)));
         gone.filter_map(|look| Some((look.name.clone(), self.print(&look.name)?.stamp?)))
             .collect()
     }
@@ -223,7 +223,7 @@ impl Book {
     fn take_absence(
         &mut self,
         name: &SiteName,
-        off: bool,
+        absence: Absence,
         at: Moment,
         step: &mut Step,
     ) -> Option<Wants> {
@@ -233,10 +233,15 @@ impl Book {
         entry.wanted = None;
         if entry.live.is_some() {
             entry.set(Verdict::Absent, at);
-            let until = if off { at.now } else { at.now + GRACE };
-            self.leaving
-                .entry(name.clone())
-                .or_insert(Leaving { until, off });
+            let until = match absence {
+                Absence::Meant => at.now,
+                Absence::Gone | Absence::WithFolder => at.now + GRACE,
+            };
+            let leaving = Leaving { until, absence };
+            let known = self.leaving.entry(name.clone()).or_insert(leaving);
+            if absence == Absence::Meant {
+                *known = leaving;
+            }
         } else {
             self.entries.remove(name);
             step.forget.push(name.clone());
@@ -362,8 +367,8 @@ impl Book {
         };
         let Some(wanted) = &entry.wanted else {
             // A version on its way out that found its names taken.
-            let (until, off) = (at.now + GRACE, false);
-            self.leaving.insert(name, Leaving { until, off });
+            let (until, absence) = (at.now + GRACE, Absence::Gone);
+            self.leaving.insert(name, Leaving { until, absence });
             return;
         };
         let mut claims = wanted.good.site.claims.iter();
