@@ -236,15 +236,16 @@ async fn serve(mut settings: Settings, logging: Arc<Logging>) -> Result<Ending, 
         about: Arc::new(about(&settings, &current, &workers, &drain, &renewal)),
     };
     let to_admin = bind_admin(&settings)?;
-    start_admin(&socket, &powers, to_admin);
+    let bound = start_admin(&socket, &powers, to_admin);
     say_hello(&settings, &summary);
     let ending = attend(signals, &drain, asked, Rc::new(renewal), workers).await;
     // What was published last is kept for the next start.
     if timeout(KEEPING, reload.flush()).await.is_err() {
         warn!("the state directory does not answer; a restart may not know what was live last");
     }
-    // Left behind it would be no harm: the next run replaces it.
-    drop(std::fs::remove_file(&socket));
+    if let Some(bound) = bound {
+        bound.remove();
+    }
     Ok(ending)
 }
 
@@ -406,7 +407,11 @@ fn bind_admin(settings: &Settings) -> Result<Option<std::net::TcpListener>, Star
 }
 
 /// Without its socket the daemon serves all the same; `ls` and `wait` do not find it then.
-fn start_admin(socket: &Path, powers: &admin::Powers, address: Option<std::net::TcpListener>) {
+fn start_admin(
+    socket: &Path,
+    powers: &admin::Powers,
+    address: Option<std::net::TcpListener>,
+) -> Option<admin::Bound> {
     if let Some(listener) = address {
         if let Ok(at) = listener.local_addr() {
             info!("the page and the metrics are at http://{at}/");
@@ -426,9 +431,11 @@ fn start_admin(socket: &Path, powers: &admin::Powers, address: Option<std::net::
                     warn!(cause = %source, "the admin socket is closed");
                 }
             }));
+            admin::Bound::at(socket)
         }
         Err(source) => {
-            warn!(path = %socket.display(), cause = %source, "no admin socket: ls, wait and reload will not find this onedoor")
+            warn!(path = %socket.display(), cause = %source, "no admin socket: ls, wait and reload will not find this onedoor");
+            None
         }
     }
 }

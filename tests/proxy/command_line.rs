@@ -146,6 +146,26 @@ fn a_second_daemon_on_the_same_state_is_refused_and_says_so() {
 }
 
 #[test]
+fn a_daemon_that_ends_leaves_the_admin_socket_of_another_alone() {
+    let folder = Folder::new();
+    let socket = folder.join("both.sock");
+    let plan = || {
+        let plan = Proxy::plan().site("a.toml", says("a.test", "a"));
+        plan.flag("--admin").flag(&socket)
+    };
+    let mut first = plan().start();
+    until("the first one has the socket", || socket.exists());
+    let mut second = plan().start();
+    second.until_logged("another onedoor answers there");
+    second.stop();
+    let path = socket.to_str().unwrap();
+    let listed = onedoor(&folder, ["ls", "--admin", path]);
+    assert_eq!(listed.status.code(), Some(0), "{}", err(&listed));
+    first.stop();
+    assert!(!socket.exists());
+}
+
+#[test]
 fn settings_come_from_the_file_a_variable_beats_it_and_a_flag_both() {
     let plan = Proxy::plan();
     let (file, variable, flag) = (
