@@ -149,6 +149,7 @@ pub async fn start(
         elsewhere: None,
         reloads: 0,
         last_reload: Duration::ZERO,
+        listings: 0,
         // What is read at the start says so itself.
         ends_at: now + NET,
         ends_told: BTreeMap::new(),
@@ -235,6 +236,8 @@ struct Follower {
     /// Tables that were put in force, and how long the last one took.
     reloads: u64,
     last_reload: Duration,
+    /// How often the whole directory was listed.
+    listings: u64,
     /// When ends of certificates are looked at next, and when each was said.
     ends_at: Instant,
     ends_told: BTreeMap<String, Instant>,

@@ -77,8 +77,12 @@ impl Follower {
                     self.rescan = true;
                 } else if !is_inner(path) && fs::symlink_metadata(path).is_ok() {
                     self.ignored.insert(path.to_owned(), ignored.to_string());
-                } else if self.ignored.remove(path).is_none() {
-                    self.rescan |= relative.components().count() == 1 && hint == Hint::Gone;
+                } else if self.ignored.remove(path).is_none()
+                    && hint == Hint::Gone
+                    && ignored.may_be_a_folder()
+                {
+                    // It may have been a team's.
+                    self.rescan |= relative.components().count() == 1;
                 }
                 self.take_hint_elsewhere(path, hint);
             }
@@ -182,6 +186,7 @@ impl Follower {
         let sites = self.sites.clone();
         let listed = self.on_disk(move || list_with_folders(&sites)).await;
         self.looked = Instant::now();
+        self.listings += 1;
         let (mut listing, folders) = match listed {
             Ok(Ok(listed)) => listed,
             Ok(Err(error)) if error.kind() == io::ErrorKind::NotFound => {

@@ -625,6 +625,32 @@ async fn a_body_file_that_changes_changes_its_site() {
 }
 
 #[tokio::test]
+async fn a_write_beside_and_a_rename_list_no_folder() {
+    let mut story = Story::new().await;
+    story.site("shop.toml", "shop.test", 5000);
+    story.until("shop.test", "shop 5000").await;
+    let listings = story.reload().gauges().await.listings;
+    for n in 1..=20 {
+        // As scripts do, and vim.
+        for beside in [".shop.toml.tmp", "shop.toml~", "4913"] {
+            story.site(beside, "shop.test", 5000 + n);
+            story.rename(beside, "shop.toml");
+        }
+        story.write("4913", "");
+        story.remove("4913");
+        let wanted = format!("shop {}", 5000 + n);
+        story.until("shop.test", &wanted).await;
+    }
+    assert_eq!(story.reload().gauges().await.listings, listings);
+    // A team's folder that goes is missed all the same.
+    fs::create_dir(story.path("team")).expect("folder");
+    story.site("team/a.toml", "a.test", 5000);
+    story.until("a.test", "team/a 5000").await;
+    fs::rename(story.path("team"), story.path("other")).expect("rename");
+    story.until("a.test", "other/a 5000").await;
+}
+
+#[tokio::test]
 async fn without_events_a_file_is_found_by_looking() {
     let mut story = Story::unstarted();
     story.watch = settings::Watch::Poll(Duration::from_millis(50));

@@ -314,6 +314,26 @@ pub enum Ignored {
     Elsewhere,
 }
 
+impl Ignored {
+    /// Whether a folder of the same name may have site files. What editors and scripts write beside a file, to rename it
+    /// over that, has a name that no team's folder has.
+    pub fn may_be_a_folder(&self) -> bool {
+        match self {
+            Ignored::NotToml { .. } => true,
+            Ignored::Off
+            | Ignored::Hidden
+            | Ignored::Scratch
+            | Ignored::Backup
+            | Ignored::Package
+            | Ignored::NotUtf8
+            | Ignored::Control
+            | Ignored::TooDeep
+            | Ignored::Folder
+            | Ignored::Elsewhere => false,
+        }
+    }
+}
+
 impl fmt::Display for Ignored {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
