@@ -163,6 +163,7 @@ pub(super) fn waited(waited: &Waited) -> Answer {
         Waited::Timeout { pending, notice } => {
             json!({ "outcome": "timeout", "pending": pending, "notice": notice })
         }
+        Waited::Blind { notice } => json!({ "outcome": "blind", "notice": notice }),
         Waited::Unknown {
             did_you_mean,
             reason,

@@ -155,7 +155,10 @@ pub async fn start(
         ends_told: BTreeMap::new(),
     };
     follower.begin(first);
-    let summary = follower.book.summary(follower.ignored.len());
+    let summary = Summary {
+        notice: follower.notice(),
+        ..follower.book.summary(follower.ignored.len())
+    };
     tokio::spawn(keep_following(follower));
     (reload, summary)
 }

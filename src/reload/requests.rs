@@ -57,6 +57,7 @@ impl Follower {
             } => {
                 let name = SiteName::new(name);
                 self.look_now(&name).await;
+                self.glance_if_away().await;
                 let goal = Goal::One {
                     name: name.clone(),
                     until,
@@ -71,6 +72,7 @@ impl Follower {
                 ..
             } => {
                 self.look_everywhere().await;
+                self.glance_if_away().await;
                 self.wait(Goal::All { reply }, self.settle.names(), timeout);
             }
             Request::Reload {
@@ -214,6 +216,15 @@ impl Follower {
         self.book.accept_removals(at.now);
         self.book.tick(self.ground(), at, &mut step);
         self.publish(step, at);
+    }
+
+    /// Whether there is a sites directory at all, before somebody is told that all is well.
+    async fn glance_if_away(&mut self) {
+        let sites = self.sites.clone();
+        let access = self.on_disk(move || Access::of(&sites)).await;
+        if access.is_ok_and(|access| access != self.access) {
+            self.glance().await;
+        }
     }
 
     /// Looks at one file without waiting for events, which may still be on their way.

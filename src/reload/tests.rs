@@ -414,12 +414,12 @@ async fn an_empty_or_missing_directory_takes_nothing_away() {
     fs::remove_dir_all(story.sites()).expect("remove");
     tokio::time::sleep(Duration::from_millis(600)).await;
     assert_eq!(story.answer("a.test"), "a 5000");
-    assert_eq!(story.restart().await.not_live, 2);
+    assert_eq!(story.restart().await.kept, 2);
     assert_eq!(story.answer("a.test"), "a 5000");
     fs::create_dir(story.sites()).expect("folder");
     tokio::time::sleep(Duration::from_millis(3500)).await;
     assert_eq!(story.answer("a.test"), "a 5000");
-    assert_eq!(story.restart().await.not_live, 2);
+    assert_eq!(story.restart().await.kept, 2);
     assert_eq!(story.answer("a.test"), "a 5000");
     // What is written into the new folder is seen, and is perhaps only the first of what comes back.
     story.site("b.toml", "b.test", 5001);

@@ -143,6 +143,10 @@ fn one(name: &SiteName, until: Until, progress: Progress<'_>) -> Option<Waited> 
         published,
         ..
     } = progress;
+    if let (Some(notice), Until::Serving) = (progress.blind, until) {
+        let notice = notice.to_owned();
+        return Some(Waited::Blind { notice });
+    }
     let is_drained = || book.left_behind(name) == 0;
     match (book.standing(name), until) {
         (Standing::Unknown, Until::Gone) => (acknowledged >= published).then_some(Waited::Gone),
@@ -185,12 +189,12 @@ fn one(name: &SiteName, until: Until, progress: Progress<'_>) -> Option<Waited> 
 
 fn all(progress: Progress<'_>) -> Waited {
     let Progress { book, blind, .. } = progress;
+    if let Some(notice) = blind {
+        let notice = notice.to_owned();
+        return Waited::Blind { notice };
+    }
     let rejected = book.rejected().flat_map(|name| book.problems(name));
-    let problems: Vec<String> = blind
-        .map(str::to_owned)
-        .into_iter()
-        .chain(rejected)
-        .collect();
+    let problems: Vec<String> = rejected.collect();
     if problems.is_empty() {
         Waited::Serving
     } else {

@@ -454,12 +454,15 @@ fn say_hello(settings: &Settings, summary: &Summary) {
         env!("CARGO_PKG_VERSION"),
         addresses.join(", ")
     );
-    text.push_str(&format!(
-        "{} site{} live from {}\n",
-        summary.live,
-        plural(summary.live),
-        settings.sites.display()
-    ));
+    // Of a folder that nobody has seen there is no more to say.
+    if summary.live > 0 || summary.notice.is_none() {
+        text.push_str(&format!(
+            "{} site{} live from {}\n",
+            summary.live,
+            plural(summary.live),
+            settings.sites.display()
+        ));
+    }
     if summary.not_live > 0 {
         let (count, verb) = (
             summary.not_live,
@@ -469,6 +472,9 @@ fn say_hello(settings: &Settings, summary: &Summary) {
             "{count} file{} {verb} not: `onedoor check` shows what is wrong\n",
             plural(count)
         ));
+    }
+    if let Some(notice) = &summary.notice {
+        text.push_str(&format!("{notice}\n"));
     }
     // Nobody may be reading.
     drop(

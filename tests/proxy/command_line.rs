@@ -527,6 +527,37 @@ fn what_is_kept_is_said_once_by_ls() {
 }
 
 #[test]
+fn without_its_folder_wait_is_1_and_says_why_and_so_does_a_start() {
+    let mut proxy = Proxy::plan()
+        .site("a.toml", says("a.test", "a"))
+        .site("b.toml", says("b.test", "b"))
+        .start();
+    let aside = proxy.folder().join("aside");
+    std::fs::rename(proxy.sites().path(), &aside).unwrap();
+    for words in [&["wait"][..], &["wait", "a"], &["wait", "nobody"]] {
+        let output = proxy.command(words.iter().copied());
+        assert_eq!(output.status.code(), Some(1), "{words:?}");
+        assert!(
+            err(&output).contains("still serving its 2 sites; onedoor reload --accept-removals"),
+            "{words:?}: {}",
+            err(&output)
+        );
+    }
+    let late = proxy.command(["wait", "a", "--gone", "--timeout", "100ms"]);
+    assert_eq!(late.status.code(), Some(3));
+    assert!(err(&late).contains("accept-removals"), "{}", err(&late));
+    proxy.stop();
+    proxy.start_again();
+    proxy.until_logged("sites.d is missing; still serving its 2 sites");
+    let log = proxy.log();
+    assert!(!log.contains("0 sites live"), "{log}");
+    assert!(!log.contains("`onedoor check` shows"), "{log}");
+    assert_eq!(proxy.get("a.test", "/").text(), "a");
+    std::fs::rename(&aside, proxy.sites().path()).unwrap();
+    proxy.wait_for("a");
+}
+
+#[test]
 fn a_conflict_is_drawn_like_any_other_error() {
     let proxy = Proxy::plan()
         .site("a.toml", says("x.test", "a"))

@@ -151,11 +151,17 @@ impl Book {
             .values()
             .filter(|entry| matches!(entry.verdict, Verdict::Fine));
         let live = live.count();
-        let not_live = self.entries.len() - live;
+        let absent = self
+            .entries
+            .values()
+            .filter(|entry| matches!(entry.verdict, Verdict::Absent));
+        let kept = absent.count();
         Summary {
             live,
-            not_live,
+            not_live: self.entries.len() - live - kept,
+            kept,
             ignored,
+            notice: None,
         }
     }
 
