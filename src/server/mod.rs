@@ -166,7 +166,7 @@ enum Ending {
 /// The whole run, on the control thread.
 async fn serve(mut settings: Settings, logging: Arc<Logging>) -> Result<Ending, StartError> {
     // First of all: a signal that comes while sites are loaded must drain, not kill.
-    let signals = Signals::listen()?;
+    let mut signals = Signals::listen()?;
     let home = Home::open(&settings.state)?;
     let asked_for = settings.clone();
     let sockets = sockets::bind(&settings.listen, settings.workers)?;
@@ -179,15 +179,22 @@ async fn serve(mut settings: Settings, logging: Arc<Logging>) -> Result<Ending, 
     let keyring = Arc::new(keyring);
     let states = Arc::new(States::new(settings.workers, &home.key));
     let (news, to_watch) = mpsc::unbounded_channel();
-    let (reload, summary) = reload::start(
+    let loading = reload::start(
         &settings,
         settings.rules(),
         Arc::clone(&current),
         Arc::clone(&keyring),
         Arc::clone(&states),
         news,
-    )
-    .await;
+    );
+    let (reload, summary) = tokio::select! {
+        loaded = loading => loaded,
+        () = signals.stop() => {
+            // Nobody could connect yet, and the disk may hang.
+            info!("told to stop while sites were being loaded");
+            return Ok(Ending::Drained);
+        }
+    };
     // Only now, with the sites in the table: whoever connects is answered by what is on disk.
     for socket in &sockets {
         sockets::listen(socket).map_err(|source| StartError::Bind {

@@ -4,6 +4,8 @@ use std::fs;
 use std::process::Command;
 use std::time::{Duration, Instant, SystemTime};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use crate::harness::{Plan, Proxy, found, may_mount, words_of};
 
 fn says(host: &str, text: &str) -> String {
@@ -145,21 +147,20 @@ fn a_disk_that_hangs_keeps_nobody_from_asking_nor_from_ending() {
     }
     let plan = Proxy::plan().site("shop.toml", says("shop.test", "x"));
     let slow = plan.sites().join("slow.toml");
-    let mut proxy = plan
-        .under([
-            "strace",
-            "-f",
-            "-qq",
-            "-o",
-            "/dev/null",
-            "-P",
-            slow.to_str().unwrap(),
-            "-e",
-            "trace=openat",
-            "-e",
-            "inject=openat:delay_enter=600000000",
-        ])
-        .start();
+    let hanging = [
+        "strace",
+        "-f",
+        "-qq",
+        "-o",
+        "/dev/null",
+        "-P",
+        slow.to_str().unwrap(),
+        "-e",
+        "trace=openat",
+        "-e",
+        "inject=openat:delay_enter=600000000",
+    ];
+    let mut proxy = plan.under(hanging).start();
     proxy.sites().write("slow.toml", says("slow.test", "x"));
     proxy.until_logged("the disk does not answer");
     let listed = words_of(&proxy.command(["ls"]));
@@ -168,7 +169,22 @@ fn a_disk_that_hangs_keeps_nobody_from_asking_nor_from_ending() {
     let waited = proxy.command(["wait", "slow", "--timeout", "200ms"]);
     assert_eq!(waited.status.code(), Some(3), "{}", words_of(&waited));
     assert_eq!(proxy.get("shop.test", "/").text(), "x");
-    proxy.stop();
+    let end = |proxy: &mut Proxy| {
+        let id = Pid::from_raw(proxy.own_id().try_into().unwrap()).unwrap();
+        kill_process(id, Signal::TERM).unwrap();
+        assert_eq!(proxy.exit_code(), 0);
+    };
+    end(&mut proxy);
+
+    // Also while it starts: it writes its lock before it looks at any site, and after it listens to signals.
+    drop(proxy);
+    let plan = Proxy::plan();
+    let slow = plan.sites().join("slow.toml");
+    let plan = plan.site("slow.toml", says("slow.test", "x"));
+    let mut hanging = hanging;
+    hanging[6] = slow.to_str().unwrap();
+    let mut proxy = plan.under(hanging).spawn();
+    end(&mut proxy);
 }
 
 #[test]
