@@ -1,5 +1,6 @@
 //! What is answered on the admin socket, as bytes.
 
+use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Map, Value, json};
@@ -164,7 +165,10 @@ pub(super) fn waited(waited: &Waited) -> Answer {
         Waited::Gone => json!({ "outcome": "gone" }),
         Waited::Drained => json!({ "outcome": "drained" }),
         Waited::Rejected { problems } => json!({ "outcome": "rejected", "problems": problems }),
-        Waited::Timeout { pending } => json!({ "outcome": "timeout", "pending": pending }),
+        Waited::Timeout { pending, notice } => {
+            json!({ "outcome": "timeout", "pending": pending, "notice": notice })
+        }
+        Waited::Blind { notice } => json!({ "outcome": "blind", "notice": notice }),
         Waited::Unknown {
             did_you_mean,
             reason,
@@ -174,8 +178,13 @@ pub(super) fn waited(waited: &Waited) -> Answer {
     })
 }
 
-/// The versions of a site, the newest first.
-pub(super) fn history(name: &str, versions: &[Version], has_present: bool, whole: bool) -> Answer {
+/// The versions of a site, the newest first, and where its file is today, which need not be where it was then.
+pub(super) fn history(
+    (name, file): (&str, &Path),
+    versions: &[Version],
+    has_present: bool,
+    whole: bool,
+) -> Answer {
     let versions = versions.iter().enumerate().map(|(at, version)| {
         let text = match whole {
             true => version.text.clone(),
@@ -184,7 +193,7 @@ pub(super) fn history(name: &str, versions: &[Version], has_present: bool, whole
         json!({
             "since": seconds(version.since),
             "present": has_present && at == 0,
-            "file": version.origin.to_string_lossy(),
+            "file": file.to_string_lossy(),
             "text": text,
         })
     });

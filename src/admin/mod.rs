@@ -12,7 +12,7 @@ mod reserve;
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -32,7 +32,7 @@ use crate::observe::events::Events;
 use crate::reload::{Reload, Report, history};
 use crate::route::Current;
 use crate::settings::Renewed;
-use crate::site::SiteName;
+use crate::site::{SiteName, directory};
 use answer::Answer;
 use question::{Parsed, Question, Refusal};
 use reserve::Reserve;
@@ -121,6 +121,33 @@ pub fn listen(path: &Path) -> io::Result<std::os::unix::net::UnixListener> {
     std::fs::rename(&beside, path)?;
     listener.set_nonblocking(true)?;
     Ok(listener)
+}
+
+/// A socket file of ours. Another onedoor may have put one of its own in the same place, before or since.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bound {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+}
+
+impl Bound {
+    /// What is at `path` now.
+    pub fn at(path: &Path) -> Option<Bound> {
+        let metadata = std::fs::symlink_metadata(path).ok()?;
+        Some(Bound {
+            path: path.to_owned(),
+            device: metadata.dev(),
+            inode: metadata.ino(),
+        })
+    }
+
+    /// Removes it, if it is still there. Left behind it would be no harm: the next run replaces it.
+    pub fn remove(&self) {
+        if Bound::at(&self.path).as_ref() == Some(self) {
+            std::fs::remove_file(&self.path).ok();
+        }
+    }
 }
 
 fn remove_if_there(path: &Path) -> io::Result<()> {
@@ -305,7 +332,8 @@ async fn history(name: String, whole: bool, about: &About) -> Answer {
     let (state, site) = (about.state.clone(), SiteName::new(name.as_str()));
     let read = spawn_blocking(move || history::versions(&state, &site)).await;
     let (versions, has_present) = read.unwrap_or_default();
-    answer::history(&name, &versions, has_present, whole)
+    let file = directory::path_of(&about.sites, &SiteName::new(name.as_str()));
+    answer::history((&name, &file), &versions, has_present, whole)
 }
 
 /// By the table in force, and the files that would like to be in it.

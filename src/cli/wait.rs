@@ -42,6 +42,11 @@ fn tell(answer: &Value, what: &str, name: Option<&str>, until: Until, time: Dura
             complain(format_args!("{what} is rejected"));
             ExitCode::from(FAILED)
         }
+        Some("blind") => {
+            let notice = answer["notice"].as_str().unwrap_or_default();
+            complain(format_args!("nothing is known of {what}: {notice}"));
+            ExitCode::from(FAILED)
+        }
         Some("unknown") => {
             let more = match (answer["reason"].as_str(), answer["did_you_mean"].as_str()) {
                 (Some(reason), _) => format!(": {reason}"),
@@ -66,6 +71,9 @@ fn tell(answer: &Value, what: &str, name: Option<&str>, until: Until, time: Dura
                 .filter(|pending| Some(*pending) != name)
             {
                 complain(format_args!("waiting for {pending}"));
+            }
+            if let Some(notice) = answer["notice"].as_str() {
+                complain(notice);
             }
             ExitCode::from(NOT_IN_TIME)
         }

@@ -126,7 +126,8 @@ impl Follower {
     pub(super) async fn search_certificates(&mut self) {
         let keyring = Arc::clone(&self.keyring);
         // A search that panicked has found nothing new.
-        let is_news = spawn_blocking(move || keyring.search())
+        let is_news = self
+            .on_disk(move || keyring.search())
             .await
             .unwrap_or(false);
         if is_news {

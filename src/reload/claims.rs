@@ -15,6 +15,8 @@ pub(super) struct Claims {
     held: HashMap<SiteName, Vec<HostPattern>>,
     waiting: HashMap<SiteName, Vec<HostPattern>>,
     waiters: HashMap<HostPattern, BTreeSet<SiteName>>,
+    /// Has another owner since the last settlement.
+    passed: Vec<HostPattern>,
 }
 
 /// What a site wants from now on.
@@ -83,6 +85,20 @@ impl Claims {
         self.waiting.contains_key(name)
     }
 
+    /// Whoever waits for something that `name` has.
+    pub(super) fn waiting_for(&self, name: &SiteName) -> BTreeSet<&SiteName> {
+        let held = self.held.get(name).into_iter().flatten();
+        let waiters = held.filter_map(|pattern| self.waiters.get(pattern));
+        waiters.flatten().collect()
+    }
+
+    /// The file `from` has become the file `to`, which has all that it had before anybody else is asked.
+    pub(super) fn pass_on(&mut self, from: &SiteName, to: &SiteName) {
+        let patterns = self.release(from);
+        self.passed.extend(patterns.iter().cloned());
+        self.record(to, patterns);
+    }
+
     /// Lets the sites in `changes`, and whoever waits for something of theirs, have what they want where nobody
     /// else keeps it. The order of `changes` does not matter.
     pub(super) fn settle(
@@ -90,7 +106,7 @@ impl Claims {
         changes: impl IntoIterator<Item = (SiteName, Wants)>,
     ) -> Settled {
         let mut former = BTreeMap::new();
-        let mut touched = Vec::new();
+        let mut touched = std::mem::take(&mut self.passed);
         let mut candidates = Candidates::new();
         for (name, wants) in changes {
             touched.extend(self.stop_waiting(&name));
@@ -351,6 +367,36 @@ mod tests {
         assert!(settled.adopted.is_empty());
         assert_eq!(settled.refused.len(), 2);
         assert!(claims.owns(&name("a"), &patterns("x.test")[0]));
+    }
+
+    #[test]
+    fn a_file_under_another_name_keeps_its_claims_before_those_who_wait() {
+        let mut claims = Claims::default();
+        claims.settle([wants("shop", "shop.test")]);
+        claims.settle([wants("aaa", "shop.test")]);
+        let waiting: Vec<String> = claims
+            .waiting_for(&name("shop"))
+            .into_iter()
+            .map(SiteName::to_string)
+            .collect();
+        assert_eq!(waiting, ["aaa"]);
+        claims.pass_on(&name("shop"), &name("shop-eu"));
+        let settled = claims.settle([gone("shop"), wants("shop-eu", "shop.test")]);
+        assert_eq!(adopted(&settled), ["shop-eu"]);
+        assert!(settled.released.is_empty());
+        assert!(claims.waits(&name("aaa")));
+
+        // It may have been seen, and waited, before its old name was missed.
+        let mut late = Claims::default();
+        late.settle([wants("shop", "shop.test")]);
+        late.settle([wants("shop-eu", "shop.test"), wants("aaa", "shop.test")]);
+        late.pass_on(&name("shop"), &name("shop-eu"));
+        assert_eq!(adopted(&late.settle([gone("shop")])), ["shop-eu"]);
+
+        // What the new name does not want any more is for those who wait.
+        claims.pass_on(&name("shop-eu"), &name("b"));
+        let settled = claims.settle([gone("shop-eu"), wants("b", "other.test")]);
+        assert_eq!(adopted(&settled), ["aaa", "b"]);
     }
 
     #[test]

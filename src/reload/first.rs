@@ -8,7 +8,7 @@ use tracing::warn;
 
 use super::book::{Book, Ground, Moment, Step};
 use super::last_good::{self, LastGood, Leftovers};
-use super::look::{self, Certificates, Found, Look, Question};
+use super::look::{self, Absence, Certificates, Found, Look, Question};
 use super::search::is_in_any;
 use super::{Follower, parallel};
 use crate::site::directory::{self, Listing};
@@ -47,6 +47,10 @@ pub(super) fn read_everything(
     };
     let looks = look::look_at_all(found.map(question).collect(), rules, Certificates::Later);
     let records = last_good::read_all(kept_in, leftovers);
+    let records: Vec<LastGood> = records
+        .into_iter()
+        .map(|record| at_home(record, sites))
+        .collect();
     let seen: HashMap<&SiteName, u64> = looks
         .iter()
         .filter_map(|look| match &look.found {
@@ -70,6 +74,21 @@ pub(super) fn read_everything(
         looks,
         records,
     }
+}
+
+/// With the place of its file in today's sites directory: that may have moved since, and what is where it was then is
+/// none of our business.
+fn at_home(mut record: LastGood, sites: &Path) -> LastGood {
+    let document = &mut record.document;
+    let origin = directory::path_of(sites, &document.name);
+    if document.origin != origin {
+        // Behind a link it is where it was, for all that is known.
+        if document.real == document.origin {
+            document.real = origin.clone();
+        }
+        document.origin = origin;
+    }
+    record
 }
 
 /// The site as it last served, or nothing when today's rules no longer admit it.
@@ -114,11 +133,12 @@ impl First {
             for name in lost {
                 let path = book.path(&name).cloned().unwrap_or_default();
                 if !is_in_any(&path, &listing.unreadable) {
-                    looks.push(Look {
-                        name,
-                        path,
-                        found: Found::Nothing { off: false },
-                    });
+                    let absence = match path.parent().is_some_and(Path::is_dir) {
+                        true => Absence::Gone,
+                        false => Absence::WithFolder,
+                    };
+                    let found = Found::Nothing(absence);
+                    looks.push(Look { name, path, found });
                 }
             }
         }
@@ -139,6 +159,7 @@ impl Follower {
     /// The first table.
     pub(super) fn begin(&mut self, first: First) {
         let at = self.moment();
+        self.was_away = first.listing.is_none();
         if let Some(listing) = &first.listing {
             self.take_listing_notes(listing);
         }

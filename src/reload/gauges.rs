@@ -19,6 +19,8 @@ pub struct Gauges {
     pub reloads: u64,
     /// From the first notice of the last change to its table in force.
     pub last_reload: Duration,
+    /// How often the whole sites directory was listed, which costs in proportion to it.
+    pub listings: u64,
     /// The end of each certificate, by one of its names.
     pub certificates: Vec<(String, SystemTime)>,
 }
@@ -112,6 +114,7 @@ impl Follower {
             sites: self.book.gauges(),
             reloads: self.reloads,
             last_reload: self.last_reload,
+            listings: self.listings,
             certificates: self.keyring.ends(),
         }
     }

@@ -27,13 +27,23 @@ pub(super) enum Folder {
     Unreadable,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Judgement {
+    #[default]
     LetGo,
     /// Keep serving them; until then, or until told.
-    Hold {
-        until: Option<Instant>,
-    },
+    Hold { until: Option<Instant> },
+}
+
+/// How much is gone.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Loss {
+    pub(super) lost: usize,
+    /// Of so many sites.
+    pub(super) total: usize,
+    /// Some of it was kept until somebody says that it may go, and files have come back without it: perhaps the first
+    /// ones of all.
+    pub(super) was_kept: bool,
 }
 
 /// Remembers since when it holds.
@@ -44,29 +54,30 @@ pub(super) struct Guard {
 }
 
 impl Guard {
-    /// Judges the files that are gone: `lost` of `total` sites, at least one. One guard is for one loss.
-    pub(super) fn judge(
-        &mut self,
-        lost: usize,
-        total: usize,
-        folder: Folder,
-        now: Instant,
-    ) -> Judgement {
+    /// Judges the files that are gone, at least one. One guard is for one loss.
+    pub(super) fn judge(&mut self, loss: Loss, folder: Folder, now: Instant) -> Judgement {
         if self.accepted {
             return Judgement::LetGo;
         }
+        let Loss {
+            lost,
+            total,
+            was_kept,
+        } = loss;
         let until_told = match folder {
             Folder::Unreadable | Folder::EmptyAndOther => true,
             // The last file of a folder may be removed like any other.
-            Folder::Empty => lost > 1,
+            Folder::Empty => lost > 1 || was_kept,
             Folder::Filled => false,
         };
-        let since = *self.since.get_or_insert(now);
         if until_told {
+            // The minute begins when files are there again.
+            self.since = None;
             return Judgement::Hold { until: None };
         }
+        let since = *self.since.get_or_insert(now);
         let is_mass = lost > FEW && lost * PART > total;
-        if is_mass && now < since + HOLD {
+        if (is_mass || was_kept) && now < since + HOLD {
             return Judgement::Hold {
                 until: Some(since + HOLD),
             };
@@ -75,6 +86,16 @@ impl Guard {
             self.since = None;
         }
         Judgement::LetGo
+    }
+
+    /// Judges the folder of a team that has no site file any more: `lost` sites of it are gone. `is_there`: the folder
+    /// still is. It may be a mount or a link to one like the sites directory, and its last file may be removed like any
+    /// other.
+    pub(super) fn judge_team(&self, lost: usize, is_there: bool) -> Judgement {
+        if self.accepted || is_there && lost <= 1 {
+            return Judgement::LetGo;
+        }
+        Judgement::Hold { until: None }
     }
 
     /// An operator said that what is gone is meant to be gone.
@@ -87,8 +108,16 @@ impl Guard {
 mod tests {
     use super::*;
 
+    fn loss(lost: usize, total: usize) -> Loss {
+        Loss {
+            lost,
+            total,
+            was_kept: false,
+        }
+    }
+
     fn judge(lost: usize, total: usize, folder: Folder) -> Judgement {
-        Guard::default().judge(lost, total, folder, Instant::now())
+        Guard::default().judge(loss(lost, total), folder, Instant::now())
     }
 
     #[test]
@@ -108,15 +137,15 @@ mod tests {
     #[test]
     fn a_mass_loss_is_believed_after_a_minute() {
         let (mut guard, start) = (Guard::default(), Instant::now());
-        guard.judge(50, 100, Folder::Filled, start);
+        guard.judge(loss(50, 100), Folder::Filled, start);
         let late = start + Duration::from_secs(59);
         assert!(matches!(
-            guard.judge(90, 100, Folder::Filled, late),
+            guard.judge(loss(90, 100), Folder::Filled, late),
             Judgement::Hold { .. }
         ));
         let later = start + Duration::from_secs(60);
         assert_eq!(
-            guard.judge(90, 100, Folder::Filled, later),
+            guard.judge(loss(90, 100), Folder::Filled, later),
             Judgement::LetGo
         );
     }
@@ -127,12 +156,54 @@ mod tests {
         let day = start + Duration::from_secs(86_400);
         for now in [start, day] {
             assert_eq!(
-                guard.judge(2, 2, Folder::Empty, now),
+                guard.judge(loss(2, 2), Folder::Empty, now),
                 Judgement::Hold { until: None }
             );
         }
         guard.accept();
-        assert_eq!(guard.judge(2, 2, Folder::Empty, day), Judgement::LetGo);
+        assert_eq!(
+            guard.judge(loss(2, 2), Folder::Empty, day),
+            Judgement::LetGo
+        );
+    }
+
+    #[test]
+    fn the_folder_of_a_team_is_like_the_sites_directory() {
+        let mut guard = Guard::default();
+        let held = Judgement::Hold { until: None };
+        assert_eq!(guard.judge_team(2, true), held);
+        assert_eq!(guard.judge_team(1, false), held);
+        assert_eq!(guard.judge_team(1, true), Judgement::LetGo);
+        guard.accept();
+        assert_eq!(guard.judge_team(2, false), Judgement::LetGo);
+    }
+
+    #[test]
+    fn what_is_still_missing_when_files_come_back_has_a_minute_more_however_few_it_is() {
+        let (mut guard, start) = (Guard::default(), Instant::now());
+        let at = |seconds| start + Duration::from_secs(seconds);
+        guard.judge(loss(6, 6), Folder::Empty, start);
+        let missing = Loss {
+            was_kept: true,
+            ..loss(5, 6)
+        };
+        let held = Judgement::Hold {
+            until: Some(at(500) + HOLD),
+        };
+        for seconds in [500, 559] {
+            let judgement = guard.judge(missing, Folder::Filled, at(seconds));
+            assert_eq!(judgement, held);
+        }
+        let last = Loss { lost: 1, ..missing };
+        assert_eq!(
+            guard.judge(last, Folder::Empty, at(559)),
+            Judgement::Hold { until: None }
+        );
+        assert!(matches!(
+            guard.judge(last, Folder::Filled, at(600)),
+            Judgement::Hold { until: Some(_) }
+        ));
+        assert_eq!(guard.judge(last, Folder::Filled, at(660)), Judgement::LetGo);
     }
 
     #[test]

@@ -55,6 +55,11 @@ pub(super) enum Request {
     /// A fault somewhere in the loop.
     #[cfg(test)]
     Panic,
+    /// A look that does not end before somebody says so.
+    #[cfg(test)]
+    Hang {
+        until: std::sync::mpsc::Receiver<()>,
+    },
 }
 
 impl Reload {
@@ -66,6 +71,15 @@ impl Reload {
     #[cfg(test)]
     pub(super) fn panic(&self) {
         self.requests.send(Request::Panic).expect("it follows");
+    }
+
+    #[cfg(test)]
+    pub(super) fn hang(&self) -> std::sync::mpsc::Sender<()> {
+        let (end, until) = std::sync::mpsc::channel();
+        self.requests
+            .send(Request::Hang { until })
+            .expect("it follows");
+        end
     }
 
     /// Looks at everything on disk now and answers when what it found serves or is rejected, at the latest after
@@ -97,6 +111,7 @@ impl Reload {
         let waited = self.ask(ask).await;
         waited.unwrap_or(Waited::Timeout {
             pending: Vec::new(),
+            notice: None,
         })
     }
 

@@ -1,6 +1,6 @@
 //! Former versions of each site, on disk: what `history`, `diff` and `rollback` know.
 //!
-//! A version that is replaced, or whose site is gone, is moved aside as it is: one folder for each site, one file for
+//! A version that is replaced, or whose site is gone, is kept aside as it is: one folder for each site, one file for
 //! each version, named by when it went live. The present version is the last good one, which is kept elsewhere.
 
 use std::fs::{self, DirBuilder};
@@ -25,15 +25,15 @@ pub struct Version {
     /// When it went live.
     pub since: SystemTime,
     pub text: String,
-    /// The path as it was dropped.
-    pub origin: PathBuf,
 }
 
-/// Moves the last good version `file` aside, which went live at `since`. `sites` is the folder of last good versions.
+/// Keeps the last good version `file`, which went live at `since`, before another takes its place or none does. `sites` is
+/// the folder of last good versions. The file stays where it is until then: a process that ends in between would not know
+/// what served and which names it has.
 ///
 /// # Errors
-/// What the filesystem says; the file is where it was then.
-pub(super) fn move_aside(
+/// What the filesystem says.
+pub(super) fn keep_aside(
     sites: &Path,
     name: &SiteName,
     file: &Path,
@@ -51,7 +51,9 @@ pub(super) fn move_aside(
     let newest = stamps(&folder).pop();
     let behind = newest.map(|newest| newest + Duration::from_millis(1));
     let at = behind.map_or(since, |behind| behind.max(since));
-    fs::rename(file, path_of(&folder, at))?;
+    let aside = path_of(&folder, at);
+    // Some filesystems know no second name.
+    fs::hard_link(file, &aside).or_else(|_| fs::copy(file, &aside).map(drop))?;
     let mut all = stamps(&folder);
     while all.len() > MOST_VERSIONS {
         fs::remove_file(path_of(&folder, all.remove(0)))?;
@@ -105,7 +107,6 @@ fn read(file: &Path) -> Option<Version> {
     Some(Version {
         since: version.since,
         text: version.document.text,
-        origin: version.document.origin,
     })
 }
 

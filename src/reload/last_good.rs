@@ -290,7 +290,7 @@ fn write(directory: &Path, batch: Batch) -> (Batch, Option<io::Error>) {
     (left, error)
 }
 
-/// Moves what is there aside, before `version` takes its place; unless it says the same.
+/// Keeps what is there aside, before `version` takes its place; unless it says the same.
 fn keep_former(
     directory: &Path,
     name: &SiteName,
@@ -302,7 +302,7 @@ fn keep_former(
     };
     match version {
         Some(version) if version.document.text == former.document.text => Ok(()),
-        _ => history::move_aside(directory, name, file, former.since),
+        _ => history::keep_aside(directory, name, file, former.since),
     }
 }
 
@@ -432,6 +432,31 @@ mod tests {
             read_all(&sites, Leftovers::Remove).is_empty(),
             "it does not come back"
         );
+    }
+
+    #[test]
+    fn what_served_is_known_until_the_new_version_is_in_its_place() {
+        let folder = TempFolder::new();
+        let sites = folder.path().join("sites");
+        let batch = |text: &str| {
+            let version = version("shop", text, "a.test");
+            Batch::from([(version.document.name.clone(), Some(Box::new(version)))])
+        };
+        assert!(write(&sites, batch("one")).1.is_none());
+        let (name, file) = (SiteName::new("shop"), sites.join("shop.json"));
+        // As far as a process gets that ends in the middle.
+        let LastGood { claims, .. } = version("shop", "two", "a.test");
+        let next = LastGood {
+            claims,
+            ..version("shop", "two", "b.test")
+        };
+        keep_former(&sites, &name, &file, Some(&next)).expect("kept");
+        let known = read_all(&sites, Leftovers::Remove);
+        assert_eq!(known[0].document.text, "one");
+        assert!(write(&sites, batch("two")).1.is_none());
+        assert_eq!(read_all(&sites, Leftovers::Remove)[0].document.text, "two");
+        let (versions, _) = history::versions(folder.path(), &name);
+        assert_eq!(versions.last().expect("a former one").text, "one");
     }
 
     #[tokio::test]

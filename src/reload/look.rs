@@ -80,12 +80,19 @@ pub(super) enum Found {
     Broken(Print, Broken),
     /// It could go live, but for a file that is not there yet.
     Waiting(Print, Complaint),
-    /// No file. `off`: its operator gave it a name that says so.
-    Nothing {
-        off: bool,
-    },
+    Nothing(Absence),
     /// The folder cannot be read, so nothing is known.
     Unknown,
+}
+
+/// How a file is not there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Absence {
+    /// Its operator said so: by another name, or by a command.
+    Meant,
+    Gone,
+    /// Together with the folder of its team.
+    WithFolder,
 }
 
 /// A file that can go live.
@@ -114,7 +121,7 @@ pub(super) struct Complaint {
 
 impl Look {
     pub(super) fn is_of_a_file(&self) -> bool {
-        !matches!(self.found, Found::Nothing { .. } | Found::Unknown)
+        !matches!(self.found, Found::Nothing(_) | Found::Unknown)
     }
 
     pub(super) fn seen(&self) -> Seen {
@@ -122,7 +129,7 @@ impl Look {
             Found::Same(_) | Found::Unknown => Seen::Same,
             Found::Site(print, _) => Seen::Site(print.digest),
             Found::Broken(print, _) | Found::Waiting(print, _) => Seen::Broken(print.digest),
-            Found::Nothing { .. } => Seen::Nothing,
+            Found::Nothing(_) => Seen::Nothing,
         }
     }
 }
@@ -371,7 +378,12 @@ fn absence(question: &Question, sites: &Path) -> Found {
         was.zip(is)
             .is_some_and(|(was, is)| was.inode == is.inode && was.dev == is.dev)
     });
-    Found::Nothing { off }
+    let folder = question.path.parent();
+    Found::Nothing(match off {
+        true => Absence::Meant,
+        false if folder.is_some_and(Path::is_dir) => Absence::Gone,
+        false => Absence::WithFolder,
+    })
 }
 
 pub(super) fn complaints(problems: &[Problem], text: &str) -> Vec<Complaint> {
@@ -445,7 +457,7 @@ mod tests {
     #[test]
     fn a_file_is_gone_only_where_its_folder_can_be_read() {
         let mut desk = Desk::new();
-        assert!(matches!(desk.look(None), Found::Nothing { off: false }));
+        assert!(matches!(desk.look(None), Found::Nothing(Absence::Gone)));
         desk.rules.sites = desk.folder.path().join("missing");
         assert!(matches!(desk.look(None), Found::Unknown));
     }
@@ -457,14 +469,27 @@ mod tests {
         fs::rename(desk.path(), desk.folder.path().join("shop.toml.off")).expect("rename");
         assert!(matches!(
             desk.look(Some(before)),
-            Found::Nothing { off: true }
+            Found::Nothing(Absence::Meant)
+        ));
+        let (name, path) = (
+            SiteName::new("team/shop"),
+            desk.folder.path().join("team/shop.toml"),
+        );
+        let question = Question {
+            name,
+            path,
+            before: None,
+        };
+        assert!(matches!(
+            look(question, &desk.rules, Certificates::Now).found,
+            Found::Nothing(Absence::WithFolder)
         ));
         fs::copy(
             desk.folder.path().join("shop.toml.off"),
             desk.folder.path().join("x"),
         )
         .expect("copy");
-        assert!(matches!(desk.look(None), Found::Nothing { off: false }));
+        assert!(matches!(desk.look(None), Found::Nothing(Absence::Gone)));
     }
 
     #[test]

@@ -18,6 +18,7 @@ mod last_good;
 mod look;
 mod news;
 mod offline;
+mod on_disk;
 mod parallel;
 mod requests;
 mod search;
@@ -27,7 +28,7 @@ mod status_files;
 mod wait;
 mod watch;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -47,8 +48,8 @@ pub use status::{BackendStatus, FileStatus, Overview, Report, State, Summary, Un
 use crate::observe::panic::contain;
 use crate::route::{Current, RouteTable};
 use crate::settings::{self, Settings};
-use crate::site::SiteName;
 use crate::site::file::Rules;
+use crate::site::{SiteName, directory};
 use crate::tls::Keyring;
 use crate::upstream::States;
 use access::Access;
@@ -59,6 +60,7 @@ use gauges::Ends;
 use handle::Request;
 use last_good::{Leftovers, Store};
 use look::{Look, Question};
+use on_disk::Deferred;
 use search::GLANCE;
 use settle::{Hint, Settle, Verdict};
 use status_files::StatusFiles;
@@ -113,6 +115,7 @@ pub async fn start(
         closed: BTreeSet::new(),
         exposed: BTreeSet::new(),
         last_filled: None,
+        was_away: false,
         sites,
         rules,
         current,
@@ -125,12 +128,16 @@ pub async fn start(
         base: None,
         abandoned: Vec::new(),
         watch,
+        armed: BTreeSet::new(),
+        unarmed: BTreeSet::new(),
         store: Store::open(kept_in),
         status_files: StatusFiles::open(settings.status.clone()),
         settle: Settle::default(),
         book: Book::new(states),
         ignored: BTreeMap::new(),
         requests,
+        deferred: VecDeque::new(),
+        looking_since: None,
         acks,
         acknowledged,
         outstanding: BTreeMap::new(),
@@ -139,14 +146,19 @@ pub async fn start(
         looked: now,
         glance: now + GLANCE,
         rescan: false,
+        anew: BTreeSet::new(),
         elsewhere: None,
         reloads: 0,
         last_reload: Duration::ZERO,
+        listings: 0,
         // What is read at the start says so itself.
         ends: Ends::from(now + NET),
     };
     follower.begin(first);
-    let summary = follower.book.summary(follower.ignored.len());
+    let summary = Summary {
+        notice: follower.notice(),
+        ..follower.book.summary(follower.ignored.len())
+    };
     tokio::spawn(keep_following(follower));
     (reload, summary)
 }
@@ -186,12 +198,19 @@ struct Follower {
     /// Numbers of sites that nobody remembers once that table is in force.
     abandoned: Vec<u32>,
     watch: Watch,
+    /// Folders with files behind sites: those that are watched, and those that could not be yet.
+    armed: BTreeSet<PathBuf>,
+    unarmed: BTreeSet<PathBuf>,
     store: Store,
     status_files: StatusFiles,
     settle: Settle,
     book: Book,
     ignored: BTreeMap<PathBuf, String>,
     requests: mpsc::UnboundedReceiver<Request>,
+    /// Those that came during a look, in the order in which they came.
+    deferred: VecDeque<Deferred>,
+    /// When the look began that is being waited for.
+    looking_since: Option<Instant>,
     acks: mpsc::UnboundedSender<u64>,
     acknowledged: mpsc::UnboundedReceiver<u64>,
     /// Tables that not all workers have yet, and the numbers that are free afterwards.
@@ -200,6 +219,8 @@ struct Follower {
     access: Access,
     /// Which folder the sites directory was when it last had files.
     last_filled: Option<Identity>,
+    /// The sites directory could not be looked into, and has not been since.
+    was_away: bool,
     /// Team folders that cannot be listed, as far as it has been said.
     closed: BTreeSet<PathBuf>,
     /// Folders that everybody may write into, the same.
@@ -211,11 +232,15 @@ struct Follower {
     glance: Instant,
     /// Look at everything.
     rescan: bool,
+    /// Rejected files to be read once more, though they look as they did: the reason may be elsewhere.
+    anew: BTreeSet<SiteName>,
     /// Look at files from elsewhere, and believe this of those that differ.
     elsewhere: Option<Hint>,
     /// Tables that were put in force, and how long the last one took.
     reloads: u64,
     last_reload: Duration,
+    /// How often the whole directory was listed.
+    listings: u64,
     ends: Ends,
 }
 
@@ -228,11 +253,13 @@ impl Follower {
     async fn begin_anew(&mut self) -> Result<(), JoinError> {
         self.store.flush().await;
         self.watch = Watch::start(&self.sites, self.wish).await;
+        self.armed.clear();
+        self.unarmed.clear();
         let (sites, rules, kept_in) =
             (self.sites.clone(), self.rules.clone(), self.kept_in.clone());
-        let first =
-            spawn_blocking(move || read_everything(&sites, &rules, &kept_in, Leftovers::Remove))
-                .await?;
+        let first = self
+            .on_disk(move || read_everything(&sites, &rules, &kept_in, Leftovers::Remove))
+            .await?;
         // Freed with the old table, but for those that will be anyway.
         let is_outstanding = |number: &u32| {
             self.outstanding
@@ -254,6 +281,9 @@ impl Follower {
 
     async fn follow(&mut self) {
         loop {
+            while let Some(request) = self.take_deferred() {
+                self.take_request(request).await;
+            }
             let next = self.next();
             tokio::select! {
                 note = self.watch.next() => self.take_note(note),
@@ -312,7 +342,7 @@ impl Follower {
         if now >= self.paced {
             self.settle_and_publish().await;
         }
-        self.answer_waiters();
+        self.answer_waiters(|_| true);
     }
 
     /// Reads what is due, and publishes what counts.
@@ -328,6 +358,7 @@ impl Follower {
                 self.settle.hint(&look.name, Hint::Whole, at.now);
             }
             if self.settle.looked(&look.name, look.seen(), at.now) == Verdict::Counts {
+                self.anew.remove(&look.name);
                 counted.push(look);
             }
         }
@@ -349,28 +380,31 @@ impl Follower {
         }
     }
 
-    async fn look_at(&self, names: Vec<SiteName>) -> Vec<(Look, bool)> {
+    async fn look_at(&mut self, names: Vec<SiteName>) -> Vec<(Look, bool)> {
         if names.is_empty() {
             return Vec::new();
         }
         let question = |name: SiteName| Question {
             path: self.path_of(&name),
-            before: self.book.print(&name).cloned(),
+            before: match self.anew.contains(&name) {
+                true => None,
+                false => self.book.print(&name).cloned(),
+            },
             name,
         };
         let questions: Vec<Question> = names.into_iter().map(question).collect();
         let rules = self.rules.clone();
-        // A look that panicked saw nothing; the files stay pending and are looked at again by the net.
-        spawn_blocking(move || look::look_twice(questions, &rules))
-            .await
-            .unwrap_or_default()
+        let looked = self.on_disk(move || look::look_twice(questions, &rules));
+        // Faults that a file brings out are told of that file. After any other nothing was seen, and what is pending is
+        // looked at again, but not all the time.
+        looked.await.unwrap_or_else(|_| {
+            self.paced = Instant::now() + BEGIN_ANEW;
+            Vec::new()
+        })
     }
 
     fn path_of(&self, name: &SiteName) -> PathBuf {
-        match self.book.path(name) {
-            Some(path) => path.clone(),
-            None => self.sites.join(format!("{name}.toml")),
-        }
+        directory::path_of(&self.sites, name)
     }
 
     fn publish(&mut self, step: Step, at: Moment) {

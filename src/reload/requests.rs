@@ -1,19 +1,19 @@
 //! What others ask of the loop, and the answers: `ls`, `wait`, `reload`.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::task::spawn_blocking;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::Follower;
 use super::access::Access;
 use super::book::Step;
 use super::handle::Request;
-use super::look::{Found, Look};
+use super::look::{Absence, Found, Look};
 use super::news::News;
 use super::settle::Hint;
 use super::status::{self, FileStatus, Overview, Report, State};
@@ -24,38 +24,25 @@ use crate::site::directory;
 use crate::site::file::Rules;
 
 /// How long a `reload` waits for files that somebody is still writing.
-const RELOAD_TIME: Duration = Duration::from_secs(10);
+pub(super) const RELOAD_TIME: Duration = Duration::from_secs(10);
+
+/// How long `ls` waits for the disk to say how old files are that nobody serves.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 impl Follower {
     pub(super) async fn take_request(&mut self, request: Request) {
         match request {
-            Request::List { reply } => {
-                let notice = self.blind().or(self.book.kept().map(str::to_owned));
-                let mut files = self.book.statuses(notice.as_deref(), &self.keyring);
-                let ignored = self.ignored.iter();
-                files.extend(ignored.map(|(path, why)| ignored_status(path, why)));
-                reply.send(Overview { files, notice }).ok();
-            }
+            Request::List { .. }
+            | Request::Gauges { .. }
+            | Request::Contest { .. }
+            | Request::Flush { .. }
+            | Request::Backends => self.answer(request),
             Request::Rules { rules } => self.change_rules(*rules),
-            Request::Gauges { reply } => drop(reply.send(self.gauges())),
-            Request::Contest {
-                host,
-                winner,
-                reply,
-            } => {
-                reply.send(self.book.contest(&host, winner.as_ref())).ok();
-            }
             Request::Gone { name, cut, reply } => {
                 reply.send(self.take_gone(&name, cut).await).ok();
             }
-            Request::Backends => self.backends_changed(),
-            Request::Flush { reply } => {
-                let store = self.store.clone();
-                tokio::spawn(async move {
-                    store.flush().await;
-                    reply.send(()).ok();
-                });
-            }
+            #[cfg(test)]
+            Request::Hang { until } => drop(self.on_disk(move || until.recv()).await),
             #[cfg(test)]
             Request::Panic => {
                 // In the middle of a step: half of it is in the books.
@@ -70,6 +57,7 @@ impl Follower {
             } => {
                 let name = SiteName::new(name);
                 self.look_now(&name).await;
+                self.glance_if_away().await;
                 let goal = Goal::One {
                     name: name.clone(),
                     until,
@@ -84,6 +72,7 @@ impl Follower {
                 ..
             } => {
                 self.look_everywhere().await;
+                self.glance_if_away().await;
                 self.wait(Goal::All { reply }, self.settle.names(), timeout);
             }
             Request::Reload {
@@ -92,17 +81,72 @@ impl Follower {
             } => {
                 // Who watches may have ended, with the process.
                 self.news.send(News::LookUp).ok();
-                let report = Report::default();
-                self.wait(Goal::Report { report, reply }, HashSet::new(), RELOAD_TIME);
+                let goal = Goal::Report {
+                    report: Report::default(),
+                    is_looking: true,
+                    reply,
+                };
+                self.wait(goal, HashSet::new(), RELOAD_TIME);
                 self.glance().await;
                 let absent = self.look_everywhere().await;
                 if accept_removals {
                     self.let_go(absent);
                 }
+                self.look_anew();
                 let unsettled = self.settle.names();
-                if let Some(waiter) = self.waiters.last_mut() {
-                    waiter.unsettled = unsettled;
+                if let Some(waiter) = self.report_under_way() {
+                    waiter.looks_are_made(unsettled);
                 }
+            }
+        }
+    }
+
+    /// Answers what needs no disk and changes nothing of what is known of site files.
+    pub(super) fn answer(&mut self, request: Request) {
+        // Whoever asked may have gone.
+        match request {
+            Request::List { reply } => {
+                let notice = self.notice();
+                let files = self.book.statuses(notice.as_deref(), &self.keyring);
+                let ignored = self.ignored.clone();
+                tokio::spawn(async move {
+                    let files = with_ignored(files, ignored).await;
+                    reply.send(Overview { files, notice }).ok();
+                });
+            }
+            Request::Gauges { reply } => drop(reply.send(self.gauges())),
+            Request::Contest {
+                host,
+                winner,
+                reply,
+            } => {
+                reply.send(self.book.contest(&host, winner.as_ref())).ok();
+            }
+            Request::Backends => self.backends_changed(),
+            Request::Flush { reply } => {
+                let store = self.store.clone();
+                tokio::spawn(async move {
+                    store.flush().await;
+                    reply.send(()).ok();
+                });
+            }
+            _ => {}
+        }
+    }
+
+    /// What stands between what is on disk and what serves, and how to have that ended.
+    pub(super) fn notice(&self) -> Option<String> {
+        let kept = || self.book.kept().map(str::to_owned);
+        self.stuck().or_else(|| self.blind()).or_else(kept)
+    }
+
+    /// What an operator mended may be no file that a rejected one names.
+    fn look_anew(&mut self) {
+        let now = Instant::now();
+        for name in self.book.rejected_by_itself() {
+            if self.book.print(name).is_some() && !self.settle.is_pending(name) {
+                self.anew.insert(name.clone());
+                self.settle.hint(name, Hint::Whole, now);
             }
         }
     }
@@ -126,7 +170,8 @@ impl Follower {
     /// Ends a site whose file is really gone.
     async fn take_gone(&mut self, name: &SiteName, cut: bool) -> bool {
         let path = self.path_of(name);
-        let there = spawn_blocking(move || fs::symlink_metadata(path).is_ok()).await;
+        let there = self.on_disk(move || fs::symlink_metadata(path).is_ok());
+        let there = there.await;
         if !is_plain(name) || there.unwrap_or(true) {
             return false;
         }
@@ -136,7 +181,7 @@ impl Follower {
         let look = Look {
             name: name.clone(),
             path,
-            found: Found::Nothing { off: true },
+            found: Found::Nothing(Absence::Meant),
         };
         let mut step = Step::default();
         self.book.apply(vec![look], at, &mut step);
@@ -163,7 +208,7 @@ impl Follower {
             looks.push(Look {
                 name,
                 path,
-                found: Found::Nothing { off: true },
+                found: Found::Nothing(Absence::Meant),
             });
         }
         let mut step = Step::default();
@@ -171,6 +216,15 @@ impl Follower {
         self.book.accept_removals(at.now);
         self.book.tick(self.ground(), at, &mut step);
         self.publish(step, at);
+    }
+
+    /// Whether there is a sites directory at all, before somebody is told that all is well.
+    async fn glance_if_away(&mut self) {
+        let sites = self.sites.clone();
+        let access = self.on_disk(move || Access::of(&sites)).await;
+        if access.is_ok_and(|access| access != self.access) {
+            self.glance().await;
+        }
     }
 
     /// Looks at one file without waiting for events, which may still be on their way.
@@ -183,8 +237,8 @@ impl Follower {
             let is_known = self.book.print(name).is_some();
             match look.found {
                 Found::Same(_) | Found::Unknown => {}
-                Found::Nothing { .. } if !is_known => {}
-                Found::Nothing { .. } => self.settle.hint(name, Hint::Gone, Instant::now()),
+                Found::Nothing(_) if !is_known => {}
+                Found::Nothing(_) => self.settle.hint(name, Hint::Gone, Instant::now()),
                 _ => self.settle.hint(name, Hint::Differs, Instant::now()),
             }
         }
@@ -220,12 +274,13 @@ impl Follower {
         });
     }
 
-    pub(super) fn answer_waiters(&mut self) {
+    /// Answers those of the waiters in `whom` whose waiting is over.
+    pub(super) fn answer_waiters(&mut self, whom: impl Fn(&Waiter) -> bool) {
         if self.waiters.is_empty() {
             return;
         }
         let published = self.current.generation();
-        let blind = self.blind();
+        let (blind, stuck) = (self.blind(), self.stuck());
         let acknowledged = match self.outstanding.first_key_value() {
             Some((oldest, _)) => oldest - 1,
             None => published,
@@ -235,23 +290,46 @@ impl Follower {
             book: &self.book,
             settle: &self.settle,
             blind: blind.as_deref(),
+            stuck: stuck.as_deref(),
             sites: &self.sites,
             ignored: &self.ignored,
             acknowledged,
             published,
             now: Instant::now(),
         };
-        let waiting = waiters
-            .into_iter()
-            .filter_map(|waiter| waiter.proceed(progress))
-            .collect();
-        self.waiters = waiting;
+        let proceed = |waiter: Waiter| match whom(&waiter) {
+            true => waiter.proceed(progress),
+            false => Some(waiter),
+        };
+        self.waiters = waiters.into_iter().filter_map(proceed).collect();
     }
 }
 
-fn ignored_status(path: &Path, why: &str) -> FileStatus {
+/// And what is no site file. How old those files are the disk knows, which may have hung.
+async fn with_ignored(
+    mut files: Vec<FileStatus>,
+    ignored: BTreeMap<PathBuf, String>,
+) -> Vec<FileStatus> {
+    if ignored.is_empty() {
+        return files;
+    }
+    let paths: Vec<PathBuf> = ignored.keys().cloned().collect();
+    let ask = spawn_blocking(move || {
+        let modified = |path| fs::symlink_metadata(path).and_then(|metadata| metadata.modified());
+        let paths = paths.iter();
+        paths.map(|path| modified(path).ok()).collect::<Vec<_>>()
+    });
+    let ages = match timeout(PATIENCE, ask).await {
+        Ok(Ok(ages)) => ages,
+        _ => vec![None; ignored.len()],
+    };
+    let ignored = ignored.iter().zip(ages);
+    files.extend(ignored.map(|((path, why), since)| ignored_status(path, why, since)));
+    files
+}
+
+fn ignored_status(path: &Path, why: &str, since: Option<SystemTime>) -> FileStatus {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let since = fs::symlink_metadata(path).and_then(|metadata| metadata.modified());
     FileStatus {
         name: crate::document::problem::printable(&name),
         path: path.to_owned(),

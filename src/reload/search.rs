@@ -9,12 +9,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::access::Access;
-use super::book::Ground;
+use super::book::{Changes, Ground};
 use super::settle::Hint;
 use super::watch::Note;
 use super::{Follower, look};
@@ -28,7 +27,7 @@ pub(super) const GLANCE: Duration = Duration::from_secs(2);
 const GLANCE_MISSING: Duration = Duration::from_millis(200);
 /// More files from elsewhere than that are left to the net.
 const ELSEWHERE: usize = 2000;
-/// More folders than that, outside of the sites directory, are left to the glance.
+/// More folders than that, beside the sites directory and those of teams, are left to the glance.
 const FOLDERS: usize = 256;
 
 impl Follower {
@@ -44,6 +43,9 @@ impl Follower {
             // A new folder may have the inode of the old one, so only its name is certain.
             Note::Folder { path } => {
                 self.watch.disarm(&path);
+                if self.armed.remove(&path) {
+                    self.unarmed.insert(path.clone());
+                }
                 self.rescan = true;
                 if path == self.sites {
                     self.glance = Instant::now();
@@ -75,8 +77,12 @@ impl Follower {
                     self.rescan = true;
                 } else if !is_inner(path) && fs::symlink_metadata(path).is_ok() {
                     self.ignored.insert(path.to_owned(), ignored.to_string());
-                } else if self.ignored.remove(path).is_none() {
-                    self.rescan |= relative.components().count() == 1 && hint == Hint::Gone;
+                } else if self.ignored.remove(path).is_none()
+                    && hint == Hint::Gone
+                    && ignored.may_be_a_folder()
+                {
+                    // It may have been a team's.
+                    self.rescan |= relative.components().count() == 1;
                 }
                 self.take_hint_elsewhere(path, hint);
             }
@@ -85,17 +91,12 @@ impl Follower {
 
     /// No site file, but perhaps what a site is made from: a file that it names, or what a link leads through.
     fn take_hint_elsewhere(&mut self, path: &Path, hint: Hint) {
-        // By the last part of the name: the way to it may lead through links.
-        let is_it = |file: &Path| file.file_name() == path.file_name();
-        let is_behind = |print: &look::Print| {
-            let mut files = print.files.iter();
-            print.real.as_deref().is_some_and(is_it) || files.any(|(file, _)| is_it(file))
-        };
-        let files = self
-            .book
-            .elsewhere()
-            .filter(|(_, _, print)| is_behind(print));
-        let names: Vec<SiteName> = files.map(|(name, _, _)| name.clone()).collect();
+        if hint == Hint::Gone && self.armed.remove(path) {
+            self.watch.disarm(path);
+            self.unarmed.insert(path.to_owned());
+            self.rescan = true;
+        }
+        let names = self.book.with_file(path.file_name().unwrap_or_default());
         let now = Instant::now();
         for name in &names {
             self.settle.hint(name, hint, now);
@@ -117,7 +118,7 @@ impl Follower {
     /// Looks at what makes no events: which folder the sites directory is, and files from elsewhere.
     pub(super) async fn glance(&mut self) {
         let sites = self.sites.clone();
-        let access = spawn_blocking(move || Access::of(&sites)).await;
+        let access = self.on_disk(move || Access::of(&sites)).await;
         let access = access.unwrap_or_else(|_| self.access.clone());
         if access != self.access {
             self.say_access(&access);
@@ -126,6 +127,7 @@ impl Follower {
                 self.watch.disarm(&self.sites);
             }
             self.access = access;
+            self.was_away |= self.access.identity().is_none();
             self.rescan = true;
         }
         let pause = match self.access {
@@ -163,7 +165,8 @@ impl Follower {
         if known.is_empty() {
             return;
         }
-        let differing = spawn_blocking(move || look::which_differ(known))
+        let differing = self
+            .on_disk(move || look::which_differ(known))
             .await
             .unwrap_or_default();
         let now = Instant::now();
@@ -181,8 +184,9 @@ impl Follower {
         self.watch.recover();
         self.watch.arm(&self.sites);
         let sites = self.sites.clone();
-        let listed = spawn_blocking(move || list_with_folders(&sites)).await;
+        let listed = self.on_disk(move || list_with_folders(&sites)).await;
         self.looked = Instant::now();
+        self.listings += 1;
         let (mut listing, folders) = match listed {
             Ok(Ok(listed)) => listed,
             Ok(Err(error)) if error.kind() == io::ErrorKind::NotFound => {
@@ -198,11 +202,16 @@ impl Follower {
         if is_new {
             // What came in between listing and watching has made no event.
             let sites = self.sites.clone();
-            let again = spawn_blocking(move || directory::list(&sites)).await;
+            let again = self.on_disk(move || directory::list(&sites)).await;
             if let Ok(Ok(again)) = again {
                 listing = again;
             }
         }
+        // Another one may have been mounted on the same path.
+        for folder in &self.armed {
+            self.watch.arm(folder);
+        }
+        self.arm_elsewhere();
         self.compare(listing)
     }
 
@@ -226,6 +235,9 @@ impl Follower {
             path.is_none_or(|path| !is_in_any(path, &listing.unreadable))
         });
         let absent: Vec<SiteName> = absent.cloned().collect();
+        if std::mem::take(&mut self.was_away) {
+            self.book.miss(&absent);
+        }
         for name in &absent {
             if !self.settle.is_pending(name) && !self.book.is_leaving(name) {
                 self.settle.hint(name, Hint::Gone, now);
@@ -282,20 +294,23 @@ impl Follower {
 
     /// Watches the folders of files that are reached by links or named in site files.
     pub(super) fn arm_elsewhere(&mut self) {
-        let made_elsewhere = self.book.elsewhere();
-        let paths = made_elsewhere.flat_map(|(_, _, print)| {
-            let files = print.files.iter().map(|(file, _)| file);
-            print.real.iter().chain(files)
-        });
-        let folders: BTreeSet<PathBuf> = paths
-            .filter_map(|path| path.parent())
-            .map(Path::to_owned)
-            .take(FOLDERS)
-            .collect();
-        for folder in folders {
-            if !self.watch.covers(&folder) {
-                self.watch.arm(&folder);
+        let Changes { came, gone } = self.book.folders_elsewhere();
+        for folder in gone {
+            self.unarmed.remove(&folder);
+            if self.armed.remove(&folder) {
+                self.watch.disarm(&folder);
             }
+        }
+        self.unarmed.extend(came);
+        for folder in std::mem::take(&mut self.unarmed) {
+            if self.armed.len() >= FOLDERS || self.watch.covers(&folder) {
+                continue;
+            }
+            // One that is not there yet is tried again.
+            match self.watch.arm(&folder) {
+                true => self.armed.insert(folder),
+                false => self.unarmed.insert(folder),
+            };
         }
     }
 }

@@ -206,8 +206,13 @@ pub enum Waited {
     Drained,
     /// Drawn for a terminal.
     Rejected { problems: Vec<String> },
-    /// Still to come at the end of the time.
-    Timeout { pending: Vec<String> },
+    /// Still to come at the end of the time, and what may be the reason.
+    Timeout {
+        pending: Vec<String>,
+        notice: Option<String>,
+    },
+    /// The sites directory is away or closed, so nobody knows: why, and what to do.
+    Blind { notice: String },
     /// There is no such site file.
     Unknown {
         did_you_mean: Option<String>,
@@ -221,7 +226,11 @@ pub struct Summary {
     pub live: usize,
     /// Files that are not served as they are: stale, down, in conflict.
     pub not_live: usize,
+    /// Sites that serve and have no file.
+    pub kept: usize,
     pub ignored: usize,
+    /// Why they do, and what to do about it.
+    pub notice: Option<String>,
 }
 
 /// `14:02:07 UTC`, and how many days before `now` that was, where it was not the same day.

@@ -8,12 +8,17 @@ use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde_json::Value;
 use tokio::sync::mpsc;
-use tracing::warn;
+use tokio::time::timeout;
+use tracing::{info, warn};
 
 use crate::site::SiteName;
+
+/// Between two attempts at what could not be written: whoever reads the files takes them for the truth.
+const RETRY: Duration = Duration::from_secs(2);
 
 /// A way to the writer. `None` inside: nobody wants the files.
 #[derive(Clone, Debug, Default)]
@@ -48,34 +53,76 @@ impl StatusFiles {
 }
 
 async fn write_behind(folder: PathBuf, mut batches: mpsc::UnboundedReceiver<Batch>) {
+    let mut batch = Batch::new();
     let mut is_first = true;
     let mut is_failing = false;
-    while let Some(mut batch) = batches.recv().await {
-        while let Ok(more) = batches.try_recv() {
+    loop {
+        let more = if is_failing {
+            timeout(RETRY, batches.recv()).await.ok()
+        } else {
+            Some(batches.recv().await)
+        };
+        if let Some(more) = more {
+            let Some(more) = more else { return };
             // The newest word about a site is the one that counts.
             batch.extend(more);
         }
-        let (to, clear) = (folder.clone(), std::mem::take(&mut is_first));
-        let written = tokio::task::spawn_blocking(move || write(&to, &batch, clear)).await;
-        match written.unwrap_or(Ok(())) {
-            Err(error) if !is_failing => {
+        while let Ok(more) = batches.try_recv() {
+            batch.extend(more);
+        }
+        let (to, work) = (folder.clone(), std::mem::take(&mut batch));
+        let written = tokio::task::spawn_blocking(move || write(&to, work, is_first)).await;
+        let Written {
+            left,
+            is_cleared,
+            error,
+        } = written.unwrap_or_default();
+        batch = left;
+        is_first &= !is_cleared;
+        match error {
+            Some(error) if !is_failing => {
                 warn!(path = %folder.display(), "the status files cannot be written: {error}");
                 is_failing = true;
             }
-            result => is_failing = result.is_err(),
+            Some(_) => {}
+            None if is_failing => {
+                info!(path = %folder.display(), "the status files are written again");
+                is_failing = false;
+            }
+            None => {}
         }
     }
 }
 
-fn write(folder: &Path, batch: &Batch, clear: bool) -> io::Result<()> {
-    make(folder)?;
-    if clear {
-        remove_others(folder, batch)?;
+/// What came of a batch.
+#[derive(Debug, Default)]
+struct Written {
+    /// What could not be written.
+    left: Batch,
+    /// What an earlier run left is gone.
+    is_cleared: bool,
+    error: Option<io::Error>,
+}
+
+fn write(folder: &Path, batch: Batch, clear: bool) -> Written {
+    let prepared = make(folder).and_then(|()| match clear {
+        true => remove_others(folder, &batch),
+        false => Ok(()),
+    });
+    if let Err(error) = prepared {
+        return Written {
+            left: batch,
+            is_cleared: false,
+            error: Some(error),
+        };
     }
-    let mut first_error = None;
+    let mut written = Written {
+        is_cleared: true,
+        ..Written::default()
+    };
     for (name, status) in batch {
         let file = folder.join(format!("{name}.json"));
-        let done = match status {
+        let done = match &status {
             Some(status) => put(&file, &format!("{status:#}\n")),
             None => match fs::remove_file(&file) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -83,10 +130,11 @@ fn write(folder: &Path, batch: &Batch, clear: bool) -> io::Result<()> {
             },
         };
         if let Err(error) = done {
-            first_error.get_or_insert(error);
+            written.error.get_or_insert(error);
+            written.left.insert(name, status);
         }
     }
-    first_error.map_or(Ok(()), Err)
+    written
 }
 
 /// For everybody to read, whatever the umask of a service is.

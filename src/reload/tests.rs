@@ -47,6 +47,8 @@ impl Drop for TempFolder {
 /// A folder with site files, the loop, and one worker that acknowledges at once.
 struct Story {
     folder: TempFolder,
+    /// The sites directory in it.
+    place: &'static str,
     watch: settings::Watch,
     current: Arc<Current>,
     reload: Option<Reload>,
@@ -68,6 +70,7 @@ impl Story {
         }
         Story {
             folder,
+            place: "sites.d",
             watch: settings::Watch::Auto,
             current: Arc::new(Current::new()),
             reload: None,
@@ -120,7 +123,7 @@ impl Story {
     }
 
     fn sites(&self) -> PathBuf {
-        self.folder.path().join("sites.d")
+        self.folder.path().join(self.place)
     }
 
     fn path(&self, file: &str) -> PathBuf {
@@ -174,6 +177,15 @@ impl Story {
                 self.reload().list().await
             );
             tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
+    /// `host` is answered as `wanted` all of the time.
+    async fn stays(&mut self, host: &str, wanted: &str, time: Duration) {
+        let start = Instant::now();
+        while start.elapsed() < time {
+            assert_eq!(self.answer(host), wanted, "after {:?}", start.elapsed());
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 
@@ -323,6 +335,33 @@ async fn a_conflict_rejects_the_newcomer_until_the_name_is_let_go() {
 }
 
 #[tokio::test]
+async fn a_file_that_is_renamed_keeps_its_names_from_those_who_wait_for_them() {
+    for watch in [
+        settings::Watch::Auto,
+        settings::Watch::Poll(Duration::from_millis(50)),
+    ] {
+        let mut story = Story::unstarted();
+        story.watch = watch;
+        story.start().await;
+        story.site("shop.toml", "shop.test", 5000);
+        story.until("shop.test", "shop 5000").await;
+        story.site("aaa.toml", "shop.test", 6666);
+        assert!(matches!(
+            story.wait(Some("aaa"), Until::Serving).await,
+            Waited::Rejected { .. }
+        ));
+        story.rename("shop.toml", "shop-eu.toml");
+        while story.answer("shop.test") != "shop-eu 5000" {
+            assert_ne!(story.answer("shop.test"), "aaa 6666");
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        assert_eq!(story.state("aaa").await, State::Conflict);
+        story.remove("shop-eu.toml");
+        story.until("shop.test", "aaa 6666").await;
+    }
+}
+
+#[tokio::test]
 async fn a_broken_file_serves_its_last_good_version_also_after_a_restart() {
     let mut story = Story::new().await;
     story.site("shop.toml", "shop.test", 5000);
@@ -375,17 +414,86 @@ async fn an_empty_or_missing_directory_takes_nothing_away() {
     fs::remove_dir_all(story.sites()).expect("remove");
     tokio::time::sleep(Duration::from_millis(600)).await;
     assert_eq!(story.answer("a.test"), "a 5000");
-    assert_eq!(story.restart().await.not_live, 2);
+    assert_eq!(story.restart().await.kept, 2);
     assert_eq!(story.answer("a.test"), "a 5000");
     fs::create_dir(story.sites()).expect("folder");
     tokio::time::sleep(Duration::from_millis(3500)).await;
     assert_eq!(story.answer("a.test"), "a 5000");
-    assert_eq!(story.restart().await.not_live, 2);
+    assert_eq!(story.restart().await.kept, 2);
     assert_eq!(story.answer("a.test"), "a 5000");
-    // What is written into the new folder is seen.
+    // What is written into the new folder is seen, and is perhaps only the first of what comes back.
     story.site("b.toml", "b.test", 5001);
     story.until("b.test", "b 5001").await;
-    story.until("a.test", "nobody").await;
+    story
+        .stays("a.test", "a 5000", Duration::from_millis(2600))
+        .await;
+    let kept = story.report(false).await.kept.expect("kept");
+    assert!(
+        kept.contains("lost 1 of 2 files") && kept.contains("60 s"),
+        "{kept}"
+    );
+    assert_eq!(story.report(true).await.removed, ["a"]);
+    assert_eq!(story.answer("a.test"), "nobody");
+    // One that is removed from a folder that was there all the time goes as ever.
+    story.site("c.toml", "c.test", 5002);
+    story.until("c.test", "c 5002").await;
+    story.remove("c.toml");
+    story.until("c.test", "nobody").await;
+}
+
+#[tokio::test]
+async fn the_first_file_that_is_put_back_takes_no_other_away() {
+    let mut story = Story::unstarted();
+    for n in 0..6 {
+        story.site(&format!("s{n}.toml"), &format!("s{n}.test"), 5000);
+    }
+    assert_eq!(story.start().await.live, 6);
+    let away = story.folder.path().join("away.d");
+    for is_renamed in [false, true] {
+        if is_renamed {
+            fs::rename(story.sites(), &away).expect("rename");
+            tokio::time::sleep(Duration::from_millis(2500)).await;
+            fs::create_dir(story.sites()).expect("folder");
+        } else {
+            (0..6).for_each(|n| story.remove(&format!("s{n}.toml")));
+            tokio::time::sleep(Duration::from_millis(2800)).await;
+        }
+        story.site("s0.toml", "s0.test", 5001);
+        story.until("s0.test", "s0 5001").await;
+        story
+            .stays("s3.test", "s3 5000", Duration::from_millis(3200))
+            .await;
+        for n in 0..6 {
+            story.site(&format!("s{n}.toml"), &format!("s{n}.test"), 5000);
+        }
+        story.until("s0.test", "s0 5000").await;
+        assert_eq!(story.wait(None, Until::Serving).await, Waited::Serving);
+        assert_eq!(story.report(false).await.kept, None);
+    }
+}
+
+#[tokio::test]
+async fn where_the_sites_directory_was_before_nothing_is_read_any_more() {
+    let mut story = Story::new().await;
+    story.site("shop.toml", "shop.test", 5000);
+    story.until("shop.test", "shop 5000").await;
+    // It has moved, is not mounted yet, and something else is in its old place.
+    story.reload().flush().await;
+    story.reload = None;
+    // It ends, and sees no more.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    story.site("shop.toml", "shop.test", 6666);
+    story.place = "moved.d";
+    story.start().await;
+    assert_eq!(story.answer("shop.test"), "shop 5000");
+    fs::create_dir(story.sites()).expect("folder");
+    story.site("shop.toml", "shop.test", 5001);
+    while story.answer("shop.test") != "shop 5001" {
+        assert_eq!(story.answer("shop.test"), "shop 5000");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    let files = story.reload().list().await.files;
+    assert_eq!(files[0].path, story.path("shop.toml"));
 }
 
 #[tokio::test]
@@ -412,8 +520,59 @@ async fn a_team_folder_is_followed_one_level_deep() {
     assert_eq!(story.wait(None, Until::Serving).await, Waited::Serving);
     story.site("team/shop.toml", "shop.test", 5001);
     story.until("shop.test", "team/shop 5001").await;
-    fs::remove_dir_all(story.path("team")).expect("remove");
+    story.remove("team/shop.toml");
     story.until("shop.test", "nobody").await;
+}
+
+#[tokio::test]
+async fn a_team_folder_that_goes_away_or_is_empty_takes_nothing_with_it_until_told() {
+    use std::os::unix::fs::symlink;
+    let mut story = Story::unstarted();
+    let [share, away] = ["share", "away"].map(|name| story.folder.path().join(name));
+    fs::create_dir(&share).expect("folder");
+    symlink(&share, story.path("far")).expect("link");
+    fs::create_dir(story.path("near")).expect("folder");
+    for n in 0..3 {
+        story.site(&format!("far/f{n}.toml"), &format!("f{n}.test"), 5000);
+    }
+    for n in 0..30 {
+        story.site(&format!("s{n}.toml"), &format!("s{n}.test"), 5000);
+    }
+    story.site("near/n.toml", "n.test", 5000);
+    assert_eq!(story.start().await.live, 34);
+
+    // An unmounted share is an empty folder.
+    fs::rename(&share, &away).expect("rename");
+    fs::create_dir(&share).expect("folder");
+    story.report(false).await;
+    story
+        .stays("f1.test", "far/f1 5000", Duration::from_millis(3200))
+        .await;
+    let kept = story.report(false).await.kept.expect("kept");
+    assert!(kept.contains("sites.d/far lost 3 of 3 files"), "{kept}");
+    // So it is at a start.
+    story.restart().await;
+    assert_eq!(story.answer("f1.test"), "far/f1 5000");
+    fs::remove_dir(&share).expect("remove");
+    fs::rename(&away, &share).expect("rename");
+    assert_eq!(story.report(false).await.kept, None);
+
+    // Another's one is moved away; what is elsewhere goes as ever meanwhile.
+    fs::rename(story.path("near"), story.folder.path().join("near")).expect("rename");
+    story.remove("s7.toml");
+    story.until("s7.test", "nobody").await;
+    story
+        .stays("n.test", "near/n 5000", Duration::from_millis(1000))
+        .await;
+    assert_eq!(story.report(true).await.removed, ["near/n"]);
+    assert_eq!(story.answer("n.test"), "nobody");
+    // One file of several, and the last one of a folder that is there, are removed like any other.
+    story.remove("far/f0.toml");
+    story.until("f0.test", "nobody").await;
+    story.remove("far/f1.toml");
+    story.until("f1.test", "nobody").await;
+    story.remove("far/f2.toml");
+    story.until("f2.test", "nobody").await;
 }
 
 #[tokio::test]
@@ -463,6 +622,32 @@ async fn a_body_file_that_changes_changes_its_site() {
         );
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+}
+
+#[tokio::test]
+async fn a_write_beside_and_a_rename_list_no_folder() {
+    let mut story = Story::new().await;
+    story.site("shop.toml", "shop.test", 5000);
+    story.until("shop.test", "shop 5000").await;
+    let listings = story.reload().gauges().await.listings;
+    for n in 1..=20 {
+        // As scripts do, and vim.
+        for beside in [".shop.toml.tmp", "shop.toml~", "4913"] {
+            story.site(beside, "shop.test", 5000 + n);
+            story.rename(beside, "shop.toml");
+        }
+        story.write("4913", "");
+        story.remove("4913");
+        let wanted = format!("shop {}", 5000 + n);
+        story.until("shop.test", &wanted).await;
+    }
+    assert_eq!(story.reload().gauges().await.listings, listings);
+    // A team's folder that goes is missed all the same.
+    fs::create_dir(story.path("team")).expect("folder");
+    story.site("team/a.toml", "a.test", 5000);
+    story.until("a.test", "team/a 5000").await;
+    fs::rename(story.path("team"), story.path("other")).expect("rename");
+    story.until("a.test", "other/a 5000").await;
 }
 
 #[tokio::test]
@@ -551,6 +736,51 @@ async fn a_page_is_seen_at_once_also_where_the_sites_directory_is_a_link() {
         assert!(start.elapsed() < Duration::from_secs(1), "not seen at once");
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
+}
+
+#[tokio::test]
+async fn while_the_disk_hangs_questions_are_answered_and_edits_wait_their_turn() {
+    let mut story = Story::new().await;
+    story.site("shop.toml", "shop.test", 5000);
+    story.until("shop.test", "shop 5000").await;
+    let reload = story.reload().clone();
+    let end = reload.hang();
+    story.site("shop.toml", "shop.test", 5001);
+    let report = tokio::spawn({
+        let reload = reload.clone();
+        async move { reload.reload(false).await }
+    });
+    let at_once = async {
+        assert_eq!(reload.list().await.files.len(), 1);
+        assert_eq!(reload.contest("shop.test", None).await.refused.len(), 0);
+        reload.gauges().await;
+        reload.flush().await;
+        let name = Some("shop".to_owned());
+        let waited = reload
+            .wait(name, Until::Serving, Duration::from_millis(50))
+            .await;
+        assert!(matches!(waited, Waited::Timeout { .. }), "{waited:?}");
+    };
+    let at_once = tokio::time::timeout(Duration::from_secs(2), at_once).await;
+    assert!(at_once.is_ok(), "somebody waits for the disk");
+    let start = Instant::now();
+    while reload.list().await.notice.is_none() {
+        assert!(start.elapsed() < Duration::from_secs(10), "nobody is told");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let notice = reload.list().await.notice.expect("notice");
+    assert!(notice.contains("has not answered"), "{notice}");
+    assert_eq!(story.answer("shop.test"), "shop 5000");
+    end.send(()).expect("it hangs");
+    story.until("shop.test", "shop 5001").await;
+    let start = Instant::now();
+    while !report.is_finished() {
+        story.answer("");
+        assert!(start.elapsed() < Duration::from_secs(10), "no report");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    assert_eq!(report.await.expect("report").live, 1);
+    assert_eq!(reload.list().await.notice, None);
 }
 
 #[tokio::test]

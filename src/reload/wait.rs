@@ -32,6 +32,8 @@ pub(super) enum Goal {
     },
     Report {
         report: Report,
+        /// What is on disk is just being looked at.
+        is_looking: bool,
         reply: oneshot::Sender<Report>,
     },
 }
@@ -43,6 +45,8 @@ pub(super) struct Progress<'a> {
     pub(super) settle: &'a Settle,
     /// Why nothing is known of what is on disk.
     pub(super) blind: Option<&'a str>,
+    /// The disk takes long.
+    pub(super) stuck: Option<&'a str>,
     pub(super) sites: &'a Path,
     /// What is no site file, and why.
     pub(super) ignored: &'a BTreeMap<PathBuf, String>,
@@ -56,11 +60,19 @@ pub(super) struct Progress<'a> {
 impl<'a> Progress<'a> {
     /// What serves although it is not seen on disk, and how to have that ended.
     fn notice(self) -> Option<&'a str> {
-        self.blind.or(self.book.kept())
+        self.stuck.or(self.blind).or(self.book.kept())
     }
 }
 
 impl Waiter {
+    /// A reload has seen everything, and waits for what has not settled.
+    pub(super) fn looks_are_made(&mut self, unsettled: HashSet<SiteName>) {
+        self.unsettled = unsettled;
+        if let Goal::Report { is_looking, .. } = &mut self.goal {
+            *is_looking = false;
+        }
+    }
+
     /// Whether it waits for requests to end.
     pub(super) fn is_for_requests(&self) -> bool {
         let until = match &self.goal {
@@ -88,6 +100,7 @@ impl Waiter {
                     Some(answer) => drop(reply.send(answer)),
                     None if is_over => drop(reply.send(Waited::Timeout {
                         pending: vec![name.to_string()],
+                        notice: progress.notice().map(str::to_owned),
                     })),
                     None if reply.is_closed() => {}
                     None => {
@@ -102,9 +115,10 @@ impl Waiter {
             Goal::All { reply } if is_over => {
                 drop(reply.send(Waited::Timeout {
                     pending: in_order(&self.unsettled),
+                    notice: progress.notice().map(str::to_owned),
                 }));
             }
-            Goal::Report { report, reply } if is_over || is_settled && is_everywhere => {
+            Goal::Report { report, reply, .. } if is_over || is_settled && is_everywhere => {
                 let rejected = progress.book.rejected().map(SiteName::to_string).collect();
                 let report = Report {
                     rejected,
@@ -129,6 +143,10 @@ fn one(name: &SiteName, until: Until, progress: Progress<'_>) -> Option<Waited> 
         published,
         ..
     } = progress;
+    if let (Some(notice), Until::Serving) = (progress.blind, until) {
+        let notice = notice.to_owned();
+        return Some(Waited::Blind { notice });
+    }
     let is_drained = || book.left_behind(name) == 0;
     match (book.standing(name), until) {
         (Standing::Unknown, Until::Gone) => (acknowledged >= published).then_some(Waited::Gone),
@@ -171,12 +189,12 @@ fn one(name: &SiteName, until: Until, progress: Progress<'_>) -> Option<Waited> 
 
 fn all(progress: Progress<'_>) -> Waited {
     let Progress { book, blind, .. } = progress;
+    if let Some(notice) = blind {
+        let notice = notice.to_owned();
+        return Waited::Blind { notice };
+    }
     let rejected = book.rejected().flat_map(|name| book.problems(name));
-    let problems: Vec<String> = blind
-        .map(str::to_owned)
-        .into_iter()
-        .chain(rejected)
-        .collect();
+    let problems: Vec<String> = rejected.collect();
     if problems.is_empty() {
         Waited::Serving
     } else {

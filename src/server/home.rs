@@ -32,7 +32,7 @@ impl Home {
             Err(source) => {
                 warn!(
                     path = %state.display(), cause = %source,
-                    "the state directory cannot be used; serving without last good versions and recorded claims"
+                    "the state directory cannot be used; a restart will know nothing of what goes live, and a second onedoor is not noticed"
                 );
                 return Ok(Home {
                     pseudonym: fresh_pseudonym(),

@@ -24,6 +24,7 @@ use std::time::{Duration, SystemTime};
 use tokio::runtime::LocalOptions;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Mutex, Notify, mpsc, oneshot};
+use tokio::time::timeout;
 use tracing::{error, info, warn};
 
 use crate::admin::{self, About, Again};
@@ -179,15 +180,22 @@ async fn serve(mut settings: Settings, logging: Arc<Logging>) -> Result<Ending, 
     let keyring = Arc::new(keyring);
     let states = Arc::new(States::new(settings.workers, &home.key));
     let (news, to_watch) = mpsc::unbounded_channel();
-    let (reload, summary) = reload::start(
+    let loading = reload::start(
         &settings,
         settings.rules(),
         Arc::clone(&current),
         Arc::clone(&keyring),
         Arc::clone(&states),
         news,
-    )
-    .await;
+    );
+    let (reload, summary) = tokio::select! {
+        loaded = loading => loaded,
+        () = signals.stop() => {
+            // Nobody could connect yet, and the disk may hang.
+            info!("told to stop while sites were being loaded");
+            return Ok(Ending::Drained);
+        }
+    };
     // Only now, with the sites in the table: whoever connects is answered by what is on disk.
     for socket in &sockets {
         sockets::listen(socket).map_err(|source| StartError::Bind {
@@ -236,7 +244,7 @@ async fn serve(mut settings: Settings, logging: Arc<Logging>) -> Result<Ending, 
         about: Arc::new(about(&settings, &current, &workers, &drain, &renewal)),
     };
     let to_admin = bind_admin(&settings)?;
-    start_admin(&socket, &powers, to_admin);
+    let bound = start_admin(&socket, &powers, to_admin);
     say_hello(&settings, &summary);
     let ending = attend(&mut signals, &drain, asked, Rc::new(renewal), workers).await;
     // What was published last is kept for the next start, unless somebody hangs who would have to do it.
@@ -249,8 +257,9 @@ async fn serve(mut settings: Settings, logging: Arc<Logging>) -> Result<Ending, 
         () = signals.stop() => {}
         () = tokio::time::sleep(limit) => warn!("what was published last may not be kept for the next start"),
     }
-    // Left behind it would be no harm: the next run replaces it.
-    drop(std::fs::remove_file(&socket));
+    if let Some(bound) = bound {
+        bound.remove();
+    }
     Ok(ending)
 }
 
@@ -411,7 +420,11 @@ fn bind_admin(settings: &Settings) -> Result<Option<std::net::TcpListener>, Star
 }
 
 /// Without its socket the daemon serves all the same; `ls` and `wait` do not find it then.
-fn start_admin(socket: &Path, powers: &admin::Powers, address: Option<std::net::TcpListener>) {
+fn start_admin(
+    socket: &Path,
+    powers: &admin::Powers,
+    address: Option<std::net::TcpListener>,
+) -> Option<admin::Bound> {
     if let Some(listener) = address {
         if let Ok(at) = listener.local_addr() {
             info!("the page and the metrics are at http://{at}/");
@@ -431,9 +444,11 @@ fn start_admin(socket: &Path, powers: &admin::Powers, address: Option<std::net::
                     warn!(cause = %source, "the admin socket is closed");
                 }
             }));
+            admin::Bound::at(socket)
         }
         Err(source) => {
-            warn!(path = %socket.display(), cause = %source, "no admin socket: ls, wait and reload will not find this onedoor")
+            warn!(path = %socket.display(), cause = %source, "no admin socket: ls, wait and reload will not find this onedoor");
+            None
         }
     }
 }
@@ -452,12 +467,15 @@ fn say_hello(settings: &Settings, summary: &Summary) {
         env!("CARGO_PKG_VERSION"),
         addresses.join(", ")
     );
-    text.push_str(&format!(
-        "{} site{} live from {}\n",
-        summary.live,
-        plural(summary.live),
-        settings.sites.display()
-    ));
+    // Of a folder that nobody has seen there is no more to say.
+    if summary.live > 0 || summary.notice.is_none() {
+        text.push_str(&format!(
+            "{} site{} live from {}\n",
+            summary.live,
+            plural(summary.live),
+            settings.sites.display()
+        ));
+    }
     if summary.not_live > 0 {
         let (count, verb) = (
             summary.not_live,
@@ -467,6 +485,9 @@ fn say_hello(settings: &Settings, summary: &Summary) {
             "{count} file{} {verb} not: `onedoor check` shows what is wrong\n",
             plural(count)
         ));
+    }
+    if let Some(notice) = &summary.notice {
+        text.push_str(&format!("{notice}\n"));
     }
     // Nobody may be reading.
     drop(

@@ -53,6 +53,7 @@ impl Settings {
                 (self.state != new.state, "state"),
                 (self.admin != new.admin, "admin"),
                 (self.admin_listen != new.admin_listen, "admin_listen"),
+                (self.status != new.status, "status"),
                 (self.workers != new.workers, "workers"),
                 (self.watch != new.watch, "watch"),
                 (self.catch_all != new.catch_all, "catch_all"),
@@ -70,6 +71,7 @@ impl Settings {
             admin: self.admin.clone(),
             admin_listen: self.admin_listen,
             page_is_an_app: self.page_is_an_app,
+            status: self.status.clone(),
             workers: self.workers,
             watch: self.watch,
             catch_all: self.catch_all.clone(),
@@ -131,10 +133,12 @@ mod tests {
         new.limits.head_time = Duration::from_secs(1);
         new.trust.proxies = vec!["10.0.0.0/8".parse().expect("a network")];
         new.workers = settings.workers + 1;
+        new.status = Some("/run/onedoor/status".into());
         let (merged, renewed) = settings.renewed(new.clone());
         assert_eq!(renewed.changed, ["[trust]", "[timeout]"]);
-        assert_eq!(renewed.waiting, ["workers"]);
+        assert_eq!(renewed.waiting, ["status", "workers"]);
         assert_eq!(merged.workers, settings.workers);
+        assert_eq!(merged.status, settings.status);
         assert_eq!(merged.limits, new.limits);
         new.limits.fields = 7;
         assert_eq!(merged.renewed(new).1.changed, ["[limit]"]);

@@ -48,6 +48,11 @@ pub struct Stamp {
 }
 
 impl Stamp {
+    /// The same for one file with the same content, whatever it is called: a rename changes the ctime.
+    pub fn file(self) -> impl Eq + std::hash::Hash + Copy {
+        (self.dev, self.inode, self.size, self.mtime_ns)
+    }
+
     fn of(metadata: &fs::Metadata) -> Stamp {
         let nanoseconds =
             |seconds: i64, rest: i64| seconds.wrapping_mul(1_000_000_000).wrapping_add(rest);
@@ -176,6 +181,11 @@ pub fn stamp(path: &Path) -> io::Result<Stamp> {
     fs::metadata(path).map(|metadata| Stamp::of(&metadata))
 }
 
+/// Where the file of a site is, or would be.
+pub fn path_of(sites: &Path, name: &SiteName) -> PathBuf {
+    sites.join(format!("{name}.toml"))
+}
+
 /// The site a file is, by its path below the sites directory: `shop.toml`, `team/shop.toml`.
 ///
 /// # Errors
@@ -302,6 +312,26 @@ pub enum Ignored {
     TooDeep,
     Folder,
     Elsewhere,
+}
+
+impl Ignored {
+    /// Whether a folder of the same name may have site files. What editors and scripts write beside a file, to rename it
+    /// over that, has a name that no team's folder has.
+    pub fn may_be_a_folder(&self) -> bool {
+        match self {
+            Ignored::NotToml { .. } => true,
+            Ignored::Off
+            | Ignored::Hidden
+            | Ignored::Scratch
+            | Ignored::Backup
+            | Ignored::Package
+            | Ignored::NotUtf8
+            | Ignored::Control
+            | Ignored::TooDeep
+            | Ignored::Folder
+            | Ignored::Elsewhere => false,
+        }
+    }
 }
 
 impl fmt::Display for Ignored {

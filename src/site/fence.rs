@@ -44,14 +44,20 @@ impl Fence<'_> {
 
     /// Whether an access log may be written to `file`, which need not be there yet: in one of `folders`, symlinks resolved,
     /// and not through a link.
-    pub fn admits_log(&self, file: &Path, folders: &[PathBuf]) -> bool {
-        let Some(folder) = file.parent() else {
-            return false;
-        };
-        let Ok(real) = folder.canonicalize() else {
-            return false;
-        };
-        !file.is_symlink() && is_under(&real, folders.iter().map(PathBuf::as_path))
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn admit_log(&self, file: &Path, folders: &[PathBuf]) -> Result<(), LogRefusal> {
+        let folder = file.parent().ok_or(LogRefusal::Outside)?;
+        let is_there = folder.canonicalize().is_ok();
+        let real = real_or_to_be(folder).ok_or(LogRefusal::Outside)?;
+        if file.is_symlink() || !is_under(&real, folders.iter().map(PathBuf::as_path)) {
+            return Err(LogRefusal::Outside);
+        }
+        match is_there {
+            true => Ok(()),
+            false => Err(LogRefusal::NoFolder(folder.to_owned())),
+        }
     }
 
     /// Whether a socket may be a backend. It need not be there yet; its folder counts, symlinks resolved.
@@ -69,26 +75,40 @@ pub fn is_same_socket(one: &Path, other: &Path) -> bool {
     one == other || real_socket(one).is_some_and(|one| real_socket(other) == Some(one))
 }
 
+/// Why no access log may be written to a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LogRefusal {
+    Outside,
+    /// It may lie there, but this folder has to be made.
+    NoFolder(PathBuf),
+}
+
 /// Where a socket really is, or will be. `None`: nobody can tell.
 fn real_socket(socket: &Path) -> Option<PathBuf> {
-    let (folder, name) = socket.parent().zip(socket.file_name())?;
-    match (socket.canonicalize(), folder.canonicalize()) {
-        (Ok(real), _) => Some(real),
-        (Err(_), Ok(folder)) => Some(folder.join(name)),
-        // A folder that is not there yet: as written, if it does not climb.
-        (Err(_), Err(_)) if !socket.components().any(|part| part.as_os_str() == "..") => {
-            Some(socket.to_owned())
-        }
-        _ => None,
-    }
+    socket.file_name()?;
+    real_or_to_be(socket)
+}
+
+/// Where `path` leads, symlinks resolved as far as it is there; what is not there yet stands as written, if it does not
+/// climb.
+fn real_or_to_be(path: &Path) -> Option<PathBuf> {
+    let is_there = |part: &'_ Path| part.canonicalize().ok();
+    let mut ancestors = path.ancestors();
+    let (there, real) = ancestors.find_map(|part| Some((part, is_there(part)?)))?;
+    let rest = path.strip_prefix(there).ok()?;
+    let is_climbing = rest.components().any(|part| part.as_os_str() == "..");
+    // A link that leads nowhere today leads somewhere tomorrow.
+    let is_open = rest
+        .components()
+        .next()
+        .is_some_and(|next| real.join(next).is_symlink());
+    (!is_climbing && !is_open).then(|| real.join(rest))
 }
 
 fn is_under<'p>(real: &Path, mut folders: impl Iterator<Item = &'p Path>) -> bool {
     folders.any(|folder| {
         real.starts_with(folder)
-            || folder
-                .canonicalize()
-                .is_ok_and(|folder| real.starts_with(folder))
+            || real_or_to_be(folder).is_some_and(|folder| real.starts_with(folder))
     })
 }
 

@@ -64,6 +64,11 @@ impl SiteName {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The folder in the sites directory that its file is in.
+    pub fn team(&self) -> Option<&str> {
+        self.0.split_once('/').map(|(team, _)| team)
+    }
 }
 
 impl fmt::Display for SiteName {

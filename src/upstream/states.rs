@@ -41,7 +41,8 @@ pub struct States {
 /// What is known under one site's name.
 #[derive(Debug, Default)]
 struct Known {
-    /// All that has requests in flight or is named.
+    /// All that is named, has requests in flight, or is held by a version that is still at work; and what has been let go
+    /// of since somebody last looked.
     backends: Vec<(Backend, Arc<BackendState>)>,
     /// The spots that the live version names.
     spots: Vec<Spot>,

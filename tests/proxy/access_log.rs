@@ -1,12 +1,13 @@
 //! A line for each request, where somebody wants one.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::harness::{Backend, Client, Plan, Proxy, Tls, until, until_some};
+use crate::harness::{Backend, Client, Plan, Proxy, Tls, until, until_some, words_of};
 
 /// Requests are logged to `access.log` in the folder of the test, by one worker, so that lines come in their order.
 fn logging(format: &str) -> Plan {
@@ -264,6 +265,63 @@ fn a_site_has_a_log_of_its_own_or_none() {
     );
     proxy.get("a.test", "/told");
     proxy.until_logged("\"path\":\"/told\"");
+}
+
+#[test]
+fn a_site_whose_log_has_no_folder_yet_says_so_and_goes_live_when_it_is_made() {
+    let plan = Proxy::plan();
+    let folder = plan.folder().join("logs/team");
+    let proxy = plan
+        .daemon_file(&format!(
+            "[log]\nsites_under = '{}'\n",
+            folder.parent().unwrap().display()
+        ))
+        .site(
+            "own.toml",
+            format!(
+                "host = 'own.test'\nrespond = 'x'\naccess_log = '{}/own.log'\n",
+                folder.display()
+            ),
+        )
+        .start();
+    assert_eq!(proxy.state_of("own"), "down");
+    let said = format!("the folder {} is not there", folder.display());
+    let listed = words_of(&proxy.command(["ls"]));
+    assert!(listed.contains(&said), "{listed}");
+    fs::create_dir_all(&folder).unwrap();
+    proxy.until_state("own", "live");
+    assert_eq!(proxy.get("own.test", "/").text(), "x");
+    lines(&folder.join("own.log"), 1);
+}
+
+#[test]
+fn a_reload_reads_what_is_rejected_once_more() {
+    let plan = Proxy::plan();
+    let (logs, real) = (plan.folder().join("logs"), plan.folder().join("real"));
+    let other = plan.folder().join("other");
+    fs::create_dir(&real).unwrap();
+    fs::create_dir(&other).unwrap();
+    symlink(&other, &logs).unwrap();
+    let proxy = plan
+        .daemon_file(&format!("[log]\nsites_under = '{}'\n", logs.display()))
+        .site(
+            "own.toml",
+            format!(
+                "host = 'own.test'\nrespond = 'x'\naccess_log = '{}/own.log'\n",
+                real.display()
+            ),
+        )
+        .start();
+    assert_eq!(proxy.state_of("own"), "down");
+    let output = proxy.command(["reload"]);
+    assert_eq!(output.status.code(), Some(1), "{}", words_of(&output));
+    assert_eq!(proxy.log().matches("lies in none of").count(), 1);
+    // Nothing that the file names is another one.
+    fs::remove_file(&logs).unwrap();
+    symlink(&real, &logs).unwrap();
+    let output = proxy.command(["reload"]);
+    assert_eq!(output.status.code(), Some(0), "{}", words_of(&output));
+    assert_eq!(proxy.get("own.test", "/").text(), "x");
 }
 
 #[test]

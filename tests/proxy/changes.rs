@@ -229,6 +229,30 @@ fn versions_outlive_a_restart() {
 }
 
 #[test]
+fn a_former_version_goes_into_the_sites_directory_of_today() {
+    let mut before = Proxy::start();
+    before.site("shop.toml", says("shop.test", "one"));
+    before.site("shop.toml", says("shop.test", "two"));
+    before.stop();
+    before.sites().remove("shop.toml");
+    let plan = Proxy::plan().site("shop.toml", says("shop.test", "three"));
+    for part in ["sites", "history/shop"] {
+        let to = plan.folder().join("state").join(part);
+        fs::create_dir_all(&to).unwrap();
+        for file in fs::read_dir(before.state().join(part)).unwrap() {
+            let file = file.unwrap();
+            fs::copy(file.path(), to.join(file.file_name())).unwrap();
+        }
+    }
+    let proxy = plan.start();
+    let said = fine(proxy.command(["rollback", "shop"]));
+    let file = proxy.sites().join("shop.toml");
+    assert!(said.contains(&file.display().to_string()), "{said}");
+    assert_ne!(proxy.get("shop.test", "/").text(), "three");
+    assert!(!before.sites().join("shop.toml").exists());
+}
+
+#[test]
 fn wait_has_no_race() {
     let proxy = Proxy::start();
     for number in 0..500 {

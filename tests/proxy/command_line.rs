@@ -146,6 +146,26 @@ fn a_second_daemon_on_the_same_state_is_refused_and_says_so() {
 }
 
 #[test]
+fn a_daemon_that_ends_leaves_the_admin_socket_of_another_alone() {
+    let folder = Folder::new();
+    let socket = folder.join("both.sock");
+    let plan = || {
+        let plan = Proxy::plan().site("a.toml", says("a.test", "a"));
+        plan.flag("--admin").flag(&socket)
+    };
+    let mut first = plan().start();
+    until("the first one has the socket", || socket.exists());
+    let mut second = plan().start();
+    second.until_logged("another onedoor answers there");
+    second.stop();
+    let path = socket.to_str().unwrap();
+    let listed = onedoor(&folder, ["ls", "--admin", path]);
+    assert_eq!(listed.status.code(), Some(0), "{}", err(&listed));
+    first.stop();
+    assert!(!socket.exists());
+}
+
+#[test]
 fn settings_come_from_the_file_a_variable_beats_it_and_a_flag_both() {
     let plan = Proxy::plan();
     let (file, variable, flag) = (
@@ -541,6 +561,37 @@ fn what_is_kept_is_said_once_by_ls() {
             == 1
     });
     assert_eq!(proxy.get("a.test", "/").text(), "a");
+}
+
+#[test]
+fn without_its_folder_wait_is_1_and_says_why_and_so_does_a_start() {
+    let mut proxy = Proxy::plan()
+        .site("a.toml", says("a.test", "a"))
+        .site("b.toml", says("b.test", "b"))
+        .start();
+    let aside = proxy.folder().join("aside");
+    std::fs::rename(proxy.sites().path(), &aside).unwrap();
+    for words in [&["wait"][..], &["wait", "a"], &["wait", "nobody"]] {
+        let output = proxy.command(words.iter().copied());
+        assert_eq!(output.status.code(), Some(1), "{words:?}");
+        assert!(
+            err(&output).contains("still serving its 2 sites; onedoor reload --accept-removals"),
+            "{words:?}: {}",
+            err(&output)
+        );
+    }
+    let late = proxy.command(["wait", "a", "--gone", "--timeout", "100ms"]);
+    assert_eq!(late.status.code(), Some(3));
+    assert!(err(&late).contains("accept-removals"), "{}", err(&late));
+    proxy.stop();
+    proxy.start_again();
+    proxy.until_logged("sites.d is missing; still serving its 2 sites");
+    let log = proxy.log();
+    assert!(!log.contains("0 sites live"), "{log}");
+    assert!(!log.contains("`onedoor check` shows"), "{log}");
+    assert_eq!(proxy.get("a.test", "/").text(), "a");
+    std::fs::rename(&aside, proxy.sites().path()).unwrap();
+    proxy.wait_for("a");
 }
 
 #[test]

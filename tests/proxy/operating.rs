@@ -447,6 +447,45 @@ fn the_state_of_each_file_is_a_file() {
 }
 
 #[test]
+fn states_that_could_not_be_written_are_written_when_they_can() {
+    let plan = Proxy::plan();
+    let (folder, away) = (plan.folder().join("status"), plan.folder().join("away"));
+    // There is a file in the place of the folder, and what an earlier run left is behind it.
+    fs::write(&folder, "").unwrap();
+    fs::create_dir(&away).unwrap();
+    fs::write(away.join("old.json"), "{}").unwrap();
+    let proxy = plan
+        .daemon_file(&format!("status = '{}'\n", folder.display()))
+        .site("shop.toml", says("shop.test", "x"))
+        .start();
+    let state = || {
+        let text = fs::read_to_string(folder.join("shop.json")).ok()?;
+        let value: Value = serde_json::from_str(&text).ok()?;
+        value["state"].as_str().map(str::to_owned)
+    };
+    for (number, wanted) in ["live", "stale"].into_iter().enumerate() {
+        let logged = || {
+            proxy
+                .log()
+                .matches("status files cannot be written")
+                .count()
+        };
+        if number == 1 {
+            fs::rename(&folder, &away).unwrap();
+            fs::write(&folder, "").unwrap();
+            proxy.sites().write("shop.toml", "nonsense");
+        }
+        until("it is said", || logged() == number + 1);
+        fs::remove_file(&folder).unwrap();
+        fs::rename(&away, &folder).unwrap();
+        until(&format!("it is {wanted}"), || {
+            state().as_deref() == Some(wanted)
+        });
+    }
+    assert!(!folder.join("old.json").exists());
+}
+
+#[test]
 fn top_shows_what_moves_and_needs_a_terminal() {
     let proxy = Proxy::plan()
         .site("busy.toml", says("busy.test", "x"))

@@ -4,7 +4,9 @@ use std::fs;
 use std::process::Command;
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::harness::{Plan, Proxy, found, may_mount};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::harness::{Plan, Proxy, found, may_mount, words_of};
 
 fn says(host: &str, text: &str) -> String {
     format!("host = '{host}'\nrespond = '{text}'\n")
@@ -136,6 +138,53 @@ fn a_file_that_is_mounted_on_its_name_is_seen_when_it_is_written_in_place() {
     fs::write(&real, says("shop.test", "two")).unwrap();
     proxy.until_answer("shop.test", "the new text", |answer| answer.text() == "two");
     assert!(begun.elapsed() < SOON, "after {:?}", begun.elapsed());
+}
+
+#[test]
+fn a_disk_that_hangs_keeps_nobody_from_asking_nor_from_ending() {
+    if !found("strace") {
+        return;
+    }
+    let plan = Proxy::plan().site("shop.toml", says("shop.test", "x"));
+    let slow = plan.sites().join("slow.toml");
+    let hanging = [
+        "strace",
+        "-f",
+        "-qq",
+        "-o",
+        "/dev/null",
+        "-P",
+        slow.to_str().unwrap(),
+        "-e",
+        "trace=openat",
+        "-e",
+        "inject=openat:delay_enter=600000000",
+    ];
+    let mut proxy = plan.under(hanging).start();
+    proxy.sites().write("slow.toml", says("slow.test", "x"));
+    proxy.until_logged("the disk does not answer");
+    let listed = words_of(&proxy.command(["ls"]));
+    assert!(listed.contains("edits wait until it does"), "{listed}");
+    assert!(listed.contains("shop.test"), "{listed}");
+    let waited = proxy.command(["wait", "slow", "--timeout", "200ms"]);
+    assert_eq!(waited.status.code(), Some(3), "{}", words_of(&waited));
+    assert_eq!(proxy.get("shop.test", "/").text(), "x");
+    let end = |proxy: &mut Proxy| {
+        let id = Pid::from_raw(proxy.own_id().try_into().unwrap()).unwrap();
+        kill_process(id, Signal::TERM).unwrap();
+        assert_eq!(proxy.exit_code(), 0);
+    };
+    end(&mut proxy);
+
+    // Also while it starts: it writes its lock before it looks at any site, and after it listens to signals.
+    drop(proxy);
+    let plan = Proxy::plan();
+    let slow = plan.sites().join("slow.toml");
+    let plan = plan.site("slow.toml", says("slow.test", "x"));
+    let mut hanging = hanging;
+    hanging[6] = slow.to_str().unwrap();
+    let mut proxy = plan.under(hanging).spawn();
+    end(&mut proxy);
 }
 
 #[test]

@@ -4,28 +4,32 @@
 //! what to keep for a restart. No I/O, no clock; the loop does what is said here.
 
 mod change;
+mod elsewhere;
 mod entry;
 mod leave;
 mod take;
 mod tell;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use tokio::time::Instant;
 
+pub(super) use elsewhere::Changes;
 pub(super) use tell::Standing;
 
 use super::claims::Claims;
-use super::guard::Guard;
+use super::guard::{Guard, Judgement};
 use super::last_good::LastGood;
-use super::look::{Complaint, Print};
+use super::look::{Absence, Complaint, Print};
 use crate::route::{SiteChange, TableEdit};
 use crate::site::{HostPattern, Site, SiteName, fitness};
 use crate::tls::Loaded;
 use crate::upstream::States;
+use elsewhere::Elsewhere;
 use entry::{Entry, Live, MadeOf, Verdict};
 
 /// A batch with more sites than that is said in one line.
@@ -40,12 +44,14 @@ pub(super) struct Book {
     /// Sites that serve and have no file any more.
     leaving: BTreeMap<SiteName, Leaving>,
     guard: Guard,
+    /// Those of `leaving`, or soon there, that were kept until somebody says that they may go.
+    missed: BTreeSet<SiteName>,
     numbers: Numbers,
     /// What is known of the backends of all sites.
     states: Arc<States>,
     versions: u64,
     /// Those whose changes may make no events in the sites directory.
-    elsewhere: BTreeSet<SiteName>,
+    elsewhere: Elsewhere,
     /// How many entries have a file.
     present: usize,
     /// How many entries serve.
@@ -72,14 +78,23 @@ struct Grace {
 struct Leaving {
     /// It serves until then.
     until: Instant,
-    /// Its operator said so by a name.
-    off: bool,
+    absence: Absence,
 }
 
 #[derive(Debug)]
 struct Kept {
-    lost: usize,
+    losses: Losses,
     message: String,
+}
+
+/// What is gone and kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Losses {
+    /// Team folders that are as good as gone, and of how many sites each.
+    teams: BTreeMap<String, usize>,
+    /// Of the others so many.
+    lost: usize,
+    judgement: Judgement,
 }
 
 /// Which folder the sites directory is now.
@@ -132,10 +147,11 @@ impl Book {
             grace: HashMap::new(),
             leaving: BTreeMap::new(),
             guard: Guard::default(),
+            missed: BTreeSet::new(),
             numbers: Numbers::default(),
             states,
             versions: 0,
-            elsewhere: BTreeSet::new(),
+            elsewhere: Elsewhere::default(),
             present: 0,
             serving: 0,
             kept: None,
@@ -327,8 +343,18 @@ impl Book {
 
     /// Every file whose changes may make no events in the sites directory, with its place and print.
     pub(super) fn elsewhere(&self) -> impl Iterator<Item = (&SiteName, &PathBuf, &Print)> {
-        let names = self.elsewhere.iter();
+        let names = self.elsewhere.names();
         names.filter_map(|name| Some((name, self.path(name)?, self.print(name)?)))
+    }
+
+    /// Sites that a file of this name is behind.
+    pub(super) fn with_file(&self, file: &OsStr) -> Vec<SiteName> {
+        self.elsewhere.with_file(file).cloned().collect()
+    }
+
+    /// Folders with files behind sites that have come or gone since the last call.
+    pub(super) fn folders_elsewhere(&mut self) -> Changes {
+        self.elsewhere.changes()
     }
 }
 

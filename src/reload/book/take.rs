@@ -1,6 +1,6 @@
 //! What follows from what was seen and counts: a site goes live, is rejected, waits for a name, or leaves.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -11,9 +11,10 @@ use super::{Book, Grace, Held, Leaving, Moment, Step, TALKATIVE};
 use crate::document::Problem;
 use crate::reload::claims::{Refused, Wants};
 use crate::reload::last_good::LastGood;
-use crate::reload::look::{self, Complaint, Found, Good, Look, Print};
+use crate::reload::look::{self, Absence, Complaint, Found, Good, Look, Print};
 use crate::reload::status::clock;
 use crate::route::SiteChange;
+use crate::site::directory::Stamp;
 use crate::site::{HostPattern, SiteName};
 
 /// A name without an owner is served by its last one for so long: a file may be on its way to another name.
@@ -23,6 +24,7 @@ impl Book {
     /// Takes what was seen and counts.
     pub(in crate::reload) fn apply(&mut self, looks: Vec<Look>, at: Moment, step: &mut Step) {
         let mut wants = Vec::new();
+        let departed = self.departed(&looks);
         for look in looks {
             let Look { name, path, found } = look;
             self.touched.insert(name.clone());
@@ -41,10 +43,11 @@ impl Book {
                 Found::Waiting(print, complaint) => {
                     Some(self.take_waiting(&name, path, print, complaint, at))
                 }
-                Found::Nothing { off } => self.take_absence(&name, off, at, step),
+                Found::Nothing(absence) => self.take_absence(&name, absence, at, step),
             };
             wants.extend(want.map(|want| (name, want)));
         }
+        self.pass_claims_on(&departed, &wants);
         let settled = self.claims.settle(wants);
         for (pattern, former) in settled.released {
             let live = self
@@ -82,6 +85,42 @@ impl Book {
             self.refuse(refused, at);
         }
         self.due = Some(at.now);
+    }
+
+    /// Files that are gone, as they were.
+    fn departed(&self, looks: &[Look]) -> Vec<(SiteName, Stamp)> {
+        let gone = looks
+            .iter()
+            .filter(|look| matches!(look.found, Found::Nothing(_)));
+        gone.filter_map(|look| Some((look.name.clone(), self.print(&look.name)?.stamp?)))
+            .collect()
+    }
+
+    /// A file that has another name now takes its claims with it: what waits for them is another file. It may have been
+    /// seen before it was missed under its old name.
+    fn pass_claims_on(&mut self, departed: &[(SiteName, Stamp)], wants: &[(SiteName, Wants)]) {
+        if departed.is_empty() {
+            return;
+        }
+        let files = |name: &SiteName| self.print(name)?.stamp.map(|stamp| stamp.file());
+        let newcomers = wants
+            .iter()
+            .filter(|(_, want)| matches!(want, Wants::Patterns(_)));
+        let newcomers: HashMap<_, &SiteName> = newcomers
+            .filter_map(|(name, _)| Some((files(name)?, name)))
+            .collect();
+        let heirs = departed.iter().filter_map(|(name, stamp)| {
+            let file = stamp.file();
+            let mut waiting = self.claims.waiting_for(name).into_iter();
+            let heir = match newcomers.get(&file) {
+                Some(heir) => heir,
+                None => waiting.find(|waiting| files(waiting) == Some(file))?,
+            };
+            (heir != name).then(|| (name.clone(), heir.clone()))
+        });
+        for (from, to) in heirs.collect::<Vec<_>>() {
+            self.claims.pass_on(&from, &to);
+        }
     }
 
     fn take_good(
@@ -135,6 +174,10 @@ impl Book {
         let was_leaving = self.leaving.remove(name).is_some();
         let entry = self.entry(name, path, print, at);
         entry.wanted = None;
+        // Read once more, and nothing is new.
+        if matches!(&entry.verdict, Verdict::Broken(before) if *before == complaints) {
+            return Wants::NoMore;
+        }
         for complaint in &complaints {
             warn!(site = %name, "{}", complaint.line);
         }
@@ -166,6 +209,9 @@ impl Book {
         let was_leaving = self.leaving.remove(name).is_some();
         let entry = self.entry(name, path, print, at);
         entry.wanted = None;
+        if matches!(&entry.verdict, Verdict::Waiting(before) if *before == complaint) {
+            return Wants::NoMore;
+        }
         info!(site = %name, "waiting: {}", complaint.line);
         entry.set(Verdict::Waiting(complaint), at);
         match &entry.live {
@@ -177,20 +223,25 @@ impl Book {
     fn take_absence(
         &mut self,
         name: &SiteName,
-        off: bool,
+        absence: Absence,
         at: Moment,
         step: &mut Step,
     ) -> Option<Wants> {
         let entry = self.entries.get_mut(name)?;
         self.present -= usize::from(entry.print.take().is_some());
-        self.elsewhere.remove(name);
+        self.elsewhere.set(name, None);
         entry.wanted = None;
         if entry.live.is_some() {
             entry.set(Verdict::Absent, at);
-            let until = if off { at.now } else { at.now + GRACE };
-            self.leaving
-                .entry(name.clone())
-                .or_insert(Leaving { until, off });
+            let until = match absence {
+                Absence::Meant => at.now,
+                Absence::Gone | Absence::WithFolder => at.now + GRACE,
+            };
+            let leaving = Leaving { until, absence };
+            let known = self.leaving.entry(name.clone()).or_insert(leaving);
+            if absence == Absence::Meant {
+                *known = leaving;
+            }
         } else {
             self.entries.remove(name);
             step.forget.push(name.clone());
@@ -202,11 +253,7 @@ impl Book {
 
     /// The entry of a file that is there.
     fn entry(&mut self, name: &SiteName, path: PathBuf, print: Print, at: Moment) -> &mut Entry {
-        if print.is_made_elsewhere() {
-            self.elsewhere.insert(name.clone());
-        } else {
-            self.elsewhere.remove(name);
-        }
+        self.elsewhere.set(name, Some(&print));
         let entry = self.entries.entry(name.clone()).or_insert_with(|| Entry {
             path: PathBuf::new(),
             print: None,
@@ -216,6 +263,7 @@ impl Book {
             wanted: None,
             generation: 0,
         });
+        self.missed.remove(name);
         self.present += usize::from(entry.print.is_none());
         entry.print = Some(print);
         entry.path = path;
@@ -319,8 +367,8 @@ impl Book {
         };
         let Some(wanted) = &entry.wanted else {
             // A version on its way out that found its names taken.
-            let (until, off) = (at.now + GRACE, false);
-            self.leaving.insert(name, Leaving { until, off });
+            let (until, absence) = (at.now + GRACE, Absence::Gone);
+            self.leaving.insert(name, Leaving { until, absence });
             return;
         };
         let mut claims = wanted.good.site.claims.iter();

@@ -137,17 +137,31 @@ impl Book {
             .map(|(name, _)| name)
     }
 
+    /// Those of them whose reason is no other site.
+    pub(in crate::reload) fn rejected_by_itself(&self) -> impl Iterator<Item = &SiteName> {
+        let entries = self.entries.iter();
+        entries
+            .filter(|(_, entry)| matches!(entry.verdict, Verdict::Broken(_) | Verdict::Waiting(_)))
+            .map(|(name, _)| name)
+    }
+
     pub(in crate::reload) fn summary(&self, ignored: usize) -> Summary {
         let live = self
             .entries
             .values()
             .filter(|entry| matches!(entry.verdict, Verdict::Fine));
         let live = live.count();
-        let not_live = self.entries.len() - live;
+        let absent = self
+            .entries
+            .values()
+            .filter(|entry| matches!(entry.verdict, Verdict::Absent));
+        let kept = absent.count();
         Summary {
             live,
-            not_live,
+            not_live: self.entries.len() - live - kept,
+            kept,
             ignored,
+            notice: None,
         }
     }
 

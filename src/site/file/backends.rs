@@ -258,7 +258,9 @@ impl<'t> SiteFile<'_, 't> {
                 "the socket {} lies outside of sockets_under in onedoor.toml",
                 path.display()
             );
-            self.reader.error(span, message);
+            // What is there by then may lead elsewhere.
+            let folder = path.parent().unwrap_or(path).to_owned();
+            self.reader.error_about(span, message, folder);
             return None;
         }
         Some(backend)

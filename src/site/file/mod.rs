@@ -10,6 +10,8 @@ use ipnet::IpNet;
 
 use self::tls::with_hsts;
 use super::fence::Fence;
+#[cfg(feature = "serve")]
+use super::fence::LogRefusal;
 use super::headers;
 use super::tls::Mode;
 use super::{
@@ -251,12 +253,21 @@ impl<'t> SiteFile<'_, 't> {
             "stdout" => OfSite::To(Destination::Stdout),
             text if text.contains('/') => {
                 let path = self.fence.locate(text);
-                if !self.fence.admits_log(&path, &self.rules.logs_under) {
-                    let message = format!(
-                        "{} may not be written: it lies in none of [log] sites_under of onedoor.toml",
-                        path.display()
-                    );
-                    self.reader.error(span, message);
+                match self.fence.admit_log(&path, &self.rules.logs_under) {
+                    Ok(()) => {}
+                    Err(LogRefusal::Outside) => {
+                        let message = format!(
+                            "{} may not be written: it lies in none of [log] sites_under of onedoor.toml",
+                            path.display()
+                        );
+                        self.reader.error(span, message);
+                    }
+                    Err(LogRefusal::NoFolder(folder)) => {
+                        let shown = folder.display();
+                        let message =
+                            format!("the folder {shown} is not there; mkdir -p '{shown}'");
+                        self.reader.error_about(span, message, folder);
+                    }
                 }
                 OfSite::To(Destination::OfSite(path.into()))
             }

@@ -512,6 +512,23 @@ fn files_and_sockets_stay_inside_their_fences() {
     assert!(read(&document, &rules).is_err());
     rules.sockets_under = Some(vec![sites.clone()]);
     assert!(read(&document, &rules).is_ok());
+
+    // What is not there yet counts by what is, symlinks resolved.
+    std::os::unix::fs::symlink(&root, sites.join("away")).expect("link");
+    std::os::unix::fs::symlink(root.join("later"), sites.join("open")).expect("link");
+    let under = |text: &str, folder: &str| {
+        let mut rules = rules.clone();
+        rules.sockets_under = Some(vec![root.join(folder)]);
+        let document = SiteDocument {
+            text: format!("host = 'a.test'\nto = 'unix:{text}'"),
+            ..document.clone()
+        };
+        read(&document, &rules).is_ok()
+    };
+    assert!(under("away/run/app/x.sock", "run"));
+    assert!(!under("away/run/app/x.sock", "sites.d"));
+    assert!(!under("open/x.sock", "sites.d"), "it leads elsewhere");
+    assert!(!under("run/../x.sock", "sites.d"), "it climbs");
     std::fs::remove_dir_all(&root).expect("gone");
 }
 
