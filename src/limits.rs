@@ -203,5 +203,7 @@ pub const PROXY_HEADER_BYTES: usize = 4 << 10;
 pub const SITE_FILE_BYTES: u64 = 1 << 20;
 /// A body file of `respond` and a `{ file = "..." }` value: answers from memory, so small ones only.
 pub const RESPOND_FILE_BYTES: u64 = 4 << 20;
+/// All body files of one site together, each counted once: a site has a few pages for bad days, and memory is everybody's.
+pub const RESPOND_FILES_BYTES: u64 = 16 << 20;
 /// A secret or header value read from a file: a field that no backend would take is an error here already.
 pub const HEADER_FILE_BYTES: u64 = 8 << 10;

@@ -33,13 +33,21 @@ impl Fence<'_> {
     /// # Errors
     /// `Outside` before anything is opened; else as [`read_regular`].
     pub fn read(&self, path: &Path, cap: u64) -> Result<Vec<u8>, FileError> {
+        read_regular(&self.admit(path)?, cap)
+    }
+
+    /// Where a file really is, if that is where it may be.
+    ///
+    /// # Errors
+    /// `Outside`, and `Io` when it is nowhere.
+    pub fn admit(&self, path: &Path) -> Result<PathBuf, FileError> {
         let real = path.canonicalize().map_err(FileError::Io)?;
         let allowed =
             std::iter::once(self.sites).chain(self.files_under.iter().map(PathBuf::as_path));
         if !is_under(&real, allowed) {
             return Err(FileError::Outside);
         }
-        read_regular(&real, cap)
+        Ok(real)
     }
 
     /// Whether an access log may be written to `file`, which need not be there yet: in one of `folders`, symlinks resolved,

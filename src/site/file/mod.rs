@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
 
+use self::action::Bodies;
 use self::tls::with_hsts;
 use super::fence::Fence;
 use super::headers;
@@ -134,6 +135,7 @@ pub fn read(document: &SiteDocument, rules: &Rules) -> Result<Accepted, Vec<Prob
         name: &document.name,
         rules,
         fence,
+        bodies: Bodies::default(),
         files: Vec::new(),
     };
     let site = file.site(&table);
@@ -170,6 +172,7 @@ struct SiteFile<'a, 't> {
     name: &'a SiteName,
     rules: &'a Rules,
     fence: Fence<'a>,
+    bodies: Bodies,
     files: Vec<PathBuf>,
 }
 

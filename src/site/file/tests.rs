@@ -1,4 +1,5 @@
 use std::os::unix::fs::symlink;
+use std::sync::Arc;
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -511,6 +512,53 @@ fn files_and_sockets_stay_inside_their_fences() {
     assert!(read(&document, &rules).is_err());
     rules.sockets_under = Some(vec![sites.clone()]);
     assert!(read(&document, &rules).is_ok());
+    std::fs::remove_dir_all(&root).expect("gone");
+}
+
+#[test]
+fn a_file_that_many_paths_respond_with_is_in_memory_once_and_all_files_have_a_bound() {
+    let root = std::env::temp_dir().join(format!("onedoor-bodies-{}", std::process::id()));
+    std::fs::create_dir_all(&root).expect("folder");
+    let rules = Rules {
+        sites: root.clone(),
+        ..Rules::default()
+    };
+    let outcome = |files: &[&str]| {
+        let paths = files.iter().enumerate();
+        let paths = paths.map(|(at, file)| {
+            format!("[[path]]\nmatch = '/{at}'\nrespond = {{ file = '{file}' }}\n")
+        });
+        let mut document = document(&format!("host = 'a.test'\n{}", paths.collect::<String>()));
+        document.real = root.join("shop.toml");
+        document.origin = document.real.clone();
+        read(&document, &rules)
+    };
+    let large: Vec<String> = (0..6).map(|at| format!("page{at}")).collect();
+    for name in &large {
+        let file = std::fs::File::create(root.join(name)).expect("file");
+        file.set_len(4 << 20).expect("room");
+    }
+    symlink("page0", root.join("link")).expect("link");
+
+    let accepted = outcome(&["page0", "./page0", "link", "page1"]).expect("a site");
+    let bodies: Vec<&Arc<[u8]>> = (accepted.site.paths.iter())
+        .map(|rule| match &rule.action {
+            Some(Action::Respond(respond)) => &respond.body,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert!(Arc::ptr_eq(bodies[0], bodies[1]) && Arc::ptr_eq(bodies[0], bodies[2]));
+    assert!(!Arc::ptr_eq(bodies[0], bodies[3]));
+
+    let large: Vec<&str> = large.iter().map(String::as_str).collect();
+    assert!(outcome(&large[..4]).is_ok(), "16 MiB");
+    let problems = outcome(&large).expect_err("more");
+    assert_eq!(problems.len(), 1, "said once: {problems:?}");
+    assert_eq!((problems[0].line, problems[0].column), (14, 20));
+    assert!(
+        problems[0].message.contains("larger than 16 MiB together"),
+        "{problems:?}"
+    );
     std::fs::remove_dir_all(&root).expect("gone");
 }
 
