@@ -18,7 +18,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use keys::{Kind, Place, Status};
-pub use mask::mask;
+pub use mask::{is_login, mask};
 pub use problem::{Excerpt, Problem, Severity};
 
 pub type Table<'t> = DeTable<'t>;
@@ -42,6 +42,8 @@ pub struct Reader<'t> {
     line_starts: Vec<usize>,
     /// Lines on which the syntax is broken: what the shape says about them is only an echo.
     broken: BTreeSet<u32>,
+    /// What nobody is shown, in the order of the text.
+    secrets: Vec<Span>,
     problems: Vec<Problem>,
 }
 
@@ -61,6 +63,8 @@ impl<'t> Reader<'t> {
             excerpt,
             line_starts: line_starts.collect(),
             broken: BTreeSet::new(),
+            // Until it is known to be TOML.
+            secrets: mask::secrets_in_torn(text),
             problems: Vec::new(),
         };
         let table = reader.parse();
@@ -84,6 +88,9 @@ impl<'t> Reader<'t> {
             return Table::default();
         }
         let (table, errors) = DeTable::parse_recoverable(self.text);
+        if errors.is_empty() {
+            self.secrets = mask::secrets_in(table.get_ref());
+        }
         for error in errors.iter().take(PROBLEMS) {
             let span = error.span().unwrap_or(self.text.len()..self.text.len());
             let message = self.syntax_message(error.message(), &span);
@@ -242,16 +249,13 @@ impl<'t> Reader<'t> {
         if full || self.broken.contains(&line) {
             return;
         }
-        let hidden = self.excerpt == Excerpt::Hidden;
-        let shown = |words: String| {
-            if hidden {
-                self.without_quotes(&words)
-            } else {
-                words
-            }
+        let (excerpt, secrets) = match self.excerpt {
+            Excerpt::Hidden => (Excerpt::Hidden, self.text),
+            Excerpt::Shown => self.excerpt_of(line, &span),
         };
+        let shown = |words: String| without_quotes(&words, secrets);
         let (message, help) = (shown(message), help.map(shown));
-        let (origin, excerpt) = (self.origin.clone(), self.excerpt);
+        let origin = self.origin.clone();
         self.problems.push(Problem {
             origin,
             line,
@@ -265,18 +269,22 @@ impl<'t> Reader<'t> {
         });
     }
 
-    /// `message` without quoted pieces of the text: a link out of the sites directory must not read a file aloud.
-    fn without_quotes(&self, message: &str) -> String {
-        let pieces = message.split('"').enumerate().map(|(at, piece)| {
-            let quoted = at % 2 == 1;
-            let ours = keys::KEYS.iter().any(|key| key.name == piece);
-            if quoted && !ours && self.text.contains(piece) {
-                "..."
-            } else {
-                piece
+    /// Whether the line of a problem may be drawn, and the piece of the text whose words its message may not quote.
+    fn excerpt_of(&self, line: u32, span: &Span) -> (Excerpt, &'t str) {
+        let line = (line as usize).saturating_sub(1);
+        let start_of = |line: usize| self.line_starts.get(line).copied();
+        let from = start_of(line).unwrap_or(0).min(span.start);
+        let to = start_of(line + 1).unwrap_or(self.text.len()).max(span.end);
+        let first = self.secrets.partition_point(|secret| secret.end <= from);
+        let rest = self.secrets.get(first..).unwrap_or_default();
+        let count = rest.partition_point(|secret| secret.start < to);
+        match (rest.first(), rest[..count].last()) {
+            (Some(first), Some(last)) => {
+                let text = self.text.get(first.start..last.end);
+                (Excerpt::Hidden, text.unwrap_or_default())
             }
-        });
-        pieces.collect::<Vec<_>>().join("\"")
+            _ => (Excerpt::Shown, ""),
+        }
     }
 
     /// 1-based line and column (in characters) of a byte of the text.
@@ -427,6 +435,47 @@ impl<'t> Reader<'t> {
             .map_err(|error| self.error(span.clone(), format!("{text:?}: {error}")))
             .ok()
     }
+}
+
+/// `message` without what it quotes of `secrets`: neither a password nor, behind a link out of the sites directory, a file
+/// is read aloud by an error. Our own words stay.
+fn without_quotes(message: &str, secrets: &str) -> String {
+    if secrets.is_empty() {
+        return message.to_owned();
+    }
+    let secrets = secrets.to_lowercase();
+    let mut shown = String::with_capacity(message.len());
+    let mut rest = message;
+    while let Some(start) = rest.find('"') {
+        let (before, quoted) = rest.split_at(start + 1);
+        shown.push_str(before);
+        let end = closing_quote(quoted);
+        let (piece, behind) = quoted.split_at(end);
+        let ours = keys::KEYS.iter().any(|key| key.name == piece);
+        // A piece that was escaped for the message is not in the text as it stands here.
+        let is_secret = piece.contains('\\') || secrets.contains(&piece.to_lowercase());
+        shown.push_str(if is_secret && !ours { "..." } else { piece });
+        rest = behind;
+        if let Some(behind) = rest.strip_prefix('"') {
+            shown.push('"');
+            rest = behind;
+        }
+    }
+    shown.push_str(rest);
+    shown
+}
+
+/// Where a quoted piece ends that `{:?}` or we have written.
+fn closing_quote(text: &str) -> usize {
+    let mut is_escaped = false;
+    for (at, byte) in text.bytes().enumerate() {
+        match byte {
+            b'"' if !is_escaped => return at,
+            b'\\' => is_escaped = !is_escaped,
+            _ => is_escaped = false,
+        }
+    }
+    text.len()
 }
 
 /// The value itself, or what is in the list.
@@ -689,6 +738,65 @@ mod tests {
                 "{rubbish:?}"
             );
         }
+    }
+
+    #[test]
+    fn no_error_shows_what_people_log_in_with() {
+        let torn = "host = 'a.test'\n[headers.request.set]\nauthorization = S3CRET\n";
+        for (text, message) in [
+            (torn, "3:17: a text stands in quotes, write \"...\""),
+            (
+                "[headers.request]\nset = { Cookie = 'S3CRET' X-A = 'b' }\n",
+                "2:",
+            ),
+            (
+                "[headers.request]\nset = { Authorization = \"Bearer S3CRET\n",
+                "2:",
+            ),
+            (
+                "[headers.request.set]\nCookie = S3\"CRET\n",
+                "2:10: a text stands in quotes, write \"...\"",
+            ),
+            (
+                "[headers.request.set]\nCookie = \"\"\"\nS3CRET\n",
+                "",
+            ),
+            (
+                "[headers.request.set]\nCookie = 'a\0S3CRET'\n",
+                "2:12: a NUL byte",
+            ),
+            (
+                "[headers.request]\nsett = { Authorization = 'Bearer S3CRET', X = 'y' }\n",
+                "2:1: unknown key \"sett\", did you mean \"set\"?",
+            ),
+            (
+                "[headers]\nrequest = { set = { Set-Cookie = [\n'S3CRET',\n'S3CRET'] }, sett = 1 }\n",
+                "4:14: unknown key \"sett\", did you mean \"set\"?",
+            ),
+        ] {
+            let (reader, _) = Reader::open(text, Path::new("a"), Excerpt::Shown, Place::Site);
+            let found = reader.finish();
+            assert!(!found.is_empty(), "{text}");
+            for problem in &found {
+                let drawn = problem.render(text, false);
+                assert!(!drawn.contains("S3") && !drawn.contains("CRET"), "{drawn}");
+                assert!(drawn.contains(&format!("a:{}:", problem.line)), "{drawn}");
+            }
+            let lines: Vec<String> = found.iter().map(Problem::to_string).collect();
+            let starts = |line: &String| line.starts_with(&format!("a:{message}"));
+            assert!(lines.iter().any(starts), "{message}: {lines:?}");
+        }
+    }
+
+    #[test]
+    fn a_line_without_a_secret_is_drawn_as_ever() {
+        let text = "upstream = 1\n[headers.request.set]\nCookie = 'S3CRET'\n[limit]\nbody = 5\n";
+        let (reader, _) = Reader::open(text, Path::new("a"), Excerpt::Shown, Place::Site);
+        let drawn: String = (reader.finish().iter())
+            .map(|problem| problem.render(text, false))
+            .collect();
+        assert!(drawn.contains("1 | upstream = 1"), "{drawn}");
+        assert!(drawn.contains("5 | body = 5"), "{drawn}");
     }
 
     #[test]
