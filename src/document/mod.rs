@@ -33,6 +33,9 @@ const PROBLEMS: usize = 50;
 /// Collected at most, of which the first are reported: guessing what 80,000 unknown keys meant takes seconds.
 const COLLECTED: usize = 500;
 
+/// Bytes between two marks of a text.
+const MARK: usize = 256;
+
 /// The text of one file and what is wrong with it.
 #[derive(Debug)]
 pub struct Reader<'t> {
@@ -40,6 +43,8 @@ pub struct Reader<'t> {
     origin: PathBuf,
     excerpt: Excerpt,
     line_starts: Vec<usize>,
+    /// How many characters stand in front of every [`MARK`] bytes: a place costs the same at the end of a long line.
+    marks: Vec<u32>,
     /// Lines on which the syntax is broken: what the shape says about them is only an echo.
     broken: BTreeSet<u32>,
     /// What nobody is shown, in the order of the text.
@@ -62,6 +67,7 @@ impl<'t> Reader<'t> {
             origin: origin.to_owned(),
             excerpt,
             line_starts: line_starts.collect(),
+            marks: marks(text),
             broken: BTreeSet::new(),
             // Until it is known to be TOML.
             secrets: mask::secrets_in_torn(text),
@@ -293,20 +299,23 @@ impl<'t> Reader<'t> {
             .line_starts
             .partition_point(|&start| start <= at)
             .max(1);
-        let before = self
-            .text
-            .get(self.line_starts[line - 1]..at)
-            .unwrap_or_default();
-        let column = before
-            .trim_start_matches('\u{feff}')
-            .trim_end_matches('\r')
-            .chars()
-            .count()
-            + 1;
+        let start = self.line_starts[line - 1];
+        let before = self.text.get(start..at).unwrap_or_default();
+        let behind_mark = before.trim_start_matches('\u{feff}');
+        let start = start + (before.len() - behind_mark.len());
+        let end = start + behind_mark.trim_end_matches('\r').len();
+        let column = self.characters_before(end) - self.characters_before(start) + 1;
         (
             u32::try_from(line).unwrap_or(u32::MAX),
             u32::try_from(column).unwrap_or(u32::MAX),
         )
+    }
+
+    fn characters_before(&self, at: usize) -> usize {
+        let mark = at / MARK;
+        let marked = self.marks.get(mark).copied().unwrap_or_default();
+        let rest = self.text.as_bytes().get(mark * MARK..at);
+        marked as usize + characters_in(rest.unwrap_or_default())
     }
 
     /// The line of a place, for messages that name a second one.
@@ -424,6 +433,24 @@ impl<'t> Reader<'t> {
         }
     }
 
+    /// Those of `values` that make `most` with the `before` that there are already, and an error at the one behind them: to
+    /// work through them, at an edit or for a request, is everybody's time.
+    pub fn at_most<T>(
+        &mut self,
+        mut values: Vec<T>,
+        before: usize,
+        (most, what): (usize, &str),
+        place: impl Fn(&T) -> Span,
+    ) -> Vec<T> {
+        let room = most.saturating_sub(before);
+        if let Some(surplus) = values.get(room) {
+            let message = format!("a site has at most {most} {what}, and this is one more");
+            self.error(place(surplus), message);
+            values.truncate(room);
+        }
+        values
+    }
+
     /// A value with a unit, or its error at `span`.
     pub fn unit<T>(
         &mut self,
@@ -435,6 +462,20 @@ impl<'t> Reader<'t> {
             .map_err(|error| self.error(span.clone(), format!("{text:?}: {error}")))
             .ok()
     }
+}
+
+fn marks(text: &str) -> Vec<u32> {
+    let pieces = text.as_bytes().chunks(MARK);
+    let counted = pieces.scan(0, |before, piece| {
+        *before += characters_in(piece) as u32;
+        Some(*before)
+    });
+    std::iter::once(0).chain(counted).collect()
+}
+
+/// Each has one byte that does not go on with another.
+fn characters_in(piece: &[u8]) -> usize {
+    piece.iter().filter(|&&byte| byte & 0xc0 != 0x80).count()
 }
 
 /// `message` without what it quotes of `secrets`: neither a password nor, behind a link out of the sites directory, a file
@@ -715,6 +756,19 @@ mod tests {
             "a.toml:1:1: unknown key \"hots\", did you mean \"host\"?"
         );
         assert!(problems("h\0o\0s\0t\0")[0].starts_with("a.toml:1:2: a NUL byte"));
+    }
+
+    #[test]
+    fn the_column_is_counted_in_characters_however_long_the_line() {
+        let text = format!("note = '{}'\nnote = '{}', x", "ü".repeat(1000), "€a".repeat(999));
+        let (reader, _) = Reader::open(&text, Path::new("a"), Excerpt::Shown, Place::Site);
+        for (at, _) in text.char_indices().chain([(text.len(), ' ')]) {
+            let before = &text[..at];
+            let line = before.matches('\n').count() + 1;
+            let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+            let (found_line, found_column) = reader.place_of(at);
+            assert_eq!((found_line as usize, found_column as usize), (line, column));
+        }
     }
 
     #[test]

@@ -136,6 +136,7 @@ pub fn read(document: &SiteDocument, rules: &Rules) -> Result<Accepted, Vec<Prob
         rules,
         fence,
         bodies: Bodies::default(),
+        backends: 0,
         files: Vec::new(),
     };
     let site = file.site(&table);
@@ -173,6 +174,8 @@ struct SiteFile<'a, 't> {
     rules: &'a Rules,
     fence: Fence<'a>,
     bodies: Bodies,
+    /// How many have been read so far.
+    backends: usize,
     files: Vec<PathBuf>,
 }
 

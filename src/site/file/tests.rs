@@ -6,6 +6,9 @@ use proptest::prelude::*;
 
 use super::*;
 
+use crate::limits::{
+    ALLOW_NETWORKS, SITE_BACKENDS, SITE_HEADERS, SITE_HOSTS, SITE_PATHS, TLS_PAIRS, TLS_REVOKED,
+};
 use crate::site::health::{Ask, Check, Passive, WhenNone};
 use crate::site::{Action, ClaimRole, HeaderEdit, Member};
 
@@ -513,6 +516,88 @@ fn files_and_sockets_stay_inside_their_fences() {
     rules.sockets_under = Some(vec![sites.clone()]);
     assert!(read(&document, &rules).is_ok());
     std::fs::remove_dir_all(&root).expect("gone");
+}
+
+#[test]
+fn what_a_site_may_have_of_a_kind_has_a_bound_and_the_first_beyond_it_is_told() {
+    let listed = |count: usize, entry: fn(usize) -> String| {
+        let entries: Vec<String> = (1..=count).map(entry).collect();
+        format!("[{}]", entries.join(","))
+    };
+    let hosts = |count| {
+        let hosts = listed(count, |number| format!("'h{number}.test'"));
+        format!("host = {hosts}\nto = 1\n")
+    };
+    let backends = |count| {
+        let own = listed(count - 1, |number| number.to_string());
+        format!("host = 'a.test'\nto = {own}\n[[path]]\nmatch = '/a'\nto = 'unix:/x'\n")
+    };
+    let paths = |count| {
+        let paths = (0..count).map(|number| format!("[[path]]\nmatch = '/{number}'\n"));
+        format!("host = 'a.test'\nto = 1\n{}", paths.collect::<String>())
+    };
+    let headers = |count| {
+        let values = listed(count - 1, |_| "'v'".to_owned());
+        format!("host = 'a.test'\nto = 1\n[headers.request]\nset = {{ A = 'a', B = {values} }}\n")
+    };
+    let networks = |count| {
+        let networks = listed(count, |number| {
+            format!("'10.{}.{}.1'", number / 250, number % 250)
+        });
+        format!("host = 'a.test'\nto = 1\nallow = {networks}\n")
+    };
+    let pairs = |count| {
+        let files = listed(count, |number| format!("'{number}'"));
+        format!("host = 'a.test'\nto = 1\ntls.cert = {files}\ntls.key = {files}\n")
+    };
+    let crls = |count| {
+        let files = listed(count, |number| format!("'{number}'"));
+        format!("host = 'a.test'\nto = 1\ntls.client = {{ ca = 'a', crl = {files} }}\n")
+    };
+    let kinds: [(&str, &dyn Fn(usize) -> String, usize); 7] = [
+        ("hosts", &hosts, SITE_HOSTS),
+        ("backends", &backends, SITE_BACKENDS),
+        ("[[path]]", &paths, SITE_PATHS),
+        ("headers", &headers, SITE_HEADERS),
+        ("networks", &networks, ALLOW_NETWORKS),
+        ("pairs", &pairs, TLS_PAIRS),
+        ("lists", &crls, TLS_REVOKED),
+    ];
+    for (what, text, most) in kinds {
+        site(&text(most));
+        let text = text(most + 1);
+        let problems = read(&document(&text), &Rules::default()).expect_err(what);
+        assert_eq!(problems.len(), 1, "{problems:#?}");
+        let told = &problems[0];
+        assert!(
+            told.message.contains(&format!("at most {most} ")) && told.message.contains(what),
+            "{told}"
+        );
+        let place = &text[told.span.clone()];
+        match what {
+            "hosts" => assert_eq!(place, format!("'h{}.test'", most + 1)),
+            "backends" => assert_eq!(place, "'unix:/x'"),
+            "headers" => assert_eq!(place, "'v'"),
+            "pairs" => assert_eq!(place, format!("'{}'", most + 1)),
+            "[[path]]" => assert_eq!(told.line as usize, 3 + 2 * most),
+            _ => assert!(told.line == 3, "{told}"),
+        }
+    }
+}
+
+#[test]
+fn a_megabyte_of_names_on_one_line_is_refused_in_an_instant() {
+    let names: String = (0..60_000).map(|number| format!("x{number} = 'a', ")).collect();
+    let hosts: String = (0..60_000).map(|number| format!("'x{number}.b', ")).collect();
+    let start = std::time::Instant::now();
+    for text in [
+        format!("host = 'a.b'\nto = 5\nheaders.request.set = {{ {names} y = '' }}\n"),
+        format!("host = [{hosts}]\nto = 5\n"),
+    ] {
+        assert!(read(&document(&text), &Rules::default()).is_err());
+    }
+    // Minutes in a build for tests when each was compared with all before it; a fraction of a second now.
+    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
 }
 
 #[test]
