@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::args::{Places, Serving};
 use super::check::{self, Question};
-use super::drop_in::{self, Folder, refuse};
+use super::drop_in::{Folder, refuse};
 use super::screen::Screen;
 use super::{complain, daemon, print, run, wait};
 use crate::reload::Until;
@@ -31,8 +31,7 @@ pub(super) fn add(
         }
         let text = text(host, to, note.as_deref());
         check(places, &folder, site.as_str(), &file, &text)?;
-        drop_in::write(&file, &text)
-            .map_err(|error| refuse(format_args!("cannot write {}: {error}", file.display())))?;
+        folder.write(&file, &text)?;
         print(&format!("wrote {}\n", file.display()));
         Ok((folder, site))
     });

@@ -10,7 +10,7 @@ use similar::TextDiff;
 
 use super::add::await_it;
 use super::args::Places;
-use super::drop_in::{self, Folder, refuse};
+use super::drop_in::{Folder, refuse};
 use super::screen::{self, Paint, Screen};
 use super::{daemon, print};
 use crate::document::mask;
@@ -183,7 +183,7 @@ fn drawn(before: (String, String), after: (String, String), screen: Screen) -> S
     text.lines().map(|line| paint(line) + "\n").collect()
 }
 
-/// Writes a former version into the file, as an operator would.
+/// Writes a version into the file, as an operator would.
 pub(super) fn rollback(
     places: &Places,
     name: &str,
@@ -195,31 +195,41 @@ pub(super) fn rollback(
         Ok(known) => known,
         Err(code) => return code,
     };
-    let usual = known
-        .versions
-        .iter()
-        .position(|version| !version.is_present)
-        .map(|at| at + 1);
-    let Some(number) = version.or(usual) else {
+    let Some((number, which)) = version.map(|number| (number, "")).or_else(|| usual(&known)) else {
         return refuse(format_args!("there is nothing older of {}", known.name));
     };
     let Some(chosen) = number.checked_sub(1).and_then(|at| known.versions.get(at)) else {
         return no_such(&known, number);
     };
-    if let Err(error) = drop_in::write(&chosen.file, &chosen.text) {
-        return refuse(format_args!(
-            "cannot write {}: {error}",
-            chosen.file.display()
-        ));
+    let folder = match Folder::find(places) {
+        Ok(folder) => folder,
+        Err(code) => return code,
+    };
+    if let Err(code) = folder.write(&chosen.file, &chosen.text) {
+        return code;
     }
     print(&format!(
-        "wrote {} as it was on {} UTC; your git or Ansible will undo this\n",
+        "wrote {} as it was on {} UTC, version {number}{which}; your git or Ansible will undo this\n",
         chosen.file.display(),
         screen::stamp(chosen.since)
     ));
-    match Folder::find(places) {
-        Ok(folder) => await_it(places, &folder, &known.name, timeout),
-        Err(code) => code,
+    await_it(places, &folder, &known.name, timeout)
+}
+
+/// The number of the version that somebody means who names none, and what is to be said of it: what serves, where the
+/// file says something else, because that is the mistake; else the one before.
+fn usual(known: &Known) -> Option<(usize, &'static str)> {
+    let newest = known.versions.first()?;
+    if !newest.is_present {
+        return Some((1, ", the last that was live"));
+    }
+    let on_disk = fs::read_to_string(&newest.file).ok();
+    match on_disk {
+        Some(text) if text == newest.text => {
+            let before = known.versions.get(1)?;
+            (!before.is_present).then_some((2, ", the one before what serves"))
+        }
+        _ => Some((1, ", which serves; what the file said does not")),
     }
 }
 
