@@ -171,7 +171,8 @@ impl<'q> Report<'q> {
         }
         self.ignored = listing.ignored.len();
         for (path, reason) in &listing.ignored {
-            self.line(&format!("ignored: {}: {reason}", path.display()));
+            let shown = printable(&path.to_string_lossy());
+            self.line(&format!("ignored: {shown}: {reason}"));
             self.ignored_files.push((path.clone(), reason.to_string()));
         }
         if listing.files.is_empty() && listing.unreadable.is_empty() {

@@ -14,6 +14,7 @@ use super::drop_in::{Folder, refuse};
 use super::screen::{self, Paint, Screen};
 use super::{daemon, print};
 use crate::document::mask;
+use crate::document::problem::printable_lines;
 
 /// Ends with 0, or with 1 when nothing of the site is known.
 pub(super) fn history(places: &Places, name: &str, json: bool) -> ExitCode {
@@ -171,6 +172,7 @@ fn no_such(known: &Known, number: usize) -> ExitCode {
 fn drawn(before: (String, String), after: (String, String), screen: Screen) -> String {
     let diff = TextDiff::from_lines(&before.1, &after.1);
     let text = diff.unified_diff().header(&before.0, &after.0).to_string();
+    let text = printable_lines(&text);
     if text.is_empty() {
         return "no difference that can be shown\n".to_owned();
     }
@@ -249,6 +251,9 @@ mod tests {
             drawn,
             "--- old\n+++ new\n@@ -1,2 +1,2 @@\n host = 'a'\n-to = 1\n+to = 2\n"
         );
+        let bad = (text("new"), text("# \x1b]0;x\x07\u{9b}31m\t\u{202e}\n"));
+        let drawn = self::drawn((text("old"), String::new()), bad, Screen::PLAIN);
+        assert!(drawn.ends_with("+# \\u{1b}]0;x\\u{7}\\u{9b}31m\t\\u{202e}\n"), "{drawn}");
         assert_eq!(count_changes("a\nb\n", "a\nc\nd\n"), "+2 -1");
     }
 }

@@ -1,5 +1,6 @@
 //! Something wrong in a file, with the place: one line for a log, or a drawing for a person at a terminal.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -99,7 +100,7 @@ impl Problem {
             && let Some((line, span)) = self.first_line(source)
         {
             let at = AnnotationKind::Primary.span(span);
-            let snippet = Snippet::source(line)
+            let snippet = Snippet::source(drawable(line))
                 .line_start(self.line as usize)
                 .path(origin);
             report.push(level.primary_title(message).element(snippet.annotation(at)));
@@ -177,19 +178,45 @@ impl std::error::Error for Problem {}
 
 /// Without control characters: a file name or a value must not be able to write to a terminal or forge a log line.
 pub fn printable(text: &str) -> String {
-    let risky = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
+    printable_but(text, |_| false)
+}
+
+/// The same of a text that may have lines and tabs.
+pub fn printable_lines(text: &str) -> String {
+    printable_but(text, |c| matches!(c, '\n' | '\t'))
+}
+
+fn printable_but(text: &str, is_fine: impl Fn(char) -> bool) -> String {
     let mut safe = String::with_capacity(text.len());
     for c in text.chars() {
-        if risky(c) {
+        if moves_the_cursor(c) && !is_fine(c) {
             safe.extend(c.escape_default());
         } else {
             safe.push(c);
         }
     }
     safe
+}
+
+/// A character that a terminal obeys, or that turns the order of what is behind it.
+pub fn moves_the_cursor(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// A line of a file to be drawn: each such character is another one of as many bytes, so that places in it stay right.
+fn drawable(line: &str) -> Cow<'_, str> {
+    let is_bad = |c: char| c != '\t' && moves_the_cursor(c);
+    if !line.contains(is_bad) {
+        return line.into();
+    }
+    let shown = line.chars().map(|c| match c.len_utf8() {
+        _ if !is_bad(c) => c,
+        1 => '?',
+        2 => '\u{b7}',
+        _ => '\u{fffd}',
+    });
+    shown.collect::<String>().into()
 }
 
 #[cfg(test)]
@@ -233,6 +260,20 @@ mod tests {
         assert!(drawn.contains("2 | upstream = 80"), "{drawn}");
         assert!(drawn.contains("| ^^^^^^^^"), "{drawn}");
         assert!(drawn.contains("help: write to = 80"), "{drawn}");
+    }
+
+    #[test]
+    fn nothing_in_a_line_is_obeyed_by_a_terminal_and_the_caret_stays_where_it_was() {
+        let source = "\nx = 'a\u{9b}31m\u{202e}b\x1b[2J'\t# y\n";
+        let at = source.find('#').expect("there");
+        let found = Problem {
+            span: at..at + 1,
+            ..problem()
+        };
+        let drawn = found.render(source, false);
+        assert!(!drawn.contains(|c| c != '\n' && moves_the_cursor(c)), "{drawn:?}");
+        assert!(drawn.contains("'a\u{b7}31m\u{fffd}b?[2J'"), "{drawn}");
+        assert_eq!(printable_lines("a\n\tb\x1b\u{2028}"), "a\n\tb\\u{1b}\\u{2028}");
     }
 
     #[test]
