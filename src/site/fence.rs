@@ -15,11 +15,31 @@ const O_NONBLOCK: i32 = 0o4000;
 pub struct Fence<'a> {
     /// Where relative paths start: the folder of the real site file.
     pub folder: &'a Path,
-    pub sites: &'a Path,
-    /// Folders besides the sites directory.
+    pub around: Around<'a>,
+    /// Folders besides that.
     pub files_under: &'a [PathBuf],
     /// `None`: sockets may be anywhere.
     pub sockets_under: Option<&'a [PathBuf]>,
+}
+
+/// The folder whose files may be read without a word in the daemon file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Around<'a> {
+    /// That of the site file: for what is shown to others, because each team has a folder of its own.
+    Own(&'a Path),
+    /// That of all site files: for what never leaves us.
+    Sites(&'a Path),
+}
+
+impl<'a> Around<'a> {
+    /// The folder of a site file: of the real one where it is below `sites`, else of the link to it.
+    pub fn own(origin: &'a Path, real: &'a Path, sites: &Path) -> Around<'a> {
+        let folder = |file: &'a Path| file.parent().unwrap_or(Path::new(""));
+        match is_under(folder(real), std::iter::once(sites)) {
+            true => Around::Own(folder(real)),
+            false => Around::Own(folder(origin)),
+        }
+    }
 }
 
 impl Fence<'_> {
@@ -31,7 +51,7 @@ impl Fence<'_> {
     /// Reads a file of at most `cap` bytes, if it lies, symlinks resolved, where it may.
     ///
     /// # Errors
-    /// `Outside` before anything is opened; else as [`read_regular`].
+    /// As [`Fence::admit`], before anything is opened; else as [`read_regular`].
     pub fn read(&self, path: &Path, cap: u64) -> Result<Vec<u8>, FileError> {
         read_regular(&self.admit(path)?, cap)
     }
@@ -39,15 +59,19 @@ impl Fence<'_> {
     /// Where a file really is, if that is where it may be.
     ///
     /// # Errors
-    /// `Outside`, and `Io` when it is nowhere.
+    /// `Outside` or `OutsideOwn`, and `Io` when it is nowhere.
     pub fn admit(&self, path: &Path) -> Result<PathBuf, FileError> {
         let real = path.canonicalize().map_err(FileError::Io)?;
+        let (Around::Own(folder) | Around::Sites(folder)) = self.around;
         let allowed =
-            std::iter::once(self.sites).chain(self.files_under.iter().map(PathBuf::as_path));
-        if !is_under(&real, allowed) {
-            return Err(FileError::Outside);
+            std::iter::once(folder).chain(self.files_under.iter().map(PathBuf::as_path));
+        match is_under(&real, allowed) {
+            true => Ok(real),
+            false => Err(match self.around {
+                Around::Own(_) => FileError::OutsideOwn,
+                Around::Sites(_) => FileError::Outside,
+            }),
         }
-        Ok(real)
     }
 
     /// Whether an access log may be written to `file`, which need not be there yet: in one of `folders`, symlinks resolved,
@@ -141,6 +165,7 @@ fn read_capped(file: File, expected: u64, cap: u64) -> Result<Vec<u8>, FileError
 #[derive(Debug)]
 pub enum FileError {
     Outside,
+    OutsideOwn,
     NotRegular,
     TooLarge { cap: u64 },
     Io(io::Error),
@@ -152,6 +177,9 @@ impl fmt::Display for FileError {
             FileError::Outside => {
                 f.write_str("lies outside the sites directory and of files_under in onedoor.toml")
             }
+            FileError::OutsideOwn => f.write_str(
+                "lies outside the folder of the site file and of files_under in onedoor.toml",
+            ),
             FileError::NotRegular => f.write_str("is not a regular file"),
             FileError::TooLarge { cap } => write!(f, "is larger than {} KiB", cap >> 10),
             FileError::Io(error) => write!(f, "cannot be read: {error}"),

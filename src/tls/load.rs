@@ -20,7 +20,7 @@ use super::identity::Terms;
 use super::revoked::{self, Lists};
 use super::{sha256, system};
 use crate::site::backend_tls::{BackendTls, Verify};
-use crate::site::fence::{Fence, FileError, read_regular};
+use crate::site::fence::{Around, Fence, FileError, read_regular};
 use crate::site::file::Rules;
 use crate::site::tls::{Mode, PairFiles};
 use crate::site::{Claim, Hostname, Site};
@@ -214,7 +214,7 @@ fn fence(rules: &Rules) -> Fence<'_> {
     Fence {
         // Paths of a site start where its file lies already.
         folder: Path::new(""),
-        sites: &rules.sites,
+        around: Around::Sites(&rules.sites),
         files_under: &rules.files_under,
         sockets_under: None,
     }

@@ -756,8 +756,8 @@ pub const KEYS: &[Key] = &[
         Place::Daemon,
         "files_under",
         Kind::Texts,
-        "the sites directory",
-        "folders, besides the sites directory, whose files a site file may point at; certificates may be anywhere until it is set",
+        "the folder of the site file",
+        "folders, besides that, whose files a site file may respond with or take values of headers from; certificates may be anywhere until it is set",
     ),
     key(
         Place::Daemon,

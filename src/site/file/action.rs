@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use memchr::memmem;
+
 use super::SiteFile;
 use crate::document::keys::{self, Place};
 use crate::document::{Span, Table, Value, integer};
@@ -171,6 +173,14 @@ impl<'t> SiteFile<'_, 't> {
                 "with {} the files that this site responds with are larger than {} MiB together",
                 path.display(),
                 RESPOND_FILES_BYTES >> 20
+            );
+            self.reader.error_about(span, message, path);
+            return None;
+        }
+        if memmem::find(&body, b"PRIVATE KEY-----").is_some() {
+            let message = format!(
+                "{} holds a private key, which everybody who asks would get",
+                path.display()
             );
             self.reader.error_about(span, message, path);
             return None;

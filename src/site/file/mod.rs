@@ -10,7 +10,7 @@ use ipnet::IpNet;
 
 use self::action::Bodies;
 use self::tls::with_hsts;
-use super::fence::Fence;
+use super::fence::{Around, Fence};
 use super::headers;
 use super::tls::Mode;
 use super::{
@@ -126,7 +126,7 @@ pub fn read(document: &SiteDocument, rules: &Rules) -> Result<Accepted, Vec<Prob
     let (reader, table) = Reader::open(&document.text, &document.origin, excerpt, Place::Site);
     let fence = Fence {
         folder: document.real.parent().unwrap_or(Path::new("")),
-        sites: &rules.sites,
+        around: Around::own(&document.origin, &document.real, &rules.sites),
         files_under: &rules.files_under,
         sockets_under: rules.sockets_under.as_deref(),
     };

@@ -519,6 +519,57 @@ fn files_and_sockets_stay_inside_their_fences() {
 }
 
 #[test]
+fn a_team_reads_the_files_of_its_own_folder_and_nobody_sends_a_private_key() {
+    let root = std::env::temp_dir().join(format!("onedoor-teams-{}", std::process::id()));
+    let sites = root.join("sites.d");
+    for folder in ["a", "b/pages", "../elsewhere"] {
+        std::fs::create_dir_all(sites.join(folder)).expect("folder");
+    }
+    let key = "some words\n-----BEGIN EC PRIVATE KEY-----\nabc\n";
+    for (file, text) in [
+        ("shop.token", "tok3n"),
+        ("a/token", "tok3n"),
+        ("b/pages/sorry.html", "<p>"),
+        ("b/shop.key", key),
+        ("../elsewhere/token", "tok3n"),
+    ] {
+        std::fs::write(sites.join(file), text).expect("file");
+    }
+    let rules = Rules {
+        sites: sites.clone(),
+        ..Rules::default()
+    };
+    let outcome = |real: &Path, text: &str| {
+        let document = SiteDocument {
+            origin: sites.join("b/z.toml"),
+            real: real.to_owned(),
+            ..document(&format!("host = 'z.test'\n{text}"))
+        };
+        read(&document, &rules).map_err(|problems| problems[0].message.clone())
+    };
+    let own = sites.join("b/z.toml");
+    let body = |file: &str| format!("respond = {{ file = '{file}' }}\n");
+    let field = |file: &str| format!("to = 1\n[headers.request]\nset = {{ A = {{ file = '{file}' }} }}\n");
+    assert!(outcome(&own, &body("pages/sorry.html")).is_ok());
+    for file in ["../shop.token", "../a/token"] {
+        for text in [body(file), field(file)] {
+            let message = outcome(&own, &text).expect_err(file);
+            assert!(message.contains("outside the folder of the site file"), "{message}");
+        }
+    }
+    let message = outcome(&own, &body("shop.key")).expect_err("a key");
+    assert!(message.contains("holds a private key"), "{message}");
+    // A link to a site file elsewhere opens neither that folder nor that of all sites.
+    let linked = root.join("elsewhere/z.toml");
+    let all = sites.join("shop.token").display().to_string();
+    let theirs = sites.join("b/pages/sorry.html").display().to_string();
+    assert!(outcome(&linked, &body("token")).is_err());
+    assert!(outcome(&linked, &body(&all)).is_err());
+    assert!(outcome(&linked, &body(&theirs)).is_ok());
+    std::fs::remove_dir_all(&root).expect("gone");
+}
+
+#[test]
 fn what_a_site_may_have_of_a_kind_has_a_bound_and_the_first_beyond_it_is_told() {
     let listed = |count: usize, entry: fn(usize) -> String| {
         let entries: Vec<String> = (1..=count).map(entry).collect();
