@@ -1,5 +1,6 @@
 //! What is answered on the admin socket, as bytes.
 
+use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Map, Value, json};
@@ -89,6 +90,7 @@ pub(super) fn status(about: &About) -> Answer {
         "listening": listening,
         "sites": about.sites.to_string_lossy(),
         "state": about.state.to_string_lossy(),
+        "config": about.config.as_deref().map(Path::to_string_lossy),
     }))
 }
 

@@ -24,6 +24,8 @@ use crate::site::directory;
 /// Where site files are, and who serves them.
 pub(super) struct Folder {
     pub(super) sites: PathBuf,
+    /// The daemon file that is in force. `None`: there is none, or nothing runs.
+    pub(super) config: Option<PathBuf>,
     /// `None`: nothing runs.
     pub(super) daemon: Option<Client>,
 }
@@ -38,12 +40,14 @@ impl Folder {
         match daemon.status() {
             Ok(status) => Ok(Folder {
                 sites: PathBuf::from(status["sites"].as_str().unwrap_or_default()),
+                config: status["config"].as_str().map(PathBuf::from),
                 daemon: Some(daemon),
             }),
             Err(ClientError::NotRunning { .. }) if places.admin.is_none() => {
                 let settings = run::settings(places, Serving::default())?;
                 Ok(Folder {
                     sites: settings.sites,
+                    config: None,
                     daemon: None,
                 })
             }

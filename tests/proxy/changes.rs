@@ -90,6 +90,40 @@ fn what_would_be_rejected_is_not_written() {
 }
 
 #[test]
+fn the_name_of_a_live_site_is_not_given_to_a_file_that_is_called_before_it() {
+    let proxy = Proxy::plan().site("zzz.toml", says("shop.test", "z")).start();
+    let output = proxy.command(["add", "shop.test", "5000", "--name", "aaa"]);
+    assert_eq!(output.status.code(), Some(1), "{}", words_of(&output));
+    let part = "zzz.toml, which serves it";
+    assert!(words_of(&output).contains(part), "{}", words_of(&output));
+    assert!(!proxy.sites().join("aaa.toml").exists());
+    // Written by hand, the newcomer is what is wrong.
+    proxy.sites().write("aaa.toml", says("shop.test", "a"));
+    proxy.until_state("aaa", "conflict");
+    let check = proxy.command(["check"]);
+    assert_eq!(check.status.code(), Some(1));
+    assert!(out(&check).contains("aaa.toml:1:8"), "{}", out(&check));
+    assert!(!out(&check).contains("zzz.toml:1:8"), "{}", out(&check));
+    let zzz = proxy.sites().join("zzz.toml");
+    fine(proxy.command(["check", zzz.to_str().unwrap()]));
+    assert_eq!(proxy.get("shop.test", "/").text(), "z");
+}
+
+#[test]
+fn what_is_added_is_checked_by_the_settings_of_the_daemon() {
+    let plan = Proxy::plan();
+    let config = plan.folder().join("conf/daemon.toml");
+    fs::create_dir(config.parent().unwrap()).unwrap();
+    fs::write(&config, "sockets_under = '/run/apps'\n").unwrap();
+    let proxy = plan.flag("--config").flag(&config).start();
+    let output = proxy.command(["add", "shop.test", "unix:/tmp/shop.sock"]);
+    assert_eq!(output.status.code(), Some(1), "{}", words_of(&output));
+    let part = "lies outside of sockets_under";
+    assert!(words_of(&output).contains(part), "{}", words_of(&output));
+    assert!(!proxy.sites().join("shop.test.toml").exists());
+}
+
+#[test]
 fn without_a_daemon_files_are_written_and_removed_all_the_same() {
     let folder = Folder::new();
     let sites = Sites::at(folder.join("sites.d"));
