@@ -82,7 +82,10 @@ fn check(
     };
     let mut settings = run::settings(&places, Serving::default())?;
     settings.sites.clone_from(&folder.sites);
-    let live = folder.daemon.as_ref().and_then(|daemon| daemon.sites().ok());
+    let live = folder
+        .daemon
+        .as_ref()
+        .and_then(|daemon| daemon.sites().ok());
     let live = live.map(|answer| Owners::of(&answer));
     let question = Question {
         path: Some(file),

@@ -625,7 +625,9 @@ mod tests {
             ..question
         });
         assert!(
-            before.output.contains("already claimed by sites.d/a.toml:1:8"),
+            before
+                .output
+                .contains("already claimed by sites.d/a.toml:1:8"),
             "{}",
             before.output
         );
@@ -649,13 +651,22 @@ mod tests {
             ..Question::default()
         };
         let all = sites.check(question);
-        assert!(all.output.contains("--> sites.d/a.toml:1:8"), "{}", all.output);
         assert!(
-            all.output.contains("already claimed by sites.d/z.toml, which serves it"),
+            all.output.contains("--> sites.d/a.toml:1:8"),
             "{}",
             all.output
         );
-        assert!(all.output.contains("2 files: 1 fine, 1 with errors"), "{}", all.output);
+        assert!(
+            all.output
+                .contains("already claimed by sites.d/z.toml, which serves it"),
+            "{}",
+            all.output
+        );
+        assert!(
+            all.output.contains("2 files: 1 fine, 1 with errors"),
+            "{}",
+            all.output
+        );
         let (own, other) = (sites.folder.join("z.toml"), sites.folder.join("a.toml"));
         for (path, ok) in [(&own, true), (&other, false)] {
             let one = sites.check(Question {

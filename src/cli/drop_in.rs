@@ -86,12 +86,7 @@ pub(super) fn refuse(why: impl std::fmt::Display) -> ExitCode {
 ///
 /// A link inside the folder stays one, and what it points at gets the text. No link leads out of the folder: whoever may
 /// drop a file there must not choose what root writes.
-fn write(
-    sites: &Path,
-    file: &Path,
-    text: &str,
-    login: Option<u32>,
-) -> Result<(), WriteError> {
+fn write(sites: &Path, file: &Path, text: &str, login: Option<u32>) -> Result<(), WriteError> {
     fs::create_dir_all(sites)?;
     let (root, relative) = place(sites, file)?;
     let Some(name) = relative.file_name() else {
@@ -114,7 +109,12 @@ fn write(
     let written = (|| {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
         let only_ours = Mode::RUSR | Mode::WUSR;
-        let mut out = File::from(openat(&folder, &beside, flags | OFlags::CLOEXEC, only_ours)?);
+        let mut out = File::from(openat(
+            &folder,
+            &beside,
+            flags | OFlags::CLOEXEC,
+            only_ours,
+        )?);
         rights.give(&out)?;
         out.write_all(text.as_bytes())?;
         out.sync_all()?;

@@ -253,7 +253,10 @@ mod tests {
         );
         let bad = (text("new"), text("# \x1b]0;x\x07\u{9b}31m\t\u{202e}\n"));
         let drawn = self::drawn((text("old"), String::new()), bad, Screen::PLAIN);
-        assert!(drawn.ends_with("+# \\u{1b}]0;x\\u{7}\\u{9b}31m\t\\u{202e}\n"), "{drawn}");
+        assert!(
+            drawn.ends_with("+# \\u{1b}]0;x\\u{7}\\u{9b}31m\t\\u{202e}\n"),
+            "{drawn}"
+        );
         assert_eq!(count_changes("a\nb\n", "a\nc\nd\n"), "+2 -1");
     }
 }

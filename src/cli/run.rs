@@ -66,7 +66,10 @@ fn owners(places: &Places, settings: &Settings) -> Option<Owners> {
     };
     let status = daemon.status().ok()?;
     let theirs = Path::new(status["sites"].as_str()?).canonicalize().ok()?;
-    let is_same = settings.sites.canonicalize().is_ok_and(|ours| ours == theirs);
+    let is_same = settings
+        .sites
+        .canonicalize()
+        .is_ok_and(|ours| ours == theirs);
     let sites = is_same.then(|| daemon.sites())?;
     Some(Owners::of(&sites.ok()?))
 }

@@ -760,12 +760,22 @@ mod tests {
 
     #[test]
     fn the_column_is_counted_in_characters_however_long_the_line() {
-        let text = format!("note = '{}'\nnote = '{}', x", "ü".repeat(1000), "€a".repeat(999));
+        let text = format!(
+            "note = '{}'\nnote = '{}', x",
+            "ü".repeat(1000),
+            "€a".repeat(999)
+        );
         let (reader, _) = Reader::open(&text, Path::new("a"), Excerpt::Shown, Place::Site);
         for (at, _) in text.char_indices().chain([(text.len(), ' ')]) {
             let before = &text[..at];
             let line = before.matches('\n').count() + 1;
-            let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+            let column = before
+                .rsplit('\n')
+                .next()
+                .unwrap_or_default()
+                .chars()
+                .count()
+                + 1;
             let (found_line, found_column) = reader.place_of(at);
             assert_eq!((found_line as usize, found_column as usize), (line, column));
         }
@@ -811,10 +821,7 @@ mod tests {
                 "[headers.request.set]\nCookie = S3\"CRET\n",
                 "2:10: a text stands in quotes, write \"...\"",
             ),
-            (
-                "[headers.request.set]\nCookie = \"\"\"\nS3CRET\n",
-                "",
-            ),
+            ("[headers.request.set]\nCookie = \"\"\"\nS3CRET\n", ""),
             (
                 "[headers.request.set]\nCookie = 'a\0S3CRET'\n",
                 "2:12: a NUL byte",

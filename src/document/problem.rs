@@ -271,9 +271,15 @@ mod tests {
             ..problem()
         };
         let drawn = found.render(source, false);
-        assert!(!drawn.contains(|c| c != '\n' && moves_the_cursor(c)), "{drawn:?}");
+        assert!(
+            !drawn.contains(|c| c != '\n' && moves_the_cursor(c)),
+            "{drawn:?}"
+        );
         assert!(drawn.contains("'a\u{b7}31m\u{fffd}b?[2J'"), "{drawn}");
-        assert_eq!(printable_lines("a\n\tb\x1b\u{2028}"), "a\n\tb\\u{1b}\\u{2028}");
+        assert_eq!(
+            printable_lines("a\n\tb\x1b\u{2028}"),
+            "a\n\tb\\u{1b}\\u{2028}"
+        );
     }
 
     #[test]

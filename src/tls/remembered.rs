@@ -113,11 +113,7 @@ mod tests {
         let state = std::env::temp_dir().join(format!("onedoor-had-{}", std::process::id()));
         fs::create_dir_all(&state).expect("folder");
         // A file of the time when every name asked for was kept.
-        fs::write(
-            state.join(FILE),
-            "x.w.example\nshop.example\n*.w.example\n",
-        )
-        .expect("file");
+        fs::write(state.join(FILE), "x.w.example\nshop.example\n*.w.example\n").expect("file");
         let kept = Remembered::read(&state);
         assert_eq!((kept.names.len(), kept.suffixes.len()), (1, 1));
         for (host, had) in [

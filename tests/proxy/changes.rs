@@ -91,7 +91,9 @@ fn what_would_be_rejected_is_not_written() {
 
 #[test]
 fn the_name_of_a_live_site_is_not_given_to_a_file_that_is_called_before_it() {
-    let proxy = Proxy::plan().site("zzz.toml", says("shop.test", "z")).start();
+    let proxy = Proxy::plan()
+        .site("zzz.toml", says("shop.test", "z"))
+        .start();
     let output = proxy.command(["add", "shop.test", "5000", "--name", "aaa"]);
     assert_eq!(output.status.code(), Some(1), "{}", words_of(&output));
     let part = "zzz.toml, which serves it";

@@ -70,7 +70,9 @@ impl<'t> SiteFile<'_, 't> {
         hosts: Vec<(&'a str, Span)>,
         before: usize,
     ) -> Vec<(&'a str, Span)> {
-        (self.reader).at_most(hosts, before, (SITE_HOSTS, "hosts"), |(_, span)| span.clone())
+        (self.reader).at_most(hosts, before, (SITE_HOSTS, "hosts"), |(_, span)| {
+            span.clone()
+        })
     }
 
     fn claim_by_file_name(&mut self) -> Option<Claim> {

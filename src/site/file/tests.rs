@@ -549,12 +549,16 @@ fn a_team_reads_the_files_of_its_own_folder_and_nobody_sends_a_private_key() {
     };
     let own = sites.join("b/z.toml");
     let body = |file: &str| format!("respond = {{ file = '{file}' }}\n");
-    let field = |file: &str| format!("to = 1\n[headers.request]\nset = {{ A = {{ file = '{file}' }} }}\n");
+    let field =
+        |file: &str| format!("to = 1\n[headers.request]\nset = {{ A = {{ file = '{file}' }} }}\n");
     assert!(outcome(&own, &body("pages/sorry.html")).is_ok());
     for file in ["../shop.token", "../a/token"] {
         for text in [body(file), field(file)] {
             let message = outcome(&own, &text).expect_err(file);
-            assert!(message.contains("outside the folder of the site file"), "{message}");
+            assert!(
+                message.contains("outside the folder of the site file"),
+                "{message}"
+            );
         }
     }
     let message = outcome(&own, &body("shop.key")).expect_err("a key");
@@ -605,7 +609,8 @@ fn what_a_site_may_have_of_a_kind_has_a_bound_and_the_first_beyond_it_is_told() 
         let files = listed(count, |number| format!("'{number}'"));
         format!("host = 'a.test'\nto = 1\ntls.client = {{ ca = 'a', crl = {files} }}\n")
     };
-    let kinds: [(&str, &dyn Fn(usize) -> String, usize); 7] = [
+    type Kind<'k> = (&'k str, &'k dyn Fn(usize) -> String, usize);
+    let kinds: [Kind; 7] = [
         ("hosts", &hosts, SITE_HOSTS),
         ("backends", &backends, SITE_BACKENDS),
         ("[[path]]", &paths, SITE_PATHS),
@@ -638,8 +643,12 @@ fn what_a_site_may_have_of_a_kind_has_a_bound_and_the_first_beyond_it_is_told() 
 
 #[test]
 fn a_megabyte_of_names_on_one_line_is_refused_in_an_instant() {
-    let names: String = (0..60_000).map(|number| format!("x{number} = 'a', ")).collect();
-    let hosts: String = (0..60_000).map(|number| format!("'x{number}.b', ")).collect();
+    let names: String = (0..60_000)
+        .map(|number| format!("x{number} = 'a', "))
+        .collect();
+    let hosts: String = (0..60_000)
+        .map(|number| format!("'x{number}.b', "))
+        .collect();
     let start = std::time::Instant::now();
     for text in [
         format!("host = 'a.b'\nto = 5\nheaders.request.set = {{ {names} y = '' }}\n"),
@@ -648,7 +657,11 @@ fn a_megabyte_of_names_on_one_line_is_refused_in_an_instant() {
         assert!(read(&document(&text), &Rules::default()).is_err());
     }
     // Minutes in a build for tests when each was compared with all before it; a fraction of a second now.
-    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
+    assert!(
+        start.elapsed() < Duration::from_secs(20),
+        "{:?}",
+        start.elapsed()
+    );
 }
 
 #[test]
@@ -690,7 +703,7 @@ fn a_file_that_many_paths_respond_with_is_in_memory_once_and_all_files_have_a_bo
     assert!(outcome(&large[..4]).is_ok(), "16 MiB");
     let problems = outcome(&large).expect_err("more");
     assert_eq!(problems.len(), 1, "said once: {problems:?}");
-    assert_eq!((problems[0].line, problems[0].column), (14, 20));
+    assert_eq!((problems[0].line, problems[0].column), (16, 20));
     assert!(
         problems[0].message.contains("larger than 16 MiB together"),
         "{problems:?}"
