@@ -1,8 +1,9 @@
 //! Other files and sockets that a site file points at: which ones it may, and reading them without ever hanging.
 
 use std::fmt;
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -53,7 +54,24 @@ impl Fence<'_> {
     /// # Errors
     /// As [`Fence::admit`], before anything is opened; else as [`read_regular`].
     pub fn read(&self, path: &Path, cap: u64) -> Result<Vec<u8>, FileError> {
-        read_regular(&self.admit(path)?, cap)
+        self.find(path, cap).map(|(_, bytes)| bytes)
+    }
+
+    /// The same, and where the file really is.
+    ///
+    /// # Errors
+    /// As [`Fence::read`].
+    pub fn find(&self, path: &Path, cap: u64) -> Result<(PathBuf, Vec<u8>), FileError> {
+        const ATTEMPTS: usize = 3;
+        for _ in 0..ATTEMPTS {
+            let real = self.admit(path)?;
+            let file = open_regular(&real, cap)?;
+            // A folder on the way may have been switched for a link since it was looked at.
+            if is_opened_at(&file, &real) {
+                return Ok((real, read_capped(file, cap)?));
+            }
+        }
+        Err(FileError::Io(io::Error::other("it moves while it is read")))
     }
 
     /// Where a file really is, if that is where it may be.
@@ -63,8 +81,7 @@ impl Fence<'_> {
     pub fn admit(&self, path: &Path) -> Result<PathBuf, FileError> {
         let real = path.canonicalize().map_err(FileError::Io)?;
         let (Around::Own(folder) | Around::Sites(folder)) = self.around;
-        let allowed =
-            std::iter::once(folder).chain(self.files_under.iter().map(PathBuf::as_path));
+        let allowed = std::iter::once(folder).chain(self.files_under.iter().map(PathBuf::as_path));
         match is_under(&real, allowed) {
             true => Ok(real),
             false => Err(match self.around {
@@ -130,6 +147,10 @@ fn is_under<'p>(real: &Path, mut folders: impl Iterator<Item = &'p Path>) -> boo
 /// `NotRegular` for a FIFO, socket, device or folder, without waiting for it; `TooLarge` also when the file grows
 /// while it is read.
 pub fn read_regular(path: &Path, cap: u64) -> Result<Vec<u8>, FileError> {
+    read_capped(open_regular(path, cap)?, cap)
+}
+
+fn open_regular(path: &Path, cap: u64) -> Result<File, FileError> {
     // Asked before it is opened: opening alone does something with a watchdog, a tape or a FIFO.
     if !path.metadata().map_err(FileError::Io)?.is_file() {
         return Err(FileError::NotRegular);
@@ -147,10 +168,17 @@ pub fn read_regular(path: &Path, cap: u64) -> Result<Vec<u8>, FileError> {
     if metadata.len() > cap {
         return Err(FileError::TooLarge { cap });
     }
-    read_capped(file, metadata.len(), cap)
+    Ok(file)
 }
 
-fn read_capped(file: File, expected: u64, cap: u64) -> Result<Vec<u8>, FileError> {
+/// Whether an open file is the one at `real`. Where the system does not tell, which is without /proc, it is believed.
+fn is_opened_at(file: &File, real: &Path) -> bool {
+    let told = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()));
+    told.map_or(true, |told| told == real)
+}
+
+fn read_capped(file: File, cap: u64) -> Result<Vec<u8>, FileError> {
+    let expected = file.metadata().map_err(FileError::Io)?.len().min(cap);
     let mut bytes = Vec::with_capacity(usize::try_from(expected).unwrap_or(0));
     file.take(cap + 1)
         .read_to_end(&mut bytes)
@@ -188,3 +216,28 @@ impl fmt::Display for FileError {
 }
 
 impl std::error::Error for FileError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_was_switched_while_it_was_looked_for_is_told_by_where_it_was_opened() {
+        let folder = std::env::temp_dir().join(format!("onedoor-opened-{}", std::process::id()));
+        fs::create_dir_all(folder.join("in")).expect("folder");
+        fs::create_dir_all(folder.join("out")).expect("folder");
+        let folder = folder.canonicalize().expect("there");
+        for file in ["in/a", "out/a"] {
+            fs::write(folder.join(file), "x").expect("file");
+        }
+        let real = folder.join("in/a");
+        assert!(is_opened_at(&open_regular(&real, 10).expect("open"), &real));
+        fs::rename(folder.join("in"), folder.join("away")).expect("renamed");
+        std::os::unix::fs::symlink("out", folder.join("in")).expect("link");
+        assert!(!is_opened_at(
+            &open_regular(&real, 10).expect("open"),
+            &real
+        ));
+        fs::remove_dir_all(&folder).expect("gone");
+    }
+}

@@ -10,7 +10,7 @@ use super::SiteFile;
 use crate::document::keys::{self, Place};
 use crate::document::{Span, Table, Value, integer};
 use crate::limits::{RESPOND_FILE_BYTES, RESPOND_FILES_BYTES};
-use crate::site::fence::{Fence, FileError, read_regular};
+use crate::site::fence::{Fence, FileError};
 use crate::site::headers::is_field_value;
 use crate::site::hostname::{HostBuffer, authority};
 use crate::site::{Action, Redirect, Respond};
@@ -204,7 +204,8 @@ impl Bodies {
         if let Some(body) = self.by_file.get(&real) {
             return Ok(Arc::clone(body));
         }
-        let body: Arc<[u8]> = read_regular(&real, RESPOND_FILE_BYTES)?.into();
+        let (real, body) = fence.find(path, RESPOND_FILE_BYTES)?;
+        let body: Arc<[u8]> = body.into();
         self.bytes += body.len() as u64;
         self.by_file.insert(real, Arc::clone(&body));
         Ok(body)
