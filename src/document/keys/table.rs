@@ -16,7 +16,7 @@ pub const KEYS: &[Key] = &[
         "to",
         Kind::Backends,
         "",
-        "where requests go: `5000`, `\"10.0.0.7:5000\"`, `\"app.internal:5000\"`, `\"unix:/run/shop.sock\"`, `\"https://10.0.0.9:8443\"` (TLS), or a list, taken in turn; an entry may be a table",
+        "where requests go: `5000`, `\"10.0.0.7:5000\"`, `\"app.internal:5000\"`, `\"unix:/run/shop.sock\"`, `\"https://10.0.0.9:8443\"` (TLS), or a list, of which the one with less to do is asked (`balance`); an entry may be a table",
     ),
     key(
         Place::Site,
