@@ -29,11 +29,9 @@ impl<'t> SiteFile<'_, 't> {
         tls
     }
 
-    /// A file that the site is made from, and changes with.
+    /// See [`tls_file`].
     pub(super) fn tls_file(&mut self, text: &str) -> PathBuf {
-        let path = self.fence.locate(text);
-        self.files.push(path.clone());
-        path
+        tls_file(&self.fence, &mut self.files, text)
     }
 
     /// What only somebody who reads the requests could do.
@@ -243,11 +241,8 @@ impl TlsKeys<'_, '_> {
             .collect()
     }
 
-    /// A file that the site is made from, and changes with.
     fn tls_file(&mut self, text: &str) -> PathBuf {
-        let path = self.fence.locate(text);
-        self.files.push(path.clone());
-        path
+        tls_file(self.fence, self.files, text)
     }
 
     fn client_auth(
@@ -359,6 +354,13 @@ impl TlsKeys<'_, '_> {
             }
         }
     }
+}
+
+/// A file that the site is made from, and changes with.
+fn tls_file(fence: &Fence<'_>, files: &mut Vec<PathBuf>, text: &str) -> PathBuf {
+    let path = fence.locate(text);
+    files.push(path.clone());
+    path
 }
 
 /// The operator's own words about it go before ours.
