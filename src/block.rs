@@ -39,6 +39,15 @@ fn are_many_lent() -> bool {
     LENT.get() > MANY
 }
 
+/// What one read has brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Brought {
+    /// 0 is the end of the stream.
+    pub bytes: usize,
+    /// It could have been more: a socket had no more just then.
+    pub is_short: bool,
+}
+
 /// A lent block and the part of it that is in use. Goes back when dropped.
 #[derive(Debug)]
 pub struct Block {
@@ -205,8 +214,24 @@ impl Block {
         &mut self,
         cx: &mut Context<'_>,
         stream: &mut S,
-        mut most: usize,
+        most: usize,
     ) -> Poll<io::Result<usize>> {
+        let brought = ready!(self.poll_read(cx, stream, most))?;
+        Poll::Ready(Ok(brought.bytes))
+    }
+
+    /// Reads once into the free room, at most `most` bytes, and tells whether it brought fewer than it might have. Room
+    /// that is left in the block does not tell that: of many that are lent each is filled a little at a time.
+    ///
+    /// # Errors
+    /// What the stream says.
+    #[inline]
+    pub fn poll_read<S: AsyncRead + Unpin>(
+        &mut self,
+        cx: &mut Context<'_>,
+        stream: &mut S,
+        mut most: usize,
+    ) -> Poll<io::Result<Brought>> {
         if self.start == self.end && (self.start != FRONT || self.bytes.len() != WHOLE) {
             self.clear();
         }
@@ -218,9 +243,12 @@ impl Block {
         let end = (self.end + most).min(FRONT + READ_BYTES);
         let mut room = ReadBuf::new(&mut self.bytes[self.end..end]);
         ready!(Pin::new(stream).poll_read(cx, &mut room))?;
-        let count = room.filled().len();
-        self.end += count;
-        Poll::Ready(Ok(count))
+        let brought = Brought {
+            bytes: room.filled().len(),
+            is_short: room.remaining() > 0,
+        };
+        self.end += brought.bytes;
+        Poll::Ready(Ok(brought))
     }
 }
 

@@ -76,8 +76,8 @@ pub struct Serving {
     pub version: u64,
     /// Index of the path rule.
     pub rule: Option<u32>,
-    /// Who asked in truth: a trusted proxy's client, or the client itself.
-    pub asker: IpAddr,
+    /// Who asked in truth: a trusted proxy's client, or the client itself. `None`: nobody knows.
+    pub asker: Option<IpAddr>,
 }
 
 /// Stands in [`Serving::site`] for a site that is gone: its number may be another one's by then.
@@ -498,7 +498,7 @@ mod tests {
             site,
             version: 1,
             rule: None,
-            asker: Ipv4Addr::LOCALHOST.into(),
+            asker: Some(Ipv4Addr::LOCALHOST.into()),
         }));
     }
 

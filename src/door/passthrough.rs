@@ -43,7 +43,7 @@ pub(super) async fn serve(mut arrival: Box<Arrival>, site: Arc<Site>, hello: Hel
         site: site.number,
         version: site.version,
         rule: None,
-        asker,
+        asker: Some(asker),
     }));
     let mut finished = Finished::of(Kind::Tunnel, Protocol::Other, Some(site.number));
     finished.log = log;

@@ -335,5 +335,5 @@ fn is_admitted(site: &Site, serving: &Serving) -> bool {
     let allow = rule
         .and_then(|rule| rule.allow.as_ref())
         .or(site.allow.as_ref());
-    allow.is_none_or(|allow| allow.admits(serving.asker))
+    allow.is_none_or(|allow| serving.asker.is_some_and(|asker| allow.admits(asker)))
 }

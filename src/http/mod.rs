@@ -11,6 +11,7 @@ pub mod h2;
 
 #[cfg(feature = "serve")]
 mod answer;
+mod asked_by;
 #[cfg(feature = "serve")]
 mod begin;
 #[cfg(feature = "serve")]

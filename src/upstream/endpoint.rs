@@ -66,6 +66,11 @@ impl Endpoint {
             }
     }
 
+    /// Whether it speaks HTTP/2 and nothing else.
+    pub fn is_h2c(&self) -> bool {
+        self.h2c
+    }
+
     /// Whether it does, or may.
     pub fn may_speak_http2(&self) -> bool {
         self.h2c || self.speaks_tls()

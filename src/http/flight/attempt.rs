@@ -349,6 +349,15 @@ impl<C: ClientSide> Flight<'_, C> {
             said_anything,
             error,
         } = gone;
+        // It is as well as ever.
+        if error.as_ref().is_some_and(upstream::takes_no_websockets) {
+            let address = &attempt.upstream.endpoint.address;
+            let why = format!(
+                "h2c://{address} takes no WebSockets (RFC 8441); if it speaks HTTP/1.1 too, write \"{address}\""
+            );
+            let why = Some(self.of_site(&why));
+            return Retry::Never(Failed::Answer(Answer::BackendNoWebSocket, why));
+        }
         let said_anything = said_anything || attempt.interim > 0;
         let was_idle = attempt.upstream.reused && !attempt.upstream.is_pinned;
         let is_repeatable = !said_anything && attempt.is_repeatable(asked, upload);
@@ -412,6 +421,7 @@ impl<C: ClientSide> Flight<'_, C> {
             attempt.upstream.endpoint.address
         );
         search.fails(&attempt.visit, Fault::Timeout, &why);
+        search.broke_off(&attempt.visit);
         Retry::Never(Failed::Answer(
             Answer::BackendTimeout,
             Some(self.of_site(&why)),

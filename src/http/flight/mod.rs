@@ -89,7 +89,6 @@ impl<'a, C: ClientSide> Flight<'a, C> {
                 Some(self.site.number),
             )
         };
-        self.is_patient = asked.is_grpc;
         self.client.request_is_over(&mut upload);
         let end = self
             .site
@@ -107,6 +106,8 @@ impl<'a, C: ClientSide> Flight<'a, C> {
                 Ok(found) => found,
                 Err(failed) => break Err(failed),
             };
+            // Elsewhere it is no call of gRPC, whatever it says: there its words would only hold an upstream for ever.
+            self.is_patient = asked.is_grpc && upstream.is_shared();
             match upstream.reused {
                 true => self.kit.counters.reused.add(1),
                 false => self.kit.counters.opened.add(1),

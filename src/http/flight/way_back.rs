@@ -36,6 +36,17 @@ impl<C: ClientSide> Flight<'_, C> {
         search: &Search<'_, '_>,
         finished: &mut Finished,
     ) -> After {
+        // NTLM and Negotiate authenticate a connection, and one of HTTP/2 is many requests at once: RFC 9113 7 has a word
+        // for it, upon which clients come again in HTTP/1.1. What a backend of HTTP/2 means by them is its own affair.
+        if returning.authenticates_connection
+            && !attempt.upstream.is_shared()
+            && self.client.insist_on_http1()
+        {
+            finished.status = returning.status;
+            finished.kind = Kind::Aborted;
+            finished.reason = Some(Reason::Http1Required);
+            return After::Close;
+        }
         let written = match returning.framing_back {
             _ if C::Sink::FRAMES => Written::InFrames,
             Framing::Chunked => Written::InChunks,
@@ -132,7 +143,7 @@ impl<C: ClientSide> Flight<'_, C> {
                 Poll::Ready(Ok(())) => self.client.request_is_over(upload),
                 Poll::Ready(Err(BodyError::TargetGone)) => attempt.upstream_deaf = true,
                 // The answer has begun: nothing can be said any more (CASES reject-body-error).
-                Poll::Ready(Err(_)) => return Poll::Ready(Err(Broken::ByOthers)),
+                Poll::Ready(Err(_)) => return Poll::Ready(Err(Broken::Client)),
                 Poll::Pending => {}
             }
         }
@@ -140,18 +151,21 @@ impl<C: ClientSide> Flight<'_, C> {
             download.poll(cx, &mut attempt.upstream.stream, self.client.sink())
         {
             return Poll::Ready(done.map_err(|error| match error {
-                BodyError::SourceGone => Broken::ByBackend(Fault::Failed),
-                BodyError::Malformed(_) => Broken::ByBackend(Fault::Malformed),
-                BodyError::TooLarge | BodyError::TargetGone => Broken::ByOthers,
+                BodyError::SourceGone => Broken::Backend(Fault::Failed),
+                BodyError::Malformed(_) => Broken::Backend(Fault::Malformed),
+                BodyError::TooLarge | BodyError::TargetGone => Broken::Client,
             }));
         }
         if upload.is_done() && self.client.poll_gone(cx).is_ready() {
-            return Poll::Ready(Err(Broken::ByOthers));
+            return Poll::Ready(Err(Broken::Client));
         }
         let end = attempt.end.unwrap_or(Tick::MAX);
         if download.is_drained() {
+            // Waited for it was also where the body only gave way to others: then the timer is set for the client, and
+            // nothing may have moved since.
+            let was_awaited = reader.is_awaited();
             reader.is_served();
-            if upload.moved + download.moved != before {
+            if was_awaited || upload.moved + download.moved != before {
                 self.set(attempt.end, self.site.timeouts.idle);
             }
         } else if !reader.is_awaited() {
@@ -159,14 +173,14 @@ impl<C: ClientSide> Flight<'_, C> {
         }
         while self.timer.poll_fired(cx).is_ready() {
             if let Some(reason) = self.is_over(end) {
-                return Poll::Ready(Err(Broken::ByUs(reason)));
+                return Poll::Ready(Err(Broken::Limit(reason)));
             }
             if !reader.is_awaited() {
-                return Poll::Ready(Err(Broken::ByUs(Reason::ResponseTimeout)));
+                return Poll::Ready(Err(Broken::Limit(Reason::ResponseTimeout)));
             }
             match reader.look(self.client.untaken(), download.moved, self.timer) {
                 Some(look) => self.timer.set_at(look.min(end)),
-                None => return Poll::Ready(Err(Broken::ByUs(Reason::SlowReader))),
+                None => return Poll::Ready(Err(Broken::Limit(Reason::SlowReader))),
             }
         }
         Poll::Pending
@@ -226,30 +240,30 @@ impl<C: ClientSide> Flight<'_, C> {
 /// Why a response does not reach its end.
 enum Broken {
     /// The client left, or sent what is no body.
-    ByOthers,
-    ByBackend(Fault),
-    ByUs(Reason),
+    Client,
+    Backend(Fault),
+    Limit(Reason),
 }
 
 impl Broken {
     fn reason(self) -> Option<Reason> {
         match self {
-            Broken::ByOthers | Broken::ByBackend(_) => None,
-            Broken::ByUs(reason) => Some(reason),
+            Broken::Client | Broken::Backend(_) => None,
+            Broken::Limit(reason) => Some(reason),
         }
     }
 
     /// What the backend has done, if it was that.
     fn fault(&self) -> Option<(Fault, &'static str)> {
         match self {
-            Broken::ByBackend(Fault::Malformed) => {
+            Broken::Backend(Fault::Malformed) => {
                 Some((Fault::Malformed, "sent a body that is not one"))
             }
-            Broken::ByBackend(fault) => Some((*fault, "broke off in the middle of its response")),
-            Broken::ByUs(Reason::ResponseTimeout) => {
+            Broken::Backend(fault) => Some((*fault, "broke off in the middle of its response")),
+            Broken::Limit(Reason::ResponseTimeout) => {
                 Some((Fault::Timeout, "was silent in the middle of its response"))
             }
-            Broken::ByOthers | Broken::ByUs(_) => None,
+            Broken::Client | Broken::Limit(_) => None,
         }
     }
 }

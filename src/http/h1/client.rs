@@ -76,6 +76,10 @@ impl ClientSide for Busy<'_> {
         self.stream.has_hung_up()
     }
 
+    fn insist_on_http1(&mut self) -> bool {
+        false
+    }
+
     async fn put_interim(&mut self, head: Sheet) -> io::Result<()> {
         self.stream.put_all(&head).await
     }

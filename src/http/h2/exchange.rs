@@ -192,15 +192,17 @@ async fn send(
 /// Sends a response of our own.
 async fn say(shared: &Shared, said: Said, stream: &mut ClientStream, timer: &Timer, started: Tick) {
     let kit = &shared.kit;
+    let to_client = said.bytes();
     let Said {
         out,
+        body,
         status,
         answer,
         site,
         log,
     } = said;
     let pace = Pace::of(&SiteLimits::default(), &SiteTimeouts::default());
-    let sent = stream.outgoing.put_answer(&out, pace, timer).await;
+    let sent = stream.outgoing.put_answer(&out, body, pace, timer).await;
     if sent.is_err() {
         stream.outgoing.reset(Code::CANCEL);
     }
@@ -212,7 +214,7 @@ async fn say(shared: &Shared, said: Said, stream: &mut ClientStream, timer: &Tim
     let finished = Finished {
         status,
         reason: cut.or(answer.map(|answer| answer.parts().1)),
-        to_client: out.len() as u64,
+        to_client,
         took: kit.since(started),
         log,
         ..Finished::of(Kind::Exchange, observe::Protocol::Http2, site)

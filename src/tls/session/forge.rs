@@ -1,5 +1,6 @@
 //! Records that nobody says who behaves: any type, any content, sealed with the keys that a handshake of the library
 //! came to (RFC 8446 5.2, RFC 5288 3, RFC 7905 2).
+#![expect(clippy::unwrap_used, reason = "a test says so by failing")]
 
 use aws_lc_rs::aead::{
     AES_128_GCM, AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey,

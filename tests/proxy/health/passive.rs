@@ -126,6 +126,23 @@ fn a_backend_that_breaks_off_is_out_at_its_threshold() {
 }
 
 #[test]
+fn a_backend_that_accepts_and_never_answers_is_out_after_as_many() {
+    let (bad, good) = (Backend::silent(), Backend::saying("good"));
+    let site = in_turn(bad.port, good.port, "{ reset = 2 }");
+    let proxy = Proxy::plan()
+        .flag("--workers=1")
+        .site("app.toml", site + "[timeout]\nfirst_byte = '200ms'\n")
+        .start();
+    until("it is out", || {
+        proxy.get("app.test", "/");
+        times(
+            &proxy,
+            "backend out for 1000 ms: 2 requests in a row got no answer",
+        ) == 1
+    });
+}
+
+#[test]
 fn a_backend_that_is_out_is_tried_again_after_a_while_that_grows() {
     let ((bad, asked), good) = (answering(500), Backend::saying("good"));
     let proxy = Proxy::plan()

@@ -32,6 +32,31 @@ fn said(command: &mut Command) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
+/// It is asked for NTLM, and comes again by itself.
+#[test]
+fn curl_asks_again_in_http_1_1_where_connections_are_authenticated() {
+    if !found("curl") {
+        return;
+    }
+    let app = Backend::doing(|conversation| {
+        while conversation.request().is_some() {
+            conversation.send(
+                "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: NTLM\r\nContent-Length: 0\r\n\r\n",
+            );
+        }
+    });
+    let (plan, _authority) = over_tls(&app);
+    let proxy = plan.start();
+    let port = proxy.address().port();
+    let mut curl = Command::new("curl");
+    let form = "%{http_version} %{http_code}";
+    curl.args(["-s", "--http2", "-o", "/dev/null", "-w", form]);
+    curl.arg("--cacert").arg(proxy.folder().join("ca.pem"));
+    curl.args(["--resolve", &format!("one.test:{port}:127.0.0.1")]);
+    curl.arg(format!("https://one.test:{port}/"));
+    assert_eq!(said(&mut curl), "1.1 401");
+}
+
 #[test]
 fn curl_by_alpn_and_by_prior_knowledge() {
     if !found("curl") {

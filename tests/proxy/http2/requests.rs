@@ -394,3 +394,46 @@ fn the_preface_may_come_byte_by_byte() {
         assert_ne!(answer.status, 0, "{text}");
     }
 }
+
+/// NTLM and Negotiate authenticate connections, and this one carries many requests at once (RFC 9113 7).
+#[test]
+fn an_app_that_authenticates_connections_is_asked_in_http_1_1() {
+    let app = Backend::doing(|conversation| {
+        while let Some(request) = conversation.request() {
+            match request.target() {
+                "/basic" => conversation.send(
+                    "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Basic realm=\"a\"\r\nContent-Length: 0\r\n\r\n",
+                ),
+                _ => conversation.send(
+                    "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Negotiate\r\nWWW-Authenticate: NTLM\r\nContent-Length: 5\r\n\r\nlogin",
+                ),
+            }
+        }
+    });
+    let proxy = in_front_of(&app).start();
+    let mut client = Http2::to(&proxy);
+    let stream = client.ask(&request("GET", "app.test", "/", &[]));
+    let answer = client.whole(stream);
+    // HTTP_1_1_REQUIRED
+    assert_eq!((answer.status(), answer.reset), (0, Some(13)));
+    assert_eq!(client.get("app.test", "/basic").status(), 401);
+    assert_eq!(proxy.counted("http1-required"), 1);
+    let answer = proxy.get("app.test", "/");
+    assert_eq!((answer.status, answer.text()), (401, "login".to_owned()));
+}
+
+/// As many as a head may have fields.
+#[test]
+fn trailers_are_limited_in_number() {
+    let app = Backend::recording();
+    let proxy = in_front_of(&app).start();
+    let mut client = Http2::to(&proxy);
+    let stream = client.begin(&request("POST", "app.test", "/", &[]));
+    client.data(stream, b"hello");
+    let names: Vec<String> = (0..150).map(|number| format!("x-{number}")).collect();
+    let fields: Vec<(&str, &str)> = names.iter().map(|name| (&name[..], "1")).collect();
+    client.frame(1, 5, stream, &block(&fields));
+    assert!(client.whole(stream).reset.is_some());
+    assert_eq!(client.get("app.test", "/").status(), 200);
+    assert_eq!(app.requests().len(), 1);
+}

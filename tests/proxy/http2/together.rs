@@ -6,7 +6,7 @@ use std::sync::mpsc::channel;
 use rustix::process::Signal;
 
 use super::in_front_of;
-use crate::harness::http2::{GOAWAY, Http2, RST_STREAM, request};
+use crate::harness::http2::{GOAWAY, Http2, PING, RST_STREAM, request};
 use crate::harness::{Backend, Proxy, until};
 
 /// Its own window is all that a stalled stream holds.
@@ -238,4 +238,112 @@ fn an_app_that_does_not_answer_is_504_for_its_stream() {
         (answer.status(), answer.value("onedoor-reason")),
         (504, "backend-timeout".to_owned())
     );
+}
+
+/// A call of gRPC may be silent for as long as it likes, but not towards an app that does not speak HTTP/2.
+#[test]
+fn what_calls_itself_grpc_has_the_times_of_others_where_it_cannot_be() {
+    let app = Backend::silent();
+    let port = app.port;
+    let text = format!("host = 'app.test'\nto = {port}\n[timeout]\nfirst_byte = '1s'");
+    let proxy = Proxy::plan().site("app.toml", text).start();
+    let mut client = Http2::to(&proxy);
+    let said = [("content-type", "application/grpc")];
+    let stream = client.ask(&request("POST", "app.test", "/", &said));
+    let answer = client.whole(stream);
+    assert_eq!(
+        (answer.status(), answer.value("onedoor-reason")),
+        (504, "backend-timeout".to_owned())
+    );
+}
+
+/// What it asked for would stay for ever, where nothing else has a time.
+#[test]
+fn a_client_that_does_not_answer_pings_is_gone() {
+    let app = Backend::silent();
+    let times = "[timeout]\nidle = '1s'\n";
+    let proxy = in_front_of(&app).daemon_file(times).start();
+    let mut client = Http2::to(&proxy);
+    client.ask(&request("GET", "app.test", "/", &[]));
+    app.until_requests(1);
+    // It reads nothing from here on, and so says nothing.
+    until("it is given up", || app.closed() == 1);
+}
+
+#[test]
+fn a_client_that_answers_pings_may_wait() {
+    let (go, cue) = channel::<()>();
+    let cue = Mutex::new(cue);
+    let app = Backend::doing(move |conversation| {
+        conversation.request();
+        cue.lock().unwrap().recv().unwrap();
+        conversation.answer("at last");
+    });
+    let times = "[timeout]\nidle = '1s'\n";
+    let proxy = in_front_of(&app).daemon_file(times).start();
+    let mut client = Http2::to(&proxy);
+    let stream = client.ask(&request("GET", "app.test", "/", &[]));
+    while client.came.get(&PING) < Some(&3) {
+        client.read().unwrap();
+    }
+    go.send(()).unwrap();
+    assert_eq!(client.whole(stream).text(), "at last");
+}
+
+/// As those of HTTP/1 do, when all connections are taken.
+#[test]
+fn idle_connections_make_room_for_new_ones() {
+    let app = Backend::saying("x");
+    let limits = "[timeout]\nidle_when_full = '100ms'\n[limit]\nconnections = 4\n[defaults]\nlimit.connections = 4\n";
+    let proxy = in_front_of(&app).daemon_file(limits).start();
+    let mut open: Vec<_> = (0..12)
+        .map(|_| {
+            let mut client = Http2::to(&proxy);
+            assert_eq!(client.get("app.test", "/").text(), "x");
+            client
+        })
+        .collect();
+    assert!(proxy.counted("made-room") >= 8);
+    // It was told, and that nothing of it is lost.
+    assert_eq!(open[0].ended(), Some(0));
+}
+
+/// A request takes a connection of its site's, and gives it back; an idle connection has none.
+#[test]
+fn idle_connections_take_nothing_of_a_site() {
+    let app = Backend::saying("x");
+    let port = app.port;
+    let text = format!("host = 'app.test'\nto = {port}\nlimit.connections = 2");
+    let proxy = Proxy::plan().site("app.toml", text).start();
+    let mut open: Vec<_> = (0..10).map(|_| Http2::to(&proxy)).collect();
+    for client in &mut open {
+        assert_eq!(client.get("app.test", "/").text(), "x");
+    }
+    assert_eq!(proxy.get("app.test", "/").text(), "x");
+}
+
+/// However many ask for it at once, and take none of it.
+#[test]
+fn a_large_respond_is_held_once() {
+    let text = format!("host = 'app.test'\nrespond = '{}'", "x".repeat(900 << 10));
+    let proxy = Proxy::plan().site("app.toml", text).start();
+    assert_eq!(proxy.get("app.test", "/").body.len(), 900 << 10);
+    let before = proxy.peak_memory();
+    let mut client = Http2::over(proxy.client(), &[(4, 1000)]);
+    client.reads = false;
+    let asked: Vec<u32> = (0..90)
+        .map(|_| client.ask(&request("GET", "app.test", "/", &[])))
+        .collect();
+    // The windows of the connection let through what 65 of them may have.
+    for &stream in &asked[..60] {
+        client.until(stream, |seen| seen.body.len() == 1000);
+    }
+    client.settle();
+    let more = proxy.peak_memory() - before;
+    assert!(more < 8 << 20, "{more}");
+    // And all of it comes to those who take it.
+    client.window(0, 1 << 20);
+    client.window(asked[0], 1 << 20);
+    let whole = client.whole(asked[0]);
+    assert!(whole.body == vec![b'x'; 900 << 10], "{}", whole.body.len());
 }
