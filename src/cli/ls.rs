@@ -320,11 +320,11 @@ old: ask Ann
     }
 
     #[test]
-    fn a_note_keeps_its_lines_and_nothing_else_that_moves_the_cursor() {
+    fn a_note_keeps_its_lines_and_nothing_else_that_is_risky() {
         let site = json!({ "name": "a\u{1b}[2J", "state": "down", "note": "one\ntwo \u{202e} x\u{9b}31m" });
         let answer = json!({ "sites": [site] });
         for text in [table(&answer, 0, Screen::PLAIN), drawn(&answer)] {
-            let bad = |c: char| c != '\n' && crate::document::problem::moves_the_cursor(c);
+            let bad = |c: char| c != '\n' && crate::document::problem::is_risky(c);
             assert!(!text.contains(bad), "{text:?}");
         }
         assert!(table(&answer, 0, Screen::PLAIN).contains("one\ntwo \\u{202e} x"));

@@ -1,11 +1,12 @@
 //! Something wrong in a file, with the place: one line for a log, or a drawing for a person at a terminal.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
+
+use super::mask::veil;
 
 /// What is wrong, where, and what to do about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,7 +101,7 @@ impl Problem {
             && let Some((line, span)) = self.first_line(source)
         {
             let at = AnnotationKind::Primary.span(span);
-            let snippet = Snippet::source(drawable(line))
+            let snippet = Snippet::source(veil(line))
                 .line_start(self.line as usize)
                 .path(origin);
             report.push(level.primary_title(message).element(snippet.annotation(at)));
@@ -176,6 +177,12 @@ impl fmt::Display for Problem {
 
 impl std::error::Error for Problem {}
 
+/// Whether it would do something to a terminal, or turn the direction of what stands behind it.
+pub fn is_risky(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
 /// Without control characters: a file name or a value must not be able to write to a terminal or forge a log line.
 pub fn printable(text: &str) -> String {
     printable_but(text, |_| false)
@@ -189,34 +196,13 @@ pub fn printable_lines(text: &str) -> String {
 fn printable_but(text: &str, is_fine: impl Fn(char) -> bool) -> String {
     let mut safe = String::with_capacity(text.len());
     for c in text.chars() {
-        if moves_the_cursor(c) && !is_fine(c) {
+        if is_risky(c) && !is_fine(c) {
             safe.extend(c.escape_default());
         } else {
             safe.push(c);
         }
     }
     safe
-}
-
-/// A character that a terminal obeys, or that turns the order of what is behind it.
-pub fn moves_the_cursor(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-}
-
-/// A line of a file to be drawn: each such character is another one of as many bytes, so that places in it stay right.
-fn drawable(line: &str) -> Cow<'_, str> {
-    let is_bad = |c: char| c != '\t' && moves_the_cursor(c);
-    if !line.contains(is_bad) {
-        return line.into();
-    }
-    let shown = line.chars().map(|c| match c.len_utf8() {
-        _ if !is_bad(c) => c,
-        1 => '?',
-        2 => '\u{b7}',
-        _ => '\u{fffd}',
-    });
-    shown.collect::<String>().into()
 }
 
 #[cfg(test)]
@@ -271,11 +257,8 @@ mod tests {
             ..problem()
         };
         let drawn = found.render(source, false);
-        assert!(
-            !drawn.contains(|c| c != '\n' && moves_the_cursor(c)),
-            "{drawn:?}"
-        );
-        assert!(drawn.contains("'a\u{b7}31m\u{fffd}b?[2J'"), "{drawn}");
+        assert!(!drawn.contains(|c| c != '\n' && is_risky(c)), "{drawn:?}");
+        assert!(drawn.contains("'a??31m???b?[2J'"), "{drawn}");
         assert_eq!(
             printable_lines("a\n\tb\x1b\u{2028}"),
             "a\n\tb\\u{1b}\\u{2028}"

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use super::backend_tls::BackendTls;
 use super::hostname::{Hostname, HostnameError};
-use crate::document::problem::moves_the_cursor;
+use crate::document::problem::is_risky;
 
 /// The longest path `sockaddr_un` holds, without its final NUL (unix(7)).
 const SOCKET_PATH_BYTES: usize = 107;
@@ -250,7 +250,7 @@ fn read_socket_path(text: &str, folder: &Path) -> Result<Address, AddressError> 
     if text.starts_with('@') || text.contains('\0') {
         return Err(AddressError::AbstractSocket);
     }
-    if let Some(c) = text.chars().find(|&c| moves_the_cursor(c)) {
+    if let Some(c) = text.chars().find(|&c| is_risky(c)) {
         return Err(AddressError::Unprintable(c));
     }
     let path: PathBuf = folder.join(text);

@@ -715,7 +715,7 @@ fn a_file_that_many_paths_respond_with_is_in_memory_once_and_all_files_have_a_bo
 fn defaults_apply_where_the_site_says_nothing() {
     let mut rules = Rules::default();
     rules.defaults.timeouts.idle = Duration::from_secs(1);
-    rules.defaults.headers.request = Box::new([HeaderEdit::Remove { name: "A".into() }]);
+    rules.defaults.headers.request = Arc::new([HeaderEdit::Remove { name: "A".into() }]);
     rules.defaults.send_host = SendHost::Backend;
     let text = "host = 'a.test'\nto = 1\n[timeout]\ntotal = '9s'\n[headers.request]\nremove = 'B'";
     let site = read(&document(text), &rules).expect("a site").site;
