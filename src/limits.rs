@@ -211,5 +211,23 @@ pub const PROXY_HEADER_BYTES: usize = 4 << 10;
 pub const SITE_FILE_BYTES: u64 = 1 << 20;
 /// A body file of `respond` and a `{ file = "..." }` value: answers from memory, so small ones only.
 pub const RESPOND_FILE_BYTES: u64 = 4 << 20;
+/// All body files of one site together, each counted once: a site has a few pages for bad days, and memory is everybody's.
+pub const RESPOND_FILES_BYTES: u64 = 16 << 20;
 /// A secret or header value read from a file: a field that no backend would take is an error here already.
 pub const HEADER_FILE_BYTES: u64 = 8 << 10;
+/// Names of one site, `host` and `redirect_from` together: a platform that gives each customer a name has thousands.
+pub const SITE_HOSTS: usize = 10_000;
+/// Backends of one site, all paths together: an edit compares each with those before it, and so does whoever asks for one
+/// that is fit. A Kubernetes service is cut into slices of 100.
+pub const SITE_BACKENDS: usize = 1_000;
+/// `[[path]]` of one site: a request is compared with one after the other, 25 µs for the last of so many.
+pub const SITE_PATHS: usize = 1_000;
+/// Changes of headers of one site in one direction, each value of a list counted: a head has 100 fields, and each value
+/// may come from a file.
+pub const SITE_HEADERS: usize = 1_000;
+/// Networks in one `allow`: a client is compared with one after the other. The lists of CDNs have some dozens.
+pub const ALLOW_NETWORKS: usize = 10_000;
+/// Pairs of `cert` and `key` of one site: one for each kind of key there is, twice.
+pub const TLS_PAIRS: usize = 8;
+/// Lists of revoked certificates of one site: one for each authority in a chain, of several partners.
+pub const TLS_REVOKED: usize = 100;

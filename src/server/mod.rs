@@ -393,6 +393,7 @@ fn about(
         listening: settings.listen.clone(),
         sites: absolute(&settings.sites),
         state: absolute(&settings.state),
+        config: settings.config.as_deref().map(absolute),
         counters: workers.counters.clone(),
         current: Arc::clone(current),
         shared: Arc::clone(&renewal.shared),

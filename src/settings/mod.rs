@@ -6,6 +6,7 @@
 use std::env;
 use std::ffi::OsString;
 use std::fmt;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -272,7 +273,12 @@ fn load_in(
     environment: Environment<'_>,
 ) -> Result<Settings, Vec<Problem>> {
     let usual = Path::new("onedoor.toml");
-    let config = config.or_else(|| usual.exists().then_some(usual));
+    // A link that leads nowhere, or a file we may not see, was meant to say something.
+    let is_none = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+    let config = config.or_else(|| match usual.symlink_metadata() {
+        Err(error) if is_none(&error) => None,
+        _ => Some(usual),
+    });
     let text = match config {
         Some(path) => read_text(path).map_err(|problem| vec![problem])?,
         None => String::new(),

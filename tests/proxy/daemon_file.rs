@@ -4,7 +4,9 @@ use std::fs;
 
 use rustix::process::Signal;
 
-use crate::harness::{Authority, Backend, Client, Plan, Proxy, Tls, until, words_of};
+use crate::harness::{
+    Authority, Backend, Client, Folder, Plan, Proxy, Sites, Tls, onedoor, until, words_of,
+};
 
 const FORWARDED: &str = "GET / HTTP/1.1\r\nHost: shop.test\r\nX-Forwarded-For: 203.0.113.9\r\n\r\n";
 
@@ -29,6 +31,23 @@ fn forwarded_for(client: &mut Client, app: &Backend) -> String {
     client.send(FORWARDED);
     assert_eq!(client.response().status, 200);
     app.only_request().value("x-forwarded-for")
+}
+
+#[test]
+fn a_daemon_file_that_leads_nowhere_is_an_error_and_not_the_defaults() {
+    let folder = Folder::new();
+    let sites = Sites::at(folder.join("sites.d"));
+    sites.write("a.toml", "host = 'a.test'\nrespond = 'a'");
+    let check = || onedoor(&folder, ["check", "--state", "state"]);
+    assert_eq!(check().status.code(), Some(0), "{}", words_of(&check()));
+    std::os::unix::fs::symlink("nowhere.toml", folder.join("onedoor.toml")).unwrap();
+    let output = check();
+    assert_eq!(output.status.code(), Some(1), "{}", words_of(&output));
+    assert!(
+        words_of(&output).contains("onedoor.toml: cannot be read"),
+        "{}",
+        words_of(&output)
+    );
 }
 
 #[test]

@@ -1,11 +1,16 @@
 //! What answers: the one of `to`, `redirect` and `respond` that is there.
 
-use std::path::Path;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use memchr::memmem;
 
 use super::SiteFile;
 use crate::document::keys::{self, Place};
 use crate::document::{Span, Table, Value, integer};
-use crate::limits::RESPOND_FILE_BYTES;
+use crate::limits::{RESPOND_FILE_BYTES, RESPOND_FILES_BYTES};
+use crate::site::fence::{Fence, FileError};
 use crate::site::headers::is_field_value;
 use crate::site::hostname::{HostBuffer, authority};
 use crate::site::{Action, Redirect, Respond};
@@ -110,7 +115,7 @@ impl<'t> SiteFile<'_, 't> {
             (None, Some((path, span))) => self.body_file(path, span)?,
             (body, None) => (
                 PLAIN_TEXT,
-                body.map(|(text, _)| text.as_bytes().to_vec())
+                body.map(|(text, _)| text.as_bytes().into())
                     .unwrap_or_default(),
             ),
         };
@@ -133,7 +138,7 @@ impl<'t> SiteFile<'_, 't> {
         Some(Respond {
             status,
             content_type: content_type.into(),
-            body: body.into(),
+            body,
         })
     }
 
@@ -149,20 +154,65 @@ impl<'t> SiteFile<'_, 't> {
         status
     }
 
-    fn body_file(&mut self, text: &str, span: Span) -> Option<(&'static str, Vec<u8>)> {
+    fn body_file(&mut self, text: &str, span: Span) -> Option<(&'static str, Arc<[u8]>)> {
+        if self.bodies.are_too_many() {
+            // Said once, and what is not kept need not be read.
+            return None;
+        }
         let path = self.fence.locate(text);
-        match self.fence.read(&path, RESPOND_FILE_BYTES) {
-            Ok(body) => {
-                let content_type = content_type(&path, &body);
-                self.files.push(path);
-                Some((content_type, body))
-            }
+        let body = match self.bodies.read(&self.fence, &path) {
+            Ok(body) => body,
             Err(error) => {
                 self.reader
                     .error_about(span, format!("{} {error}", path.display()), path);
-                None
+                return None;
             }
+        };
+        if self.bodies.are_too_many() {
+            let message = format!(
+                "with {} the files that this site responds with are larger than {} MiB together",
+                path.display(),
+                RESPOND_FILES_BYTES >> 20
+            );
+            self.reader.error_about(span, message, path);
+            return None;
         }
+        if memmem::find(&body, b"PRIVATE KEY-----").is_some() {
+            let message = format!(
+                "{} holds a private key, which everybody who asks would get",
+                path.display()
+            );
+            self.reader.error_about(span, message, path);
+            return None;
+        }
+        let content_type = content_type(&path, &body);
+        self.files.push(path);
+        Some((content_type, body))
+    }
+}
+
+/// The files that one site responds with: each is in memory once, however many paths send it.
+#[derive(Default)]
+pub(super) struct Bodies {
+    by_file: HashMap<PathBuf, Arc<[u8]>>,
+    bytes: u64,
+}
+
+impl Bodies {
+    fn read(&mut self, fence: &Fence<'_>, path: &Path) -> Result<Arc<[u8]>, FileError> {
+        let real = fence.admit(path)?;
+        if let Some(body) = self.by_file.get(&real) {
+            return Ok(Arc::clone(body));
+        }
+        let (real, body) = fence.find(path, RESPOND_FILE_BYTES)?;
+        let body: Arc<[u8]> = body.into();
+        self.bytes += body.len() as u64;
+        self.by_file.insert(real, Arc::clone(&body));
+        Ok(body)
+    }
+
+    fn are_too_many(&self) -> bool {
+        self.bytes > RESPOND_FILES_BYTES
     }
 }
 
