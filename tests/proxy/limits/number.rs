@@ -4,7 +4,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::with_limits;
-use crate::harness::{Backend, PATIENCE, Proxy, Tls, until};
+use crate::harness::{Backend, Client, PATIENCE, Proxy, Tls, until};
 
 #[test]
 fn no_more_requests_are_served_at_once_than_there_may_be_connections() {
