@@ -107,6 +107,9 @@ pub(super) trait ClientSide {
     /// Whether it has left, as far as that can be known without reading what it sends. Nobody is woken for it.
     fn has_left(&mut self, cx: &mut Context<'_>) -> bool;
 
+    /// Ready when it has taken its request back before that was at its end, where there is a word for that.
+    fn poll_taken_back(&mut self, cx: &mut Context<'_>) -> Poll<()>;
+
     /// Asks a client whose connection cannot be authenticated as one to come by HTTP/1.1. Whether it was asked.
     fn insist_on_http1(&mut self) -> bool;
 

@@ -45,7 +45,7 @@ pub use member::Member;
 pub use path::{PathPattern, PathRefusal, Place};
 pub use slots::{SiteSlot, SiteSlots};
 pub use tls::Tls;
-pub use waiting::Waiting;
+pub use waiting::{Line, Waiting};
 
 use crate::limits::{SiteLimits, SiteTimeouts};
 #[cfg(feature = "serve")]
@@ -219,6 +219,11 @@ impl Backends {
             has_max: list.iter().any(|member| member.max.is_some()),
             list: list.into(),
         }
+    }
+
+    /// Where requests wait for it.
+    pub fn line(&self) -> Line {
+        Line(self.list.first().map_or(0, |first| first.state.number))
     }
 }
 

@@ -637,7 +637,7 @@ pub const KEYS: &[Key] = &[
         "reset",
         Kind::Count,
         "5 where it is listed",
-        "upstreams in a row that break off before they answer",
+        "upstreams in a row that break off, or take longer than `first_byte`, before they answer",
     ),
     key(
         Place::Passive,

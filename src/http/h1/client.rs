@@ -71,6 +71,10 @@ impl ClientSide for Busy<'_> {
         }
     }
 
+    fn poll_taken_back(&mut self, _: &mut Context<'_>) -> Poll<()> {
+        Poll::Pending
+    }
+
     fn has_left(&mut self, _: &mut Context<'_>) -> bool {
         self.stream.has_hung_up()
     }

@@ -353,6 +353,10 @@ impl ClientSide for ClientStream {
         self.outgoing.poll_reset(cx)
     }
 
+    fn poll_taken_back(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.outgoing.poll_reset(cx)
+    }
+
     fn has_left(&mut self, cx: &mut Context<'_>) -> bool {
         self.outgoing.poll_reset(cx).is_ready()
     }
