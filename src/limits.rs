@@ -16,7 +16,8 @@ pub struct Limits {
     /// Between two requests of a keep-alive connection. 75 s, nginx's default.
     pub idle_time: Duration,
     /// The same while all `connections` are taken: who has waited for longer makes room, those first that have waited
-    /// longest. 1 s: somebody between two requests of one page is not disturbed.
+    /// longest; so does a client in the middle of a handshake when all of those are taken. 1 s: somebody between two
+    /// requests of one page is not disturbed.
     pub idle_when_full: Duration,
     /// The request line: 8 KiB, Kestrel's and nginx's order of size.
     pub line_bytes: usize,
@@ -29,8 +30,9 @@ pub struct Limits {
     /// A TLS client hello, without the headers of its records: 16 KiB. Real ones have 0.3 to 2 KiB, a large ticket a few
     /// more; never more than [`MOST_HEAD_BYTES`].
     pub hello_bytes: usize,
-    /// TLS handshakes at once on a worker; more wait within the time of the opening. 256: each holds some 20 KiB, and a
-    /// worker gets through more than that in a second.
+    /// TLS handshakes at once on a worker. When all are waited for, the client that has let wait longest, and for at least
+    /// [`Limits::idle_when_full`], makes room for the next; more wait within the time of the opening. 1024: each holds some
+    /// 20 KiB, and whoever would take all places with clients that say hello and no more must send as many in each second.
     pub handshakes: usize,
     /// Client connections open at once. `None`: 40 % of the free file descriptors, because a proxied connection
     /// needs two; a tenth is for idle upstreams, and the rest is a reserve.
@@ -91,7 +93,7 @@ impl Default for Limits {
             fields: 100,
             head_bytes: 32 << 10,
             hello_bytes: 16 << 10,
-            handshakes: 256,
+            handshakes: 1024,
             connections: None,
             per_client: None,
             requests: 10_000,

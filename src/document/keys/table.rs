@@ -904,8 +904,8 @@ pub const KEYS: &[Key] = &[
         Place::DoorLimit,
         "handshakes",
         Kind::Count,
-        "256",
-        "TLS handshakes at once on a worker; more wait within `[timeout] opening`",
+        "1024",
+        "TLS handshakes at once on a worker; then clients that have let wait for `[timeout] idle_when_full` make room",
     )
     .because("each holds some 20 KiB"),
     key(
