@@ -10,8 +10,8 @@
 //! - beside it: [`health`] watches the backends that [`upstream`] chooses from
 //! - around both: [`cli`] (what a person types), [`settings`], [`server`] (one run), [`admin`] (the socket that
 //!   answers), [`observe`], [`limits`]
-//! - below both: [`stream`], [`block`] and [`pipe`] (lent buffers), [`wheel`] (timers), [`linger`] (the last words),
-//!   [`proxy_header`] (both ways), [`parsed`] (what a parser says)
+//! - below both: [`stream`], [`sending`] (half a stream of HTTP/2), [`block`] and [`pipe`] (lent buffers), [`wheel`]
+//!   (timers), [`linger`] (the last words), [`proxy_header`] (both ways), [`parsed`] (what a parser says)
 //!
 //! Without the feature `serve` only the parsers are built: [`document`], [`site`], of [`http`] the head and the chunk,
 //! of [`door`] the client hello, and [`proxy_header`].
@@ -47,6 +47,8 @@ pub mod relay;
 pub mod reload;
 #[cfg(feature = "serve")]
 pub mod route;
+#[cfg(feature = "serve")]
+pub mod sending;
 #[cfg(feature = "serve")]
 pub mod server;
 #[cfg(feature = "serve")]

@@ -1,6 +1,7 @@
 //! What is logged of a request: begun while its head is there, finished with it.
 
-use super::exchange;
+use std::net::IpAddr;
+
 use super::h1::head::{RequestHead, Version};
 use super::kit::{Asker, Kit};
 use super::known_host::KnownHost;
@@ -17,12 +18,13 @@ pub(super) fn begin(
     head: &RequestHead<'_>,
     known: &KnownHost,
     asker: &Asker<'_>,
+    client: IpAddr,
     id: Option<&[u8; 32]>,
 ) -> Option<Box<Begun>> {
     let wanted = &asker.kit.shared.latest().access;
     let of_site = known.site().map(|site| &site.access_log);
     let to = wanted.destination(of_site)?;
-    Some(write(head, known, asker, id, to, wanted))
+    Some(write(head, known, asker, client, id, to, wanted))
 }
 
 #[inline(never)]
@@ -30,6 +32,7 @@ fn write(
     head: &RequestHead<'_>,
     known: &KnownHost,
     asker: &Asker<'_>,
+    client: IpAddr,
     id: Option<&[u8; 32]>,
     to: &Destination,
     wanted: &Wanted,
@@ -44,13 +47,13 @@ fn write(
             }
         }
     }
-    let Asker { client, kit, .. } = *asker;
-    let trusted = client.trusted;
+    let Asker { kit, .. } = *asker;
+    let is_trusted = asker.client.trusted;
     known.logged(asker, wanted.format, |who| {
         let facts = Facts {
             id,
             who,
-            asker: trusted.then(|| exchange::asker(head, client, &kit.shared)),
+            asker: is_trusted.then_some(client),
             method: Some(head.method),
             path: head.target.path().as_bytes(),
             query: head.target.query.as_bytes(),

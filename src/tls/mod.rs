@@ -3,7 +3,8 @@
 //! The site is chosen by the client hello before the library sees a byte. [`Keyring`] says what is shown for it,
 //! `handshake` hands that to the library, and what is known of the connection afterwards is [`Secure`].
 //!
-//! The library shakes hands and makes keys of keys; `session` and `record` do the rest, without its buffers and copies.
+//! All of TLS is the library's. `shake` and `session` drive its unbuffered connections, so that a connection that waits
+//! holds no buffer, and one that works reads as much at once as everybody else here.
 
 use rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256;
 

@@ -8,11 +8,11 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use rustls::{AlertDescription, Error};
+use rustls::Error;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-use super::session::{ALERT_BYTES, Session, alert_for};
+use super::session::{BESIDE_BYTES, Session};
 use crate::block::Block;
 
 #[cfg(test)]
@@ -80,7 +80,7 @@ impl TlsStream {
         !self.clear.is_empty()
             || self.failed.is_some()
             || self.session.peer_has_ended()
-            || Session::can_open(&self.sealed)
+            || self.session.can_open(&self.sealed)
     }
 
     /// The other side shall notice that something is missing: no close_notify when this is dropped.
@@ -102,7 +102,7 @@ impl TlsStream {
     /// A block with all that has come and is not opened: one more read, unless there is a record already. `None`: no
     /// more will come.
     fn poll_sealed(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Block>>> {
-        if Session::can_open(&self.sealed) {
+        if self.session.can_open(&self.sealed) {
             return Poll::Ready(Ok(Some(self.with_sealed())));
         }
         if !self.sealed.is_empty() {
@@ -110,6 +110,10 @@ impl TlsStream {
             ready!(self.tcp.poll_read_ready(cx))?;
         }
         let mut block = self.with_sealed();
+        if !block.has_room() {
+            // Pieces of one message, and no end of it.
+            return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+        }
         match ready!(block.poll_fill(cx, &mut self.tcp))? {
             0 => Poll::Ready(Ok(None)),
             _ => Poll::Ready(Ok(Some(block))),
@@ -136,16 +140,14 @@ impl TlsStream {
         }
         to.advance(opened.clear);
         if let Some(error) = opened.error {
-            if let Some(alert) = alert_for(&error) {
-                self.last_words(alert);
-            }
+            self.last_words();
             self.failed = Some(error);
         }
         opened.clear
     }
 
     /// Says why or that it is over, as far as the kernel takes it at once: a peer that reads nothing has to do without.
-    fn last_words(&mut self, alert: AlertDescription) {
+    fn last_words(&mut self) {
         if let Some(out) = self.out.take() {
             match self.tcp.try_write(out.filled()) {
                 Ok(count) if count == out.len() => {}
@@ -153,8 +155,8 @@ impl TlsStream {
                 _ => return,
             }
         }
-        let mut record = [0; ALERT_BYTES];
-        let length = self.session.end(alert, &mut record);
+        let mut record = [0; BESIDE_BYTES];
+        let length = self.session.end(&mut record, &mut self.sealed);
         if length > 0 {
             drop(self.tcp.try_write(&record[..length]));
         }
@@ -233,8 +235,9 @@ impl AsyncWrite for TlsStream {
             ready!(this.poll_out(cx))?;
             let mut out = Block::lend();
             let mut sealed = Ok((0, 0));
+            let held = &mut this.sealed;
             out.write_with(|room| {
-                sealed = this.session.seal(buf, room);
+                sealed = this.session.seal(buf, room, held);
                 sealed.as_ref().map_or(0, |&(_, length)| length)
             });
             this.owed = sealed.map_err(io::Error::other)?.0;
@@ -252,8 +255,8 @@ impl AsyncWrite for TlsStream {
         let this = self.get_mut();
         ready!(this.poll_out(cx))?;
         if !this.session.is_over() {
-            let mut record = [0; ALERT_BYTES];
-            let length = this.session.end(AlertDescription::CloseNotify, &mut record);
+            let mut record = [0; BESIDE_BYTES];
+            let length = this.session.end(&mut record, &mut this.sealed);
             let mut out = Block::lend();
             if length > 0 && out.append(&record[..length]) {
                 this.out = Some(out);
@@ -268,7 +271,7 @@ impl AsyncWrite for TlsStream {
 impl Drop for TlsStream {
     fn drop(&mut self) {
         if !self.is_aborted.get() {
-            self.last_words(AlertDescription::CloseNotify);
+            self.last_words();
         }
     }
 }
