@@ -18,13 +18,13 @@ pub(super) fn begin(
     head: &RequestHead<'_>,
     known: &KnownHost,
     asker: &Asker<'_>,
-    client: IpAddr,
+    by: IpAddr,
     id: Option<&[u8; 32]>,
 ) -> Option<Box<Begun>> {
     let wanted = &asker.kit.shared.latest().access;
     let of_site = known.site().map(|site| &site.access_log);
     let to = wanted.destination(of_site)?;
-    Some(write(head, known, asker, client, id, to, wanted))
+    Some(write(head, known, asker, by, id, to, wanted))
 }
 
 #[inline(never)]
@@ -32,7 +32,7 @@ fn write(
     head: &RequestHead<'_>,
     known: &KnownHost,
     asker: &Asker<'_>,
-    client: IpAddr,
+    by: IpAddr,
     id: Option<&[u8; 32]>,
     to: &Destination,
     wanted: &Wanted,
@@ -47,13 +47,13 @@ fn write(
             }
         }
     }
-    let Asker { kit, .. } = *asker;
-    let is_trusted = asker.client.trusted;
+    let Asker { client, kit, .. } = *asker;
+    let trusted = client.trusted;
     known.logged(asker, wanted.format, |who| {
         let facts = Facts {
             id,
             who,
-            asker: is_trusted.then_some(client),
+            asker: trusted.then_some(by),
             method: Some(head.method),
             path: head.target.path().as_bytes(),
             query: head.target.query.as_bytes(),

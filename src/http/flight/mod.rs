@@ -128,6 +128,7 @@ impl<'a, C: ClientSide> Flight<'a, C> {
                 upstream,
                 visit,
                 sent: 0,
+                sent_in_part: false,
                 upstream_deaf: false,
                 partial: None,
                 end,
