@@ -1,7 +1,7 @@
 //! What is answered on the admin socket, as bytes.
 
 use std::path::Path;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 

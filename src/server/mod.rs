@@ -24,7 +24,6 @@ use std::time::{Duration, SystemTime};
 use tokio::runtime::LocalOptions;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Mutex, Notify, mpsc, oneshot};
-use tokio::time::timeout;
 use tracing::{error, info, warn};
 
 use crate::admin::{self, About, Again};
