@@ -252,16 +252,16 @@ impl Block {
     }
 }
 
-/// Bytes that wait for longer than a turn: in as much room as they need, as long as they are few. What a client sends
-/// ahead in one segment would otherwise make us hold a whole block for it.
+/// Bytes that wait for longer than a turn: in as much room as they need, as long as they are few.
 #[derive(Debug)]
 pub enum Kept {
     Few(Box<[u8]>),
     Many(Block),
 }
 
-/// Up to here a copy is cheaper than a block that is gone for a while.
-const FEW: usize = 4 << 10;
+/// Up to here a copy is cheaper than a block that is gone for a while. Of what a client sends ahead no more is read, so
+/// that nobody makes a worker save with a few kilobytes of each of its connections.
+pub const FEW: usize = 4 << 10;
 
 impl Block {
     pub fn keep(self) -> Kept {
@@ -270,6 +270,22 @@ impl Block {
         } else {
             Kept::Many(self)
         }
+    }
+
+    /// The same for what a client has sent ahead. A block for it is lent for as long as that client likes, so it is only
+    /// as long as few are: whoever asks for a thousand things at once is not copied for each, and nobody else has to save
+    /// for it.
+    pub fn keep_sent_ahead(self) -> Kept {
+        match LENT.get() > MANY / 2 {
+            true => Kept::Few(self.filled().into()),
+            false => self.keep(),
+        }
+    }
+
+    /// How many are lent.
+    #[cfg(test)]
+    pub fn lent() -> usize {
+        LENT.get()
     }
 }
 
@@ -389,6 +405,20 @@ mod tests {
             let kept = block.keep();
             assert_eq!(matches!(kept, Kept::Few(_)), count <= FEW + 1, "{count}");
             assert_eq!(kept.lend().filled(), vec![b'x'; count - 1]);
+        }
+    }
+
+    #[test]
+    fn what_clients_send_ahead_makes_nobody_save() {
+        let sent = |count| {
+            let mut block = Block::lend();
+            assert!(block.append(&vec![b'x'; count]));
+            block.keep_sent_ahead()
+        };
+        let kept: Vec<Kept> = (0..2 * MANY).map(|_| sent(FEW + 1)).collect();
+        assert_eq!(LENT.get(), MANY / 2);
+        for kept in kept {
+            assert_eq!(kept.lend().len(), FEW + 1);
         }
     }
 

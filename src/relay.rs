@@ -37,17 +37,38 @@ pub struct Outcome {
     pub from_upstream: u64,
 }
 
+/// How long nothing may come from either side.
+#[derive(Clone, Copy, Debug)]
+pub struct Silence {
+    /// While both may speak. `None`: for ever.
+    pub of_both: Option<Duration>,
+    /// Once one has ended: the other has an answer to finish, as after any request, or is gone without a word.
+    pub of_one: Duration,
+}
+
+impl Silence {
+    /// Sets the timer for it, with one side ended or not.
+    pub fn set(self, timer: &Timer, has_one_ended: bool) {
+        let Silence { of_both, of_one } = self;
+        match of_both {
+            _ if has_one_ended => timer.set(of_both.map_or(of_one, |both| both.min(of_one))),
+            Some(both) => timer.set(both),
+            None => timer.clear(),
+        }
+    }
+}
+
 /// Relays until both sides are done; `early` are bytes that each side has sent already. A side that ends is told
 /// so to the other, whose bytes go on (half-close kept). Holds a block only for bytes that the other side does
 /// not take.
 ///
-/// At `idle` without a byte either way both sides are closed; `None` is never.
+/// After `silence` both sides are closed.
 pub async fn both(
     client: &mut Stream,
     early_client: Option<Block>,
     upstream: &mut Stream,
     early_upstream: Option<Block>,
-    idle: Option<Duration>,
+    silence: Silence,
     timer: &Timer,
 ) -> Outcome {
     let mut up = Direction {
@@ -58,11 +79,8 @@ pub async fn both(
         pending: early_upstream,
         ..Direction::default()
     };
-    let set = || match idle {
-        Some(idle) => timer.set(idle),
-        None => timer.clear(),
-    };
-    set();
+    silence.set(timer, false);
+    let mut has_one_ended = false;
     let ending = poll_fn(|cx| {
         let before = up.moved + down.moved;
         let there = up.poll(cx, client, upstream, down.ended);
@@ -74,8 +92,10 @@ pub async fn both(
             (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => return Poll::Ready(Ending::Finished),
             _ => {}
         }
-        if up.moved + down.moved != before {
-            set();
+        let ended = up.ended || down.ended;
+        if up.moved + down.moved != before || ended != has_one_ended {
+            has_one_ended = ended;
+            silence.set(timer, ended);
         }
         timer.poll_fired(cx).map(|()| {
             if timer.was_cut() {
@@ -232,7 +252,11 @@ mod tests {
                 app.shutdown(Shutdown::Write).expect("ended");
                 browser.shutdown(Shutdown::Write).expect("ended");
                 let timer = Wheel::new().timer();
-                let outcome = both(&mut client, None, &mut upstream, None, None, &timer).await;
+                let silence = Silence {
+                    of_both: None,
+                    of_one: Duration::from_secs(60),
+                };
+                let outcome = both(&mut client, None, &mut upstream, None, silence, &timer).await;
                 assert_eq!(outcome.ending, Ending::Finished);
                 assert_eq!(outcome.from_upstream, SENT as u64, "{lent} lent");
                 drop(client);

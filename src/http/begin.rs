@@ -202,6 +202,7 @@ impl Send {
             version: site.version,
             rule: self.rule.and_then(|rule| u32::try_from(rule).ok()),
             asker: asked_by.known(),
+            tls: secure.map(Secure::came),
         }));
         Ok(Step::Send(Order {
             out,
@@ -251,10 +252,10 @@ impl Said {
         (self.out.len() + body) as u64
     }
 
-    /// An answer to something that is not a request, or that cannot be read to its end.
-    pub(super) fn refused(answer: Answer, kit: &Kit) -> Said {
+    /// An answer to something that is not a request, or that cannot be read to its end. `with_body`: not to HEAD.
+    pub(super) fn refused(answer: Answer, kit: &Kit, with_body: bool) -> Said {
         let mut out = Sheet::lend();
-        answer.write(&mut out, &kit.date(), true, true, None);
+        answer.write(&mut out, &kit.date(), true, with_body, None);
         Said {
             out,
             body: None,

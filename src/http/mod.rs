@@ -46,7 +46,7 @@ pub(crate) use obtain::{Affinity, Found, Patient, Search};
 mod visit;
 
 #[cfg(feature = "serve")]
-pub use kit::{Arrival, Client, FullSite, Kit, Latest, Seat, Shared};
+pub use kit::{Arrival, Client, FullSites, Kit, Latest, Seat, Shared};
 #[cfg(feature = "serve")]
 pub use logged::put_backend;
 #[cfg(feature = "serve")]

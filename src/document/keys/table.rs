@@ -507,7 +507,7 @@ pub const KEYS: &[Key] = &[
         "idle",
         Kind::Duration,
         "\"60s\"",
-        "between two bytes of a body, either way",
+        "between two bytes of a body, either way; also of a tunnel, once one side has ended",
     ),
     key(
         Place::Timeout,

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::{Failed, Flight, MOST_UNTOUCHED, answer_to};
 use crate::block::{Block, READ_BYTES};
 use crate::http::answer::Answer;
-use crate::http::body::{Body, BodyError};
+use crate::http::body::{BadBody, Body, BodyError};
 use crate::http::departure::Asked;
 use crate::http::field::same;
 use crate::http::forward::{self, Back};
@@ -37,13 +37,9 @@ pub(super) struct Returning {
 /// What waiting for a response brought.
 enum Waited {
     Bytes(Block),
-    UpstreamGone {
-        said_anything: bool,
-        /// What went wrong, where it did not simply close.
-        error: Option<io::Error>,
-    },
+    UpstreamGone(Gone),
     ClientGone,
-    BodyFailed(BodyError),
+    BodyFailed(BadBody),
     TimedOut,
 }
 
@@ -112,21 +108,11 @@ impl<C: ClientSide> Flight<'_, C> {
                     .await;
             let mut block = match waited {
                 Waited::Bytes(block) => block,
-                Waited::UpstreamGone {
-                    said_anything,
-                    error,
-                } => {
-                    let gone = Gone {
-                        said_anything,
-                        error,
-                    };
+                Waited::UpstreamGone(gone) => {
                     return Err(self.upstream_gone(gone, asked, upload, attempt, search));
                 }
                 Waited::ClientGone => return Err(Retry::Never(Failed::Silent)),
-                Waited::BodyFailed(BodyError::SourceGone) => {
-                    return Err(Retry::Never(Failed::Silent));
-                }
-                Waited::BodyFailed(error) => return Err(Retry::answer(answer_to(&error))),
+                Waited::BodyFailed(bad) => return Err(Retry::answer(answer_to(&bad))),
                 Waited::TimedOut => {
                     return Err(self.timed_out(out, asked, upload, attempt, search));
                 }
@@ -247,7 +233,10 @@ impl<C: ClientSide> Flight<'_, C> {
                     self.set(*end, self.site.timeouts.first_byte);
                 }
                 Poll::Ready(Err(BodyError::TargetGone)) => *upstream_deaf = true,
-                Poll::Ready(Err(error)) => return Poll::Ready(Waited::BodyFailed(error)),
+                Poll::Ready(Err(BodyError::SourceGone)) => return Poll::Ready(Waited::ClientGone),
+                Poll::Ready(Err(BodyError::Bad(bad))) => {
+                    return Poll::Ready(Waited::BodyFailed(bad));
+                }
                 Poll::Pending if upload.moved != moved_before => {
                     self.set_for_body(asked, attempt, upload);
                 }
@@ -261,16 +250,21 @@ impl<C: ClientSide> Flight<'_, C> {
         let had = block.len();
         match block.poll_fill(cx, &mut upstream.stream) {
             Poll::Ready(gone @ (Ok(0) | Err(_))) => {
-                return Poll::Ready(Waited::UpstreamGone {
+                return Poll::Ready(Waited::UpstreamGone(Gone {
                     said_anything: had > 0,
                     error: gone.err(),
-                });
+                }));
             }
             Poll::Ready(Ok(_)) => return Poll::Ready(Waited::Bytes(block)),
             Poll::Pending if had > 0 => *partial = Some(block),
             Poll::Pending => drop(block),
         }
-        if *is_sent && self.client.poll_gone(cx).is_ready() {
+        // While its body waits for the backend, nothing is read from it that would tell.
+        let is_gone = match *is_sent {
+            true => self.client.poll_gone(cx),
+            false => self.client.poll_taken_back(cx),
+        };
+        if is_gone.is_ready() {
             return Poll::Ready(Waited::ClientGone);
         }
         self.timer.poll_fired(cx).map(|()| Waited::TimedOut)
