@@ -399,7 +399,7 @@ fn the_next_backend_is_asked_when_the_tls_of_one_fails() {
     let good = Backend::saying_over_tls(&shows(&authority, &["localhost"]), "hello");
     let entry = |port| format!("{{ at = 'https://localhost:{port}', ca = 'ca.pem' }}");
     let file = format!(
-        "host = 'app.localhost'\nto = [{}, {}]\n",
+        "host = 'app.localhost'\nto = [{}, {}]\nbalance = 'round-robin'\n",
         entry(bad.port),
         entry(good.port)
     );
