@@ -7,13 +7,21 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker, ready};
 
 use rustix::net::{SendFlags, send};
+use socket2::TcpKeepalive;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::task::coop;
 
+use crate::limits;
 use crate::site::Wire;
 use crate::tls::TlsStream;
 use crate::upstream::Line;
+
+/// Questions of the kernel to the other side of a silent connection.
+pub const PROBES: TcpKeepalive = TcpKeepalive::new()
+    .with_time(limits::PROBE_AFTER)
+    .with_interval(limits::PROBE_AGAIN)
+    .with_retries(limits::PROBES);
 
 /// One enum instead of a type parameter: everything above is compiled once, and the branch costs nothing
 /// beside a system call.
@@ -194,6 +202,18 @@ impl Stream {
             Stream::Tls(stream) => send_queue(stream.tcp().as_fd()),
             Stream::Line(_) => None,
         }
+    }
+
+    /// Has the kernel ask the other side now and then whether it is still there.
+    pub fn probe(&self) {
+        let stream = match self {
+            Stream::Tcp(stream) => stream,
+            Stream::Tls(stream) => stream.tcp(),
+            // Of this machine; and a line's connection asks by pings of its own.
+            Stream::Unix(_) | Stream::Line(_) => return,
+        };
+        // When it fails the connection is gone, and whoever reads will hear of it.
+        drop(socket2::SockRef::from(stream).set_tcp_keepalive(&PROBES));
     }
 
     /// When this is dropped, the other side notices that something is missing: a reset instead of an end.

@@ -208,7 +208,7 @@ impl Answer {
             Answer::VersionNotSupported => (
                 505,
                 Reason::VersionNotSupported,
-                "only HTTP/1.0 and HTTP/1.1 are spoken here",
+                "HTTP/1.0, HTTP/1.1 and HTTP/2 are spoken here, and no other version",
             ),
             Answer::Loop => (
                 508,

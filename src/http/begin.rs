@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::answer::{self, Answer};
+use super::asked_by::AskedBy;
 use super::body::{Body, Written};
 use super::departure::{Asked, Order};
 use super::exchange::{self, Decision};
@@ -55,18 +56,24 @@ pub(super) fn begin(
     keep_alive: bool,
     ends: bool,
 ) -> Result<Step, Answer> {
-    let mut step = decide(head, raw, known, asker, timer, keep_alive, ends)?;
+    let asked_by = AskedBy::of(head, asker.client, &asker.kit.shared);
+    let mut step = decide(head, raw, known, asker, &asked_by, timer, keep_alive, ends)?;
     if let Step::Say(said) = &mut step {
-        said.log = logged::begin(head, known, asker, None);
+        said.log = logged::begin(head, known, asker, asked_by.nearest, None);
     }
     Ok(step)
 }
 
+#[expect(
+    clippy::too_many_arguments,
+    reason = "all that a decision is made of, from the two functions around it"
+)]
 fn decide(
     head: &RequestHead<'_>,
     raw: &[u8],
     known: &KnownHost,
     asker: &Asker<'_>,
+    asked_by: &AskedBy,
     timer: &Timer,
     keep_alive: bool,
     ends: bool,
@@ -86,14 +93,14 @@ fn decide(
     };
     let edits = site.headers.of_response(known.wire());
     Ok(
-        match exchange::decide(head, known, site, asker.client, &kit.shared) {
+        match exchange::decide(head, known, site, asker.client, asked_by, &kit.shared) {
             Decision::Forward { strip, rule } => {
                 let send = Send {
                     strip,
                     rule,
                     keep_alive,
                 };
-                return send.write(said.out, head, raw, known, site, asker, timer);
+                return send.write(said.out, head, raw, known, site, asker, asked_by, timer);
             }
             Decision::Refuse(answer) => said.answer(answer, kit, ends, with_body),
             Decision::Redirect(redirect) => {
@@ -151,7 +158,8 @@ impl Send {
         raw: &[u8],
         known: &KnownHost,
         site: &Site,
-        asked_by: &Asker<'_>,
+        asker: &Asker<'_>,
+        asked_by: &AskedBy,
         timer: &Timer,
     ) -> Result<Step, Answer> {
         let Asker {
@@ -159,19 +167,24 @@ impl Send {
             secure,
             kit,
             ..
-        } = *asked_by;
-        let asker = exchange::asker(head, client, &kit.shared);
+        } = *asker;
         let request_id = kit.request_id();
         let Send { strip, rule, .. } = self;
         let onward = Onward {
             certificate: certificate_lines(site, secure),
             request_id,
-            ..exchange::onward(head, known, site, client, &kit.shared, strip, rule)
+            ..exchange::onward(known, site, client, asked_by, &kit.shared, strip, rule)
         };
         let Ok(host_at) = forward::request_head(&mut out, raw, head, &onward) else {
             return Err(Answer::TooManyConnectionOptions);
         };
-        let affinity = Affinity::of(head, site, client, asker, asked_by.wire == Wire::Tls);
+        let affinity = Affinity::of(
+            head,
+            site,
+            client,
+            asked_by.nearest,
+            asker.wire == Wire::Tls,
+        );
         let known_as = exchange::known_as(head, client, request_id);
         let asked = Asked {
             method: Method::of(head.method),
@@ -188,7 +201,8 @@ impl Send {
             site: site.number,
             version: site.version,
             rule: self.rule.and_then(|rule| u32::try_from(rule).ok()),
-            asker,
+            asker: asked_by.known(),
+            tls: secure.map(Secure::came),
         }));
         Ok(Step::Send(Order {
             out,
@@ -196,7 +210,7 @@ impl Send {
             asked,
             rule: self.rule,
             affinity,
-            log: logged::begin(head, known, asked_by, Some(&known_as)),
+            log: logged::begin(head, known, asker, asked_by.nearest, Some(&known_as)),
         }))
     }
 }
@@ -238,10 +252,10 @@ impl Said {
         (self.out.len() + body) as u64
     }
 
-    /// An answer to something that is not a request, or that cannot be read to its end.
-    pub(super) fn refused(answer: Answer, kit: &Kit) -> Said {
+    /// An answer to something that is not a request, or that cannot be read to its end. `with_body`: not to HEAD.
+    pub(super) fn refused(answer: Answer, kit: &Kit, with_body: bool) -> Said {
         let mut out = Sheet::lend();
-        answer.write(&mut out, &kit.date(), true, true, None);
+        answer.write(&mut out, &kit.date(), true, with_body, None);
         Said {
             out,
             body: None,

@@ -10,9 +10,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use ipnet::IpNet;
 
 use super::h1::head::HeadLimits;
+use super::logged;
 use super::obtain::Budget;
 use crate::limits::Limits;
-use crate::observe::access::{self, AccessLog, Facts};
+use crate::observe::access::{self, AccessLog, Spoken, Who};
 use crate::observe::{Counters, Finished, Reason, SAMPLE};
 use crate::route::{Current, Snapshot};
 use crate::settings::ProxyProtocol;
@@ -78,7 +79,7 @@ impl Arrival {
     }
 }
 
-/// What all workers read. Only one mark in it changes, and rarely; when the daemon file is read anew, another value
+/// What all workers read. Only the marks of `full` in it change, and rarely; when the daemon file is read anew, another value
 /// takes its place.
 #[derive(Debug)]
 pub struct Shared {
@@ -90,11 +91,13 @@ pub struct Shared {
     pub pool_all: usize,
     pub trusted_proxies: Vec<IpNet>,
     pub proxy_protocol: ProxyProtocol,
+    /// Which requests are logged where.
+    pub access: access::Wanted,
     /// Our name in Via: a pseudonym of its own per state directory, so that loops are found.
     pub via: Box<str>,
     pub keyring: Arc<Keyring>,
     pub states: Arc<States>,
-    pub full: Arc<FullSite>,
+    pub full: Arc<FullSites>,
 }
 
 impl Shared {
@@ -125,26 +128,37 @@ impl std::ops::Deref for Latest {
     }
 }
 
-/// Which site was found full last: its connections that wait for a request make room, on any worker.
-#[derive(Debug, Default)]
-pub struct FullSite(AtomicU64);
+/// Which sites were found full: their connections that wait for a request make room, on any worker.
+#[derive(Debug)]
+pub struct FullSites([AtomicU64; FullSites::MARKS]);
 
-impl FullSite {
-    /// Two at once leave one of the marks; the other site will be found full again.
+impl Default for FullSites {
+    fn default() -> FullSites {
+        FullSites([const { AtomicU64::new(0) }; FullSites::MARKS])
+    }
+}
+
+impl FullSites {
+    /// Each site has one of them by its number. Of two that share one and are found full in the same tick, the other
+    /// will be found full again.
+    pub const MARKS: usize = 256;
+
+    /// Two at once leave one of the marks; that does for both.
     fn mark(&self, site: u32) {
-        let times = (self.0.load(Ordering::Relaxed) >> 32).wrapping_add(1);
-        let mark = times << 32 | u64::from(site);
-        self.0.store(mark, Ordering::Relaxed);
+        let mark = &self.0[site as usize % FullSites::MARKS];
+        let times = (mark.load(Ordering::Relaxed) >> 32).wrapping_add(1);
+        mark.store(times << 32 | u64::from(site), Ordering::Relaxed);
     }
 
-    /// The mark, which is another one each time.
-    pub fn read(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-
-    /// The site that a mark means.
-    pub fn site(mark: u64) -> u32 {
-        mark as u32
+    /// The sites that were found full since `seen`, which becomes what is seen now.
+    pub fn since<'s>(
+        &'s self,
+        seen: &'s mut [u64; FullSites::MARKS],
+    ) -> impl Iterator<Item = u32> + use<'s> {
+        self.0.iter().zip(seen).filter_map(|(mark, seen)| {
+            let mark = mark.load(Ordering::Relaxed);
+            (std::mem::replace(seen, mark) != mark).then_some(mark as u32)
+        })
     }
 }
 
@@ -246,7 +260,7 @@ impl Kit {
 
     /// Counts what has ended, also for its site, and logs it where somebody wants that.
     #[inline]
-    pub fn finished(&self, finished: &Finished, site: Option<&SiteSlots>) {
+    pub fn finished(&self, finished: &mut Finished, site: Option<&SiteSlots>) {
         self.counters.finished(finished);
         if let Some(site) = site {
             if let Some(counts) = site.counts.of_worker(self.seat.worker, self.seat.workers) {
@@ -261,7 +275,7 @@ impl Kit {
                 site.refusals.add(reason as usize);
             }
         }
-        if let Some(log) = &finished.log {
+        if let Some(log) = finished.log.take() {
             self.access.take(log, finished);
         }
     }
@@ -273,22 +287,16 @@ impl Kit {
         client: IpAddr,
         sni: Option<&str>,
     ) -> Option<Box<access::Begun>> {
-        let to = self.access.destination(Some(&site.access_log))?;
-        let facts = Facts {
-            id: None,
+        let wanted = &self.shared.latest().access;
+        let to = wanted.destination(Some(&site.access_log))?;
+        let who = Who {
             client,
             site: Some(site.name.as_str()),
             host: sni.unwrap_or_default().as_bytes(),
-            method: None,
-            path: b"",
-            query: b"",
-            protocol: "TLS",
             tls: None,
             sni,
-            referer: b"",
-            agent: b"",
         };
-        Some(self.access.begin(to, &facts))
+        Some(logged::unrequested(self, to, wanted, &who, Spoken::Tls))
     }
 
     /// The generation of the table in force. One load.
@@ -313,7 +321,7 @@ impl Kit {
             return Some(slot);
         }
         let rested = self.shared.limits.idle_when_full;
-        if self.wheel.make_room_at_site(site.number, rested) > 0 {
+        if self.wheel.make_room_at_site(site.number, rested) {
             // One too many until the one that was told has closed.
             return site.slots.connection(usize::MAX);
         }

@@ -56,6 +56,7 @@ use access::Access;
 use book::{Book, Moment, Step};
 use certificates::Read;
 use first::read_everything;
+use gauges::Ends;
 use handle::Request;
 use last_good::{Leftovers, Store};
 use look::{Look, Question};
@@ -151,8 +152,7 @@ pub async fn start(
         last_reload: Duration::ZERO,
         listings: 0,
         // What is read at the start says so itself.
-        ends_at: now + NET,
-        ends_told: BTreeMap::new(),
+        ends: Ends::from(now + NET),
     };
     follower.begin(first);
     let summary = Summary {
@@ -241,9 +241,7 @@ struct Follower {
     last_reload: Duration,
     /// How often the whole directory was listed.
     listings: u64,
-    /// When ends of certificates are looked at next, and when each was said.
-    ends_at: Instant,
-    ends_told: BTreeMap<String, Instant>,
+    ends: Ends,
 }
 
 impl Follower {

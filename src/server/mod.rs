@@ -16,7 +16,7 @@ use std::pin::Pin;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::task::Poll;
 use std::thread;
 use std::time::{Duration, SystemTime};
@@ -24,7 +24,6 @@ use std::time::{Duration, SystemTime};
 use tokio::runtime::LocalOptions;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Mutex, Notify, mpsc, oneshot};
-use tokio::time::timeout;
 use tracing::{error, info, warn};
 
 use crate::admin::{self, About, Again};
@@ -33,7 +32,7 @@ use crate::door::worker::{self, Note, Start};
 use crate::health;
 use crate::http::{Seat, Shared};
 use crate::observe::Counters;
-use crate::observe::access::{self, AccessLog, Writer};
+use crate::observe::access::{self, Writer};
 use crate::reload::{self, Summary};
 use crate::route::Current;
 use crate::settings::Settings;
@@ -46,10 +45,9 @@ use logging::Logging;
 use renewal::{Lasting, Renewal};
 use sockets::Socket;
 
-/// For what is still being written at the end. Long after the drain, and short for whoever waits for the process.
-const LAST_WORDS: Duration = Duration::from_secs(1);
-/// For what was live last to be kept, on a disk that may hang.
-const KEEPING: Duration = Duration::from_secs(10);
+/// How long the last writes into the state directory may take at the end: those of a thousand sites on a slow disk.
+const LAST_WRITES: Duration = Duration::from_secs(10);
+const LAST_WRITES_IN_A_HURRY: Duration = Duration::from_secs(1);
 
 /// Why a run could not begin.
 #[derive(Debug)]
@@ -130,11 +128,11 @@ fn run_to_the_end(settings: Settings, logging: Arc<Logging>) -> ExitCode {
     match runtime {
         Ok(runtime) => {
             let ended = runtime.block_on(serve(settings, logging));
-            // What is being written may get there; a disk that hangs keeps nobody from ending.
-            runtime.shutdown_timeout(LAST_WORDS);
+            // Returning from main, and not waiting for threads: what is still open then is closed. Nor for those that look
+            // up a name or read a file and may hang in it for as long as the system likes.
+            runtime.shutdown_background();
             match ended {
-                // Returning from main, and not waiting for threads: what is still open then is closed.
-                Ok(Ending::Drained) => ExitCode::SUCCESS,
+                Ok(Ending::Drained | Ending::Hurried) => ExitCode::SUCCESS,
                 Ok(Ending::WorkerLost) => {
                     error!(
                         "a worker is lost; ending, so that whoever supervises this starts it again"
@@ -158,6 +156,8 @@ fn failed(error: &StartError) -> ExitCode {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ending {
     Drained,
+    /// Told to stop twice.
+    Hurried,
     /// A worker could not start, or panicked outside of a connection. The others could go on, with less than was
     /// asked for and nobody noticing.
     WorkerLost,
@@ -245,10 +245,16 @@ async fn serve(mut settings: Settings, logging: Arc<Logging>) -> Result<Ending, 
     let to_admin = bind_admin(&settings)?;
     let bound = start_admin(&socket, &powers, to_admin);
     say_hello(&settings, &summary);
-    let ending = attend(signals, &drain, asked, Rc::new(renewal), workers).await;
-    // What was published last is kept for the next start.
-    if timeout(KEEPING, reload.flush()).await.is_err() {
-        warn!("the state directory does not answer; a restart may not know what was live last");
+    let ending = attend(&mut signals, &drain, asked, Rc::new(renewal), workers).await;
+    // What was published last is kept for the next start, unless somebody hangs who would have to do it.
+    let limit = match ending {
+        Ending::Drained | Ending::WorkerLost => LAST_WRITES,
+        Ending::Hurried => LAST_WRITES_IN_A_HURRY,
+    };
+    tokio::select! {
+        () = reload.flush() => {}
+        () = signals.stop() => {}
+        () = tokio::time::sleep(limit) => warn!("what was published last may not be kept for the next start"),
     }
     if let Some(bound) = bound {
         bound.remove();
@@ -277,7 +283,6 @@ impl Workers {
         states: &States,
         share: Share,
     ) -> io::Result<Workers> {
-        let access = Arc::new(settings.log.access.clone());
         let writer = access::start()?;
         let mut workers = Workers {
             notes: Vec::new(),
@@ -308,7 +313,7 @@ impl Workers {
                 tally: states.tally(number),
                 slots: slots.clone(),
                 pipes: share.pipes,
-                access: AccessLog::new(Arc::clone(&access), writer.clone()),
+                access: writer.clone(),
                 seat: Seat {
                     worker: number,
                     workers: settings.workers,
@@ -522,7 +527,7 @@ impl Signals {
 
 /// Does what signals say, until the end.
 async fn attend(
-    mut signals: Signals,
+    signals: &mut Signals,
     drain: &Notify,
     mut asked: mpsc::UnboundedReceiver<Again>,
     renewal: Rc<Renewal>,
@@ -551,16 +556,30 @@ async fn attend(
             _ = signals.upgrade.recv() => warn!("SIGUSR2 is kept for the upgrade in place, which is not there yet"),
         }
     }
-    let limit = renewal.in_force.lock().await.limits.drain_time;
+    // As the workers have it: a reload that hangs must not keep anybody waiting here.
+    let shared = *renewal
+        .shared
+        .read()
+        .unwrap_or_else(PoisonError::into_inner);
+    let limit = shared.limits.drain_time;
     info!(
         "draining: no new connections; open ones may finish within {limit:?}; a second signal ends at once"
     );
-    tokio::select! {
-        () = workers.drain() => info!("drained"),
-        () = tokio::time::sleep(limit) => warn!("the drain limit is reached; what is still open is closed"),
-        () = signals.stop() => warn!("a second signal; what is still open is closed"),
-    }
+    let ending = tokio::select! {
+        () = workers.drain() => {
+            info!("drained");
+            Ending::Drained
+        }
+        () = tokio::time::sleep(limit) => {
+            warn!("the drain limit is reached; what is still open is closed");
+            Ending::Drained
+        }
+        () = signals.stop() => {
+            warn!("a second signal; what is still open is closed");
+            Ending::Hurried
+        }
+    };
     // What the workers said last.
     workers.access.flush();
-    Ending::Drained
+    ending
 }

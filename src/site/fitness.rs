@@ -148,8 +148,8 @@ pub struct Outage {
     times: AtomicU32,
     /// When one request may try it again.
     trial_at: AtomicU64,
-    /// That one request is under way.
-    trial: AtomicBool,
+    /// Since when that one request is under way. 0: none is.
+    trial: AtomicU64,
 }
 
 /// The first time out, in milliseconds; each further one in a row is twice as long.
@@ -176,18 +176,31 @@ impl Outage {
 
     /// Whether [`Outage::trial`] would say yes.
     fn has_come(&self, now: Moment) -> bool {
-        self.trial_at.load(Ordering::Relaxed) <= now && !self.trial.load(Ordering::Relaxed)
+        let since = self.trial.load(Ordering::Relaxed);
+        self.trial_at.load(Ordering::Relaxed) <= now && is_free(since, now)
     }
 
-    /// The right to be the one request that tries it again, when its time has come.
+    /// The right to be the one request that tries it again, when its time has come. A request that knows no better
+    /// after [`LONGEST_OUT`] (its client still sends) leaves that to another.
     pub fn trial(&self, now: Moment) -> bool {
-        self.trial_at.load(Ordering::Relaxed) <= now && !self.trial.swap(true, Ordering::Acquire)
+        let since = self.trial.load(Ordering::Relaxed);
+        self.trial_at.load(Ordering::Relaxed) <= now
+            && is_free(since, now)
+            && self
+                .trial
+                .compare_exchange(since, now, Ordering::Acquire, Ordering::Relaxed)
+                .is_ok()
     }
 
     /// The trial is over, whatever came of it.
     pub fn trial_is_over(&self) {
-        self.trial.store(false, Ordering::Release);
+        self.trial.store(0, Ordering::Release);
     }
+}
+
+/// Whether a trial that began at `since` keeps nobody else from trying.
+fn is_free(since: Moment, now: Moment) -> bool {
+    since == 0 || now >= since.saturating_add(LONGEST_OUT)
 }
 
 /// What is known of an address and a way of speaking to it, whatever site names it.
@@ -361,6 +374,8 @@ mod tests {
             assert!(!outage.trial(now), "one at a time");
             outage.trial_is_over();
         }
+        assert!(outage.trial(now) && !outage.trial(now + LONGEST_OUT - 1));
+        assert!(outage.trial(now + LONGEST_OUT), "that one takes too long");
         now += 2 * LONGEST_OUT;
         assert_eq!(outage.begins(now), 1_000, "it had served for long");
     }

@@ -45,7 +45,7 @@ pub use member::Member;
 pub use path::{PathPattern, PathRefusal, Place};
 pub use slots::{SiteSlot, SiteSlots};
 pub use tls::Tls;
-pub use waiting::Waiting;
+pub use waiting::{Line, Waiting};
 
 use crate::limits::{SiteLimits, SiteTimeouts};
 #[cfg(feature = "serve")]
@@ -225,6 +225,11 @@ impl Backends {
             list: list.into(),
         }
     }
+
+    /// Where requests wait for it.
+    pub fn line(&self) -> Line {
+        Line(self.list.first().map_or(0, |first| first.state.number))
+    }
 }
 
 /// Sends the client elsewhere.
@@ -295,8 +300,9 @@ pub enum SendHost {
 /// `[headers]`: what the operator changes in heads, after the forwarding rules.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeaderEdits {
-    pub request: Box<[HeaderEdit]>,
-    pub response: Box<[HeaderEdit]>,
+    /// Shared, because bodies whose trailers are barred by it outlive a look at the site.
+    pub request: Arc<[HeaderEdit]>,
+    pub response: Arc<[HeaderEdit]>,
     /// The same with what only TLS can carry (RFC 6797 7.2). `None`: nothing more.
     pub response_over_tls: Option<Box<[HeaderEdit]>>,
     /// Whether requests carry our Via (RFC 9110 7.6.3). On unless `via = false`.
@@ -308,8 +314,8 @@ pub struct HeaderEdits {
 impl Default for HeaderEdits {
     fn default() -> HeaderEdits {
         HeaderEdits {
-            request: Box::default(),
-            response: Box::default(),
+            request: Arc::default(),
+            response: Arc::default(),
             response_over_tls: None,
             via: true,
             secret: Box::default(),

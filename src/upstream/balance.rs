@@ -50,6 +50,9 @@ pub enum Among {
 const WHOLE: u64 = 1_000;
 /// What one that is back gets at once: with nothing it would never be seen to work.
 const LEAST: u64 = WHOLE / 10;
+/// An endpoint that is back is remembered to be so for this long, because its other sites may warm it up more slowly than
+/// the one that asks. One minute: six times what they do unless they say otherwise.
+const SHARED_FOR: Duration = Duration::from_secs(60);
 
 impl Balancer {
     pub fn new(tally: Arc<Tally>, seed: u64) -> Balancer {
@@ -226,15 +229,21 @@ impl Candidates<'_> {
 
     /// How much of its share it gets, in thousandths.
     fn part(&self, member: &Member) -> u64 {
-        let fitnesses = [&member.state.fitness, &member.state.endpoint.fitness];
-        let parts = fitnesses.into_iter().map(|fitness| {
+        let fitnesses = [
+            (&member.state.fitness, Duration::ZERO),
+            (&member.state.endpoint.fitness, SHARED_FOR),
+        ];
+        let parts = fitnesses.into_iter().map(|(fitness, others)| {
             let Some(since) = fitness.warming_since() else {
                 return WHOLE;
             };
-            let length = u64::try_from(self.slow_start.as_millis()).unwrap_or(u64::MAX);
+            let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+            let length = millis(self.slow_start);
             let warm_for = moment().saturating_sub(since);
-            if warm_for >= length {
+            if warm_for >= length.max(millis(others)) {
                 fitness.is_warm();
+            }
+            if warm_for >= length {
                 return WHOLE;
             }
             (WHOLE * warm_for / length).max(LEAST)
@@ -465,6 +474,26 @@ mod tests {
         // 0.1 of 3.1 shares, and three standard deviations.
         assert!((95..165).contains(&won), "{won} of 4,000");
         assert_eq!(all(Duration::ZERO), before, "it is warm");
+    }
+
+    #[test]
+    fn a_site_that_warms_nothing_up_does_not_end_it_for_others() {
+        let backends = backends(&[1, 1]);
+        let fitness = &backends.list[1].state.endpoint.fitness;
+        fitness.set(Against::Failures, moment());
+        fitness.clear(Against::Failures, moment());
+        let balance = Balance::Random;
+        let balancer = balancer();
+        let share = |slow_start| {
+            let way = Way {
+                slow_start,
+                ..way(&balance)
+            };
+            let choose = || balancer.choose(&backends, way, Tried::default(), Among::Fit);
+            (0..1_000).filter(|_| choose() == Some(1)).count()
+        };
+        assert!(share(Duration::ZERO) > 400);
+        assert!(share(Duration::from_secs(3600)) < 140);
     }
 
     #[test]

@@ -507,7 +507,7 @@ pub const KEYS: &[Key] = &[
         "idle",
         Kind::Duration,
         "\"60s\"",
-        "between two bytes of a body, either way",
+        "between two bytes of a body, either way; also of a tunnel, once one side has ended",
     ),
     key(
         Place::Timeout,
@@ -637,7 +637,7 @@ pub const KEYS: &[Key] = &[
         "reset",
         Kind::Count,
         "5 where it is listed",
-        "upstreams in a row that break off before they answer",
+        "upstreams in a row that break off, or take longer than `first_byte`, before they answer",
     ),
     key(
         Place::Passive,

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::{Failed, Flight, MOST_UNTOUCHED, answer_to};
 use crate::block::{Block, READ_BYTES};
 use crate::http::answer::Answer;
-use crate::http::body::{Body, BodyError};
+use crate::http::body::{BadBody, Body, BodyError};
 use crate::http::departure::Asked;
 use crate::http::field::same;
 use crate::http::forward::{self, Back};
@@ -37,13 +37,9 @@ pub(super) struct Returning {
 /// What waiting for a response brought.
 enum Waited {
     Bytes(Block),
-    UpstreamGone {
-        said_anything: bool,
-        /// What went wrong, where it did not simply close.
-        error: Option<io::Error>,
-    },
+    UpstreamGone(Gone),
     ClientGone,
-    BodyFailed(BodyError),
+    BodyFailed(BadBody),
     TimedOut,
 }
 
@@ -61,6 +57,8 @@ pub(super) struct Attempt<'a> {
     pub(super) visit: Visit<'a>,
     /// How much of the head (and a small body) has been sent.
     pub(super) sent: usize,
+    /// TLS counts what it has sent whole; when it has to wait, a part of more may be with the backend.
+    pub(super) sent_in_part: bool,
     /// The backend takes no more; it may still answer.
     pub(super) upstream_deaf: bool,
     /// Part of a response head.
@@ -110,21 +108,11 @@ impl<C: ClientSide> Flight<'_, C> {
                     .await;
             let mut block = match waited {
                 Waited::Bytes(block) => block,
-                Waited::UpstreamGone {
-                    said_anything,
-                    error,
-                } => {
-                    let gone = Gone {
-                        said_anything,
-                        error,
-                    };
+                Waited::UpstreamGone(gone) => {
                     return Err(self.upstream_gone(gone, asked, upload, attempt, search));
                 }
                 Waited::ClientGone => return Err(Retry::Never(Failed::Silent)),
-                Waited::BodyFailed(BodyError::SourceGone) => {
-                    return Err(Retry::Never(Failed::Silent));
-                }
-                Waited::BodyFailed(error) => return Err(Retry::answer(answer_to(&error))),
+                Waited::BodyFailed(bad) => return Err(Retry::answer(answer_to(&bad))),
                 Waited::TimedOut => {
                     return Err(self.timed_out(out, asked, upload, attempt, search));
                 }
@@ -222,6 +210,7 @@ impl<C: ClientSide> Flight<'_, C> {
         let Attempt {
             upstream,
             sent,
+            sent_in_part,
             upstream_deaf,
             end,
             ..
@@ -230,7 +219,10 @@ impl<C: ClientSide> Flight<'_, C> {
             match upstream.stream.poll_put(cx, &out[*sent..]) {
                 Poll::Ready(Ok(count)) => *sent += count,
                 Poll::Ready(Err(_)) => *upstream_deaf = true,
-                Poll::Pending => break,
+                Poll::Pending => {
+                    *sent_in_part |= upstream.endpoint.speaks_tls();
+                    break;
+                }
             }
         }
         if *sent == out.len() && !*is_sent && !*upstream_deaf {
@@ -241,7 +233,10 @@ impl<C: ClientSide> Flight<'_, C> {
                     self.set(*end, self.site.timeouts.first_byte);
                 }
                 Poll::Ready(Err(BodyError::TargetGone)) => *upstream_deaf = true,
-                Poll::Ready(Err(error)) => return Poll::Ready(Waited::BodyFailed(error)),
+                Poll::Ready(Err(BodyError::SourceGone)) => return Poll::Ready(Waited::ClientGone),
+                Poll::Ready(Err(BodyError::Bad(bad))) => {
+                    return Poll::Ready(Waited::BodyFailed(bad));
+                }
                 Poll::Pending if upload.moved != moved_before => {
                     self.set_for_body(asked, attempt, upload);
                 }
@@ -255,16 +250,21 @@ impl<C: ClientSide> Flight<'_, C> {
         let had = block.len();
         match block.poll_fill(cx, &mut upstream.stream) {
             Poll::Ready(gone @ (Ok(0) | Err(_))) => {
-                return Poll::Ready(Waited::UpstreamGone {
+                return Poll::Ready(Waited::UpstreamGone(Gone {
                     said_anything: had > 0,
                     error: gone.err(),
-                });
+                }));
             }
             Poll::Ready(Ok(_)) => return Poll::Ready(Waited::Bytes(block)),
             Poll::Pending if had > 0 => *partial = Some(block),
             Poll::Pending => drop(block),
         }
-        if *is_sent && self.client.poll_gone(cx).is_ready() {
+        // While its body waits for the backend, nothing is read from it that would tell.
+        let is_gone = match *is_sent {
+            true => self.client.poll_gone(cx),
+            false => self.client.poll_taken_back(cx),
+        };
+        if is_gone.is_ready() {
             return Poll::Ready(Waited::ClientGone);
         }
         self.timer.poll_fired(cx).map(|()| Waited::TimedOut)
@@ -421,6 +421,7 @@ impl<C: ClientSide> Flight<'_, C> {
             attempt.upstream.endpoint.address
         );
         search.fails(&attempt.visit, Fault::Timeout, &why);
+        search.broke_off(&attempt.visit);
         Retry::Never(Failed::Answer(
             Answer::BackendTimeout,
             Some(self.of_site(&why)),
@@ -464,7 +465,8 @@ impl<C: ClientSide> Flight<'_, C> {
 impl Attempt<'_> {
     /// Whether it may be sent once more: nothing has been sent, or it may be done twice and all that was sent is still here.
     fn is_repeatable(&self, asked: &Asked, upload: &Body) -> bool {
-        self.sent == 0 || asked.method.is_idempotent() && upload.moved == 0
+        let is_untouched = self.sent == 0 && !self.sent_in_part;
+        is_untouched || asked.method.is_idempotent() && upload.moved == 0
     }
 
     /// Whether a request in clear text was answered with an alert (RFC 8446 5.1: its type, and a version that begins

@@ -8,13 +8,13 @@ use super::Flight;
 use super::attempt::{Attempt, Returning};
 use crate::block::Block;
 use crate::http::answer::Answer;
-use crate::http::body::{Body, BodyError, Written};
+use crate::http::body::{BadBody, Body, BodyError, Written};
 use crate::http::departure::{After, Asked};
 use crate::http::h1::head::Framing;
 use crate::http::obtain::Search;
 use crate::http::reader::{Pace, Reader};
 use crate::http::side::{ClientSide, Sink};
-use crate::observe::{Finished, Kind, Reason};
+use crate::observe::{Finished, Kind, Protocol, Reason, Stage};
 use crate::relay;
 use crate::site::faults::Fault;
 use crate::wheel::Tick;
@@ -152,17 +152,24 @@ impl<C: ClientSide> Flight<'_, C> {
         {
             return Poll::Ready(done.map_err(|error| match error {
                 BodyError::SourceGone => Broken::Backend(Fault::Failed),
-                BodyError::Malformed(_) => Broken::Backend(Fault::Malformed),
-                BodyError::TooLarge | BodyError::TargetGone => Broken::Client,
+                BodyError::Bad(BadBody::Malformed(_)) => Broken::Backend(Fault::Malformed),
+                BodyError::Bad(BadBody::TooLarge) | BodyError::TargetGone => Broken::Client,
             }));
         }
-        if upload.is_done() && self.client.poll_gone(cx).is_ready() {
+        let is_gone = match upload.is_done() {
+            true => self.client.poll_gone(cx),
+            false => self.client.poll_taken_back(cx),
+        };
+        if is_gone.is_ready() {
             return Poll::Ready(Err(Broken::Client));
         }
         let end = attempt.end.unwrap_or(Tick::MAX);
         if download.is_drained() {
+            // Waited for it was also where the body only gave way to others: then the timer is set for the client, and
+            // nothing may have moved since.
+            let was_awaited = reader.is_awaited();
             reader.is_served();
-            if upload.moved + download.moved != before {
+            if was_awaited || upload.moved + download.moved != before {
                 self.set(attempt.end, self.site.timeouts.idle);
             }
         } else if !reader.is_awaited() {
@@ -202,15 +209,22 @@ impl<C: ClientSide> Flight<'_, C> {
     ) -> After {
         finished.status = 101;
         finished.kind = Kind::Tunnel;
+        let stage = match finished.protocol {
+            Protocol::Http2 => Stage::UpgradedStream,
+            Protocol::Http1 | Protocol::Other => Stage::Upgraded,
+        };
+        let _stage = self.kit.counters.enter(stage);
         let early = (!block.is_empty()).then_some(block);
-        let relayed = self.client.tunnel(
-            head,
-            self.site.timeouts.idle,
-            &mut attempt.upstream.stream,
-            early,
-            self.site.timeouts.websocket_idle,
-            self.timer,
-        );
+        let silence = relay::Silence {
+            of_both: self.site.timeouts.websocket_idle,
+            of_one: self.site.timeouts.idle,
+        };
+        // Of nothing else would anybody notice that the machine of the app is gone.
+        attempt.upstream.stream.probe();
+        let upstream = &mut attempt.upstream.stream;
+        let relayed = self
+            .client
+            .tunnel(head, upstream, early, silence, self.timer);
         let Ok(outcome) = relayed.await else {
             return After::Abort;
         };

@@ -181,14 +181,17 @@ impl Connection {
             site: site.name.as_str(),
             request_id: departure.order.asked.request_id,
         };
-        let Landed { after, finished } = flight.fly(departure, started).await;
-        kit.finished(&finished, Some(&site.slots));
+        let Landed {
+            after,
+            mut finished,
+        } = flight.fly(departure, started).await;
+        kit.finished(&mut finished, Some(&site.slots));
         after
     }
 
     /// Answers what cannot be gone on with.
     async fn refuse(&mut self, answer: Answer, started: Tick) -> After {
-        match Begun::refused(answer, &self.arrival.kit) {
+        match Begun::refused(answer, &self.arrival.kit, true) {
             Begun::Said(said, after) => self.say(said, after, started).await,
             _ => After::Close,
         }
@@ -221,7 +224,7 @@ impl Connection {
             None if site.is_none() => logged::unread(&self.arrival.asker()),
             log => log,
         };
-        let finished = Finished {
+        let mut finished = Finished {
             status,
             reason: cut.or(answer.map(|answer| answer.parts().1)),
             to_client,
@@ -234,10 +237,11 @@ impl Connection {
         let known = known.filter(|known| site == Some(known.number));
         self.arrival
             .kit
-            .finished(&finished, known.map(|site| &*site.slots));
+            .finished(&mut finished, known.map(|site| &*site.slots));
         match sent {
             Ok(()) => after,
-            Err(Unsent::Gone | Unsent::TooSlow) => After::Close,
+            // A plain end would look like the end of a response that ends with its connection.
+            Err(Unsent::Gone | Unsent::TooSlow) => After::Abort,
         }
     }
 

@@ -16,7 +16,7 @@ use super::request::{Asks, Protocol, Room, Whole, view};
 use super::stream::ClientStream;
 use crate::http::answer::Answer;
 use crate::http::begin::{self, SMALL_BODY_BYTES, Said, Step};
-use crate::http::body::BodyError;
+use crate::http::body::{BadBody, BodyError};
 use crate::http::departure::{After, Departure, Order};
 use crate::http::flight::{self, Flight, Landed};
 use crate::http::known_host::KnownHost;
@@ -51,12 +51,13 @@ pub(super) async fn one(shared: Rc<Shared>, parts: Parts, mut stream: ClientStre
     }
     let timer = kit.wheel.timer();
     let begun = begin(shared, &parts, &mut stream, &timer);
+    let with_body = parts.method != Method::HEAD;
     drop(parts);
     match begun {
         Begun::Say(said) => say(shared, said, &mut stream, &timer, started).await,
         Begun::Send(mut departure, site, slot) => {
             if let Err(error) = take_small_body(&mut departure, &mut stream).await {
-                let said = Said::refused(flight::answer_to(&error), kit);
+                let said = Said::refused(flight::answer_to(&error), kit, with_body);
                 return say(shared, said, &mut stream, &timer, started).await;
             }
             // Boxed apart from a head that is gone by now.
@@ -70,7 +71,7 @@ fn begin(shared: &Shared, parts: &Parts, stream: &mut ClientStream, timer: &Time
     let kit = &shared.kit;
     match try_to_begin(shared, parts, stream, timer) {
         Ok(begun) => begun,
-        Err(answer) => Begun::Say(Said::refused(answer, kit)),
+        Err(answer) => Begun::Say(Said::refused(answer, kit, parts.method != Method::HEAD)),
     }
 }
 
@@ -136,15 +137,15 @@ fn add_key(order: &mut Order, random: &[u8; 32]) {
 async fn take_small_body(
     departure: &mut Departure,
     stream: &mut ClientStream,
-) -> Result<(), BodyError> {
+) -> Result<(), BadBody> {
     let Departure { order, upload } = departure;
     if upload.is_done() || stream.is_tunnel {
         return Ok(());
     }
     match poll_fn(|cx| Poll::Ready(upload.take_from(cx, &mut stream.incoming))).await {
         // The flight will find the client gone, and count it.
-        Ok(()) | Err(BodyError::SourceGone) => {}
-        error => return error,
+        Ok(()) | Err(BodyError::SourceGone | BodyError::TargetGone) => {}
+        Err(BodyError::Bad(bad)) => return Err(bad),
     }
     upload.join(&mut order.out, SMALL_BODY_BYTES);
     Ok(())
@@ -178,7 +179,10 @@ async fn send(
         site: site.name.as_str(),
         request_id: departure.order.asked.request_id,
     };
-    let Landed { after, finished } = flight.fly(departure, started).await;
+    let Landed {
+        after,
+        mut finished,
+    } = flight.fly(departure, started).await;
     if matches!(after, After::Abort) {
         stream.outgoing.reset(Code::INTERNAL_ERROR);
     }
@@ -186,7 +190,7 @@ async fn send(
     if let Some(upstream) = pinned.filter(|upstream| !upstream.is_pinned) {
         shared.introduced.borrow_mut().push(*upstream);
     }
-    kit.finished(&finished, Some(&site.slots));
+    kit.finished(&mut finished, Some(&site.slots));
 }
 
 /// Sends a response of our own.
@@ -211,7 +215,7 @@ async fn say(shared: &Shared, said: Said, stream: &mut ClientStream, timer: &Tim
         None if site.is_none() => logged::unread(&shared.asker()),
         log => log,
     };
-    let finished = Finished {
+    let mut finished = Finished {
         status,
         reason: cut.or(answer.map(|answer| answer.parts().1)),
         to_client,
@@ -223,7 +227,7 @@ async fn say(shared: &Shared, said: Said, stream: &mut ClientStream, timer: &Tim
     let known = shared.known.borrow();
     let known = known.as_ref().and_then(|known| known.site());
     let known = known.filter(|known| site == Some(known.number));
-    kit.finished(&finished, known.map(|site| &*site.slots));
+    kit.finished(&mut finished, known.map(|site| &*site.slots));
 }
 
 /// Says whose request it was, where a panic passes.

@@ -5,7 +5,6 @@ use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use ::h2::server::SendResponse;
 use ::h2::{Reason, RecvStream};
@@ -19,7 +18,7 @@ use crate::http::body::{Body, Written};
 use crate::http::h1::head::{Framing, HeadLimits};
 use crate::http::reader::{Pace, Reader, Unsent, poll_slow};
 use crate::http::side::{ClientSide, Sink, Source};
-use crate::relay::{Ending, Outcome};
+use crate::relay::{Ending, Outcome, Silence};
 use crate::sending::Sending;
 use crate::site::Wire;
 use crate::stream::Stream;
@@ -354,6 +353,10 @@ impl ClientSide for ClientStream {
         self.outgoing.poll_reset(cx)
     }
 
+    fn poll_taken_back(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.outgoing.poll_reset(cx)
+    }
+
     fn has_left(&mut self, cx: &mut Context<'_>) -> bool {
         self.outgoing.poll_reset(cx).is_ready()
     }
@@ -392,14 +395,13 @@ impl ClientSide for ClientStream {
     async fn tunnel(
         &mut self,
         head: ResponseOut,
-        _: Duration,
         upstream: &mut Stream,
         early: Option<Block>,
-        idle: Option<Duration>,
+        silence: Silence,
         timer: &Timer,
     ) -> Result<Outcome, Unsent> {
         // Boxed, so that other requests are no larger for it.
-        Box::pin(self.relay(head, upstream, early, idle, timer)).await
+        Box::pin(self.relay(head, upstream, early, silence, timer)).await
     }
 }
 
@@ -409,7 +411,7 @@ impl ClientStream {
         head: ResponseOut,
         upstream: &mut Stream,
         early: Option<Block>,
-        idle: Option<Duration>,
+        silence: Silence,
         timer: &Timer,
     ) -> Result<Outcome, Unsent> {
         let head = head.agree().into_response().ok_or(Unsent::Gone)?;
@@ -420,11 +422,8 @@ impl ClientStream {
         if let Some(early) = early {
             down.take(early).map_err(|_| Unsent::Gone)?;
         }
-        let set = || match idle {
-            Some(idle) => timer.set(idle),
-            None => timer.clear(),
-        };
-        set();
+        silence.set(timer, false);
+        let mut has_one_ended = false;
         let mut is_told = false;
         let ending = poll_fn(|cx| {
             let before = up.moved + down.moved;
@@ -450,8 +449,10 @@ impl ClientStream {
             if self.outgoing.poll_reset(cx).is_ready() {
                 return Poll::Ready(Ending::Broken);
             }
-            if up.moved + down.moved != before {
-                set();
+            let ended = up.is_done() || down.is_done();
+            if up.moved + down.moved != before || ended != has_one_ended {
+                has_one_ended = ended;
+                silence.set(timer, ended);
             }
             timer.poll_fired(cx).map(|()| match timer.was_cut() {
                 true => Ending::Cut,

@@ -10,7 +10,7 @@ use super::round::Round;
 use super::{Followed, Found, NotFound, Patient, Search, exchange, lost_since, words};
 use crate::http::answer::Answer;
 use crate::site::fitness::Moment;
-use crate::site::{Backends, EndpointState, Site};
+use crate::site::{Backends, EndpointState, Line, Site};
 use crate::upstream::{Tried, moment};
 use crate::wheel::TICK;
 
@@ -32,7 +32,8 @@ impl<'k, 'a> Search<'k, 'a> {
             return Err(given_up(&site, round));
         }
         let most = site.limits.queue;
-        let Some(place) = site.waiting.enter(most) else {
+        let line = |search: &Self| search.backends().map_or(Line(0), Backends::line);
+        let Some(place) = site.waiting.enter(most, line(self)) else {
             let why = format!("{most} requests wait for a backend already");
             let why = words::of_site(&site, &why);
             return Err(NotFound::Answer(Answer::QueueFull, Some(why)));
@@ -58,6 +59,9 @@ impl<'k, 'a> Search<'k, 'a> {
                 return Err(Answer::BackendTimeout.into());
             }
             let has_moved = self.follow();
+            if has_moved {
+                place.move_to(line(self));
+            }
             let site = Arc::clone(self.present());
             let rule = self.present_rule();
             let Some(backends) = exchange::backends(&site, rule) else {

@@ -47,7 +47,7 @@ impl Search<'_, '_> {
             }
             state.server_errors.ends();
         }
-        if visit.trial.is_some() && state.fitness.has(Against::Failures) {
+        if visit.trial.take().is_some() && state.fitness.has(Against::Failures) {
             is_back(site, member, &state.fitness);
         }
     }
@@ -62,7 +62,7 @@ impl Search<'_, '_> {
             let row = member.state.resets.failed();
             let what = "requests in a row got no answer";
             self.count(site, backends, member, visit, row, most, what);
-        } else if visit.trial.is_some() {
+        } else {
             out_again(visit);
         }
     }
@@ -143,9 +143,7 @@ impl Search<'_, '_> {
         most: NonZeroU32,
         what: &str,
     ) {
-        if visit.trial.is_some() {
-            out_again(visit);
-        } else if row >= most.get() {
+        if !out_again(visit) && row >= most.get() {
             let (fitness, outage) = (&member.state.fitness, &member.state.outage);
             goes_out(site, backends, member, fitness, outage, row, what);
         }
@@ -184,8 +182,8 @@ pub(super) fn refused(
         let began = now.saturating_sub(Moment::try_from(waited).unwrap_or(0));
         endpoint.absence.is_found(began, now);
     }
-    if visit.trial.is_some() {
-        return out_again(visit);
+    if out_again(visit) {
+        return;
     }
     if let Some(most) = site.health.passive.connect
         && row >= most.get()
@@ -218,11 +216,13 @@ fn goes_out(
     warn!(site = %site.name, backend = %member, "backend out for {length} ms: {row} {what}");
 }
 
-/// The trial came to the same: it is out for longer.
-fn out_again(visit: &Visit<'_>) {
-    if let Some(trial) = &visit.trial {
-        trial.state.outage(trial.of).begins(moment());
-    }
+/// If it was a trial, it came to the same: the backend is out for longer.
+fn out_again(visit: &Visit<'_>) -> bool {
+    let Some(trial) = visit.trial.take() else {
+        return false;
+    };
+    trial.state.outage(trial.of).begins(moment());
+    true
 }
 
 fn is_back(site: &Site, member: &Member, fitness: &fitness::Fitness) {

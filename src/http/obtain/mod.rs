@@ -13,6 +13,7 @@ mod round;
 mod turn;
 mod words;
 
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -77,7 +78,8 @@ pub(crate) struct Visit<'k> {
     _in_flight: InFlight<'k>,
     /// Its place among the `max`, where there is one.
     _turn: Option<Turn>,
-    trial: Option<Trial>,
+    /// Until it is judged: what comes of it later says nothing about whether the backend is back.
+    trial: RefCell<Option<Trial>>,
 }
 
 #[derive(Debug)]
@@ -155,8 +157,8 @@ impl<'k, 'a> Search<'k, 'a> {
         let site = self.present();
         let turn = match member.max {
             None => None,
-            Some(_) if !site.waiting.is_empty() => return None,
-            Some(_) => Some(Turn::take(site, member)?),
+            Some(_) if !site.waiting.is_line_empty(backends.line()) => return None,
+            Some(_) => Some(Turn::take(site, backends.line(), member)?),
         };
         Some(self.enter(at, member, turn))
     }
@@ -183,7 +185,7 @@ impl<'k, 'a> Search<'k, 'a> {
             return None;
         }
         let backends = exchange::backends(self.site, self.rule)?;
-        if backends.has_max && !self.site.waiting.is_empty() {
+        if backends.has_max && !self.site.waiting.is_line_empty(backends.line()) {
             return None;
         }
         let at = match self.next {
@@ -205,7 +207,7 @@ impl<'k, 'a> Search<'k, 'a> {
         }
         let turn = match member.max {
             None => None,
-            Some(_) => Some(Turn::take(self.site, member)?),
+            Some(_) => Some(Turn::take(self.site, backends.line(), member)?),
         };
         let upstream = self.kit.upstreams.take_idle(member, self.speaks)?;
         self.next = None;
@@ -219,17 +221,12 @@ impl<'k, 'a> Search<'k, 'a> {
             of_before: false,
             _in_flight: self.kit.balancer.enter(member),
             _turn: turn,
-            trial: None,
+            trial: RefCell::new(None),
         }
     }
 
     fn way<'s>(&self, site: &'s Site) -> Way<'s> {
-        Way {
-            balance: &site.balancing.by,
-            slow_start: site.balancing.slow_start,
-            hash: self.affinity.hash,
-            token: self.affinity.token,
-        }
+        self.affinity.way(site)
     }
 
     /// The version of the site that is gone by.

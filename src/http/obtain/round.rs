@@ -1,6 +1,7 @@
 //! Each backend of a list is asked once: the fit ones, those that the site had before, and those that something speaks
 //! against, in this order.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 
 use super::turn::{Trial, Turn};
@@ -34,7 +35,7 @@ impl<'k> Search<'k, '_> {
             return Err(Answer::Internal.into());
         };
         // Whoever came before and waits for a turn has it first.
-        let round = match backends.has_max && !site.waiting.is_empty() {
+        let round = match backends.has_max && !site.waiting.is_line_empty(backends.line()) {
             true => Round::Full,
             false => self.round(&site, backends).await?,
         };
@@ -97,7 +98,7 @@ impl<'k> Search<'k, '_> {
             let member = &backends.list[at];
             let turn = match member.max {
                 None => None,
-                Some(_) => match Turn::take(site, member) {
+                Some(_) => match Turn::take(site, backends.line(), member) {
                     Some(turn) => Some(turn),
                     None if at < PLACES => {
                         self.full.add(at);
@@ -109,7 +110,7 @@ impl<'k> Search<'k, '_> {
             };
             let visit = Visit {
                 of_before,
-                trial,
+                trial: RefCell::new(trial),
                 ..self.enter(at, member, turn)
             };
             if !self.fresh_only

@@ -8,8 +8,8 @@ use std::io;
 use ::h2::Reason;
 use ::h2::ext::Protocol;
 use ::http::header::{
-    CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, SEC_WEBSOCKET_ACCEPT,
-    SEC_WEBSOCKET_KEY, TRANSFER_ENCODING, UPGRADE,
+    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, HOST, HeaderName, HeaderValue,
+    SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, TRANSFER_ENCODING, UPGRADE,
 };
 use ::http::{HeaderMap, Method, Request, Response, StatusCode, Uri, response};
 
@@ -101,7 +101,10 @@ pub(super) fn read_head(text: &[u8], scheme: &str) -> io::Result<(Request<()>, U
     let mut fields = HeaderMap::with_capacity(parsed.headers.len());
     for header in parsed.headers.iter() {
         let name = HeaderName::from_bytes(header.name.as_bytes()).map_err(io::Error::other)?;
-        let value = HeaderValue::from_bytes(header.value).map_err(io::Error::other)?;
+        let mut value = HeaderValue::from_bytes(header.value).map_err(io::Error::other)?;
+        // RFC 7541 7.1.3: many clients share the connection and its table of fields, and none shall find out by the size
+        // of its requests what another has shown.
+        value.set_sensitive(name == AUTHORIZATION || name == COOKIE);
         if name == HOST {
             host = Some(header.value);
             continue;
@@ -358,6 +361,16 @@ mod tests {
         assert_eq!(request.uri(), "http://a.test:81/a?b");
         let names: Vec<&str> = request.headers().keys().map(HeaderName::as_str).collect();
         assert_eq!(names, ["x-a", "te"]);
+    }
+
+    #[test]
+    fn what_a_client_shows_of_itself_stands_in_no_table() {
+        let text =
+            b"GET / HTTP/1.1\r\nHost: a.test\r\nCookie: a=1\r\nAuthorization: x\r\nX-A: 1\r\n\r\n";
+        let (request, _) = read_head(text, "http").expect("a head");
+        let fields = request.headers();
+        assert!(fields["cookie"].is_sensitive() && fields["authorization"].is_sensitive());
+        assert!(!fields["x-a"].is_sensitive());
     }
 
     /// The key and its proof are those of RFC 6455 1.3.

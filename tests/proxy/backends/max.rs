@@ -129,3 +129,28 @@ fn the_max_holds_for_upstreams_that_are_one_client_s_alone() {
     }
     assert_eq!(gate.most.load(Ordering::SeqCst), 1);
 }
+
+#[test]
+fn a_path_whose_backends_have_all_they_take_keeps_nobody_from_those_of_another() {
+    let (busy, idle) = (Gate::new("busy"), Gate::new("idle"));
+    let proxy = plan(format!(
+        "[[path]]\nmatch = '/'\nto = {{ at = {}, max = 1 }}\n\
+         [[path]]\nmatch = '/idle'\nto = {{ at = {}, max = 1 }}\n[limit]\nqueue = 2\n",
+        busy.app.port, idle.app.port
+    ))
+    .start();
+    let mut waiting = under_way(&proxy, 1);
+    busy.app.until_requests(1);
+    waiting.extend(under_way(&proxy, 2));
+    until("the line is full", || {
+        proxy.get("app.test", "/").said().contains("queue-full")
+    });
+    for _ in 0..10 {
+        idle.let_answer(1);
+        assert_eq!(proxy.get("app.test", "/idle").text(), "idle");
+    }
+    busy.let_answer(3);
+    for request in waiting {
+        assert_eq!(request.join().unwrap(), "busy");
+    }
+}

@@ -3,27 +3,8 @@
 use std::fs;
 use std::process::Command;
 
-use super::in_front_of;
-use crate::harness::{Authority, Backend, Plan, Proxy, found, words_of};
-
-/// Two sites that share a certificate, in front of `app`; `one.test` and `two.test`.
-fn over_tls(app: &Backend) -> (Plan, Authority) {
-    let plan = Proxy::plan();
-    let authority = Authority::new("test");
-    let port = app.port;
-    authority
-        .pair(&["one.test", "two.test"])
-        .write(plan.sites().path(), "both");
-    fs::write(plan.folder().join("ca.pem"), &authority.pem).unwrap();
-    let site = |name| {
-        format!("host = '{name}.test'\nto = {port}\n[tls]\ncert = 'both.pem'\nkey = 'both.key'")
-    };
-    (
-        plan.site("one.toml", site("one"))
-            .site("two.toml", site("two")),
-        authority,
-    )
-}
+use super::{in_front_of, over_tls};
+use crate::harness::{Backend, found, words_of};
 
 #[track_caller]
 fn said(command: &mut Command) -> String {

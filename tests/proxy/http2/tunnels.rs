@@ -1,6 +1,6 @@
 //! WebSockets over HTTP/2 (RFC 8441): from clients, to apps that know only Upgrade; and to apps that speak HTTP/2.
 
-use super::in_front_of;
+use super::{client_of, in_front_of};
 use crate::harness::http2::{Http2, RST_STREAM, block};
 use crate::harness::{Backend, Client, Proxy, Script, has_package, until};
 
@@ -27,8 +27,7 @@ fn an_extended_connect_becomes_an_upgrade_and_its_data_a_tunnel() {
         conversation.send("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Protocol: chat\r\nSec-WebSocket-Accept: x\r\n\r\nhello ");
         conversation.echo();
     });
-    let proxy = in_front_of(&app).start();
-    let mut client = Http2::to(&proxy);
+    let (_proxy, mut client) = client_of(in_front_of(&app));
     client.settle();
     // SETTINGS_ENABLE_CONNECT_PROTOCOL.
     assert!(client.settings.contains(&(8, 1)), "{:?}", client.settings);
@@ -72,8 +71,7 @@ fn without_a_switch_there_is_no_tunnel() {
             }
         }
     });
-    let proxy = in_front_of(&app).start();
-    let mut client = Http2::to(&proxy);
+    let (_proxy, mut client) = client_of(in_front_of(&app));
     let stream = client.begin(&connect("websocket", "/no"));
     let answer = client.whole(stream);
     assert_eq!((answer.status(), answer.text()), (403, "no".to_owned()));
@@ -100,8 +98,7 @@ fn a_tunnel_ends_on_both_sides_when_one_breaks_off() {
         }
         conversation.rest();
     });
-    let proxy = in_front_of(&app).start();
-    let mut client = Http2::to(&proxy);
+    let (_proxy, mut client) = client_of(in_front_of(&app));
     let stream = client.begin(&connect("websocket", "/cut"));
     client.until(stream, |seen| seen.status() == 200);
     client.data(stream, b"hi");
