@@ -160,54 +160,55 @@ impl<'t> SiteFile<'_, 't> {
             return None;
         }
         let path = self.fence.locate(text);
-        let body = match self.bodies.read(&self.fence, &path) {
-            Ok(body) => body,
-            Err(error) => {
-                self.reader
-                    .error_about(span, format!("{} {error}", path.display()), path);
-                return None;
+        let shown = path.display();
+        let why_not = match self.bodies.read(&self.fence, &path) {
+            Err(error) => format!("{shown} {error}"),
+            Ok(body) if body.has_key => {
+                format!("{shown} holds a private key, which everybody who asks would get")
+            }
+            Ok(_) if self.bodies.are_too_many() => format!(
+                "with {shown} the files that this site responds with are larger than {} MiB together",
+                RESPOND_FILES_BYTES >> 20
+            ),
+            Ok(body) => {
+                let content_type = content_type(&path, body.is_text);
+                self.files.push(path);
+                return Some((content_type, body.bytes));
             }
         };
-        if self.bodies.are_too_many() {
-            let message = format!(
-                "with {} the files that this site responds with are larger than {} MiB together",
-                path.display(),
-                RESPOND_FILES_BYTES >> 20
-            );
-            self.reader.error_about(span, message, path);
-            return None;
-        }
-        if memmem::find(&body, b"PRIVATE KEY-----").is_some() {
-            let message = format!(
-                "{} holds a private key, which everybody who asks would get",
-                path.display()
-            );
-            self.reader.error_about(span, message, path);
-            return None;
-        }
-        let content_type = content_type(&path, &body);
-        self.files.push(path);
-        Some((content_type, body))
+        self.reader.error_about(span, why_not, path);
+        None
     }
 }
 
-/// The files that one site responds with: each is in memory once, however many paths send it.
+/// The files that one site responds with: each is read, judged and held once, however many paths send it.
 #[derive(Default)]
 pub(super) struct Bodies {
-    by_file: HashMap<PathBuf, Arc<[u8]>>,
+    by_file: HashMap<PathBuf, Body>,
     bytes: u64,
 }
 
+#[derive(Clone)]
+struct Body {
+    bytes: Arc<[u8]>,
+    is_text: bool,
+    has_key: bool,
+}
+
 impl Bodies {
-    fn read(&mut self, fence: &Fence<'_>, path: &Path) -> Result<Arc<[u8]>, FileError> {
+    fn read(&mut self, fence: &Fence<'_>, path: &Path) -> Result<Body, FileError> {
         let real = fence.admit(path)?;
         if let Some(body) = self.by_file.get(&real) {
-            return Ok(Arc::clone(body));
+            return Ok(body.clone());
         }
-        let (real, body) = fence.find(path, RESPOND_FILE_BYTES)?;
-        let body: Arc<[u8]> = body.into();
-        self.bytes += body.len() as u64;
-        self.by_file.insert(real, Arc::clone(&body));
+        let (real, bytes) = fence.find(path, RESPOND_FILE_BYTES)?;
+        self.bytes += bytes.len() as u64;
+        let body = Body {
+            is_text: std::str::from_utf8(&bytes).is_ok(),
+            has_key: memmem::find(&bytes, b"PRIVATE KEY-----").is_some(),
+            bytes: bytes.into(),
+        };
+        self.by_file.insert(real, body.clone());
         Ok(body)
     }
 
@@ -250,7 +251,7 @@ fn read_location(target: &str) -> Result<bool, String> {
 }
 
 /// By the file's extension; what has none that we know is text if it is UTF-8.
-fn content_type(path: &Path, body: &[u8]) -> &'static str {
+fn content_type(path: &Path, is_text: bool) -> &'static str {
     let extension = path
         .extension()
         .and_then(|extension| extension.to_str())
@@ -274,7 +275,7 @@ fn content_type(path: &Path, body: &[u8]) -> &'static str {
         "woff2" => "font/woff2",
         "pdf" => "application/pdf",
         "wasm" => "application/wasm",
-        _ if std::str::from_utf8(body).is_ok() => PLAIN_TEXT,
+        _ if is_text => PLAIN_TEXT,
         _ => "application/octet-stream",
     }
 }
