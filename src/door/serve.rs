@@ -64,6 +64,10 @@ async fn serve_tls(arrival: Box<Arrival>, hello: Hello) -> Option<Box<Arrival>> 
         Mode::Passthrough => passthrough::serve(arrival, site, hello).await,
         // CASES T-27: it speaks no TLS, and nobody else's certificate will do.
         Mode::Off => refused(&arrival.kit, Some(Reason::TlsOff)),
+        // CASES T-49: the library would find fault with something else of such a hello first.
+        Mode::Auto | Mode::Local | Mode::Files(_) if hello.is_outdated => {
+            refuse_with(Alert::ProtocolVersion, arrival, Reason::HandshakeFailed).await;
+        }
         Mode::Auto | Mode::Local | Mode::Files(_) => {
             return end_tls(arrival, site, &host, hello.bytes).await;
         }
