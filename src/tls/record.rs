@@ -4,6 +4,7 @@
 //! The library agrees on the keys and hands them over (`rustls::kernel`). Its own records would be a vector each, and
 //! a copy more; the cipher itself is the same.
 
+use std::fmt;
 use std::ops::Range;
 
 use aws_lc_rs::aead::{
@@ -53,8 +54,9 @@ impl Form {
     }
 }
 
-/// The keys of one direction, and the number of the next record.
-pub(super) struct Keys {
+/// The keys of one direction, and the number of the next record. The library and the cipher wipe the keys themselves when
+/// they let go of them; the nonce is worth nothing without.
+pub struct Keys {
     key: LessSafeKey,
     iv: [u8; NONCE_LEN],
     number: u64,
@@ -95,7 +97,7 @@ pub(super) enum Clear {
 impl Keys {
     /// # Errors
     /// For a cipher that is not known here.
-    pub(super) fn new(
+    pub fn new(
         version: ProtocolVersion,
         (number, secrets): (u64, ConnectionTrafficSecrets),
     ) -> Result<Keys, Error> {
@@ -138,7 +140,7 @@ impl Keys {
     }
 
     /// What a record of `clear` bytes takes.
-    pub(super) fn sealed_bytes(&self, clear: usize) -> usize {
+    pub fn sealed_bytes(&self, clear: usize) -> usize {
         HEADER_BYTES + clear + self.form.overhead()
     }
 
@@ -146,7 +148,7 @@ impl Keys {
     ///
     /// # Errors
     /// When `out` is too small, which the caller has seen to, or `clear` too long for one record.
-    pub(super) fn seal(
+    pub fn seal(
         &mut self,
         kind: ContentType,
         clear: &[u8],
@@ -207,11 +209,10 @@ impl Keys {
         record: &mut [u8],
         to: &mut [u8],
     ) -> Result<(ContentType, Clear), Error> {
-        let Some((&mut [kind, _, minor, ..], body)) =
-            record.split_first_chunk_mut::<HEADER_BYTES>()
-        else {
+        let Some((&mut header, body)) = record.split_first_chunk_mut::<HEADER_BYTES>() else {
             return Err(Error::DecryptError);
         };
+        let [kind, _, minor, ..] = header;
         let kind = ContentType::from(kind);
         let number = self.next_number()?;
         let mut nonce = self.nonce(number);
@@ -224,22 +225,23 @@ impl Keys {
                         got_type: kind,
                     });
                 }
-                // The type, the tag, and padding: up to 256 bytes beyond the clear text.
+                // RFC 8446 5.2: up to 256 bytes beyond the clear text.
                 if body.len() > CLEAR_BYTES + 256 {
                     return Err(Error::PeerSentOversizedRecord);
                 }
-                let aad = make_tls13_aad(body.len());
-                let length = self.uncover(nonce, &aad, body, to)?;
+                // The header as it came: what was changed on the way in any of its bytes is noticed.
+                let length = self.uncover(nonce, &header, body, to)?;
                 let inner = match length {
                     Clear::There(length) => &to[..length],
                     Clear::Here(ref range) => &body[range.clone()],
                 };
+                // RFC 8446 5.4: padding makes no room for more.
+                if inner.len() > CLEAR_BYTES + 1 {
+                    return Err(Error::PeerSentOversizedRecord);
+                }
                 // What follows the type is padding.
                 let end = inner.iter().rposition(|&byte| byte != 0);
                 let end = end.ok_or(PeerMisbehaved::IllegalTlsInnerPlaintext)?;
-                if end > CLEAR_BYTES {
-                    return Err(Error::PeerSentOversizedRecord);
-                }
                 let kind = ContentType::from(inner[end]);
                 Ok((kind, length.cut(end).moved(HEADER_BYTES)))
             }
@@ -303,6 +305,16 @@ impl Keys {
     }
 }
 
+/// Keys are nobody's to read.
+impl fmt::Debug for Keys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Keys")
+            .field("number", &self.number)
+            .field("form", &self.form)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Clear {
     fn cut(self, length: usize) -> Clear {
         match self {
@@ -316,6 +328,172 @@ impl Clear {
         match self {
             Clear::Here(range) => Clear::Here(range.start + by..range.end + by),
             there @ Clear::There(_) => there,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: ContentType = ContentType::ApplicationData;
+
+    /// Keys that both sides have.
+    fn keys(algorithm: &'static Algorithm, form: Form) -> Keys {
+        let key = AeadKey::from([7; 32]);
+        Keys::with(algorithm, &key, &Iv::from([9; NONCE_LEN]), 0, form).expect("keys")
+    }
+
+    fn all() -> [(&'static Algorithm, Form); 4] {
+        [
+            (&AES_256_GCM, Form::Tls13),
+            (&CHACHA20_POLY1305, Form::Tls13),
+            (&AES_256_GCM, Form::Tls12Explicit),
+            (&CHACHA20_POLY1305, Form::Tls12),
+        ]
+    }
+
+    fn sealed(keys: &mut Keys, kind: ContentType, clear: &[u8]) -> Vec<u8> {
+        let mut out = vec![0; keys.sealed_bytes(clear.len())];
+        let length = keys.seal(kind, clear, &mut out).expect("sealed");
+        assert_eq!(length, out.len());
+        out
+    }
+
+    /// Opens a record in both of the ways, which have to agree.
+    fn opened(keys: impl Fn() -> Keys, record: &[u8]) -> Result<(ContentType, Vec<u8>), Error> {
+        let mut room = vec![0; record.len()];
+        let there = keys().open(&mut record.to_vec(), &mut room);
+        let there = there.map(|(kind, clear)| match clear {
+            Clear::There(length) => (kind, room[..length].to_vec()),
+            Clear::Here(range) => panic!("there was room, and it is at {range:?}"),
+        });
+        let mut record = record.to_vec();
+        let here = keys().open(&mut record, &mut []);
+        let here = here.map(|(kind, clear)| match clear {
+            Clear::There(length) => (kind, vec![0; length]),
+            Clear::Here(range) => (kind, record[range].to_vec()),
+        });
+        assert_eq!(there, here);
+        there
+    }
+
+    /// A record of TLS 1.3 with any text inside: clear text, type, and padding.
+    fn with_inner(keys: &mut Keys, inner: &[u8]) -> Vec<u8> {
+        let length = (inner.len() + TAG_BYTES) as u16;
+        let [high, low] = length.to_be_bytes();
+        let header = [23, 3, 3, high, low];
+        let nonce = Nonce::assume_unique_for_key(keys.nonce(keys.number));
+        let mut body = inner.to_vec();
+        keys.key
+            .seal_in_place_append_tag(nonce, Aad::from(header), &mut body)
+            .expect("sealed");
+        [&header[..], &body].concat()
+    }
+
+    #[test]
+    fn every_bit_of_a_record_is_sealed_its_header_too() {
+        for (algorithm, form) in all() {
+            let good = sealed(&mut keys(algorithm, form), TEXT, b"clear");
+            let open = |record: &[u8]| opened(|| keys(algorithm, form), record);
+            assert_eq!(open(&good), Ok((TEXT, b"clear".to_vec())));
+            for at in 0..good.len() * 8 {
+                let mut bad = good.clone();
+                bad[at / 8] ^= 1 << (at % 8);
+                // The length says how much is looked at, and that is what is sealed.
+                let is_of_length = (3..HEADER_BYTES).contains(&(at / 8));
+                let is_major = at / 8 == 1;
+                match open(&bad) {
+                    Ok(_) if is_of_length => {}
+                    // Looked at by `whole`; in TLS 1.2 what is sealed has a three of its own.
+                    Ok(_) if is_major && form != Form::Tls13 => {
+                        assert!(whole(&bad).is_err());
+                    }
+                    Ok(opened) => panic!("{form:?}, bit {at}: {opened:?}"),
+                    Err(_) => {}
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn padding_is_taken_off_and_makes_no_room() {
+        let new = || keys(&AES_256_GCM, Form::Tls13);
+        let open = |inner: &[u8]| opened(new, &with_inner(&mut new(), inner));
+        assert_eq!(open(b"a\0b\0\x17\0\0\0"), Ok((TEXT, b"a\0b\0".to_vec())));
+        assert_eq!(open(b"\x17\0\0"), Ok((TEXT, Vec::new())));
+        for nothing in [0, 1, CLEAR_BYTES + 1] {
+            assert_eq!(
+                open(&vec![0; nothing]),
+                Err(PeerMisbehaved::IllegalTlsInnerPlaintext.into())
+            );
+        }
+        // The longest clear text, and the most padding.
+        let mut longest = vec![b'x'; CLEAR_BYTES];
+        longest.push(23);
+        assert_eq!(
+            open(&longest).map(|(_, clear)| clear.len()),
+            Ok(CLEAR_BYTES)
+        );
+        let mut padded = b"x\x17".to_vec();
+        padded.resize(CLEAR_BYTES + 1, 0);
+        assert_eq!(open(&padded), Ok((TEXT, b"x".to_vec())));
+        // One byte more of either (RFC 8446 5.4).
+        for mut inner in [longest, padded] {
+            inner.push(0);
+            assert_eq!(open(&inner), Err(Error::PeerSentOversizedRecord));
+            // 5.2
+            inner.resize(CLEAR_BYTES + 256 - TAG_BYTES + 1, 0);
+            assert_eq!(open(&inner), Err(Error::PeerSentOversizedRecord));
+        }
+    }
+
+    #[test]
+    fn no_clear_text_is_longer_than_a_record() {
+        for (algorithm, form) in all() {
+            let text = vec![b'x'; CLEAR_BYTES + 1];
+            let mut out = vec![0; 2 * CLEAR_BYTES];
+            let mut from = keys(algorithm, form);
+            assert!(from.seal(TEXT, &text, &mut out).is_err());
+            let longest = sealed(&mut from, TEXT, &text[1..]);
+            let (_, clear) = opened(|| keys(algorithm, form), &longest).expect("opened");
+            assert_eq!(clear.len(), CLEAR_BYTES);
+        }
+        assert_eq!(whole(&[23, 3, 3, 0x48, 0]), Ok(None));
+        assert_eq!(
+            whole(&[23, 3, 3, 0x48, 1]),
+            Err(Error::PeerSentOversizedRecord)
+        );
+    }
+
+    #[test]
+    fn a_number_is_used_once_and_never_begins_anew() {
+        for (algorithm, form) in all() {
+            let mut from = keys(algorithm, form);
+            let (one, two) = (
+                sealed(&mut from, TEXT, b"same"),
+                sealed(&mut from, TEXT, b"same"),
+            );
+            assert_ne!(one, two);
+            from.number = u64::MAX - 1;
+            sealed(&mut from, TEXT, b"the last");
+            let mut out = vec![0; 100];
+            for _ in 0..2 {
+                assert_eq!(from.seal(TEXT, b"x", &mut out), Err(Error::EncryptError));
+                assert!(from.open(&mut out.clone(), &mut out).is_err());
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_too_short_to_be_sealed_is_refused() {
+        for (algorithm, form) in all() {
+            for length in 0..TAG_BYTES + EXPLICIT_BYTES {
+                let mut record = vec![0; HEADER_BYTES + length];
+                record[..HEADER_BYTES].copy_from_slice(&[23, 3, 3, 0, length as u8]);
+                let open = opened(|| keys(algorithm, form), &record);
+                assert_eq!(open, Err(Error::DecryptError), "{form:?}, {length} bytes");
+            }
         }
     }
 }

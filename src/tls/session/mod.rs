@@ -24,10 +24,10 @@ pub(super) mod tests;
 mod told;
 
 /// What an alert takes, sealed, and more than new keys do.
-pub(super) const ALERT_BYTES: usize = 64;
+pub const ALERT_BYTES: usize = 64;
 
 /// See the module.
-pub(super) struct Session {
+pub struct Session {
     schedule: Schedule,
     version: ProtocolVersion,
     sealing: Keys,
@@ -42,10 +42,12 @@ pub(super) struct Session {
     has_renegotiated: bool,
     peer_has_ended: bool,
     is_over: bool,
+    /// What came was not as it should. Nothing is opened any more.
+    failed: Option<Error>,
 }
 
 /// The part that stays with the library: keys that follow from keys, and tickets of servers.
-pub(super) enum Schedule {
+pub enum Schedule {
     Client(KernelConnection<ClientConnectionData>),
     Server(KernelConnection<ServerConnectionData>),
 }
@@ -58,19 +60,19 @@ struct Due {
 
 /// What came of [`Session::open`].
 #[derive(Debug, Default)]
-pub(super) struct Opened {
+pub struct Opened {
     /// Sealed bytes that have been used.
-    pub(super) sealed: usize,
+    pub sealed: usize,
     /// Clear bytes that have come of it.
-    pub(super) clear: usize,
+    pub clear: usize,
     /// What comes behind those is not as it should.
-    pub(super) error: Option<Error>,
+    pub error: Option<Error>,
 }
 
 impl Session {
     /// # Errors
     /// For a cipher that is not known here.
-    pub(super) fn new(schedule: Schedule, secrets: ExtractedSecrets) -> Result<Session, Error> {
+    pub fn new(schedule: Schedule, secrets: ExtractedSecrets) -> Result<Session, Error> {
         let (version, suite) = match &schedule {
             Schedule::Client(kernel) => {
                 (kernel.protocol_version(), kernel.negotiated_cipher_suite())
@@ -95,6 +97,7 @@ impl Session {
             has_renegotiated: false,
             peer_has_ended: false,
             is_over: false,
+            failed: None,
         })
     }
 
@@ -104,13 +107,18 @@ impl Session {
     }
 
     /// Whether the other side has said that nothing more comes.
-    pub(super) fn peer_has_ended(&self) -> bool {
+    pub fn peer_has_ended(&self) -> bool {
         self.peer_has_ended
     }
 
     /// Whether this side has said so.
     pub(super) fn is_over(&self) -> bool {
         self.is_over
+    }
+
+    /// What was not as it should, of all that came.
+    pub(super) fn failed(&self) -> Option<&Error> {
+        self.failed.as_ref()
     }
 
     /// Whether `sealed` begins with a whole record, or with what will never be one.
@@ -122,8 +130,8 @@ impl Session {
     ///
     /// # Errors
     /// When the keys are used up, or this side has ended.
-    pub(super) fn seal(&mut self, clear: &[u8], out: &mut [u8]) -> Result<(usize, usize), Error> {
-        if self.is_over {
+    pub fn seal(&mut self, clear: &[u8], out: &mut [u8]) -> Result<(usize, usize), Error> {
+        if self.is_over || self.failed.is_some() {
             return Err(Error::EncryptError);
         }
         let (mut taken, mut at) = (0, 0);
@@ -145,7 +153,7 @@ impl Session {
     }
 
     /// The last thing that is said. Returns how many bytes of `out` it takes.
-    pub(super) fn end(&mut self, alert: AlertDescription, out: &mut [u8; ALERT_BYTES]) -> usize {
+    pub fn end(&mut self, alert: AlertDescription, out: &mut [u8; ALERT_BYTES]) -> usize {
         if std::mem::replace(&mut self.is_over, true) {
             return 0;
         }
@@ -185,9 +193,16 @@ impl Session {
     }
 
     /// Opens the records that `sealed` begins with, into `to`. What `to` has no room for goes behind `rest`, of one
-    /// record at most. Stops where more must come, where there is no more room, and at the end.
-    pub(super) fn open(&mut self, sealed: &mut [u8], to: &mut [u8], rest: &mut Vec<u8>) -> Opened {
-        let mut opened = Opened::default();
+    /// record at most. Stops where more must come, where there is no more room, and at the end. Behind an error nothing
+    /// is opened.
+    pub fn open(&mut self, sealed: &mut [u8], to: &mut [u8], rest: &mut Vec<u8>) -> Opened {
+        let mut opened = Opened {
+            error: self.failed.clone(),
+            ..Opened::default()
+        };
+        if opened.error.is_some() {
+            return opened;
+        }
         while !self.peer_has_ended && opened.clear < to.len() {
             match self.open_one(&mut sealed[opened.sealed..], &mut to[opened.clear..], rest) {
                 Ok(None) => return opened,
@@ -196,6 +211,9 @@ impl Session {
                     opened.clear += clear;
                 }
                 Err(error) => {
+                    // RFC 8446 6.2: whoever gets a fatal alert says nothing any more either.
+                    self.is_over |= matches!(error, Error::AlertReceived(_));
+                    self.failed = Some(error.clone());
                     opened.error = Some(error);
                     return opened;
                 }
@@ -257,10 +275,26 @@ pub(super) fn alert_for(error: &Error) -> Option<AlertDescription> {
         Error::InvalidMessage(InvalidMessage::InvalidKeyUpdate) => {
             AlertDescription::IllegalParameter
         }
+        // RFC 8446 5 and 5.4
+        Error::InvalidMessage(
+            InvalidMessage::InvalidContentType | InvalidMessage::InvalidEmptyPayload,
+        ) => AlertDescription::UnexpectedMessage,
+        Error::InvalidMessage(InvalidMessage::UnknownProtocolVersion) => {
+            AlertDescription::ProtocolVersion
+        }
         Error::InvalidMessage(_) => AlertDescription::DecodeError,
         Error::EncryptError | Error::General(_) => AlertDescription::InternalError,
         _ => AlertDescription::UnexpectedMessage,
     })
+}
+
+impl fmt::Debug for Schedule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Schedule::Client(_) => "Client",
+            Schedule::Server(_) => "Server",
+        })
+    }
 }
 
 impl fmt::Debug for Session {

@@ -11,11 +11,12 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::{ServerConfig, UnbufferedServerConnection};
 use rustls::{
     AlertDescription, ClientConfig, ClientConnection, ContentType, Error, HandshakeType,
-    PeerMisbehaved, RootCertStore, SupportedCipherSuite, SupportedProtocolVersion, version,
+    InvalidMessage, PeerMisbehaved, RootCertStore, SupportedCipherSuite, SupportedProtocolVersion,
+    version,
 };
 
 use super::allowance::AT_ONCE;
-use super::{ALERT_BYTES, Opened, Schedule, Session};
+use super::{ALERT_BYTES, Opened, Schedule, Session, alert_for};
 use crate::tls::record::Keys;
 use crate::tls::shake::{Handshake, Step};
 
@@ -418,6 +419,182 @@ fn a_message_that_does_not_end_is_cut() {
         matches!(error, Some(Error::InappropriateHandshakeMessage { .. })),
         "{error:?}"
     );
+}
+
+/// What a server says to `payload` in a record of `kind`, by name and by alert, and whether it goes on.
+fn refusal(
+    suite: SupportedCipherSuite,
+    kind: ContentType,
+    payload: &[u8],
+) -> Option<(Error, Option<AlertDescription>)> {
+    let (mut client, mut server) = both(suite);
+    let mut sealed = record(&mut client, kind, payload);
+    sealed.extend(seal(&mut client, b"behind"));
+    let mut clear = Vec::new();
+    let error = open(&mut server, &mut sealed, &mut clear).error?;
+    assert_eq!(clear, b"", "given out behind {error}");
+    // Nothing is opened any more, and nothing sealed but why.
+    let mut good = seal(&mut client, b"as if nothing were");
+    let again = open(&mut server, &mut good, &mut clear);
+    assert_eq!((again.error.as_ref(), again.sealed), (Some(&error), 0));
+    assert_eq!(server.failed(), Some(&error));
+    assert!(server.seal(b"answer", &mut [0; 1024]).is_err());
+    let alert = alert_for(&error);
+    let mut last = [0; ALERT_BYTES];
+    let length = server.end(alert.unwrap_or(AlertDescription::CloseNotify), &mut last);
+    assert_eq!(length > 0, alert.is_some(), "last words behind {error}");
+    Some((error, alert))
+}
+
+#[test]
+fn each_thing_that_must_not_be_said_has_its_alert() {
+    use AlertDescription::{
+        DecodeError, HandshakeFailure, IllegalParameter, InternalError, UnexpectedMessage,
+    };
+    use ContentType::{Alert, ChangeCipherSpec, Handshake, Heartbeat};
+    let (new, old) = (tls13(), tls12());
+    let key_update = HandshakeType::KeyUpdate.into();
+    let client_hello = HandshakeType::ClientHello.into();
+    let finished = HandshakeType::Finished.into();
+    for (suite, kind, payload, alert) in [
+        // RFC 8446 5: none behind the handshake.
+        (new, ChangeCipherSpec, &[1][..], Some(UnexpectedMessage)),
+        (old, ChangeCipherSpec, &[1], Some(UnexpectedMessage)),
+        (new, Heartbeat, &[1, 0, 0], Some(UnexpectedMessage)),
+        // 5.4, RFC 5246 6.2.1: no empty pieces.
+        (new, Handshake, &[], Some(UnexpectedMessage)),
+        (old, Handshake, &[], Some(UnexpectedMessage)),
+        (new, Alert, &[], Some(UnexpectedMessage)),
+        (old, Alert, &[], Some(UnexpectedMessage)),
+        // 5.1: neither in pieces nor several.
+        (new, Alert, &[1], Some(DecodeError)),
+        (new, Alert, &[1, 90, 1, 90], Some(DecodeError)),
+        (old, Alert, &[1, 90, 1], Some(DecodeError)),
+        (new, Alert, &[0, 0], Some(DecodeError)),
+        (old, Alert, &[3, 0], Some(DecodeError)),
+        // 6.2: fatal whatever its level says, and not answered; nor is one that nobody knows.
+        (new, Alert, &[2, 40], None),
+        (new, Alert, &[1, 40], None),
+        (new, Alert, &[1, 199], None),
+        (old, Alert, &[2, 40], None),
+        // 4.6.3
+        (
+            new,
+            Handshake,
+            &[key_update, 0, 0, 1, 2],
+            Some(IllegalParameter),
+        ),
+        (new, Handshake, &[key_update, 0, 0, 0], Some(DecodeError)),
+        (new, Handshake, &[key_update, 0, 0, 2], Some(DecodeError)),
+        (
+            new,
+            Handshake,
+            &[key_update, 0, 0, 1, 0, 1],
+            Some(UnexpectedMessage),
+        ),
+        (
+            old,
+            Handshake,
+            &[key_update, 0, 0, 1, 0],
+            Some(UnexpectedMessage),
+        ),
+        // 4.1.2, 4.6.1: no new beginning, no tickets from clients.
+        (
+            new,
+            Handshake,
+            &[client_hello, 0, 0, 0],
+            Some(UnexpectedMessage),
+        ),
+        (new, Handshake, &[4, 0, 0, 0], Some(UnexpectedMessage)),
+        (old, Handshake, &[0, 0, 0, 0], Some(UnexpectedMessage)),
+        (old, Handshake, &[client_hello, 0, 64, 1], Some(DecodeError)),
+        (
+            new,
+            Handshake,
+            &[finished, 0, 0, 0],
+            Some(UnexpectedMessage),
+        ),
+        (
+            old,
+            Handshake,
+            &[finished, 0, 0, 0],
+            Some(UnexpectedMessage),
+        ),
+    ] {
+        let refused = refusal(suite, kind, payload);
+        let told = refused.as_ref().map(|(_, alert)| *alert);
+        assert_eq!(told, Some(alert), "{kind:?} {payload:?}: {refused:?}");
+        if alert.is_none() {
+            assert!(matches!(refused, Some((Error::AlertReceived(_), _))));
+        }
+    }
+    // And what is borne with.
+    assert_eq!(refusal(new, Alert, &[1, 90]), None);
+    assert_eq!(refusal(old, Alert, &[1, 90]), None);
+    assert_eq!(refusal(old, Alert, &[1, HandshakeFailure.into()]), None);
+    assert_eq!(refusal(new, Handshake, &[key_update]), interleaved());
+    assert_eq!(alert_for(&Error::EncryptError), Some(InternalError));
+}
+
+/// What is behind a piece of a message must be its next piece.
+fn interleaved() -> Option<(Error, Option<AlertDescription>)> {
+    let error = PeerMisbehaved::MessageInterleavedWithHandshakeMessage.into();
+    Some((error, Some(AlertDescription::UnexpectedMessage)))
+}
+
+#[test]
+fn what_is_no_record_has_its_alert() {
+    for (header, alert) in [
+        ([24, 3, 3, 0, 20], AlertDescription::UnexpectedMessage),
+        ([23, 2, 3, 0, 20], AlertDescription::ProtocolVersion),
+        ([23, 3, 3, 0x48, 1], AlertDescription::RecordOverflow),
+        // In clear text, as if hands had not been shaken.
+        ([20, 3, 3, 0, 1], AlertDescription::UnexpectedMessage),
+        ([21, 3, 3, 0, 2], AlertDescription::UnexpectedMessage),
+        ([22, 3, 3, 0, 4], AlertDescription::UnexpectedMessage),
+        ([23, 3, 3, 0, 0], AlertDescription::BadRecordMac),
+        ([23, 3, 3, 0x41, 1], AlertDescription::RecordOverflow),
+    ] {
+        let (_, mut server) = both(tls13());
+        let length = usize::from(u16::from_be_bytes([header[3], header[4]]));
+        let mut sealed = header.to_vec();
+        sealed.resize(header.len() + length, 1);
+        let opened = open(&mut server, &mut sealed, &mut Vec::new());
+        let told = opened.error.as_ref().and_then(alert_for);
+        assert_eq!(told, Some(alert), "{header:?}");
+    }
+}
+
+#[test]
+fn nothing_is_kept_of_a_message_that_is_refused() {
+    let (mut client, mut server) = both(tls13());
+    // 64 KiB of new keys: only their beginning is ever looked at.
+    let mut sealed = record(
+        &mut client,
+        ContentType::Handshake,
+        &[24, 0, 255, 255, 1, 1],
+    );
+    let error = open(&mut server, &mut sealed, &mut Vec::new()).error;
+    let too_long = Error::InvalidMessage(InvalidMessage::MessageTooLarge);
+    assert_eq!(error, Some(too_long));
+    assert!(server.message.capacity() < 64);
+}
+
+#[test]
+fn many_wishes_for_new_keys_are_one_answer() {
+    let (mut client, mut server) = both(tls13());
+    for _ in 0..AT_ONCE / 2 {
+        let mut sealed = key_update(&mut client);
+        assert_eq!(open(&mut server, &mut sealed, &mut Vec::new()).error, None);
+    }
+    // What would be said if there were room: one message, in front of the text.
+    let mut back = seal(&mut server, b"x");
+    let one = server.sealing.sealed_bytes(1);
+    assert_eq!(back.len(), server.sealing.sealed_bytes(5) + one);
+    let mut clear = Vec::new();
+    assert_eq!(open(&mut client, &mut back, &mut clear).error, None);
+    assert_eq!(clear, b"x");
+    assert_eq!(seal(&mut server, b"x").len(), one);
 }
 
 #[test]

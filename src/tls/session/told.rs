@@ -10,8 +10,10 @@ use rustls::{
 use super::{Schedule, Session};
 use crate::tls::record::Keys;
 
-/// A handshake message behind the handshake: a session ticket with what comes with it, at most. As the library has it.
-const MESSAGE_BYTES: usize = 64 << 10;
+/// A session ticket with what comes with it. As the library has it.
+const TICKET_BYTES: usize = 64 << 10;
+/// A client hello that begins anew, to be told that it does not: as much as one that begins may have (`[limit] hello`).
+const HELLO_BYTES: usize = 16 << 10;
 /// Type and length of a handshake message.
 const MESSAGE_HEADER: usize = 4;
 
@@ -19,17 +21,12 @@ impl Session {
     /// Something has come that is not for the reader.
     pub(super) fn told(&mut self, kind: ContentType, bytes: &[u8]) -> Result<(), Error> {
         match kind {
+            // RFC 8446 5.4, RFC 5246 6.2.1: there are no empty pieces of these.
+            ContentType::Alert | ContentType::Handshake if bytes.is_empty() => {
+                Err(Error::InvalidMessage(InvalidMessage::InvalidEmptyPayload))
+            }
             ContentType::Alert => self.alert(bytes),
             ContentType::Handshake => {
-                // RFC 8446 5.1: there are no empty pieces.
-                if bytes.is_empty() {
-                    return Err(Error::InvalidMessage(InvalidMessage::InvalidEmptyPayload));
-                }
-                if self.message.len() + bytes.len() > MESSAGE_BYTES {
-                    return Err(Error::InvalidMessage(
-                        InvalidMessage::HandshakePayloadTooLarge,
-                    ));
-                }
                 self.message.extend_from_slice(bytes);
                 self.messages()
             }
@@ -46,6 +43,10 @@ impl Session {
         };
         let alert = AlertDescription::from(alert);
         match (level, alert) {
+            (0 | 3.., _) => {
+                let why = InvalidMessage::UnexpectedMessage("an alert of no level");
+                return Err(Error::InvalidMessage(why));
+            }
             (_, AlertDescription::CloseNotify) => self.peer_has_ended = true,
             // The one warning of TLS 1.3 that means nothing; in TLS 1.2 they all do.
             (1, AlertDescription::UserCanceled) => self.bear_with_warning()?,
@@ -65,28 +66,17 @@ impl Session {
     /// Does what the handshake messages say that have come whole.
     fn messages(&mut self) -> Result<(), Error> {
         while let Some(&[kind, high, middle, low]) = self.message.first_chunk::<MESSAGE_HEADER>() {
-            let end = MESSAGE_HEADER + u32::from_be_bytes([0, high, middle, low]) as usize;
-            if end > MESSAGE_BYTES {
-                return Err(Error::InvalidMessage(
-                    InvalidMessage::HandshakePayloadTooLarge,
-                ));
-            }
+            let length = u32::from_be_bytes([0, high, middle, low]) as usize;
             let kind = HandshakeType::from(kind);
-            let is_13 = self.version == ProtocolVersion::TLSv1_3;
-            let expected = match (&self.schedule, kind) {
-                (_, HandshakeType::KeyUpdate) => is_13,
-                (Schedule::Client(_), HandshakeType::NewSessionTicket) => is_13,
-                // Once more from the beginning: no (CASES T-50).
-                (Schedule::Client(_), HandshakeType::HelloRequest)
-                | (Schedule::Server(_), HandshakeType::ClientHello) => !is_13,
-                _ => false,
-            };
-            if !expected {
-                return Err(Error::InappropriateHandshakeMessage {
-                    expect_types: vec![HandshakeType::KeyUpdate],
-                    got_type: kind,
-                });
+            // Known by its header, and so refused before anything is kept of it.
+            let (least, most) = self.expected(kind)?;
+            if length < least {
+                return Err(Error::InvalidMessage(InvalidMessage::MessageTooShort));
             }
+            if length > most {
+                return Err(Error::InvalidMessage(InvalidMessage::MessageTooLarge));
+            }
+            let end = MESSAGE_HEADER + length;
             if self.message.len() < end {
                 return Ok(());
             }
@@ -98,6 +88,24 @@ impl Session {
             self.message(kind, &message[MESSAGE_HEADER..])?;
         }
         Ok(())
+    }
+
+    /// How long such a message may be, at least and at most.
+    fn expected(&self, kind: HandshakeType) -> Result<(usize, usize), Error> {
+        let is_13 = self.version == ProtocolVersion::TLSv1_3;
+        match (&self.schedule, kind) {
+            (_, HandshakeType::KeyUpdate) if is_13 => Ok((1, 1)),
+            (Schedule::Client(_), HandshakeType::NewSessionTicket) if is_13 => {
+                Ok((0, TICKET_BYTES))
+            }
+            // Once more from the beginning: no (CASES T-50).
+            (Schedule::Client(_), HandshakeType::HelloRequest) if !is_13 => Ok((0, 0)),
+            (Schedule::Server(_), HandshakeType::ClientHello) if !is_13 => Ok((0, HELLO_BYTES)),
+            _ => Err(Error::InappropriateHandshakeMessage {
+                expect_types: vec![HandshakeType::KeyUpdate],
+                got_type: kind,
+            }),
+        }
     }
 
     fn message(&mut self, kind: HandshakeType, payload: &[u8]) -> Result<(), Error> {
