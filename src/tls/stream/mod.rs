@@ -8,7 +8,7 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use rustls::{AlertDescription, Error};
+use rustls::AlertDescription;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -33,8 +33,8 @@ pub struct TlsStream {
     /// Clear bytes that are in `out` or were. They count as written when all of it is with the kernel, so that
     /// whoever has written everything has nothing left to flush.
     owed: usize,
-    /// What came was not as it should.
-    failed: Option<Error>,
+    /// What is said last, as soon as the kernel has taken `out`.
+    last_words: Option<AlertDescription>,
     is_aborted: Cell<bool>,
 }
 
@@ -54,7 +54,7 @@ impl TlsStream {
             clear: Vec::new(),
             out: None,
             owed: 0,
-            failed: None,
+            last_words: None,
             is_aborted: Cell::new(false),
         }
     }
@@ -78,15 +78,26 @@ impl TlsStream {
 
     fn can_read_without_the_wire(&self) -> bool {
         !self.clear.is_empty()
-            || self.failed.is_some()
+            || self.session.failed().is_some()
             || self.session.peer_has_ended()
             || Session::can_open(&self.sealed)
     }
 
-    /// The other side shall notice that something is missing: no close_notify when this is dropped.
+    /// Whether the other side has said that nothing more comes. An end without that may be a cut.
+    pub fn peer_has_ended(&self) -> bool {
+        self.session.peer_has_ended()
+    }
+
+    /// The other side shall notice that something is missing: no close_notify, not even when this is dropped.
     pub fn abort(&self) -> &TcpStream {
         self.is_aborted.set(true);
         self.tcp()
+    }
+
+    /// Says that nothing more comes: without a close_notify the other side could not tell the end from a cut
+    /// (RFC 8446 6.1). `false`: the kernel has no room for it yet. Then it is said by a shutdown, which waits.
+    pub fn say_goodbye(&mut self) -> bool {
+        self.is_aborted.get() || self.say_last(AlertDescription::CloseNotify)
     }
 
     /// Takes what was kept for the want of room.
@@ -135,47 +146,65 @@ impl TlsStream {
             self.sealed = block.filled().into();
         }
         to.advance(opened.clear);
-        if let Some(error) = opened.error {
-            if let Some(alert) = alert_for(&error) {
-                self.last_words(alert);
-            }
-            self.failed = Some(error);
+        if let Some(alert) = opened.error.as_ref().and_then(alert_for) {
+            self.say_last(alert);
         }
         opened.clear
     }
 
-    /// Says why or that it is over, as far as the kernel takes it at once: a peer that reads nothing has to do without.
-    fn last_words(&mut self, alert: AlertDescription) {
-        if let Some(out) = self.out.take() {
-            match self.tcp.try_write(out.filled()) {
-                Ok(count) if count == out.len() => {}
-                // Behind half a record nothing can be said.
-                _ => return,
-            }
+    /// Says why or that it is over, behind what was said before, as far as the kernel takes it at once. Whether that
+    /// was all.
+    fn say_last(&mut self, alert: AlertDescription) -> bool {
+        if !self.session.is_over() {
+            self.last_words.get_or_insert(alert);
         }
-        let mut record = [0; ALERT_BYTES];
-        let length = self.session.end(alert, &mut record);
-        if length > 0 {
-            drop(self.tcp.try_write(&record[..length]));
+        loop {
+            self.put_last_words_out();
+            let Some(out) = &mut self.out else {
+                return true;
+            };
+            match self.tcp.try_write(out.filled()) {
+                Ok(count) if count > 0 => out.consume(count),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
+                // There is nobody to be told.
+                Ok(_) | Err(_) => return true,
+            }
         }
     }
 
     /// Hands records to the kernel until it has them all.
     fn poll_out(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while let Some(out) = &mut self.out {
-            let Poll::Ready(count) = Pin::new(&mut self.tcp).poll_write(cx, out.filled())? else {
-                out.settle();
-                return Poll::Pending;
+        loop {
+            self.put_last_words_out();
+            let Some(out) = &mut self.out else {
+                return Poll::Ready(Ok(()));
             };
-            if count == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-            }
-            out.consume(count);
-            if out.is_empty() {
-                self.out = None;
+            match Pin::new(&mut self.tcp).poll_write(cx, out.filled())? {
+                Poll::Ready(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(count) => out.consume(count),
+                Poll::Pending => {
+                    out.settle();
+                    return Poll::Pending;
+                }
             }
         }
-        Poll::Ready(Ok(()))
+    }
+
+    /// Where all of `out` has been taken, the last words come next.
+    fn put_last_words_out(&mut self) {
+        if self.out.as_ref().is_some_and(Block::is_empty) {
+            self.out = None;
+        }
+        if self.out.is_none()
+            && let Some(alert) = self.last_words.take()
+        {
+            let mut record = [0; ALERT_BYTES];
+            let length = self.session.end(alert, &mut record);
+            let mut out = Block::lend();
+            if length > 0 && out.append(&record[..length]) {
+                self.out = Some(out);
+            }
+        }
     }
 }
 
@@ -191,7 +220,7 @@ impl AsyncRead for TlsStream {
             return Poll::Ready(Ok(()));
         }
         while buf.remaining() > 0 {
-            if let Some(error) = &this.failed {
+            if let Some(error) = this.session.failed() {
                 return Poll::Ready(Err(io::Error::new(
                     io::ErrorKind::InvalidData,
                     error.clone(),
@@ -225,7 +254,7 @@ impl AsyncWrite for TlsStream {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        if this.failed.is_some() {
+        if this.session.failed().is_some() {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
         if this.owed == 0 && !buf.is_empty() {
@@ -250,25 +279,17 @@ impl AsyncWrite for TlsStream {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        ready!(this.poll_out(cx))?;
-        if !this.session.is_over() {
-            let mut record = [0; ALERT_BYTES];
-            let length = this.session.end(AlertDescription::CloseNotify, &mut record);
-            let mut out = Block::lend();
-            if length > 0 && out.append(&record[..length]) {
-                this.out = Some(out);
-            }
-            ready!(this.poll_out(cx))?;
+        if !this.session.is_over() && !this.is_aborted.get() {
+            this.last_words.get_or_insert(AlertDescription::CloseNotify);
         }
+        ready!(this.poll_out(cx))?;
         Pin::new(&mut this.tcp).poll_shutdown(cx)
     }
 }
 
-/// Says goodbye: without a close_notify the other side could not tell the end from a cut (RFC 8446 6.1).
+/// A peer that has no room even now has to do without a goodbye.
 impl Drop for TlsStream {
     fn drop(&mut self) {
-        if !self.is_aborted.get() {
-            self.last_words(AlertDescription::CloseNotify);
-        }
+        self.say_goodbye();
     }
 }
