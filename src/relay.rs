@@ -144,14 +144,17 @@ impl Direction {
             }
             let mut block = self.pending.take().unwrap_or_else(Block::lend);
             let count = match ready!(block.poll_fill(cx, from)) {
-                // A backend's TLS without its last word. What is tunnelled says its end itself, as a WebSocket does,
-                // and a reset would take from the client what is still on its way.
+                // TLS of a backend without its last word: a reset would take from the client what is still on its way.
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => 0,
                 read => read?,
             };
             // A read that leaves room has emptied the socket. Where the end was known by then, it comes next: it is
             // told together with the bytes, without a read that finds nothing else.
             self.ended = count == 0 || block.has_room() && from.has_ended();
+            if self.ended && from.may_be_cut() {
+                // Nobody vouches for this end (RFC 8446 6.1), and so we do not.
+                to.forgo_goodbye();
+            }
             self.is_fast = count >= SPLICE_LEAST;
             self.pending = Some(block);
         }
