@@ -272,7 +272,8 @@ pub fn socket_all_the_same(config: Option<&Path>, overrides: Overrides) -> Optio
         let read = table.get(key).and_then(|value| value.get_ref().as_str());
         is_written(&text, key) == read.is_some()
     };
-    if !["admin", "state", "sites"].into_iter().all(is_read) {
+    const PLACES: [&str; 3] = ["admin", "state", "sites"];
+    if !PLACES.into_iter().all(is_read) {
         return None;
     }
     let folder = folder_of(path);
@@ -281,6 +282,14 @@ pub fn socket_all_the_same(config: Option<&Path>, overrides: Overrides) -> Optio
         folder: &folder,
     };
     let mut settings = file.settings(&table);
+    // What is read of a line with an error in it may be less than was meant.
+    let is_of_a_place = |problem: &Problem| {
+        let line = text.lines().nth((problem.line as usize).wrapping_sub(1));
+        line.is_some_and(|line| PLACES.iter().any(|key| is_written(line, key)))
+    };
+    if file.reader.finish().iter().any(is_of_a_place) {
+        return None;
+    }
     apply(&mut settings, overrides);
     settings.state = state_directory(&settings, &|name| env::var_os(name)).ok()?;
     Some(settings.admin_socket()).filter(|socket| socket.exists())
