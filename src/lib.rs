@@ -14,7 +14,7 @@
 //!   [`proxy_header`] (both ways), [`parsed`] (what a parser says)
 //!
 //! Without the feature `serve` only the parsers are built: [`document`], [`site`], of [`http`] the head and the chunk,
-//! of [`door`] the client hello, and [`proxy_header`].
+//! of [`door`] the client hello, and [`proxy_header`]. With the feature `records`, the records of [`tls`] too.
 
 pub mod document;
 pub mod limits;
@@ -53,7 +53,7 @@ pub mod server;
 pub mod settings;
 #[cfg(feature = "serve")]
 pub mod stream;
-#[cfg(feature = "serve")]
+#[cfg(any(feature = "serve", feature = "records"))]
 pub mod tls;
 #[cfg(feature = "serve")]
 pub mod upstream;

@@ -112,17 +112,17 @@ impl Session {
     }
 
     /// Whether this side has said so.
-    pub(super) fn is_over(&self) -> bool {
+    pub fn is_over(&self) -> bool {
         self.is_over
     }
 
     /// What was not as it should, of all that came.
-    pub(super) fn failed(&self) -> Option<&Error> {
+    pub fn failed(&self) -> Option<&Error> {
         self.failed.as_ref()
     }
 
     /// Whether `sealed` begins with a whole record, or with what will never be one.
-    pub(super) fn can_open(sealed: &[u8]) -> bool {
+    pub fn can_open(sealed: &[u8]) -> bool {
         !matches!(record::whole(sealed), Ok(None))
     }
 
@@ -267,7 +267,7 @@ impl Session {
 }
 
 /// What to tell a peer that has made `error` necessary. `None`: it knows.
-pub(super) fn alert_for(error: &Error) -> Option<AlertDescription> {
+pub fn alert_for(error: &Error) -> Option<AlertDescription> {
     Some(match error {
         Error::AlertReceived(_) => return None,
         Error::DecryptError => AlertDescription::BadRecordMac,
