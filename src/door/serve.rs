@@ -97,7 +97,7 @@ async fn end_tls(
     };
     drop(site); // an edit may let go of this version meanwhile
     let kit = Rc::clone(&arrival.kit);
-    match terminate::terminate(arrival, &hello, host, shown).await {
+    match terminate::terminate(arrival, hello, host, shown).await {
         Ok(arrival) => Some(arrival),
         Err(reason) => {
             refused(&kit, Some(reason));

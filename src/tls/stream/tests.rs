@@ -59,7 +59,9 @@ fn server<T: Send + 'static, F: Future>(
         }),
         async |tcp, other| {
             let connection = UnbufferedServerConnection::new(server_config).expect("a server");
-            let shaken = shake(connection, tcp, &[]).await.expect("shaken hands");
+            let shaken = shake(connection, tcp, Box::default())
+                .await
+                .expect("shaken hands");
             ours(shaken.stream, other).await
         },
     )
@@ -80,7 +82,9 @@ fn client<T: Send + 'static, F: Future>(
         async |tcp, other| {
             let connection =
                 UnbufferedClientConnection::new(client_config, shop()).expect("a client");
-            let shaken = shake(connection, tcp, &[]).await.expect("shaken hands");
+            let shaken = shake(connection, tcp, Box::default())
+                .await
+                .expect("shaken hands");
             ours(shaken.stream, other).await
         },
     )
@@ -444,7 +448,9 @@ fn a_session_is_kept_for_the_next_connection_to_a_backend() {
                 async |tcp, other| {
                     let connection =
                         UnbufferedClientConnection::new(client_config, shop()).expect("a client");
-                    let shaken = shake(connection, tcp, &[]).await.expect("shaken hands");
+                    let shaken = shake(connection, tcp, Box::default())
+                        .await
+                        .expect("shaken hands");
                     let mut ours = shaken.stream;
                     ours.read_exact(&mut [0; 5]).await.expect("read");
                     drop(ours);
