@@ -59,6 +59,13 @@ impl Certificate {
         })
     }
 
+    /// Whether `host` (normalised) stands in it as such.
+    pub(super) fn names_it(&self, host: &str) -> bool {
+        let is_it =
+            |name: &HostPattern| matches!(name, HostPattern::Exact(name) if name.as_str() == host);
+        self.names.iter().any(is_it)
+    }
+
     /// Whether it is good for all that `pattern` may stand for.
     pub fn covers_pattern(&self, pattern: &HostPattern) -> bool {
         match pattern {

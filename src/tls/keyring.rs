@@ -173,7 +173,7 @@ impl Keyring {
                 policy,
                 certificate,
             } => {
-                self.remembered.remember(host);
+                self.remember(site, host, &certificate);
                 (policy, Some(certificate))
             }
             Choice::Local { policy } => {
@@ -258,10 +258,7 @@ impl Keyring {
                 Some(Held::Unusable) | None => InClear::NoCertificate,
                 Some(_) => wished(ClearText::Redirect),
             },
-            Mode::Auto if self.found.load().find(host).is_some() => {
-                self.remembered.remember(host);
-                wished(ClearText::Redirect)
-            }
+            Mode::Auto if self.is_found(site, host) => wished(ClearText::Redirect),
             Mode::Auto if self.remembered.had(host) => InClear::NoCertificate,
             Mode::Auto | Mode::Local if authority::vouches_for(host) => {
                 if authority::is_near(client) {
@@ -275,6 +272,23 @@ impl Keyring {
             Mode::Auto if wished(for_local) == InClear::Serve => InClear::Serve,
             Mode::Auto => InClear::NoCertificate,
         }
+    }
+
+    /// Whether there is a certificate for `host` in the daemon's folders, which is remembered then.
+    fn is_found(&self, site: &Site, host: &str) -> bool {
+        let found = self.found.load();
+        let certificate = found.find(host);
+        if let Some(certificate) = certificate {
+            self.remember(site, host, certificate);
+        }
+        certificate.is_some()
+    }
+
+    fn remember(&self, site: &Site, host: &str, certificate: &Certificate) {
+        self.remembered.remember(host, || {
+            let is_it = |claim: &Claim| matches!(&claim.pattern, HostPattern::Exact(name) if name.as_str() == host);
+            certificate.names_it(host) || site.claims.iter().any(is_it)
+        });
     }
 
     /// The policy under which clients of `site` have to come. `None`: they cannot come by TLS.

@@ -1,7 +1,8 @@
 //! Names that once were served with a certificate: their content never falls back to clear text, also after a
 //! restart (DESIGN; whoever removes a certificate by mistake must not publish what it protected).
 //!
-//! One line each in a file of the state directory, appended when a name is first served so.
+//! One line each in a file of the state directory, appended when a name is first served so. Of names that only a wildcard
+//! stands for it is the wildcard that is remembered: anybody may ask for any number of these.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
@@ -18,6 +19,8 @@ const FILE: &str = "had-certificates";
 #[derive(Debug)]
 pub(super) struct Remembered {
     names: DashSet<Box<str>>,
+    /// What follows the `*.` of a wildcard.
+    wildcards: DashSet<Box<str>>,
     /// To the thread that writes: who asks here must not wait for a disk.
     fresh: Option<Sender<Box<str>>>,
 }
@@ -39,24 +42,46 @@ impl Remembered {
     /// The same, and nothing is ever written.
     pub(super) fn read(state: &Path) -> Remembered {
         let text = fs::read_to_string(state.join(FILE)).unwrap_or_default();
-        Remembered {
-            names: text.lines().map(Box::from).collect(),
+        let remembered = Remembered {
+            names: DashSet::new(),
+            wildcards: DashSet::new(),
             fresh: None,
+        };
+        for line in text.lines() {
+            match line.strip_prefix("*.") {
+                Some(rest) => remembered.wildcards.insert(rest.into()),
+                None => remembered.names.insert(line.into()),
+            };
         }
+        remembered
     }
 
     pub(super) fn had(&self, host: &str) -> bool {
         self.names.contains(host)
+            || host
+                .split_once('.')
+                .is_some_and(|(_, rest)| self.wildcards.contains(rest))
     }
 
-    /// Costs a look in a set but the first time.
-    pub(super) fn remember(&self, host: &str) {
-        if self.names.contains(host) || !self.names.insert(host.into()) {
+    /// `host` is served with a certificate. `is_named`: it stands as such in a site file or in the certificate. Costs a
+    /// look or two but the first time.
+    pub(super) fn remember(&self, host: &str, is_named: impl FnOnce() -> bool) {
+        if self.had(host) {
             return;
         }
+        let line = match host.split_once('.') {
+            Some((_, rest)) if !is_named() => {
+                self.wildcards.insert(rest.into());
+                format!("*.{rest}")
+            }
+            _ => {
+                self.names.insert(host.into());
+                host.to_owned()
+            }
+        };
         if let Some(fresh) = &self.fresh {
             // The writer only ends with the sender.
-            drop(fresh.send(host.into()));
+            drop(fresh.send(line.into()));
         }
     }
 }
