@@ -39,6 +39,15 @@ fn are_many_lent() -> bool {
     LENT.get() > MANY
 }
 
+/// What one read has brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Brought {
+    /// 0 is the end of the stream.
+    pub bytes: usize,
+    /// It could have been more: a socket had no more just then.
+    pub is_short: bool,
+}
+
 /// A lent block and the part of it that is in use. Goes back when dropped.
 #[derive(Debug)]
 pub struct Block {
@@ -205,8 +214,24 @@ impl Block {
         &mut self,
         cx: &mut Context<'_>,
         stream: &mut S,
-        mut most: usize,
+        most: usize,
     ) -> Poll<io::Result<usize>> {
+        let brought = ready!(self.poll_read(cx, stream, most))?;
+        Poll::Ready(Ok(brought.bytes))
+    }
+
+    /// Reads once into the free room, at most `most` bytes, and tells whether it brought fewer than it might have. Room
+    /// that is left in the block does not tell that: of many that are lent each is filled a little at a time.
+    ///
+    /// # Errors
+    /// What the stream says.
+    #[inline]
+    pub fn poll_read<S: AsyncRead + Unpin>(
+        &mut self,
+        cx: &mut Context<'_>,
+        stream: &mut S,
+        mut most: usize,
+    ) -> Poll<io::Result<Brought>> {
         if self.start == self.end && (self.start != FRONT || self.bytes.len() != WHOLE) {
             self.clear();
         }
@@ -218,22 +243,25 @@ impl Block {
         let end = (self.end + most).min(FRONT + READ_BYTES);
         let mut room = ReadBuf::new(&mut self.bytes[self.end..end]);
         ready!(Pin::new(stream).poll_read(cx, &mut room))?;
-        let count = room.filled().len();
-        self.end += count;
-        Poll::Ready(Ok(count))
+        let brought = Brought {
+            bytes: room.filled().len(),
+            is_short: room.remaining() > 0,
+        };
+        self.end += brought.bytes;
+        Poll::Ready(Ok(brought))
     }
 }
 
-/// Bytes that wait for longer than a turn: in as much room as they need, as long as they are few. What a client sends
-/// ahead in one segment would otherwise make us hold a whole block for it.
+/// Bytes that wait for longer than a turn: in as much room as they need, as long as they are few.
 #[derive(Debug)]
 pub enum Kept {
     Few(Box<[u8]>),
     Many(Block),
 }
 
-/// Up to here a copy is cheaper than a block that is gone for a while.
-const FEW: usize = 4 << 10;
+/// Up to here a copy is cheaper than a block that is gone for a while. Of what a client sends ahead no more is read, so
+/// that nobody makes a worker save with a few kilobytes of each of its connections.
+pub const FEW: usize = 4 << 10;
 
 impl Block {
     pub fn keep(self) -> Kept {
@@ -242,6 +270,22 @@ impl Block {
         } else {
             Kept::Many(self)
         }
+    }
+
+    /// The same for what a client has sent ahead. A block for it is lent for as long as that client likes, so it is only
+    /// as long as few are: whoever asks for a thousand things at once is not copied for each, and nobody else has to save
+    /// for it.
+    pub fn keep_sent_ahead(self) -> Kept {
+        match LENT.get() > MANY / 2 {
+            true => Kept::Few(self.filled().into()),
+            false => self.keep(),
+        }
+    }
+
+    /// How many are lent.
+    #[cfg(test)]
+    pub fn lent() -> usize {
+        LENT.get()
     }
 }
 
@@ -361,6 +405,20 @@ mod tests {
             let kept = block.keep();
             assert_eq!(matches!(kept, Kept::Few(_)), count <= FEW + 1, "{count}");
             assert_eq!(kept.lend().filled(), vec![b'x'; count - 1]);
+        }
+    }
+
+    #[test]
+    fn what_clients_send_ahead_makes_nobody_save() {
+        let sent = |count| {
+            let mut block = Block::lend();
+            assert!(block.append(&vec![b'x'; count]));
+            block.keep_sent_ahead()
+        };
+        let kept: Vec<Kept> = (0..2 * MANY).map(|_| sent(FEW + 1)).collect();
+        assert_eq!(LENT.get(), MANY / 2);
+        for kept in kept {
+            assert_eq!(kept.lend().len(), FEW + 1);
         }
     }
 

@@ -10,11 +10,11 @@
 //! - beside it: [`health`] watches the backends that [`upstream`] chooses from
 //! - around both: [`cli`] (what a person types), [`settings`], [`server`] (one run), [`admin`] (the socket that
 //!   answers), [`observe`], [`limits`]
-//! - below both: [`stream`], [`block`] and [`pipe`] (lent buffers), [`wheel`] (timers), [`linger`] (the last words),
-//!   [`proxy_header`] (both ways), [`parsed`] (what a parser says)
+//! - below both: [`stream`], [`sending`] (half a stream of HTTP/2), [`block`] and [`pipe`] (lent buffers), [`wheel`]
+//!   (timers), [`linger`] (the last words), [`proxy_header`] (both ways), [`parsed`] (what a parser says)
 //!
 //! Without the feature `serve` only the parsers are built: [`document`], [`site`], of [`http`] the head and the chunk,
-//! of [`door`] the client hello, and [`proxy_header`]. With the feature `records`, the records of [`tls`] too.
+//! of [`door`] the client hello, and [`proxy_header`].
 
 pub mod document;
 pub mod limits;
@@ -48,12 +48,14 @@ pub mod reload;
 #[cfg(feature = "serve")]
 pub mod route;
 #[cfg(feature = "serve")]
+pub mod sending;
+#[cfg(feature = "serve")]
 pub mod server;
 #[cfg(feature = "serve")]
 pub mod settings;
 #[cfg(feature = "serve")]
 pub mod stream;
-#[cfg(any(feature = "serve", feature = "records"))]
+#[cfg(feature = "serve")]
 pub mod tls;
 #[cfg(feature = "serve")]
 pub mod upstream;

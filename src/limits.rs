@@ -187,6 +187,14 @@ impl Default for SiteTimeouts {
     }
 }
 
+/// After how long without a word the kernel asks whether the other side of a connection is still there. 2 min: what waits
+/// for a request is closed before, so that only tunnels and long answers are asked, and it keeps them in the memory of
+/// most firewalls.
+pub const PROBE_AFTER: Duration = Duration::from_secs(120);
+/// And when there is no answer, how long until it asks again, how often. 30 s, four times: a line that is down for a
+/// minute is not a machine that is gone.
+pub const PROBE_AGAIN: Duration = Duration::from_secs(30);
+pub const PROBES: u32 = 4;
 /// The most header fields any setting allows: the size of the array a head is parsed into.
 pub const MOST_FIELDS: usize = 128;
 /// The largest head, and client hello, any setting allows: either must fit into one read buffer.

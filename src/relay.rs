@@ -5,7 +5,7 @@ use std::io;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use crate::block::Block;
+use crate::block::{Block, Brought, READ_BYTES};
 use crate::pipe::Pipe;
 use crate::stream::Stream;
 use crate::wheel::Timer;
@@ -37,17 +37,38 @@ pub struct Outcome {
     pub from_upstream: u64,
 }
 
+/// How long nothing may come from either side.
+#[derive(Clone, Copy, Debug)]
+pub struct Silence {
+    /// While both may speak. `None`: for ever.
+    pub of_both: Option<Duration>,
+    /// Once one has ended: the other has an answer to finish, as after any request, or is gone without a word.
+    pub of_one: Duration,
+}
+
+impl Silence {
+    /// Sets the timer for it, with one side ended or not.
+    pub fn set(self, timer: &Timer, has_one_ended: bool) {
+        let Silence { of_both, of_one } = self;
+        match of_both {
+            _ if has_one_ended => timer.set(of_both.map_or(of_one, |both| both.min(of_one))),
+            Some(both) => timer.set(both),
+            None => timer.clear(),
+        }
+    }
+}
+
 /// Relays until both sides are done; `early` are bytes that each side has sent already. A side that ends is told
 /// so to the other, whose bytes go on (half-close kept). Holds a block only for bytes that the other side does
 /// not take.
 ///
-/// At `idle` without a byte either way both sides are closed; `None` is never.
+/// After `silence` both sides are closed.
 pub async fn both(
     client: &mut Stream,
     early_client: Option<Block>,
     upstream: &mut Stream,
     early_upstream: Option<Block>,
-    idle: Option<Duration>,
+    silence: Silence,
     timer: &Timer,
 ) -> Outcome {
     let mut up = Direction {
@@ -58,11 +79,8 @@ pub async fn both(
         pending: early_upstream,
         ..Direction::default()
     };
-    let set = || match idle {
-        Some(idle) => timer.set(idle),
-        None => timer.clear(),
-    };
-    set();
+    silence.set(timer, false);
+    let mut has_one_ended = false;
     let ending = poll_fn(|cx| {
         let before = up.moved + down.moved;
         let there = up.poll(cx, client, upstream, down.ended);
@@ -74,8 +92,10 @@ pub async fn both(
             (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => return Poll::Ready(Ending::Finished),
             _ => {}
         }
-        if up.moved + down.moved != before {
-            set();
+        let ended = up.ended || down.ended;
+        if up.moved + down.moved != before || ended != has_one_ended {
+            has_one_ended = ended;
+            silence.set(timer, ended);
         }
         timer.poll_fired(cx).map(|()| {
             if timer.was_cut() {
@@ -143,19 +163,22 @@ impl Direction {
                 continue;
             }
             let mut block = self.pending.take().unwrap_or_else(Block::lend);
-            let count = match ready!(block.poll_fill(cx, from)) {
+            let Brought { bytes, is_short } = match ready!(block.poll_read(cx, from, READ_BYTES)) {
                 // TLS of a backend without its last word: a reset would take from the client what is still on its way.
-                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => 0,
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Brought {
+                    bytes: 0,
+                    is_short: true,
+                },
                 read => read?,
             };
-            // A read that leaves room has emptied the socket. Where the end was known by then, it comes next: it is
-            // told together with the bytes, without a read that finds nothing else.
-            self.ended = count == 0 || block.has_room() && from.has_ended();
+            // A read that is short has emptied the socket. Where the end was known by then, it comes next: it is told
+            // together with the bytes, without a read that finds nothing else.
+            self.ended = bytes == 0 || is_short && from.has_ended();
             if self.ended && from.may_be_cut() {
                 // Nobody vouches for this end (RFC 8446 6.1), and so we do not.
                 to.forgo_goodbye();
             }
-            self.is_fast = count >= SPLICE_LEAST;
+            self.is_fast = bytes >= SPLICE_LEAST;
             self.pending = Some(block);
         }
     }
@@ -194,5 +217,56 @@ impl Direction {
             self.done = true;
         }
         Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wheel::Wheel;
+    use std::io::{Read, Write};
+    use std::net::{Shutdown, TcpListener, TcpStream};
+
+    /// Both ends of a connection; the second is ours.
+    fn connection() -> (TcpStream, Stream) {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("its address");
+        let theirs = TcpStream::connect(address).expect("a connection");
+        let (ours, _) = listener.accept().expect("a connection");
+        ours.set_nonblocking(true).expect("not blocking");
+        let ours = tokio::net::TcpStream::from_std(ours).expect("registered");
+        (theirs, Stream::Tcp(ours))
+    }
+
+    #[test]
+    fn what_was_sent_before_the_end_is_passed_on_also_where_reads_are_small() {
+        const SENT: usize = 60_000;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_io()
+            .build()
+            .expect("runtime");
+        for lent in [0, 200] {
+            let _lent: Vec<Block> = (0..lent).map(|_| Block::lend()).collect();
+            runtime.block_on(async {
+                let (mut app, mut upstream) = connection();
+                let (mut browser, mut client) = connection();
+                // All of it, and the end behind it, is there before the first read.
+                app.write_all(&[b'x'; SENT]).expect("sent");
+                app.shutdown(Shutdown::Write).expect("ended");
+                browser.shutdown(Shutdown::Write).expect("ended");
+                let timer = Wheel::new().timer();
+                let silence = Silence {
+                    of_both: None,
+                    of_one: Duration::from_secs(60),
+                };
+                let outcome = both(&mut client, None, &mut upstream, None, silence, &timer).await;
+                assert_eq!(outcome.ending, Ending::Finished);
+                assert_eq!(outcome.from_upstream, SENT as u64, "{lent} lent");
+                drop(client);
+                let mut read = Vec::new();
+                browser.read_to_end(&mut read).expect("all of it");
+                assert_eq!(read.len(), SENT, "{lent} lent");
+            });
+        }
     }
 }

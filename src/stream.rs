@@ -7,13 +7,21 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker, ready};
 
 use rustix::net::{SendFlags, send};
+use socket2::TcpKeepalive;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::task::coop;
 
+use crate::limits;
 use crate::site::Wire;
 use crate::tls::TlsStream;
 use crate::upstream::Line;
+
+/// Questions of the kernel to the other side of a silent connection.
+pub const PROBES: TcpKeepalive = TcpKeepalive::new()
+    .with_time(limits::PROBE_AFTER)
+    .with_interval(limits::PROBE_AGAIN)
+    .with_retries(limits::PROBES);
 
 /// One enum instead of a type parameter: everything above is compiled once, and the branch costs nothing
 /// beside a system call.
@@ -80,6 +88,21 @@ impl Stream {
             Poll::Ready(Ok(ready)) => ready.is_read_closed(),
             Poll::Ready(Err(_)) | Poll::Pending => false,
         }
+    }
+
+    /// Whether the other side is known to send no more, or to be gone, whatever it sent before and is still unread. For
+    /// whoever must not read yet; asked from time to time, because nobody is woken for it. No system call.
+    pub fn has_hung_up(&self) -> bool {
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        let mut cx = Context::from_waker(Waker::noop());
+        // As in `has_ended`.
+        let ready = match self {
+            Stream::Tcp(stream) => pin!(stream.ready(interest)).poll(&mut cx),
+            Stream::Unix(stream) => pin!(stream.ready(interest)).poll(&mut cx),
+            Stream::Tls(stream) => pin!(stream.tcp().ready(interest)).poll(&mut cx),
+            Stream::Line(_) => return false,
+        };
+        matches!(ready, Poll::Ready(Ok(ready)) if ready.is_read_closed())
     }
 
     /// Whether a write would find room. No system call.
@@ -203,6 +226,18 @@ impl Stream {
             Stream::Tls(stream) => send_queue(stream.tcp().as_fd()),
             Stream::Line(_) => None,
         }
+    }
+
+    /// Has the kernel ask the other side now and then whether it is still there.
+    pub fn probe(&self) {
+        let stream = match self {
+            Stream::Tcp(stream) => stream,
+            Stream::Tls(stream) => stream.tcp(),
+            // Of this machine; and a line's connection asks by pings of its own.
+            Stream::Unix(_) | Stream::Line(_) => return,
+        };
+        // When it fails the connection is gone, and whoever reads will hear of it.
+        drop(socket2::SockRef::from(stream).set_tcp_keepalive(&PROBES));
     }
 
     /// When this is dropped, the other side notices that something is missing: a reset instead of an end.

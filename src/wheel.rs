@@ -6,12 +6,15 @@
 //! end at the same tick, also by what ending them in groups takes.
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::future::{Future, poll_fn};
 use std::net::IpAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
+
+use crate::site::tls::MinVersion;
 
 /// The unit of this clock.
 pub const TICK: Duration = Duration::from_millis(100);
@@ -30,9 +33,9 @@ pub struct Wheel {
     started: Instant,
     now: Cell<Tick>,
     draining: Cell<bool>,
-    /// When it last turned out that nobody could make room, at all and at some site.
+    /// When it last turned out that nobody could make room.
     no_room: Cell<Tick>,
-    no_room_at_site: Cell<Tick>,
+    resting_at_sites: RefCell<RestingAtSites>,
     filing: RefCell<Filing>,
 }
 
@@ -76,8 +79,41 @@ pub struct Serving {
     pub version: u64,
     /// Index of the path rule.
     pub rule: Option<u32>,
-    /// Who asked in truth: a trusted proxy's client, or the client itself.
-    pub asker: IpAddr,
+    /// Who asked in truth: a trusted proxy's client, or the client itself. `None`: nobody knows.
+    pub asker: Option<IpAddr>,
+    /// How it came by TLS that ends here. `None`: in clear text, or passed through.
+    pub tls: Option<Came>,
+}
+
+/// What is known of the TLS of a connection, as far as an edit may ask for more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Came {
+    pub version: MinVersion,
+    /// `Policy::number` of the one it was let in under.
+    pub policy: u32,
+}
+
+/// A thirty-second of those that rest makes room at once.
+const PART: usize = 32;
+
+/// Whose connections could make room at which site, as found once in a tick.
+#[derive(Debug, Default)]
+struct RestingAtSites {
+    found: Option<Tick>,
+    /// Since when each waits, and its index; who has waited longest comes last.
+    of_sites: HashMap<u32, Vec<(Tick, u32)>>,
+}
+
+impl RestingAtSites {
+    fn find(&mut self, resting: impl Iterator<Item = (Tick, u32, u32)>) {
+        self.of_sites.clear();
+        for (since, site, index) in resting.filter(|&(_, site, _)| site != GONE) {
+            self.of_sites.entry(site).or_default().push((since, index));
+        }
+        for of_site in self.of_sites.values_mut() {
+            of_site.sort_unstable_by(|one, other| other.cmp(one));
+        }
+    }
 }
 
 /// Stands in [`Serving::site`] for a site that is gone: its number may be another one's by then.
@@ -94,7 +130,7 @@ impl Wheel {
             now: Cell::new(0),
             draining: Cell::new(false),
             no_room: Cell::new(NEVER),
-            no_room_at_site: Cell::new(NEVER),
+            resting_at_sites: RefCell::default(),
             filing: RefCell::new(Filing {
                 entries: Vec::new(),
                 free: Vec::new(),
@@ -206,50 +242,68 @@ impl Wheel {
     /// Ends connections that have waited for a request for at least `rested`, those first that have waited longest: a
     /// thirty-second of them, so that looking at all is not paid for each. Returns how many.
     pub fn make_room(&self, rested: Duration) -> usize {
-        self.end_resting(rested, &self.no_room, |_| true)
-    }
-
-    /// The same among the connections of one site.
-    pub fn make_room_at_site(&self, site: u32, rested: Duration) -> usize {
-        self.end_resting(rested, &self.no_room_at_site, |entry| entry.site == site)
-    }
-
-    fn end_resting(
-        &self,
-        rested: Duration,
-        no_room: &Cell<Tick>,
-        is_meant: impl Fn(&Entry) -> bool,
-    ) -> usize {
-        const PART: usize = 32;
         let now = self.now();
         // Looking in vain is not paid for more than once a tick.
-        if no_room.get() == now {
+        if self.no_room.get() == now {
             return 0;
         }
-        let ticks = rested.as_millis().div_ceil(TICK.as_millis());
-        let latest = u32::try_from(ticks)
-            .ok()
-            .and_then(|ticks| now.checked_sub(ticks));
         let mut filing = self.filing.borrow_mut();
-        let mut resting: Vec<(Tick, usize)> = filing
-            .entries
-            .iter()
-            .enumerate()
-            .filter(|(_, entry)| latest.is_some_and(|latest| entry.resting <= latest))
-            .filter(|(_, entry)| is_meant(entry))
-            .map(|(index, entry)| (entry.resting, index))
+        let mut resting: Vec<(Tick, u32)> = filing
+            .resting_since(self.before(rested))
+            .map(|(since, _, index)| (since, index))
             .collect();
         let count = resting.len().div_ceil(PART);
         if count == 0 {
-            no_room.set(now);
+            self.no_room.set(now);
             return 0;
         }
         resting.select_nth_unstable(count - 1);
         for &(_, index) in &resting[..count] {
-            filing.entries[index].resting = NEVER;
-            filing.entries[index].fire();
+            filing.end_resting(index);
         }
         count
+    }
+
+    /// Ends one connection of `site` that has waited for a request for at least `rested`: the one that has waited longest.
+    /// Whether there was one. The connections of all sites are looked at once a tick, however many sites are full, and
+    /// however often they are asked for.
+    pub fn make_room_at_site(&self, site: u32, rested: Duration) -> bool {
+        let mut filing = self.filing.borrow_mut();
+        let mut resting = self.resting_at_sites.borrow_mut();
+        if resting.found != Some(self.now()) {
+            resting.found = Some(self.now());
+            resting.find(filing.resting_since(self.before(rested)));
+        }
+        let Some(of_site) = resting.of_sites.get_mut(&site) else {
+            return false;
+        };
+        while let Some((since, index)) = of_site.pop() {
+            // It may have been asked something since it was found.
+            let entry = &filing.entries[index as usize];
+            if entry.site == site && entry.resting == since {
+                filing.end_resting(index);
+                return true;
+            }
+        }
+        false
+    }
+
+    /// The same for somebody on another worker, who will come again: a part of those there are, and at least one.
+    pub fn make_some_room_at_site(&self, site: u32, rested: Duration) -> usize {
+        if !self.make_room_at_site(site, rested) {
+            return 0;
+        }
+        let resting = self.resting_at_sites.borrow();
+        let left = resting.of_sites.get(&site).map_or(0, Vec::len);
+        drop(resting);
+        let more = (0..left / PART).take_while(|_| self.make_room_at_site(site, rested));
+        1 + more.count()
+    }
+
+    /// The last tick that lies at least `time` back.
+    fn before(&self, time: Duration) -> Option<Tick> {
+        let ticks = time.as_millis().div_ceil(TICK.as_millis());
+        self.now().checked_sub(u32::try_from(ticks).ok()?)
     }
 
     /// Gives every connection for which `choose` names a time at most that long to end what it is doing. `choose`
@@ -277,6 +331,23 @@ impl Wheel {
 }
 
 impl Filing {
+    /// Those that have waited for a request since `latest` or longer: since when, at which site, and the index.
+    fn resting_since(
+        &self,
+        latest: Option<Tick>,
+    ) -> impl Iterator<Item = (Tick, u32, u32)> + use<'_> {
+        (0..)
+            .zip(&self.entries)
+            .filter(move |(_, entry)| latest.is_some_and(|latest| entry.resting <= latest))
+            .map(|(index, entry)| (entry.resting, entry.site, index))
+    }
+
+    fn end_resting(&mut self, index: u32) {
+        let entry = &mut self.entries[index as usize];
+        entry.resting = NEVER;
+        entry.fire();
+    }
+
     /// Looks at everything filed under `tick`.
     fn sweep(&mut self, tick: Tick, now: Tick) {
         let slot = (tick % SLOTS) as usize;
@@ -498,7 +569,8 @@ mod tests {
             site,
             version: 1,
             rule: None,
-            asker: Ipv4Addr::LOCALHOST.into(),
+            asker: Some(Ipv4Addr::LOCALHOST.into()),
+            tls: None,
         }));
     }
 
@@ -627,8 +699,33 @@ mod tests {
             timer.rest(Duration::from_secs(60));
         }
         wheel.turn_to(20);
-        assert_eq!(wheel.make_room_at_site(7, Duration::from_secs(1)), 1);
+        let rested = Duration::from_secs(1);
+        assert!(wheel.make_room_at_site(7, rested));
         assert!(fired(&here) && !fired(&there));
+        // A site without anybody to make room takes nothing from the others.
+        assert!(!wheel.make_room_at_site(7, rested));
+        assert!(!wheel.make_room_at_site(9, rested));
+        assert_eq!(wheel.make_some_room_at_site(8, rested), 1);
+        assert!(fired(&there));
+    }
+
+    #[test]
+    fn who_was_asked_something_in_this_tick_makes_no_room() {
+        let wheel = Wheel::new();
+        let timers: Vec<Timer> = (0..3).map(|_| timer(&wheel)).collect();
+        for (n, timer) in timers.iter().enumerate() {
+            wheel.turn_to(n as u32);
+            timer.at_site(7);
+            timer.rest(Duration::from_secs(60));
+        }
+        wheel.turn_to(40);
+        let rested = Duration::from_secs(1);
+        assert!(wheel.make_room_at_site(7, rested));
+        assert!(fired(&timers[0]), "the one that has waited longest");
+        timers[1].set(Duration::from_secs(60));
+        assert!(wheel.make_room_at_site(7, rested));
+        assert!(!fired(&timers[1]) && fired(&timers[2]));
+        assert!(!wheel.make_room_at_site(7, rested));
     }
 
     #[test]

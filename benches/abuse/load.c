@@ -142,6 +142,12 @@ static void be_good(int connections, int rate, int seconds) {
 
 /* ---- bad clients */
 
+struct bad {
+    int fd;
+    int greeted;
+    uint32_t stream; /* of HTTP/2: the last one opened */
+};
+
 struct kind {
     const char *name;
     const char *greeting; /* sent once connected */
@@ -152,7 +158,101 @@ struct kind {
     int reads;                                       /* 0: never */
     int burst;                                       /* so many turns at once, then none until their time is over */
     int greeting_bytes;                              /* 0: up to its NUL */
+    size_t (*frames)(struct bad *client, char *out); /* HTTP/2: what it sends in a turn, instead of a drip */
+    int window;                                      /* and the window that it gives each stream; 0: the usual one */
 };
+
+/* ---- frames of HTTP/2 */
+
+enum { DATA, HEADERS, RST_STREAM = 3, SETTINGS, PING = 6, WINDOW_UPDATE = 8, CONTINUATION };
+enum { END_STREAM = 1, END_HEADERS = 4 };
+/* How often a client does in one turn what its kind does. */
+#define AT_ONCE 100
+#define NO_WINDOW (-1)
+#define FRAMES_BYTES (1 << 16)
+
+static size_t frame(char *out, int kind, int flags, uint32_t stream, const void *payload, int bytes) {
+    const unsigned char head[] = {bytes >> 16, bytes >> 8, bytes, kind, flags, stream >> 24, stream >> 16, stream >> 8, stream};
+    memcpy(out, head, sizeof head);
+    if (bytes) memcpy(out + sizeof head, payload, bytes);
+    return sizeof head + bytes;
+}
+
+#define GET ((char)0x82)
+#define POST ((char)0x83)
+
+/* The head of a request to shop.test. Its method is one of the static table (RFC 7541 A). */
+static size_t asked(struct bad *client, char *out, int flags, char method, const char *path) {
+    char block[64] = {method, 0x86, 0x01, 9};
+    int at = 4 + sprintf(block + 4, "shop.test");
+    block[at++] = 0x04, block[at++] = strlen(path);
+    at += sprintf(block + at, "%s", path);
+    client->stream = client->stream ? client->stream + 2 : 1;
+    return frame(out, HEADERS, flags, client->stream, block, at);
+}
+static size_t resets(struct bad *client, char *out) {
+    static const char cancel[4] = {0, 0, 0, 8};
+    size_t at = 0;
+    for (int i = 0; i < AT_ONCE / 2; i++) {
+        at += asked(client, out + at, END_STREAM | END_HEADERS, GET, "/");
+        at += frame(out + at, RST_STREAM, 0, client->stream, cancel, sizeof cancel);
+    }
+    return at;
+}
+
+static size_t many(char *out, int kind, uint32_t stream, const void *payload, int bytes) {
+    size_t at = 0;
+    for (int i = 0; i < AT_ONCE; i++) at += frame(out + at, kind, 0, stream, payload, bytes);
+    return at;
+}
+
+static size_t settings(struct bad *client, char *out) {
+    (void)client;
+    return many(out, SETTINGS, 0, NULL, 0);
+}
+
+static size_t pings(struct bad *client, char *out) {
+    (void)client;
+    return many(out, PING, 0, "12345678", 8);
+}
+
+/* A head that never ends, in small pieces. */
+static size_t continuations(struct bad *client, char *out) {
+    static const char field[] = "\0\3x-a\12abcdefghij";
+    size_t at = client->stream ? 0 : asked(client, out, END_STREAM, GET, "/");
+    return at + many(out + at, CONTINUATION, client->stream, field, sizeof field - 1);
+}
+
+static size_t nothing(struct bad *client, char *out) {
+    size_t at = client->stream ? 0 : asked(client, out, END_HEADERS, POST, "/upload");
+    return at + many(out + at, DATA, client->stream, NULL, 0);
+}
+
+/* Asks for so many large responses, none of which may come. */
+static size_t holds(struct bad *client, char *out) {
+    size_t at = 0;
+    while (client->stream < 2 * AT_ONCE - 1) at += asked(client, out + at, END_STREAM | END_HEADERS, GET, "/middle");
+    return at;
+}
+
+/* Some large responses that come one byte at a time. */
+static size_t dribbles(struct bad *client, char *out) {
+    static const char one[4] = {0, 0, 0, 1};
+    size_t at = 0;
+    while (client->stream < 19) at += asked(client, out + at, END_STREAM | END_HEADERS, GET, "/middle");
+    for (uint32_t stream = 1; stream < 20; stream += 2) at += frame(out + at, WINDOW_UPDATE, 0, stream, one, sizeof one);
+    return at;
+}
+
+/* What it begins with: its preface, its settings, and for the connection a window that does not matter. */
+static size_t preface(struct kind *kind, char *out) {
+    static const char wide[4] = {0x3f, 0, 0, 0};
+    size_t at = sprintf(out, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+    unsigned window = kind->window == NO_WINDOW ? 0 : kind->window;
+    const char setting[6] = {0, 4, window >> 24, window >> 16, window >> 8, window};
+    at += frame(out + at, SETTINGS, 0, 0, setting, kind->window ? sizeof setting : 0);
+    return at + frame(out + at, WINDOW_UPDATE, 0, 0, wide, sizeof wide);
+}
 
 static char head_of_too_many_fields[1 << 16], many_requests[1 << 14], many_chunks[1 << 12], hello[1 << 12];
 
@@ -170,13 +270,29 @@ static struct kind kinds[] = {
     /* The server has signed when they leave, and they have computed nothing. */
     {"hello-flood", hello, NULL, 0, 0, CLOSES, 1},
     {"hello-burst", hello, NULL, 0, 0, CLOSES, 1, 1000},
+    {"h2-resets", .frames = resets, .reads = 1},
+    {"h2-settings", .frames = settings, .reads = 1},
+    {"h2-pings", .frames = pings, .reads = 1},
+    {"h2-continuation", .frames = continuations, .reads = 1},
+    {"h2-empty-data", .frames = nothing, .reads = 1},
+    {"h2-holds", .frames = holds, .reads = 1, .window = NO_WINDOW},
+    {"h2-dribbles", .frames = dribbles, .reads = 1, .window = 1},
 };
 
-static int greeted(struct kind *kind, int epoll, int index) {
-    int fd = opened(kind->receive_buffer);
-    if (fd < 0) return -1;
-    epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &(struct epoll_event){.events = EPOLLIN | EPOLLOUT | EPOLLET, .data.u32 = index});
-    return fd;
+static void enter(struct kind *kind, int epoll, struct bad *client) {
+    *client = (struct bad){.fd = opened(kind->receive_buffer)};
+    if (client->fd < 0) return;
+    struct epoll_event event = {.events = EPOLLIN | EPOLLOUT | EPOLLET, .data.ptr = client};
+    epoll_ctl(epoll, EPOLL_CTL_ADD, client->fd, &event);
+}
+
+static void greet(struct kind *kind, struct bad *client) {
+    char text[256];
+    const char *greeting = kind->greeting;
+    int bytes = kind->greeting_bytes ? kind->greeting_bytes : greeting ? (int)strlen(greeting) : 0;
+    if (kind->frames) greeting = text, bytes = preface(kind, text);
+    if (bytes) send(client->fd, greeting, bytes, MSG_NOSIGNAL);
+    client->greeted = 1;
 }
 
 static void leave(struct kind *kind, int fd) {
@@ -188,11 +304,18 @@ static void leave(struct kind *kind, int fd) {
     close(fd);
 }
 
+/* Half a frame would be another attack: who cannot say all of it leaves. */
+static void send_frames(struct kind *kind, struct bad *client) {
+    static char out[FRAMES_BYTES];
+    if (!client->greeted) return;
+    ssize_t bytes = kind->frames(client, out);
+    if (bytes && send(client->fd, out, bytes, MSG_NOSIGNAL) != bytes) close(client->fd), client->fd = -1;
+}
+
 static void be_bad(struct kind *kind, int connections, int rate) {
     int epoll = epoll_create1(0);
-    int *fds = malloc(connections * sizeof *fds);
-    char *greet = calloc(connections, 1);
-    memset(fds, -1, connections * sizeof *fds);
+    struct bad *all = calloc(connections, sizeof *all);
+    for (int i = 0; i < connections; i++) all[i].fd = -1;
     int64_t start = now();
     int burst = kind->burst ? kind->burst : 1;
     /* One turn after the other, at the rate: who is not connected connects, who is does what its kind does. */
@@ -204,30 +327,26 @@ static void be_bad(struct kind *kind, int connections, int rate) {
             struct epoll_event events[256];
             int n = epoll_wait(epoll, events, 256, 0);
             for (int i = 0; i < n; i++) {
-                int index = events[i].data.u32, fd = fds[index];
-                if (fd < 0) continue;
-                if (events[i].events & EPOLLOUT && !greet[index] && !(events[i].events & EPOLLERR)) {
-                    greet[index] = 1;
-                    int bytes = kind->greeting_bytes ? kind->greeting_bytes : kind->greeting ? strlen(kind->greeting) : 0;
-                    if (bytes) send(fd, kind->greeting, bytes, MSG_NOSIGNAL);
-                }
-                int is_gone = events[i].events & (EPOLLHUP | EPOLLERR) || (kind->reads && drained(fd) < 0);
-                if (is_gone) close(fd), fds[index] = -1;
+                struct bad *client = events[i].data.ptr;
+                if (client->fd < 0) continue;
+                if (events[i].events & EPOLLOUT && !client->greeted && !(events[i].events & EPOLLERR)) greet(kind, client);
+                int is_gone = events[i].events & (EPOLLHUP | EPOLLERR) || (kind->reads && drained(client->fd) < 0);
+                if (is_gone) close(client->fd), client->fd = -1;
             }
         }
-        int index = turn % connections;
-        if (fds[index] < 0) {
-            greet[index] = 0;
-            fds[index] = greeted(kind, epoll, index);
+        struct bad *client = &all[turn % connections];
+        if (client->fd < 0) {
+            enter(kind, epoll, client);
         } else if (kind->after != STAYS) {
-            leave(kind, fds[index]);
-            greet[index] = 0;
-            fds[index] = greeted(kind, epoll, index);
+            leave(kind, client->fd);
+            enter(kind, epoll, client);
+        } else if (kind->frames) {
+            send_frames(kind, client);
         } else if (kind->drip) {
-            send(fds[index], kind->drip, strlen(kind->drip), MSG_NOSIGNAL);
+            send(client->fd, kind->drip, strlen(kind->drip), MSG_NOSIGNAL);
         } else if (!kind->reads) {
             char few[16];
-            if (recv(fds[index], few, sizeof few, 0) == 0) close(fds[index]), fds[index] = -1;
+            if (recv(client->fd, few, sizeof few, 0) == 0) close(client->fd), client->fd = -1;
         }
     }
 }

@@ -350,10 +350,28 @@ impl Scrape {
             MetricType::Gauge,
         )?;
         for site in &self.gauges.sites {
-            for (backend, is_fit) in &site.backends {
-                let labels = [("site", site.name.as_str()), ("backend", backend.as_str())];
+            for backend in &site.backends {
+                let labels = [("site", &*site.name), ("backend", &*backend.name)];
                 fit.encode_family(&labels)?
-                    .encode_gauge(&u64::from(*is_fit))?;
+                    .encode_gauge(&u64::from(backend.is_fit))?;
+            }
+        }
+        let mut errors = out.encode_descriptor(
+            "onedoor_backend_errors",
+            "What was wrong with a backend, each time a request met with it: by what Onedoor-Reason says, and its answers from 500 on.",
+            None,
+            MetricType::Counter,
+        )?;
+        for site in &self.gauges.sites {
+            for backend in &site.backends {
+                for (fault, count) in &backend.faults {
+                    let labels = [
+                        ("site", &*site.name),
+                        ("backend", &*backend.name),
+                        ("reason", fault.code()),
+                    ];
+                    put(&mut errors, &labels, *count)?;
+                }
             }
         }
         Ok(())

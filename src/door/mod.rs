@@ -4,6 +4,8 @@ pub mod alert;
 pub mod client_hello;
 
 #[cfg(feature = "serve")]
+mod changes;
+#[cfg(feature = "serve")]
 mod introduction;
 #[cfg(feature = "serve")]
 pub mod listener;

@@ -12,42 +12,49 @@ use super::serve::refuse_with;
 use crate::http::{Affinity, Arrival, Client, Found, Kit, Patient, Search, put_backend};
 use crate::observe::{Finished, Kind, Protocol, Reason};
 use crate::proxy_header::{self, Beside, Ends};
-use crate::relay::{self, Ending};
+use crate::relay::{self, Ending, Silence};
 use crate::site::Site;
-use crate::wheel::{Serving, Timer};
+use crate::stream::Stream;
+use crate::wheel::{Serving, Tick, Timer};
 
 /// Gives the client that has sent `hello` (and perhaps more) to a backend of `site`, every byte unchanged.
 pub(super) async fn serve(mut arrival: Box<Arrival>, site: Arc<Site>, hello: Hello) {
-    let started = arrival.kit.wheel.now();
     let asker = arrival.client.address.ip().to_canonical();
+    // Of its own, because the visit at the backend outlives what is borrowed here.
+    let kit = Rc::clone(&arrival.kit);
     let slots = Arc::clone(&site.slots);
-    let count = |reason: Reason| slots.refusals.add(reason as usize);
+    let mut record = Record {
+        kit: &kit,
+        started: kit.wheel.now(),
+        finished: Finished {
+            log: kit.log_passed_through(&site, asker, hello.sni.as_deref()),
+            ..Finished::of(Kind::Tunnel, Protocol::Other, Some(site.number))
+        },
+    };
     if !may_ask(&site, asker) {
-        count(Reason::NotAllowed);
+        slots.refusals.add(Reason::NotAllowed as usize);
+        record.refused(Reason::NotAllowed);
         return refuse_with(Alert::AccessDenied, arrival, Reason::NotAllowed).await;
     }
-    let Some(_slot) = arrival.kit.slot(&site) else {
+    // Counts it itself.
+    let Some(_slot) = kit.slot(&site) else {
+        record.refused(Reason::SiteFull);
         return refuse_with(Alert::InternalError, arrival, Reason::SiteFull).await;
     };
     let first = first_bytes(&site, &arrival.client, &hello);
     let hello_bytes = hello.bytes.len() as u64;
-    let log = arrival
-        .kit
-        .log_passed_through(&site, asker, hello.sni.as_deref());
     drop(hello);
-    // Of its own, because the visit at the backend outlives what is borrowed here.
-    let kit = Rc::clone(&arrival.kit);
     let Arrival { stream, timer, .. } = &mut *arrival;
     timer.serving(Some(Serving {
         site: site.number,
         version: site.version,
         rule: None,
-        asker,
+        asker: Some(asker),
+        tls: None,
     }));
-    let mut finished = Finished::of(Kind::Tunnel, Protocol::Other, Some(site.number));
-    finished.log = log;
     let began = Instant::now();
-    let connected = connect(&site, first, timer, &kit, asker, &mut finished).await;
+    let finished = &mut record.finished;
+    let connected = connect(&site, stream, first, timer, &kit, asker, finished).await;
     let (mut upstream, _visit) = match connected {
         Ok(Found { upstream, visit }) => {
             if let Some(log) = &mut finished.log {
@@ -57,14 +64,22 @@ pub(super) async fn serve(mut arrival: Box<Arrival>, site: Arc<Site>, hello: Hel
             (upstream, visit)
         }
         Err(reason) => {
-            count(reason);
+            slots.refusals.add(reason as usize);
+            record.refused(reason);
             return refuse_with(Alert::InternalError, arrival, reason).await;
         }
     };
-    let idle = site.timeouts.passthrough_idle;
+    let silence = Silence {
+        of_both: site.timeouts.passthrough_idle,
+        of_one: site.timeouts.idle,
+    };
+    // Another time than for ever is enough, and costs no system call.
+    if silence.of_both.is_none() {
+        upstream.stream.probe();
+    }
     // An edit may let go of this version: what is relayed does not need it.
     drop(site);
-    let outcome = relay::both(stream, None, &mut upstream.stream, None, idle, timer).await;
+    let outcome = relay::both(stream, None, &mut upstream.stream, None, silence, timer).await;
     match outcome.ending {
         Ending::Finished => {}
         Ending::Broken => {
@@ -76,8 +91,28 @@ pub(super) async fn serve(mut arrival: Box<Arrival>, site: Arc<Site>, hello: Hel
     }
     finished.from_client = hello_bytes + outcome.from_client;
     finished.to_client = outcome.from_upstream;
-    finished.took = kit.since(started);
-    kit.finished(&finished, Some(&slots));
+    finished.took = kit.since(record.started);
+    kit.finished(finished, Some(&slots));
+}
+
+/// What will be said of the connection.
+struct Record<'k> {
+    kit: &'k Kit,
+    started: Tick,
+    finished: Finished,
+}
+
+impl Record<'_> {
+    /// It leads nowhere. As a connection it is counted by whoever tells the client.
+    fn refused(&mut self, reason: Reason) {
+        let finished = &mut self.finished;
+        finished.kind = Kind::Refused;
+        finished.reason = Some(reason);
+        finished.took = self.kit.since(self.started);
+        if let Some(log) = &finished.log {
+            self.kit.access.take(log, finished);
+        }
+    }
 }
 
 fn may_ask(site: &Site, asker: IpAddr) -> bool {
@@ -105,6 +140,7 @@ fn first_bytes(site: &Site, client: &Client, hello: &Hello) -> Vec<u8> {
 /// A backend that accepts and takes the first bytes.
 async fn connect<'k>(
     site: &Arc<Site>,
+    stream: &Stream,
     first: Vec<u8>,
     timer: &Timer,
     kit: &'k Kit,
@@ -115,16 +151,19 @@ async fn connect<'k>(
     let mut search = Search::new(kit, timer, site, None, affinity, None);
     search.insist_on_http1();
     search.introduce(first);
-    let found = search.upstream(&mut Unread).await;
+    let found = search.upstream(&mut Unread(stream)).await;
     finished.retries = search.retries;
     found.map_err(|not_found| not_found.reason())
 }
 
-/// A client whose bytes are for the backend to read: whether it has left is not known before.
-struct Unread;
+/// A client whose bytes are for the backend to read.
+struct Unread<'a>(&'a Stream);
 
-impl Patient for Unread {
+impl Patient for Unread<'_> {
     fn poll_gone(&mut self, _: &mut Context<'_>) -> Poll<()> {
-        Poll::Pending
+        match self.0.has_hung_up() {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        }
     }
 }

@@ -4,25 +4,23 @@ use std::cell::Cell;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::runtime::LocalOptions;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::{JoinError, JoinSet};
 
-use super::listener;
 use super::slots::{Slot, Slots};
-use crate::http::{Arrival, Client, FullSite, Kit, Seat, Shared};
+use super::{changes, listener};
+use crate::http::{Arrival, Client, FullSites, Kit, Seat, Shared};
 use crate::observe::access::AccessLog;
 use crate::observe::panic::contain;
 use crate::observe::{Counters, Reason};
 use crate::pipe;
-use crate::route::{Current, Published, SiteChange};
-use crate::site::Site;
+use crate::route::{Current, Published};
 use crate::stream::Stream;
 use crate::upstream::Tally;
-use crate::wheel::{GONE, Serving, TICK, Wheel};
+use crate::wheel::{TICK, Wheel};
 
 /// What a worker is started with.
 #[derive(Debug)]
@@ -172,13 +170,11 @@ impl Worker {
         self.kit.wheel.make_room(rested)
     }
 
-    /// The same at the site that was found full since `seen`.
-    fn make_room_at_site(&self, seen: &mut u64) {
-        let mark = self.kit.shared.full.read();
-        if std::mem::replace(seen, mark) != mark {
-            let rested = self.kit.shared.limits.idle_when_full;
-            let site = FullSite::site(mark);
-            self.kit.wheel.make_room_at_site(site, rested);
+    /// The same at the sites that were found full since `seen`.
+    fn make_room_at_sites(&self, seen: &mut [u64; FullSites::MARKS]) {
+        let rested = self.kit.shared.limits.idle_when_full;
+        for site in self.kit.shared.full.since(seen) {
+            self.kit.wheel.make_some_room_at_site(site, rested);
         }
     }
 
@@ -221,7 +217,8 @@ async fn keep_time(worker: Rc<Worker>) {
     let mut every = tokio::time::interval(TICK);
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut turns = 0u32;
-    let mut full = 0;
+    // Boxed, so that the task is not as large as it.
+    let mut full = Box::new([0; FullSites::MARKS]);
     loop {
         if worker.open.get() == 0 && worker.kit.upstreams.idle() == 0 {
             worker.kit.access.flush();
@@ -239,7 +236,7 @@ async fn keep_time(worker: Rc<Worker>) {
         if worker.slots.is_waited_for() {
             worker.make_room();
         }
-        worker.make_room_at_site(&mut full);
+        worker.make_room_at_sites(&mut full);
         turns = turns.wrapping_add(1);
         if turns.is_multiple_of(10) {
             worker.kit.upstreams.sweep();
@@ -277,63 +274,6 @@ async fn read_inbox(
 /// Lets go of the old table, cuts what the change says must end, and acknowledges.
 fn take_published(kit: &Kit, published: Published) {
     kit.refresh();
-    for change in published.changes.iter() {
-        match change {
-            SiteChange::Removed { old, drain } => {
-                kit.wheel.cut(|serving| {
-                    is_of(serving, old).then(|| {
-                        serving.site = GONE;
-                        *drain
-                    })
-                });
-            }
-            SiteChange::Edited { old, new } => {
-                let same_paths = old.paths.iter().map(|rule| &rule.pattern);
-                let same_paths = same_paths.eq(new.paths.iter().map(|rule| &rule.pattern));
-                if same_paths && new.drain.edit.is_none() && !has_allow(new) {
-                    continue;
-                }
-                kit.wheel.cut(|serving| {
-                    if !is_of(serving, old) {
-                        return None;
-                    }
-                    serving.rule = serving.rule.and_then(|rule| rule_in(new, old, rule));
-                    serving.version = new.version;
-                    if is_admitted(new, serving) {
-                        new.drain.edit
-                    } else {
-                        // DESIGN, "When a file counts": whatever `drain` says.
-                        Some(Duration::ZERO)
-                    }
-                });
-            }
-        }
-    }
+    changes::apply(&published.changes, kit);
     published.acknowledge(kit.retired());
-}
-
-fn has_allow(site: &Site) -> bool {
-    site.allow.is_some() || site.paths.iter().any(|rule| rule.allow.is_some())
-}
-
-/// Whether a connection is busy with this version of a site or an older one. With a newer one it may be already,
-/// because requests look at the table by themselves.
-fn is_of(serving: &Serving, site: &Site) -> bool {
-    serving.site == site.number && serving.version <= site.version
-}
-
-/// Where in the new version the path rule is that was number `rule` of the old one.
-fn rule_in(new: &Site, old: &Site, rule: u32) -> Option<u32> {
-    let pattern = &old.paths.get(rule as usize)?.pattern;
-    let at = new.paths.iter().position(|rule| rule.pattern == *pattern)?;
-    u32::try_from(at).ok()
-}
-
-/// Whether this version of the site would admit who asked.
-fn is_admitted(site: &Site, serving: &Serving) -> bool {
-    let rule = serving.rule.and_then(|rule| site.paths.get(rule as usize));
-    let allow = rule
-        .and_then(|rule| rule.allow.as_ref())
-        .or(site.allow.as_ref());
-    allow.is_none_or(|allow| allow.admits(serving.asker))
 }

@@ -43,6 +43,8 @@ struct Known {
     trouble: Option<String>,
     asked: Option<Instant>,
     is_asking: bool,
+    /// Somebody has wanted a newer answer than the one that is under way.
+    is_wanted: bool,
     due: Instant,
     again_after: Duration,
     beat: Beat,
@@ -82,6 +84,7 @@ impl Names {
                 trouble: None,
                 asked: None,
                 is_asking: false,
+                is_wanted: false,
                 due: now,
                 again_after: SOON,
                 beat: Beat::new(EVERY, hash_of(name)),
@@ -135,9 +138,17 @@ impl Names {
     pub(super) fn hear_doubts(&mut self, now: Instant) {
         for (name, known) in &mut self.known {
             if known.doubt.take() && !known.is_asking {
-                let soonest = known.asked.map_or(now, |asked| asked + SOON);
-                let at = known.due.min(soonest.max(now));
-                known.put_off(&mut self.due, name, at);
+                known.look_up_soon(&mut self.due, name, now);
+            }
+        }
+    }
+
+    /// Somebody knows that names lead elsewhere now, or thinks so.
+    pub(super) fn look_up_all(&mut self, now: Instant) {
+        for (name, known) in &mut self.known {
+            known.is_wanted = known.is_asking;
+            if !known.is_asking {
+                known.look_up_soon(&mut self.due, name, now);
             }
         }
     }
@@ -183,6 +194,9 @@ impl Names {
             return Vec::new();
         };
         known.is_asking &= !is_over;
+        if is_over && std::mem::take(&mut known.is_wanted) {
+            known.look_up_soon(&mut self.due, &name, now);
+        }
         match answer {
             Ok(addresses) => {
                 known.again_after = SOON;
@@ -222,6 +236,18 @@ impl Names {
 }
 
 impl Known {
+    /// At once, unless it has just been.
+    fn look_up_soon(
+        &mut self,
+        due: &mut BTreeSet<(Instant, Arc<str>)>,
+        name: &Arc<str>,
+        now: Instant,
+    ) {
+        let soonest = self.asked.map_or(now, |asked| asked + SOON);
+        let at = self.due.min(soonest.max(now));
+        self.put_off(due, name, at);
+    }
+
     fn put_off(&mut self, due: &mut BTreeSet<(Instant, Arc<str>)>, name: &Arc<str>, at: Instant) {
         due.remove(&(self.due, Arc::clone(name)));
         due.insert((at, Arc::clone(name)));
@@ -375,5 +401,22 @@ mod tests {
         story.names.doubt("app.internal").raise();
         story.names.hear_doubts(story.now);
         assert_eq!(story.names.next(), Some(asked + SOON));
+    }
+
+    #[test]
+    fn all_are_looked_up_when_somebody_says_so_and_once_more_where_an_answer_is_on_its_way() {
+        let mut story = Story::new();
+        story.brings(Ok(&[[10, 0, 0, 1]]));
+        let far = story.now + Duration::from_secs(20);
+        story.put_off(far);
+        story.names.look_up_all(story.now);
+        assert_eq!(story.names.next(), Some(story.now));
+        let known = story.names.known.get_mut("app.internal").expect("known");
+        (known.is_asking, known.asked) = (true, Some(story.now));
+        story.put_off(far);
+        story.names.look_up_all(story.now);
+        assert_eq!(story.names.next(), Some(far), "it is being asked");
+        story.brings(Ok(&[[10, 0, 0, 1]]));
+        assert_eq!(story.names.next(), Some(story.now + SOON));
     }
 }

@@ -25,6 +25,8 @@ pub(super) struct Probe {
     pub(super) address: Address,
     /// `None`: clear text.
     pub(super) identity: Option<Arc<Identity>>,
+    /// HTTP/2 by prior knowledge.
+    pub(super) h2c: bool,
     pub(super) check: Arc<Check>,
     /// A PROXY header, or nothing.
     pub(super) introduction: Box<[u8]>,
@@ -38,6 +40,7 @@ pub(super) enum Failure {
     Refused(io::Error),
     Tls(String),
     SpeaksTls,
+    SpeaksNoHttp2(io::Error),
     TimedOut {
         after: Duration,
         during: Phase,
@@ -85,12 +88,17 @@ impl Probe {
             .map_err(Failure::Refused)?;
         if let Some(identity) = &self.identity {
             phase.set(Phase::Handshake);
-            stream = upstream::secure(stream, identity, &self.address, Speaks::Http1).await?;
+            // As for a visitor: it chooses what is spoken.
+            stream = upstream::secure(stream, identity, &self.address, Speaks::Any).await?;
         }
         let Ask::Get(get) = &self.check.ask else {
             return Ok(());
         };
         phase.set(Phase::Answer);
+        if self.h2c || stream.alpn() == Some(b"h2") {
+            let line = upstream::alone(stream, &self.address).await;
+            stream = line.map_err(Failure::SpeaksNoHttp2)?;
+        }
         // Whoever answers without reading may be right; what it says decides.
         let said = stream.put_all(&self.head).await;
         let mut judge = Judge::of(get);
@@ -126,6 +134,7 @@ impl Probe {
                 Ask::Get(get),
                 Failure::Closed(_)
                 | Failure::Malformed(_)
+                | Failure::SpeaksNoHttp2(_)
                 | Failure::Status(_)
                 | Failure::Lacks
                 | Failure::TimedOut {
@@ -160,6 +169,7 @@ impl fmt::Display for Failure {
             Failure::Refused(source) => write!(f, "does not accept connections: {source}"),
             Failure::Tls(why) => f.write_str(why),
             Failure::SpeaksTls => f.write_str("speaks TLS; write \"https://\" in front of it"),
+            Failure::SpeaksNoHttp2(error) => write!(f, "is not answered in HTTP/2: {error}"),
             Failure::TimedOut { after, during } => match during {
                 Phase::Connect => write!(f, "does not accept within {after:?}"),
                 Phase::Handshake => write!(f, "does not shake hands within {after:?}"),

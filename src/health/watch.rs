@@ -65,6 +65,7 @@ struct Same {
 struct Asked {
     address: Address,
     identity: Option<NonZeroU32>,
+    h2c: bool,
     introduction: Option<SendProxy>,
     ask: Ask,
     head: Box<[u8]>,
@@ -134,6 +135,7 @@ impl Watch {
                             match news {
                                 News::Live(site) => live.insert(site.number, Arc::clone(site)),
                                 News::Gone(number) => live.remove(number),
+                                News::LookUp => None,
                             };
                         }
                         self.take_news(&mut batch);
@@ -311,6 +313,7 @@ impl Watch {
                     self.unlink(number, old.iter());
                     self.drop_unused(old.iter());
                 }
+                News::LookUp => self.names.look_up_all(Instant::now()),
             }
         }
         self.tools.reload.backends_changed();
@@ -489,6 +492,7 @@ impl Watch {
             asked: Asked {
                 address: address.clone(),
                 identity: identity.map(|identity| identity.number()),
+                h2c: member.backend.h2c,
                 introduction: site.send_proxy,
                 ask: check.ask.clone(),
                 head: head.clone(),
@@ -502,6 +506,7 @@ impl Watch {
         let probe = Probe {
             address,
             identity,
+            h2c: member.backend.h2c,
             check: Arc::clone(check),
             introduction: introduction.into(),
             head,

@@ -1,5 +1,7 @@
 //! Our own responses: which failure gets which status, and in which words.
 
+use std::sync::Arc;
+
 use crate::http::forward::{replaces, write_edits};
 use crate::http::h1::head::{HeadRefusal, RequestHead};
 use crate::observe::Reason;
@@ -35,6 +37,7 @@ pub(crate) enum Answer {
     BackendFailed,
     BackendMalformed,
     BackendTls,
+    BackendNoWebSocket,
     SiteGone,
     SiteFull,
     SiteBusy,
@@ -157,6 +160,11 @@ impl Answer {
                 Reason::BackendTls,
                 "TLS with the app behind this site failed",
             ),
+            Answer::BackendNoWebSocket => (
+                502,
+                Reason::BackendNoWebSocket,
+                "the app behind this site is spoken to in HTTP/2, and takes no WebSockets that way",
+            ),
             Answer::SiteGone => (
                 503,
                 Reason::SiteGone,
@@ -200,7 +208,7 @@ impl Answer {
             Answer::VersionNotSupported => (
                 505,
                 Reason::VersionNotSupported,
-                "only HTTP/1.0 and HTTP/1.1 are spoken here",
+                "HTTP/1.0, HTTP/1.1 and HTTP/2 are spoken here, and no other version",
             ),
             Answer::Loop => (
                 508,
@@ -282,6 +290,18 @@ impl From<&UpstreamError> for Answer {
             UpstreamError::Exhausted { .. } => Answer::Exhausted,
         }
     }
+}
+
+/// A body that is not copied into what is written, because many may be asked for at once: larger than 16 KiB.
+pub(super) fn large_body(respond: &Respond) -> Option<&Arc<[u8]>> {
+    const LARGE_BYTES: usize = 16 << 10;
+    let is_large = respond.body.len() > LARGE_BYTES && !is_bodiless(respond.status);
+    is_large.then_some(&respond.body)
+}
+
+/// RFC 9110 8.6: neither may say a length.
+fn is_bodiless(status: u16) -> bool {
+    status == 204 || status == 304
 }
 
 /// Writes what a site file's `respond` says.
@@ -441,8 +461,7 @@ fn write(
     with_body: bool,
 ) {
     let mut head = format!("HTTP/1.1 {status} {}\r\n", phrase(status));
-    // RFC 9110 8.6: neither may say a length.
-    let bodiless = status == 204 || status == 304;
+    let bodiless = is_bodiless(status);
     if !bodiless {
         if !replaces(edits, b"content-type") {
             head.push_str(&format!("Content-Type: {content_type}\r\n"));

@@ -1,6 +1,9 @@
 //! A request that arrived, in whatever version -> what is to be done about it: answer it, or send it on.
 
+use std::sync::Arc;
+
 use super::answer::{self, Answer};
+use super::asked_by::AskedBy;
 use super::body::{Body, Written};
 use super::departure::{Asked, Order};
 use super::exchange::{self, Decision};
@@ -30,6 +33,8 @@ pub(super) enum Step {
 /// A response of our own, ready to be sent.
 pub(super) struct Said {
     pub(super) out: Sheet,
+    /// Follows `out`: a body that is too large to be copied for everybody who asks.
+    pub(super) body: Option<Arc<[u8]>>,
     pub(super) status: u16,
     pub(super) answer: Option<Answer>,
     pub(super) site: Option<u32>,
@@ -51,18 +56,24 @@ pub(super) fn begin(
     keep_alive: bool,
     ends: bool,
 ) -> Result<Step, Answer> {
-    let mut step = decide(head, raw, known, asker, timer, keep_alive, ends)?;
+    let asked_by = AskedBy::of(head, asker.client, &asker.kit.shared);
+    let mut step = decide(head, raw, known, asker, &asked_by, timer, keep_alive, ends)?;
     if let Step::Say(said) = &mut step {
-        said.log = logged::begin(head, known, asker, None);
+        said.log = logged::begin(head, known, asker, asked_by.nearest, None);
     }
     Ok(step)
 }
 
+#[expect(
+    clippy::too_many_arguments,
+    reason = "all that a decision is made of, from the two functions around it"
+)]
 fn decide(
     head: &RequestHead<'_>,
     raw: &[u8],
     known: &KnownHost,
     asker: &Asker<'_>,
+    asked_by: &AskedBy,
     timer: &Timer,
     keep_alive: bool,
     ends: bool,
@@ -70,6 +81,7 @@ fn decide(
     let kit = asker.kit;
     let said = Said {
         out: Sheet::lend(),
+        body: None,
         status: 0,
         answer: None,
         site: known.site().map(|site| site.number),
@@ -81,14 +93,14 @@ fn decide(
     };
     let edits = site.headers.of_response(known.wire());
     Ok(
-        match exchange::decide(head, known, site, asker.client, &kit.shared) {
+        match exchange::decide(head, known, site, asker.client, asked_by, &kit.shared) {
             Decision::Forward { strip, rule } => {
                 let send = Send {
                     strip,
                     rule,
                     keep_alive,
                 };
-                return send.write(said.out, head, raw, known, site, asker, timer);
+                return send.write(said.out, head, raw, known, site, asker, asked_by, timer);
             }
             Decision::Refuse(answer) => said.answer(answer, kit, ends, with_body),
             Decision::Redirect(redirect) => {
@@ -106,9 +118,17 @@ fn decide(
                 let location = answer::first_host(site, known.raw(), known.wire(), head);
                 said.redirect(308, &location, edits, kit, ends, with_body)
             }
-            Decision::Respond(respond) => said.write(respond.status, |out| {
-                answer::write_respond(out, respond, edits, &kit.date(), ends, with_body);
-            }),
+            Decision::Respond(respond) => {
+                let body = answer::large_body(respond).filter(|_| with_body);
+                let said = Said {
+                    body: body.map(Arc::clone),
+                    ..said
+                };
+                let with_body = with_body && said.body.is_none();
+                said.write(respond.status, |out| {
+                    answer::write_respond(out, respond, edits, &kit.date(), ends, with_body);
+                })
+            }
             Decision::LastStop => {
                 let allow = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
                 said.write(204, |out| {
@@ -138,7 +158,8 @@ impl Send {
         raw: &[u8],
         known: &KnownHost,
         site: &Site,
-        asked_by: &Asker<'_>,
+        asker: &Asker<'_>,
+        asked_by: &AskedBy,
         timer: &Timer,
     ) -> Result<Step, Answer> {
         let Asker {
@@ -146,19 +167,24 @@ impl Send {
             secure,
             kit,
             ..
-        } = *asked_by;
-        let asker = exchange::asker(head, client, &kit.shared);
+        } = *asker;
         let request_id = kit.request_id();
         let Send { strip, rule, .. } = self;
         let onward = Onward {
             certificate: certificate_lines(site, secure),
             request_id,
-            ..exchange::onward(head, known, site, client, &kit.shared, strip, rule)
+            ..exchange::onward(known, site, client, asked_by, &kit.shared, strip, rule)
         };
         let Ok(host_at) = forward::request_head(&mut out, raw, head, &onward) else {
             return Err(Answer::TooManyConnectionOptions);
         };
-        let affinity = Affinity::of(head, site, client, asker, asked_by.wire == Wire::Tls);
+        let affinity = Affinity::of(
+            head,
+            site,
+            client,
+            asked_by.nearest,
+            asker.wire == Wire::Tls,
+        );
         let known_as = exchange::known_as(head, client, request_id);
         let asked = Asked {
             method: Method::of(head.method),
@@ -175,7 +201,8 @@ impl Send {
             site: site.number,
             version: site.version,
             rule: self.rule.and_then(|rule| u32::try_from(rule).ok()),
-            asker,
+            asker: asked_by.known(),
+            tls: secure.map(Secure::came),
         }));
         Ok(Step::Send(Order {
             out,
@@ -183,7 +210,7 @@ impl Send {
             asked,
             rule: self.rule,
             affinity,
-            log: logged::begin(head, known, asked_by, Some(&known_as)),
+            log: logged::begin(head, known, asker, asked_by.nearest, Some(&known_as)),
         }))
     }
 }
@@ -219,12 +246,19 @@ pub(super) fn upload(head: &RequestHead<'_>, site: &Site, kit: &Kit) -> Body {
 }
 
 impl Said {
-    /// An answer to something that is not a request, or that cannot be read to its end.
-    pub(super) fn refused(answer: Answer, kit: &Kit) -> Said {
+    /// Bytes of it in all.
+    pub(super) fn bytes(&self) -> u64 {
+        let body = self.body.as_ref().map_or(0, |body| body.len());
+        (self.out.len() + body) as u64
+    }
+
+    /// An answer to something that is not a request, or that cannot be read to its end. `with_body`: not to HEAD.
+    pub(super) fn refused(answer: Answer, kit: &Kit, with_body: bool) -> Said {
         let mut out = Sheet::lend();
-        answer.write(&mut out, &kit.date(), true, true, None);
+        answer.write(&mut out, &kit.date(), true, with_body, None);
         Said {
             out,
+            body: None,
             status: answer.parts().0,
             answer: Some(answer),
             site: None,

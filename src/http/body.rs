@@ -3,14 +3,14 @@
 //! Holds a block only for bytes that the other side does not take. Nothing is buffered beyond that. A long body of
 //! known length is spliced from socket to socket.
 
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use super::h1::chunk::ChunkDecoder;
 use super::h1::head::{Framing, HeadLimits, HeadRefusal, Parsed, trailers};
 use super::side::{Sink, Source};
 use crate::block::{Block, READ_BYTES};
-use crate::http::field::alike;
-use crate::http::forward::may_trail;
+use crate::http::forward::{may_trail, replaces};
 use crate::limits::MOST_FIELDS;
 use crate::pipe::Pipe;
 use crate::site::HeaderEdit;
@@ -54,8 +54,8 @@ pub(super) struct Body {
     pub(super) read: u64,
     limit: u64,
     limits: HeadLimits,
-    /// Names whose trailers are not passed on.
-    barred: Box<[Box<str>]>,
+    /// Trailers of the names that are set or removed by these are not passed on.
+    barred: Option<Arc<[HeaderEdit]>>,
 }
 
 /// How a body is written.
@@ -84,11 +84,23 @@ enum ToCome {
 pub(super) enum BodyError {
     /// The side it comes from ended or broke off in its middle.
     SourceGone,
-    /// What came is not a body.
-    Malformed(&'static str),
-    TooLarge,
     /// The side it goes to takes no more.
     TargetGone,
+    Bad(BadBody),
+}
+
+/// What came is none that is passed on.
+#[derive(Debug)]
+pub(super) enum BadBody {
+    /// It is not a body.
+    Malformed(&'static str),
+    TooLarge,
+}
+
+impl From<BadBody> for BodyError {
+    fn from(bad: BadBody) -> BodyError {
+        BodyError::Bad(bad)
+    }
 }
 
 impl Body {
@@ -123,19 +135,15 @@ impl Body {
             read: 0,
             limit: limit.unwrap_or(u64::MAX),
             limits,
-            barred: Box::default(),
+            barred: None,
         }
     }
 
     /// Passes on no trailers of names that the operator sets or removes: whoever merges trailers into the head must not
     /// find there what was taken out of it.
-    pub(super) fn bar_trailers_of(&mut self, edits: &[HeaderEdit]) {
-        if matches!(self.to_come, ToCome::Chunked(_) | ToCome::Close) {
-            self.barred = edits
-                .iter()
-                .filter(|edit| !matches!(edit, HeaderEdit::Add { .. }))
-                .map(|edit| edit.name().into())
-                .collect();
+    pub(super) fn bar_trailers_of(&mut self, edits: &Arc<[HeaderEdit]>) {
+        if !edits.is_empty() && matches!(self.to_come, ToCome::Chunked(_) | ToCome::Close) {
+            self.barred = Some(Arc::clone(edits));
         }
     }
 
@@ -354,8 +362,8 @@ impl Body {
     /// Takes bytes that were read from the source already, for the next [`Body::poll`] to move.
     ///
     /// # Errors
-    /// `Malformed`, `TooLarge`.
-    pub(super) fn take(&mut self, mut block: Block) -> Result<(), BodyError> {
+    /// See [`BadBody`].
+    pub(super) fn take(&mut self, mut block: Block) -> Result<(), BadBody> {
         debug_assert!(self.pending.is_none(), "what is pending goes first");
         match &mut self.to_come {
             ToCome::Ended => self.surplus = (!block.is_empty()).then_some(block),
@@ -376,7 +384,7 @@ impl Body {
             ToCome::Chunked(decoder) => {
                 let decoded = decoder
                     .decode(block.filled_mut())
-                    .map_err(|bad| BodyError::Malformed(bad.0))?;
+                    .map_err(|bad| BadBody::Malformed(bad.0))?;
                 let ends_plainly = decoded.last && &block.filled()[decoded.consumed..] == b"\r\n";
                 let behind = if ends_plainly {
                     None
@@ -401,7 +409,7 @@ impl Body {
             ToCome::Trailers(_) => self.take_trailers(block)?,
         }
         if self.read > self.limit {
-            return Err(BodyError::TooLarge);
+            return Err(BadBody::TooLarge);
         }
         Ok(())
     }
@@ -435,7 +443,7 @@ impl Body {
         out.append(&mut self.ending);
     }
 
-    fn take_trailers(&mut self, mut block: Block) -> Result<(), BodyError> {
+    fn take_trailers(&mut self, mut block: Block) -> Result<(), BadBody> {
         let ToCome::Trailers(collected) = &mut self.to_come else {
             return Ok(());
         };
@@ -458,8 +466,8 @@ impl Body {
                 self.to_come = ToCome::Trailers(collected);
                 Ok(())
             }
-            Err(HeadRefusal::TooLarge) => Err(BodyError::Malformed("the trailers are too large")),
-            Err(_) => Err(BodyError::Malformed("the trailers are not fields")),
+            Err(HeadRefusal::TooLarge) => Err(BadBody::Malformed("the trailers are too large")),
+            Err(_) => Err(BadBody::Malformed("the trailers are not fields")),
         }
     }
 
@@ -476,8 +484,8 @@ impl Body {
 
     /// Writes a trailer field that may be passed on.
     fn keep_trailer(&self, kept: &mut Vec<u8>, name: &[u8], value: &[u8]) {
-        let mut barred = self.barred.iter();
-        if may_trail(name) && !barred.any(|other| alike(other.as_bytes(), name)) {
+        let barred = self.barred.as_deref().unwrap_or_default();
+        if may_trail(name) && !replaces(barred, name) {
             for part in [name, b": ", value, b"\r\n"] {
                 kept.extend_from_slice(part);
             }

@@ -1,8 +1,7 @@
 //! Which part of which site answers a request, and whether it may: decided once, before anything is sent.
 
-use std::net::IpAddr;
-
 use super::answer::Answer;
+use super::asked_by::AskedBy;
 use super::field::{Kind, list_members, same};
 use super::forward::{Forwarded, Onward, hops_left};
 use super::h1::head::{Framing, RequestHead};
@@ -35,12 +34,16 @@ pub(super) fn decide<'s>(
     known: &KnownHost,
     site: &'s Site,
     client: &Client,
+    asked_by: &AskedBy,
     shared: &Shared,
 ) -> Decision<'s> {
     match known.gate() {
         Gate::Open => {}
-        // It came by TLS as far as anybody outside can tell.
-        _ if is_forwarded_from_tls(head, client) => {}
+        gate if is_lifted(gate, head, site, client) => {}
+        // Where it came from it would only come from again.
+        Gate::ToTls { .. } if is_forwarded_from_tls(head, client) => {
+            return Decision::Refuse(Answer::TlsOnly);
+        }
         Gate::ToTls { only_reading } => {
             return if only_reading && !matches!(head.method, "GET" | "HEAD") {
                 Decision::Refuse(Answer::TlsOnly)
@@ -58,7 +61,7 @@ pub(super) fn decide<'s>(
     };
     if place
         .allow
-        .is_some_and(|allow| !allow.admits(asker(head, client, shared)))
+        .is_some_and(|allow| !asked_by.is_admitted(allow))
     {
         return Decision::Refuse(Answer::NotAllowed);
     }
@@ -88,6 +91,17 @@ pub(super) fn decide<'s>(
     }
 }
 
+/// Whether a gate that is there for want of TLS is open to a request that came by TLS to a trusted proxy: as far as
+/// anybody outside can tell. Never where a site asks for certificates of clients, which no such proxy shows us, and never
+/// on a connection of TLS with us that is good for other sites.
+fn is_lifted(gate: Gate, head: &RequestHead<'_>, site: &Site, client: &Client) -> bool {
+    let wants_tls = matches!(
+        gate,
+        Gate::ToTls { .. } | Gate::Closed(Answer::TlsOnly | Answer::NoCertificate)
+    );
+    wants_tls && site.tls.client.is_none() && is_forwarded_from_tls(head, client)
+}
+
 /// The backends that [`Decision::Forward`] means.
 pub(super) fn backends(site: &Site, rule: Option<usize>) -> Option<&Backends> {
     let of_rule = rule
@@ -102,10 +116,10 @@ pub(super) fn backends(site: &Site, rule: Option<usize>) -> Option<&Backends> {
 /// What is said to the backends that [`Decision::Forward`] means. The request's id and the lines about the client's
 /// certificate are for the caller to put in.
 pub(super) fn onward<'a>(
-    head: &RequestHead<'_>,
     known: &'a KnownHost,
     site: &'a Site,
     client: &Client,
+    asked_by: &AskedBy,
     shared: &'a Shared,
     strip: usize,
     rule: Option<usize>,
@@ -124,7 +138,7 @@ pub(super) fn onward<'a>(
         forwarded: if client.trusted {
             Forwarded::Added {
                 client: client.address.ip().to_canonical(),
-                asker: asker(head, client, shared),
+                asker: asked_by.known(),
                 ours: known.forwarded(),
             }
         } else {
@@ -134,33 +148,6 @@ pub(super) fn onward<'a>(
         request_id: [b'0'; 32],
         via: site.headers.via.then_some(&*shared.via),
     }
-}
-
-/// Who asked in truth: the client, or, when that is a trusted proxy, the last address in X-Forwarded-For that is
-/// none of the trusted ones. Walked from the right, because only that end was written by somebody we know.
-pub(super) fn asker(head: &RequestHead<'_>, client: &Client, shared: &Shared) -> IpAddr {
-    let direct = client.address.ip().to_canonical();
-    if !client.trusted {
-        return direct;
-    }
-    let mut asker = direct;
-    let lines: Vec<&[u8]> = head.fields.of(Kind::ForwardedFor).collect();
-    for member in lines
-        .iter()
-        .rev()
-        .flat_map(|line| line.rsplit(|&byte| byte == b','))
-    {
-        let text = std::str::from_utf8(member.trim_ascii()).unwrap_or_default();
-        // What is not an address hides whoever came before it.
-        let Ok(ip) = text.parse::<IpAddr>() else {
-            return asker;
-        };
-        asker = ip.to_canonical();
-        if !shared.trusts(asker) {
-            return asker;
-        }
-    }
-    asker
 }
 
 /// Whether a trusted proxy has ended TLS for the client.
@@ -209,6 +196,8 @@ pub(super) fn may_be_told_why(head: &RequestHead<'_>, known: &KnownHost) -> bool
                     | Kind::ForwardedHost
                     | Kind::ForwardedProto
                     | Kind::ForwardedPort
+                    | Kind::RealIp
+                    | Kind::RequestId
                     | Kind::Identity
             )
         })

@@ -11,12 +11,12 @@ pub struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    pub fn iter(&self) -> impl Iterator<Item = (&'a Header<'a>, Kind)> + use<'a> {
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = (&'a Header<'a>, Kind)> + use<'a> {
         self.headers.iter().zip(self.kinds.iter().copied())
     }
 
     /// The values of all fields of this kind, in order.
-    pub fn of(&self, kind: Kind) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+    pub fn of(&self, kind: Kind) -> impl DoubleEndedIterator<Item = &'a [u8]> + use<'a> {
         self.iter()
             .filter(move |(_, other)| *other == kind)
             .map(|(header, _)| header.value)

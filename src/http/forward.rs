@@ -11,6 +11,8 @@ use super::h1::head::{Framing, RequestHead, ResponseHead, Version};
 use crate::block::Sheet;
 use crate::site::{HeaderEdit, Site, Wire};
 
+const PREFIX: &[u8] = b"x-forwarded-prefix";
+
 /// Fields that Connection may name. More than this is work without a reason (CASES hb-commas).
 const MOST_NAMED: usize = 16;
 
@@ -38,7 +40,8 @@ pub(super) enum Forwarded<'a> {
     /// A trusted proxy's stay, and its address is added.
     Added {
         client: IpAddr,
-        asker: IpAddr,
+        /// `None`: nobody knows.
+        asker: Option<IpAddr>,
         ours: &'a [u8],
     },
 }
@@ -77,6 +80,9 @@ pub(super) fn request_head(
     named.take(&head.fields)?;
     let edits = &onward.site.headers.request;
     let trusted = matches!(onward.forwarded, Forwarded::Added { .. });
+    // Two words for the same could only disagree.
+    let knows_asker = matches!(onward.forwarded, Forwarded::Added { asker: Some(_), .. })
+        && head.fields.of(Kind::ForwardedFor).next().is_some();
     copy_fields(out, raw, &head.fields, |name, kind| {
         match kind {
             Kind::Other
@@ -86,6 +92,8 @@ pub(super) fn request_head(
             | Kind::WwwAuthenticate
             | Kind::OnedoorReason => !named.contains(name) && !replaces(edits, name),
             // Connection cannot name away what is believed (CASES F-05).
+            Kind::Identity if onward.strip > 0 && same(name, PREFIX) => false,
+            Kind::RealIp if knows_asker => false,
             Kind::Identity
             | Kind::ForwardedProto
             | Kind::ForwardedHost
@@ -129,10 +137,11 @@ pub(super) fn request_head(
         put(out, &[b"X-Request-Id: ", &onward.request_id, b"\r\n"]);
     }
     if onward.strip > 0 {
-        put(
-            out,
-            &[b"X-Forwarded-Prefix: ", onward.prefix.as_bytes(), b"\r\n"],
-        );
+        put(out, &[b"X-Forwarded-Prefix: "]);
+        if trusted {
+            put_prefixes(out, &head.fields);
+        }
+        put(out, &[onward.prefix.as_bytes(), b"\r\n"]);
     }
     if let Some(via) = onward.via {
         let version: &[u8] = match head.version {
@@ -406,9 +415,10 @@ fn add_forwarded(
     out: &mut Vec<u8>,
     fields: &Fields<'_>,
     client: IpAddr,
-    asker: IpAddr,
+    asker: Option<IpAddr>,
     ours: &[u8],
 ) {
+    let is_said = |kind| fields.of(kind).next().is_some();
     put(out, &[b"X-Forwarded-For: "]);
     for value in fields
         .of(Kind::ForwardedFor)
@@ -422,13 +432,28 @@ fn add_forwarded(
         let kind = Kind::of(name);
         match kind {
             Kind::ForwardedFor => {}
-            _ if fields.of(kind).next().is_some() => {}
-            Kind::RealIp => put(
-                out,
-                &[b"X-Real-IP: ", asker.to_string().as_bytes(), b"\r\n"],
-            ),
+            Kind::RealIp if is_said(Kind::ForwardedFor) || !is_said(Kind::RealIp) => {
+                if let Some(asker) = asker {
+                    put(
+                        out,
+                        &[b"X-Real-IP: ", asker.to_string().as_bytes(), b"\r\n"],
+                    );
+                }
+            }
+            _ if is_said(kind) => {}
             _ => put(out, &[line]),
         }
+    }
+}
+
+/// What proxies before us have taken off the front of the path, the first of them first.
+fn put_prefixes(out: &mut Vec<u8>, fields: &Fields<'_>) {
+    let said = fields
+        .iter()
+        .filter(|(field, kind)| *kind == Kind::Identity && same(field.name.as_bytes(), PREFIX))
+        .flat_map(|(field, _)| list_members(field.value));
+    for prefix in said.filter(|prefix| prefix.starts_with(b"/")) {
+        put(out, &[prefix.strip_suffix(b"/").unwrap_or(prefix)]);
     }
 }
 
@@ -514,7 +539,7 @@ mod tests {
             forwarded: if trusted {
                 Forwarded::Added {
                     client,
-                    asker: client,
+                    asker: Some(client),
                     ours,
                 }
             } else {

@@ -78,7 +78,7 @@ impl Arrival {
     }
 }
 
-/// What all workers read. Only one mark in it changes, and rarely; when the daemon file is read anew, another value
+/// What all workers read. Only the marks of `full` in it change, and rarely; when the daemon file is read anew, another value
 /// takes its place.
 #[derive(Debug)]
 pub struct Shared {
@@ -94,7 +94,7 @@ pub struct Shared {
     pub via: Box<str>,
     pub keyring: Arc<Keyring>,
     pub states: Arc<States>,
-    pub full: Arc<FullSite>,
+    pub full: Arc<FullSites>,
 }
 
 impl Shared {
@@ -125,26 +125,37 @@ impl std::ops::Deref for Latest {
     }
 }
 
-/// Which site was found full last: its connections that wait for a request make room, on any worker.
-#[derive(Debug, Default)]
-pub struct FullSite(AtomicU64);
+/// Which sites were found full: their connections that wait for a request make room, on any worker.
+#[derive(Debug)]
+pub struct FullSites([AtomicU64; FullSites::MARKS]);
 
-impl FullSite {
-    /// Two at once leave one of the marks; the other site will be found full again.
+impl Default for FullSites {
+    fn default() -> FullSites {
+        FullSites([const { AtomicU64::new(0) }; FullSites::MARKS])
+    }
+}
+
+impl FullSites {
+    /// Each site has one of them by its number. Of two that share one and are found full in the same tick, the other
+    /// will be found full again.
+    pub const MARKS: usize = 256;
+
+    /// Two at once leave one of the marks; that does for both.
     fn mark(&self, site: u32) {
-        let times = (self.0.load(Ordering::Relaxed) >> 32).wrapping_add(1);
-        let mark = times << 32 | u64::from(site);
-        self.0.store(mark, Ordering::Relaxed);
+        let mark = &self.0[site as usize % FullSites::MARKS];
+        let times = (mark.load(Ordering::Relaxed) >> 32).wrapping_add(1);
+        mark.store(times << 32 | u64::from(site), Ordering::Relaxed);
     }
 
-    /// The mark, which is another one each time.
-    pub fn read(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-
-    /// The site that a mark means.
-    pub fn site(mark: u64) -> u32 {
-        mark as u32
+    /// The sites that were found full since `seen`, which becomes what is seen now.
+    pub fn since<'s>(
+        &'s self,
+        seen: &'s mut [u64; FullSites::MARKS],
+    ) -> impl Iterator<Item = u32> + use<'s> {
+        self.0.iter().zip(seen).filter_map(|(mark, seen)| {
+            let mark = mark.load(Ordering::Relaxed);
+            (std::mem::replace(seen, mark) != mark).then_some(mark as u32)
+        })
     }
 }
 
@@ -222,6 +233,11 @@ impl Kit {
         self.shared.0.set(shared);
         self.upstreams.allow(shared.limits.pool, shared.pool_all);
         self.turnstile.allow(shared.limits.handshakes);
+    }
+
+    /// Which worker this is, of how many.
+    pub(super) fn seat(&self) -> Seat {
+        self.seat
     }
 
     /// The time, for one request of [`SAMPLE`].
@@ -308,7 +324,7 @@ impl Kit {
             return Some(slot);
         }
         let rested = self.shared.limits.idle_when_full;
-        if self.wheel.make_room_at_site(site.number, rested) > 0 {
+        if self.wheel.make_room_at_site(site.number, rested) {
             // One too many until the one that was told has closed.
             return site.slots.connection(usize::MAX);
         }

@@ -259,11 +259,14 @@ fn slot(
         return Ok(held);
     }
     drop(held);
-    timer.at_site(site.map_or(GONE, |site| site.number));
-    match site {
-        None => Ok(None),
-        Some(site) => kit.slot(site).map(Some).ok_or(Answer::SiteFull),
-    }
+    // Only once it has one: as long as it asks, it is no connection of that site that could make room.
+    timer.at_site(GONE);
+    let Some(site) = site else {
+        return Ok(None);
+    };
+    let slot = kit.slot(site).ok_or(Answer::SiteFull)?;
+    timer.at_site(site.number);
+    Ok(Some(slot))
 }
 
 fn put(text: &mut Sheet, what: std::fmt::Arguments<'_>) {

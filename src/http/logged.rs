@@ -1,6 +1,7 @@
 //! What is logged of a request: begun while its head is there, finished with it.
 
-use super::exchange;
+use std::net::IpAddr;
+
 use super::h1::head::{RequestHead, Version};
 use super::kit::Asker;
 use super::known_host::KnownHost;
@@ -15,6 +16,7 @@ pub(super) fn begin(
     head: &RequestHead<'_>,
     known: &KnownHost,
     asker: &Asker<'_>,
+    client: IpAddr,
     id: Option<&[u8; 32]>,
 ) -> Option<Box<Begun>> {
     let of_site = known.site().map(|site| &site.access_log);
@@ -27,7 +29,7 @@ pub(super) fn begin(
     };
     let facts = Facts {
         id,
-        client: exchange::asker(head, asker.client, &asker.kit.shared),
+        client,
         site: known.site().map(|site| site.name.as_str()),
         host: known.host(),
         method: Some(head.method),

@@ -11,6 +11,7 @@ pub mod h2;
 
 #[cfg(feature = "serve")]
 mod answer;
+mod asked_by;
 #[cfg(feature = "serve")]
 mod begin;
 #[cfg(feature = "serve")]
@@ -45,7 +46,7 @@ pub(crate) use obtain::{Affinity, Found, Patient, Search};
 mod visit;
 
 #[cfg(feature = "serve")]
-pub use kit::{Arrival, Client, FullSite, Kit, Latest, Seat, Shared};
+pub use kit::{Arrival, Client, FullSites, Kit, Latest, Seat, Shared};
 #[cfg(feature = "serve")]
 pub use logged::put_backend;
 #[cfg(feature = "serve")]

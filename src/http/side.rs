@@ -5,13 +5,12 @@
 
 use std::io;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use super::body::Body;
 use super::forward::HeadOut;
 use super::reader::{Pace, Unsent};
 use crate::block::Block;
-use crate::relay::Outcome;
+use crate::relay::{Outcome, Silence};
 use crate::site::Wire;
 use crate::stream::Stream;
 use crate::wheel::Timer;
@@ -105,6 +104,15 @@ pub(super) trait ClientSide {
     /// Ready when it leaves although a response is owed to it.
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()>;
 
+    /// Whether it has left, as far as that can be known without reading what it sends. Nobody is woken for it.
+    fn has_left(&mut self, cx: &mut Context<'_>) -> bool;
+
+    /// Ready when it has taken its request back before that was at its end, where there is a word for that.
+    fn poll_taken_back(&mut self, cx: &mut Context<'_>) -> Poll<()>;
+
+    /// Asks a client whose connection cannot be authenticated as one to come by HTTP/1.1. Whether it was asked.
+    fn insist_on_http1(&mut self) -> bool;
+
     /// Passes on a response before the final one.
     ///
     /// # Errors
@@ -132,14 +140,13 @@ pub(super) trait ClientSide {
     /// Says that the switch was agreed on, and then relays until both sides are done.
     ///
     /// # Errors
-    /// When the client is not there to hear it within `limit`.
+    /// When the client is not there to hear it, for as long as `silence` lets one side alone be silent.
     async fn tunnel(
         &mut self,
         head: Self::Head,
-        limit: Duration,
         upstream: &mut Stream,
         early: Option<Block>,
-        idle: Option<Duration>,
+        silence: Silence,
         timer: &Timer,
     ) -> Result<Outcome, Unsent>;
 }

@@ -29,6 +29,7 @@ pub enum Reason {
     BackendFailed,
     BackendMalformed,
     BackendTls,
+    BackendNoWebSocket,
     SiteGone,
     NoCertificate,
     SiteFull,
@@ -56,6 +57,7 @@ pub enum Reason {
     SlowReader,
     TotalTimeout,
     TunnelTimeout,
+    Http1Required,
     ResetFlood,
     FrameFlood,
     Panic,
@@ -63,7 +65,7 @@ pub enum Reason {
 
 impl Reason {
     /// All of them, each at its own number.
-    pub const ALL: [Reason; 53] = [
+    pub const ALL: [Reason; 55] = [
         Reason::MalformedRequest,
         Reason::NoHost,
         Reason::BadHost,
@@ -88,6 +90,7 @@ impl Reason {
         Reason::BackendFailed,
         Reason::BackendMalformed,
         Reason::BackendTls,
+        Reason::BackendNoWebSocket,
         Reason::SiteGone,
         Reason::NoCertificate,
         Reason::SiteFull,
@@ -114,6 +117,7 @@ impl Reason {
         Reason::SlowReader,
         Reason::TotalTimeout,
         Reason::TunnelTimeout,
+        Reason::Http1Required,
         Reason::ResetFlood,
         Reason::FrameFlood,
         Reason::Panic,
@@ -153,6 +157,7 @@ impl Reason {
             Reason::BackendFailed => "backend-failed",
             Reason::BackendMalformed => "backend-malformed",
             Reason::BackendTls => "backend-tls",
+            Reason::BackendNoWebSocket => "backend-no-websocket",
             Reason::SiteGone => "site-gone",
             Reason::NoCertificate => "no-certificate",
             Reason::SiteFull => "site-full",
@@ -179,6 +184,7 @@ impl Reason {
             Reason::SlowReader => "slow-reader",
             Reason::TotalTimeout => "total-timeout",
             Reason::TunnelTimeout => "tunnel-timeout",
+            Reason::Http1Required => "http1-required",
             Reason::ResetFlood => "reset-flood",
             Reason::FrameFlood => "frame-flood",
             Reason::Panic => "panic",

@@ -8,6 +8,7 @@ use tracing::warn;
 use super::Follower;
 use super::status::State;
 use crate::site::counts::Sums;
+use crate::site::faults::Fault;
 
 /// As of now.
 #[derive(Clone, Debug, Default)]
@@ -27,8 +28,17 @@ pub struct SiteGauges {
     pub state: State,
     pub answered: Sums,
     pub connections: usize,
-    /// Each backend, and whether it gets requests.
-    pub backends: Vec<(String, bool)>,
+    /// Each backend once.
+    pub backends: Vec<BackendGauges>,
+}
+
+#[derive(Clone, Debug)]
+pub struct BackendGauges {
+    pub name: String,
+    /// Whether it gets requests.
+    pub is_fit: bool,
+    /// What was found wrong with it, and how often.
+    pub faults: Vec<(Fault, u64)>,
 }
 
 /// Between two looks at the ends of certificates.

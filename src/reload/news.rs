@@ -14,6 +14,8 @@ pub enum News {
     Live(Arc<Site>),
     /// The site of this number is gone.
     Gone(u32),
+    /// Somebody has changed what names lead to, perhaps: all are to be looked up.
+    LookUp,
 }
 
 impl Follower {

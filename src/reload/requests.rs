@@ -14,6 +14,7 @@ use super::access::Access;
 use super::book::Step;
 use super::handle::Request;
 use super::look::{Found, Look};
+use super::news::News;
 use super::settle::Hint;
 use super::status::{self, FileStatus, Overview, Report, State};
 use super::wait::{Goal, Progress, Waiter};
@@ -89,6 +90,8 @@ impl Follower {
                 accept_removals,
                 reply,
             } => {
+                // Who watches may have ended, with the process.
+                self.news.send(News::LookUp).ok();
                 let report = Report::default();
                 self.wait(Goal::Report { report, reply }, HashSet::new(), RELOAD_TIME);
                 self.glance().await;

@@ -20,6 +20,7 @@ use super::watch::Note;
 use super::{Follower, look};
 use crate::site::SiteName;
 use crate::site::directory::{self, Listing};
+use crate::upstream::moment;
 
 /// Between two looks at what makes no events: the folder itself and files from elsewhere.
 pub(super) const GLANCE: Duration = Duration::from_secs(2);
@@ -175,6 +176,7 @@ impl Follower {
     /// that have no file; all of them, when there is no directory.
     pub(super) async fn look_everywhere(&mut self) -> Vec<SiteName> {
         self.rescan = false;
+        self.book.sweep(moment());
         self.search_certificates().await;
         self.watch.recover();
         self.watch.arm(&self.sites);

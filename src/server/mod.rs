@@ -16,10 +16,10 @@ use std::pin::Pin;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::task::Poll;
 use std::thread;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use tokio::runtime::LocalOptions;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -44,6 +44,10 @@ use home::Home;
 use logging::Logging;
 use renewal::{Lasting, Renewal};
 use sockets::Socket;
+
+/// How long the last writes into the state directory may take at the end: those of a thousand sites on a slow disk.
+const LAST_WRITES: Duration = Duration::from_secs(10);
+const LAST_WRITES_IN_A_HURRY: Duration = Duration::from_secs(1);
 
 /// Why a run could not begin.
 #[derive(Debug)]
@@ -122,15 +126,22 @@ fn run_to_the_end(settings: Settings, logging: Arc<Logging>) -> ExitCode {
         .enable_all()
         .build_local(LocalOptions::default());
     match runtime {
-        Ok(runtime) => match runtime.block_on(serve(settings, logging)) {
-            // Returning from main, and not waiting for threads: what is still open then is closed.
-            Ok(Ending::Drained) => ExitCode::SUCCESS,
-            Ok(Ending::WorkerLost) => {
-                error!("a worker is lost; ending, so that whoever supervises this starts it again");
-                ExitCode::FAILURE
+        Ok(runtime) => {
+            let ended = runtime.block_on(serve(settings, logging));
+            // Returning from main, and not waiting for threads: what is still open then is closed. Nor for those that look
+            // up a name or read a file and may hang in it for as long as the system likes.
+            runtime.shutdown_background();
+            match ended {
+                Ok(Ending::Drained | Ending::Hurried) => ExitCode::SUCCESS,
+                Ok(Ending::WorkerLost) => {
+                    error!(
+                        "a worker is lost; ending, so that whoever supervises this starts it again"
+                    );
+                    ExitCode::FAILURE
+                }
+                Err(error) => failed(&error),
             }
-            Err(error) => failed(&error),
-        },
+        }
         Err(source) => failed(&StartError::System(source)),
     }
 }
@@ -145,6 +156,8 @@ fn failed(error: &StartError) -> ExitCode {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ending {
     Drained,
+    /// Told to stop twice.
+    Hurried,
     /// A worker could not start, or panicked outside of a connection. The others could go on, with less than was
     /// asked for and nobody noticing.
     WorkerLost,
@@ -153,7 +166,7 @@ enum Ending {
 /// The whole run, on the control thread.
 async fn serve(mut settings: Settings, logging: Arc<Logging>) -> Result<Ending, StartError> {
     // First of all: a signal that comes while sites are loaded must drain, not kill.
-    let signals = Signals::listen()?;
+    let mut signals = Signals::listen()?;
     let home = Home::open(&settings.state)?;
     let asked_for = settings.clone();
     let sockets = sockets::bind(&settings.listen, settings.workers)?;
@@ -227,9 +240,17 @@ async fn serve(mut settings: Settings, logging: Arc<Logging>) -> Result<Ending, 
     let to_admin = bind_admin(&settings)?;
     start_admin(&socket, &powers, to_admin);
     say_hello(&settings, &summary);
-    let ending = attend(signals, &drain, asked, Rc::new(renewal), workers).await;
-    // What was published last is kept for the next start.
-    reload.flush().await;
+    let ending = attend(&mut signals, &drain, asked, Rc::new(renewal), workers).await;
+    // What was published last is kept for the next start, unless somebody hangs who would have to do it.
+    let limit = match ending {
+        Ending::Drained | Ending::WorkerLost => LAST_WRITES,
+        Ending::Hurried => LAST_WRITES_IN_A_HURRY,
+    };
+    tokio::select! {
+        () = reload.flush() => {}
+        () = signals.stop() => {}
+        () = tokio::time::sleep(limit) => warn!("what was published last may not be kept for the next start"),
+    }
     // Left behind it would be no harm: the next run replaces it.
     drop(std::fs::remove_file(&socket));
     Ok(ending)
@@ -489,7 +510,7 @@ impl Signals {
 
 /// Does what signals say, until the end.
 async fn attend(
-    mut signals: Signals,
+    signals: &mut Signals,
     drain: &Notify,
     mut asked: mpsc::UnboundedReceiver<Again>,
     renewal: Rc<Renewal>,
@@ -518,16 +539,30 @@ async fn attend(
             _ = signals.upgrade.recv() => warn!("SIGUSR2 is kept for the upgrade in place, which is not there yet"),
         }
     }
-    let limit = renewal.in_force.lock().await.limits.drain_time;
+    // As the workers have it: a reload that hangs must not keep anybody waiting here.
+    let shared = *renewal
+        .shared
+        .read()
+        .unwrap_or_else(PoisonError::into_inner);
+    let limit = shared.limits.drain_time;
     info!(
         "draining: no new connections; open ones may finish within {limit:?}; a second signal ends at once"
     );
-    tokio::select! {
-        () = workers.drain() => info!("drained"),
-        () = tokio::time::sleep(limit) => warn!("the drain limit is reached; what is still open is closed"),
-        () = signals.stop() => warn!("a second signal; what is still open is closed"),
-    }
+    let ending = tokio::select! {
+        () = workers.drain() => {
+            info!("drained");
+            Ending::Drained
+        }
+        () = tokio::time::sleep(limit) => {
+            warn!("the drain limit is reached; what is still open is closed");
+            Ending::Drained
+        }
+        () = signals.stop() => {
+            warn!("a second signal; what is still open is closed");
+            Ending::Hurried
+        }
+    };
     // What the workers said last.
     workers.access.flush();
-    Ending::Drained
+    ending
 }

@@ -14,7 +14,7 @@ use crate::admin::Reloaded;
 use crate::door::slots::Slots;
 use crate::door::worker::Note;
 use crate::http::h1::head::HeadLimits;
-use crate::http::{FullSite, Shared};
+use crate::http::{FullSites, Shared};
 use crate::reload::Reload;
 use crate::settings::{Renewed, Settings};
 use crate::site::backend::LinkLocal;
@@ -43,7 +43,7 @@ pub(super) struct Lasting {
     pub(super) via: Box<str>,
     pub(super) keyring: Arc<Keyring>,
     pub(super) states: Arc<States>,
-    pub(super) full: Arc<FullSite>,
+    pub(super) full: Arc<FullSites>,
 }
 
 impl Renewal {

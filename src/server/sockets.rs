@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use socket2::{Domain, Protocol, Type};
 
 use super::StartError;
+use crate::stream::PROBES;
 
 /// Connections the kernel keeps for us between two accepts.
 const BACKLOG: i32 = 4096;
@@ -74,8 +75,10 @@ fn open(address: SocketAddr, shared: bool) -> io::Result<socket2::Socket> {
         // `[::]` is IPv6 alone: what is bound does not depend on a setting of the machine.
         socket.set_only_v6(true)?;
     }
-    // Accepted sockets inherit it: no system call for each.
+    // Accepted sockets inherit these: no system call for each.
     socket.set_tcp_nodelay(true)?;
+    // Who has left without a word, by a cable pulled or a laptop closed, is found gone also where no time runs.
+    socket.set_tcp_keepalive(&PROBES)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     Ok(socket)

@@ -22,6 +22,9 @@
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::absence::Absence;
+use super::health::WhenNone;
+
 /// Milliseconds since the process started, and never 0: that stands for "never".
 pub type Moment = u64;
 
@@ -145,8 +148,8 @@ pub struct Outage {
     times: AtomicU32,
     /// When one request may try it again.
     trial_at: AtomicU64,
-    /// That one request is under way.
-    trial: AtomicBool,
+    /// Since when that one request is under way. 0: none is.
+    trial: AtomicU64,
 }
 
 /// The first time out, in milliseconds; each further one in a row is twice as long.
@@ -173,18 +176,31 @@ impl Outage {
 
     /// Whether [`Outage::trial`] would say yes.
     fn has_come(&self, now: Moment) -> bool {
-        self.trial_at.load(Ordering::Relaxed) <= now && !self.trial.load(Ordering::Relaxed)
+        let since = self.trial.load(Ordering::Relaxed);
+        self.trial_at.load(Ordering::Relaxed) <= now && is_free(since, now)
     }
 
-    /// The right to be the one request that tries it again, when its time has come.
+    /// The right to be the one request that tries it again, when its time has come. A request that knows no better
+    /// after [`LONGEST_OUT`] (its client still sends) leaves that to another.
     pub fn trial(&self, now: Moment) -> bool {
-        self.trial_at.load(Ordering::Relaxed) <= now && !self.trial.swap(true, Ordering::Acquire)
+        let since = self.trial.load(Ordering::Relaxed);
+        self.trial_at.load(Ordering::Relaxed) <= now
+            && is_free(since, now)
+            && self
+                .trial
+                .compare_exchange(since, now, Ordering::Acquire, Ordering::Relaxed)
+                .is_ok()
     }
 
     /// The trial is over, whatever came of it.
     pub fn trial_is_over(&self) {
-        self.trial.store(false, Ordering::Release);
+        self.trial.store(0, Ordering::Release);
     }
+}
+
+/// Whether a trial that began at `since` keeps nobody else from trying.
+fn is_free(since: Moment, now: Moment) -> bool {
+    since == 0 || now >= since.saturating_add(LONGEST_OUT)
 }
 
 /// What is known of an address and a way of speaking to it, whatever site names it.
@@ -195,8 +211,7 @@ pub struct EndpointState {
     /// Only [`Against::Failures`] is ever set here: nobody accepts there.
     pub fitness: Fitness,
     pub outage: Outage,
-    /// When the first connect of the present row failed; 0: the last one succeeded. Counted from for `hold`.
-    pub refused_since: AtomicU64,
+    pub absence: Absence,
     /// One of the requests that are held is trying it.
     pub knock: AtomicBool,
 }
@@ -217,6 +232,9 @@ pub struct BackendState {
     /// In flight over all workers, as far as the site set `max` for it.
     pub taken: AtomicU32,
     pub findings: Findings,
+    /// What requests found wrong with it.
+    #[cfg(feature = "serve")]
+    pub faults: super::faults::Faults,
 }
 
 /// What was found out about a backend off the way of requests.
@@ -266,15 +284,16 @@ impl BackendState {
     }
 
     /// Since when no request can be answered there, as far as is known. `None`: one could.
-    pub fn lost_since(&self) -> Option<Moment> {
-        let refused = self.endpoint.refused_since.load(Ordering::Relaxed);
-        let refused = (refused != 0).then_some(refused);
-        let unfit = [
-            self.fitness.unfit_since(),
-            self.endpoint.fitness.unfit_since(),
-            refused,
-        ];
-        unfit.into_iter().flatten().min()
+    pub fn lost_since(&self, when_none: WhenNone) -> Option<Moment> {
+        let absent = self.endpoint.absence.since();
+        let is_unfit = match when_none {
+            WhenNone::Refuse => true,
+            // Whoever only fails its check is asked all the same, and may have answered until a moment ago.
+            WhenNone::Try => self.fitness.has(Against::Unresolved),
+        };
+        let unfit = [&self.fitness, &self.endpoint.fitness].map(Fitness::unfit_since);
+        let unfit = unfit.into_iter().flatten().filter(|_| is_unfit);
+        unfit.chain(absent).min()
     }
 
     /// Which of the two that failures can take out has its trial now; the caller is that trial until
@@ -355,6 +374,8 @@ mod tests {
             assert!(!outage.trial(now), "one at a time");
             outage.trial_is_over();
         }
+        assert!(outage.trial(now) && !outage.trial(now + LONGEST_OUT - 1));
+        assert!(outage.trial(now + LONGEST_OUT), "that one takes too long");
         now += 2 * LONGEST_OUT;
         assert_eq!(outage.begins(now), 1_000, "it had served for long");
     }

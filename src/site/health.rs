@@ -102,7 +102,7 @@ pub struct Passive {
     /// Connects that are refused or too slow. 3: a refused one costs the visitor nothing, it goes to the next backend;
     /// one that is too slow costs five seconds.
     pub connect: Option<NonZeroU32>,
-    /// Upstreams that break off before they answer. Not counted unless asked for; then 5.
+    /// Upstreams that break off before they answer, or do not answer in time. Not counted unless asked for; then 5.
     pub reset: Option<NonZeroU32>,
     /// Answers from 500 on. Not counted unless asked for: a fault in one page is no fault of the backend. Then 5, as
     /// Envoy.

@@ -19,6 +19,8 @@ pub struct Member {
     pub max: Option<NonZero<u32>>,
     /// Tells it from others wherever values are hashed to backends: the same in every process.
     pub seed: u64,
+    /// Where workers count its turns in this list; given by `reload`. Two lists of a site may have the same backend.
+    pub turns: u32,
     /// What the cookie of `sticky` says for it; given by `reload`.
     pub token: Token,
     /// The same for all versions of the site; given on by `reload`.
@@ -46,6 +48,7 @@ impl From<Backend> for Member {
             weight: 1,
             backup: false,
             max: None,
+            turns: 0,
             token: Token::default(),
             state: Arc::default(),
         }

@@ -3,6 +3,7 @@
 //! Values of these types are usable as they are: whoever holds a [`Site`] checks nothing again. They are made
 //! by [`file::read`] from the text of a site file. No sockets, no clock.
 
+pub mod absence;
 #[cfg(feature = "serve")]
 pub mod addresses;
 pub mod backend;
@@ -12,6 +13,8 @@ pub mod before;
 #[cfg(feature = "serve")]
 pub mod counts;
 pub mod directory;
+#[cfg(feature = "serve")]
+pub mod faults;
 pub mod fence;
 pub mod file;
 pub mod fitness;
@@ -42,7 +45,7 @@ pub use member::Member;
 pub use path::{PathPattern, PathRefusal, Place};
 pub use slots::{SiteSlot, SiteSlots};
 pub use tls::Tls;
-pub use waiting::Waiting;
+pub use waiting::{Line, Waiting};
 
 use crate::limits::{SiteLimits, SiteTimeouts};
 #[cfg(feature = "serve")]
@@ -217,6 +220,11 @@ impl Backends {
             list: list.into(),
         }
     }
+
+    /// Where requests wait for it.
+    pub fn line(&self) -> Line {
+        Line(self.list.first().map_or(0, |first| first.state.number))
+    }
 }
 
 /// Sends the client elsewhere.
@@ -287,8 +295,9 @@ pub enum SendHost {
 /// `[headers]`: what the operator changes in heads, after the forwarding rules.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeaderEdits {
-    pub request: Box<[HeaderEdit]>,
-    pub response: Box<[HeaderEdit]>,
+    /// Shared, because bodies whose trailers are barred by it outlive a look at the site.
+    pub request: Arc<[HeaderEdit]>,
+    pub response: Arc<[HeaderEdit]>,
     /// The same with what only TLS can carry (RFC 6797 7.2). `None`: nothing more.
     pub response_over_tls: Option<Box<[HeaderEdit]>>,
     /// Whether requests carry our Via (RFC 9110 7.6.3). On unless `via = false`.
@@ -300,8 +309,8 @@ pub struct HeaderEdits {
 impl Default for HeaderEdits {
     fn default() -> HeaderEdits {
         HeaderEdits {
-            request: Box::default(),
-            response: Box::default(),
+            request: Arc::default(),
+            response: Arc::default(),
             response_over_tls: None,
             via: true,
             secret: Box::default(),

@@ -167,6 +167,12 @@ impl Site {
     }
 
     fn place_by_rules(&self, path: &[u8]) -> Result<Place<'_>, PathRefusal> {
+        // OPTIONS of all there is: whoever may not ask for "/" may not ask that either, and there is nothing to strip.
+        if path == b"*" {
+            return self
+                .place_by_rules(b"/")
+                .map(|place| Place { strip: 0, ..place });
+        }
         if is_ambiguous(path) {
             return Err(PathRefusal::Ambiguous);
         }

@@ -1,7 +1,8 @@
 //! Requests of one site that wait for a backend: because none is fit, or because each has as many as it takes.
 //!
 //! Over all workers and over all versions of the site. Touched only by a request that has to wait, and by whoever
-//! makes an end of it.
+//! makes an end of it. Each list of backends has a line of its own, so that a path rule whose backends have all they
+//! take keeps nobody from those of another.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,6 +10,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 
 use super::Site;
+
+/// Which list of backends a request waits for: the number of its first, which stays over the versions of the site.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Line(pub u32);
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -20,8 +25,8 @@ pub struct Waiting {
 
 #[derive(Debug, Default)]
 struct Queue {
-    /// In the order of coming.
-    line: VecDeque<Waiter>,
+    /// Of all lines, in the order of coming.
+    all: VecDeque<Waiter>,
     next: u64,
     /// The version that serves.
     current: Weak<Site>,
@@ -30,6 +35,7 @@ struct Queue {
 #[derive(Debug)]
 struct Waiter {
     number: u64,
+    line: Line,
     called: bool,
     waker: Waker,
 }
@@ -42,20 +48,21 @@ pub struct Place {
 }
 
 impl Waiting {
-    /// A place at the end of the line, when fewer than `most` wait.
-    pub fn enter(self: &Arc<Self>, most: usize) -> Option<Place> {
+    /// A place at the end of `line`, when fewer than `most` wait in all lines.
+    pub fn enter(self: &Arc<Self>, most: usize, line: Line) -> Option<Place> {
         let mut queue = self.queue();
-        if queue.line.len() >= most {
+        if queue.all.len() >= most {
             return None;
         }
         let number = queue.next;
         queue.next += 1;
-        queue.line.push_back(Waiter {
+        queue.all.push_back(Waiter {
             number,
+            line,
             called: false,
             waker: Waker::noop().clone(),
         });
-        self.count.store(queue.line.len(), Ordering::Relaxed);
+        self.count.store(queue.all.len(), Ordering::Relaxed);
         Some(Place {
             waiting: Arc::clone(self),
             number,
@@ -71,15 +78,15 @@ impl Waiting {
         self.count.load(Ordering::Relaxed)
     }
 
-    /// Something has become free: calls who has waited longest and has not been called.
-    pub fn wake_one(&self) {
-        if self.is_empty() {
-            return;
-        }
-        let mut queue = self.queue();
-        if let Some(first) = queue.line.iter_mut().find(|waiter| !waiter.called) {
-            first.called = true;
-            first.waker.wake_by_ref();
+    /// Whether anybody waits in `line`. One load where nobody waits at all.
+    pub fn is_line_empty(&self, line: Line) -> bool {
+        self.is_empty() || self.queue().all.iter().all(|waiter| waiter.line != line)
+    }
+
+    /// Something has become free for `line`: calls who has waited longest there and has not been called.
+    pub fn wake_one(&self, line: Line) {
+        if !self.is_empty() {
+            self.queue().call_behind(None, line);
         }
     }
 
@@ -88,7 +95,7 @@ impl Waiting {
         if self.is_empty() {
             return;
         }
-        for waiter in &mut self.queue().line {
+        for waiter in &mut self.queue().all {
             waiter.called = true;
             waiter.waker.wake_by_ref();
         }
@@ -132,31 +139,41 @@ impl Place {
         let Some(waiter) = queue.find(self.number) else {
             return;
         };
+        let line = waiter.line;
         if std::mem::take(&mut waiter.called) {
-            queue.call_behind(self.number);
+            queue.call_behind(Some(self.number), line);
         }
     }
 
-    /// Whether nobody has waited for longer.
+    /// Waits in `line` from now on, as long as it has waited.
+    pub fn move_to(&self, line: Line) {
+        if let Some(waiter) = self.waiting.queue().find(self.number) {
+            waiter.line = line;
+        }
+    }
+
+    /// Whether nobody has waited for longer in its line.
     pub fn is_first(&self) -> bool {
-        let queue = self.waiting.queue();
-        queue
-            .line
-            .front()
-            .is_none_or(|first| first.number == self.number)
+        let mut queue = self.waiting.queue();
+        let Some(line) = queue.find(self.number).map(|waiter| waiter.line) else {
+            return true;
+        };
+        let first = queue.all.iter().find(|waiter| waiter.line == line);
+        first.is_none_or(|first| first.number == self.number)
     }
 }
 
 impl Queue {
-    /// Numbers only grow along the line.
+    /// Numbers only grow.
     fn find(&mut self, number: u64) -> Option<&mut Waiter> {
-        let at = self.line.binary_search_by_key(&number, |w| w.number).ok()?;
-        self.line.get_mut(at)
+        let at = self.all.binary_search_by_key(&number, |w| w.number).ok()?;
+        self.all.get_mut(at)
     }
 
-    fn call_behind(&mut self, number: u64) {
-        let mut behind = self.line.iter_mut().skip_while(|w| w.number <= number);
-        if let Some(next) = behind.find(|waiter| !waiter.called) {
+    /// Calls the next one of `line` behind `number`; behind nobody, the first.
+    fn call_behind(&mut self, number: Option<u64>, line: Line) {
+        let mut behind = self.all.iter_mut().filter(|waiter| waiter.line == line);
+        if let Some(next) = behind.find(|waiter| Some(waiter.number) > number && !waiter.called) {
             next.called = true;
             next.waker.wake_by_ref();
         }
@@ -167,16 +184,14 @@ impl Drop for Place {
     fn drop(&mut self) {
         let mut queue = self.waiting.queue();
         let number = self.number;
-        let Ok(at) = queue.line.binary_search_by_key(&number, |w| w.number) else {
+        let Ok(at) = queue.all.binary_search_by_key(&number, |w| w.number) else {
             return;
         };
-        let left = queue.line.remove(at);
-        self.waiting
-            .count
-            .store(queue.line.len(), Ordering::Relaxed);
+        let left = queue.all.remove(at);
+        self.waiting.count.store(queue.all.len(), Ordering::Relaxed);
         // It leaves with a call it may not have used: the next one looks.
-        if left.is_some_and(|left| left.called) {
-            queue.call_behind(number);
+        if let Some(left) = left.filter(|left| left.called) {
+            queue.call_behind(Some(number), left.line);
         }
     }
 }
@@ -188,12 +203,12 @@ mod tests {
     #[test]
     fn who_came_first_is_called_first_and_a_call_is_not_lost() {
         let waiting = Arc::new(Waiting::default());
-        let first = waiting.enter(2).expect("room");
-        let second = waiting.enter(2).expect("room");
-        assert!(waiting.enter(2).is_none());
+        let first = waiting.enter(2, Line(1)).expect("room");
+        let second = waiting.enter(2, Line(1)).expect("room");
+        assert!(waiting.enter(2, Line(1)).is_none());
         let mut cx = Context::from_waker(Waker::noop());
         assert!(first.is_first() && !second.is_first());
-        waiting.wake_one();
+        waiting.wake_one(Line(1));
         assert!(first.poll_called(&mut cx).is_ready());
         assert!(second.poll_called(&mut cx).is_pending());
         drop(first);
@@ -204,5 +219,22 @@ mod tests {
         assert!(second.poll_called(&mut cx).is_ready());
         drop(second);
         assert!(waiting.is_empty());
+    }
+    #[test]
+    fn each_line_is_called_by_itself() {
+        let waiting = Arc::new(Waiting::default());
+        let one = waiting.enter(9, Line(1)).expect("room");
+        let other = waiting.enter(9, Line(2)).expect("room");
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(one.is_first() && other.is_first());
+        assert!(waiting.is_line_empty(Line(3)) && !waiting.is_line_empty(Line(2)));
+        waiting.wake_one(Line(2));
+        assert!(one.poll_called(&mut cx).is_pending());
+        assert!(other.poll_called(&mut cx).is_ready());
+        other.wait_on();
+        assert!(one.poll_called(&mut cx).is_pending(), "it is not its call");
+        other.move_to(Line(1));
+        assert!(!other.is_first());
+        assert!(waiting.is_line_empty(Line(2)));
     }
 }

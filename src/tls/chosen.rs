@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use rustls::server::{ClientHello, ResolvesServerCert, UnbufferedServerConnection};
 use rustls::sign::CertifiedKey;
-use rustls::{CommonState, Error, ExtractedSecrets};
+use rustls::{CommonState, Error};
 
 use super::certificate::Certificate;
-use super::session::Schedule;
+use super::session::Side;
 use super::shake::{Handshake, Step};
 
 thread_local! {
@@ -35,7 +35,7 @@ impl Handshake for Showing {
         step
     }
 
-    fn finish(self) -> Result<(Schedule, ExtractedSecrets), Error> {
+    fn finish(self) -> Side {
         self.connection.finish()
     }
 }

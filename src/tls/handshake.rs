@@ -18,6 +18,7 @@ use super::sha256;
 use super::shake::{Shaken, shake};
 use super::stream::TlsStream;
 use crate::site::tls::MinVersion;
+use crate::wheel::Came;
 
 /// Longer names of subjects are cut: they go into one header field.
 const SUBJECT_BYTES: usize = 1024;
@@ -36,6 +37,13 @@ pub struct Secure {
 }
 
 impl Secure {
+    pub fn came(&self) -> Came {
+        Came {
+            version: self.version,
+            policy: self.policy.number,
+        }
+    }
+
     /// Whether the client has been shown a certificate that is good for `host` (normalised).
     pub fn covers(&self, host: &str) -> bool {
         *self.name == *host

@@ -4,6 +4,7 @@
 //! one policy cannot be resumed under another (CVE-2025-23419; CASES T-40 to T-42).
 
 use std::fmt;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
 
 use dashmap::DashMap;
@@ -20,6 +21,8 @@ use crate::site::tls::{Http2, MinVersion, Need};
 
 /// See the module.
 pub struct Policy {
+    /// No other ever has it.
+    pub number: u32,
     pub min: MinVersion,
     /// Whether client certificates are asked for.
     pub client: Option<Need>,
@@ -47,6 +50,7 @@ struct Terms {
 pub(super) struct Policies {
     provider: Arc<CryptoProvider>,
     made: DashMap<Terms, Weak<Policy>>,
+    numbers: AtomicU32,
 }
 
 impl Policies {
@@ -54,6 +58,7 @@ impl Policies {
         Policies {
             provider: Arc::new(aws_lc_rs::default_provider()),
             made: DashMap::new(),
+            numbers: AtomicU32::new(0),
         }
     }
 
@@ -77,6 +82,7 @@ impl Policies {
         }
         self.made.retain(|_, made| made.strong_count() > 0);
         let policy = Arc::new(Policy {
+            number: self.numbers.fetch_add(1, Ordering::Relaxed),
             min,
             client: client.map(|(need, _)| need),
             config: Arc::new(self.config(min, http2, client)?),
@@ -122,8 +128,6 @@ impl Policies {
         config.ticketer = aws_lc_rs::Ticketer::new()?;
         // A request that may be replayed is no request (CASES T-48).
         config.max_early_data_size = 0;
-        // The records are ours (`record`), and so are the keys once hands are shaken.
-        config.enable_secret_extraction = true;
         Ok(config)
     }
 }

@@ -6,13 +6,13 @@ use std::task::{Poll, ready};
 use rustls::client::UnbufferedClientConnection;
 use rustls::pki_types::CertificateDer;
 use rustls::server::UnbufferedServerConnection;
-use rustls::unbuffered::{ConnectionState, EncodeError, UnbufferedStatus};
-use rustls::{CommonState, Error, ExtractedSecrets, ProtocolVersion};
+use rustls::unbuffered::{ConnectionState, UnbufferedStatus};
+use rustls::{CommonState, Error, ProtocolVersion};
 use tokio::net::TcpStream;
 
 use super::handshake::HandshakeError;
 use super::record;
-use super::session::{Schedule, Session};
+use super::session::{Session, Side, encode_behind};
 use super::stream::TlsStream;
 use crate::block::Block;
 
@@ -24,7 +24,7 @@ pub(super) trait Handshake {
     /// many bytes are done with, whatever became of them.
     fn step(&mut self, came: &mut [u8], out: &mut Vec<u8>) -> (usize, Result<Step, Error>);
 
-    fn finish(self) -> Result<(Schedule, ExtractedSecrets), Error>;
+    fn finish(self) -> Side;
 }
 
 /// What comes next.
@@ -75,10 +75,7 @@ pub(super) async fn shake<H: Handshake>(
         .protocol_version()
         .unwrap_or(ProtocolVersion::TLSv1_2);
     let peer = common.peer_certificates().and_then(<[_]>::first).cloned();
-    let session = handshake
-        .finish()
-        .and_then(|(schedule, secrets)| Session::new(schedule, secrets))
-        .map_err(HandshakeError::Refused)?;
+    let session = Session::new(handshake.finish());
     Ok(Shaken {
         stream: TlsStream::new(tcp, session, alpn, held.into()),
         version,
@@ -86,8 +83,8 @@ pub(super) async fn shake<H: Handshake>(
     })
 }
 
-/// All steps that can be made with what has come, a record at a time: what comes behind the handshake is not for the
-/// library.
+/// All steps that can be made with what has come, a record at a time: what comes behind the handshake is for whoever
+/// reads the stream.
 fn steps<H: Handshake>(
     handshake: &mut H,
     held: &mut Vec<u8>,
@@ -100,10 +97,12 @@ fn steps<H: Handshake>(
         *seen = seen.saturating_sub(done);
         match step {
             Ok(Step::Again) => {}
-            Ok(Step::Wait) if handshake.common().is_handshaking() => match record(&held[*seen..]) {
-                Some(count) => *seen += count,
-                None => return Ok(()),
-            },
+            Ok(Step::Wait) if handshake.common().is_handshaking() => {
+                match record::whole(&held[*seen..]) {
+                    Some(count) => *seen += count,
+                    None => return Ok(()),
+                }
+            }
             Ok(Step::Wait) => return Ok(()),
             Err(error) => {
                 // The alert that goes with it comes out of another step, which then reads nothing.
@@ -115,15 +114,6 @@ fn steps<H: Handshake>(
                 return Err(error);
             }
         }
-    }
-}
-
-/// How long the record is that `bytes` begin with, if it is whole. What is none is refused by its header, and the
-/// library says why.
-fn record(bytes: &[u8]) -> Option<usize> {
-    match record::whole(bytes) {
-        Ok(length) => length,
-        Err(_) => Some(bytes.len()),
     }
 }
 
@@ -177,9 +167,8 @@ impl Handshake for UnbufferedServerConnection {
         step(self.process_tls_records(came), out)
     }
 
-    fn finish(self) -> Result<(Schedule, ExtractedSecrets), Error> {
-        let (secrets, kernel) = self.dangerous_into_kernel_connection()?;
-        Ok((Schedule::Server(kernel), secrets))
+    fn finish(self) -> Side {
+        Side::Server(Box::new(self))
     }
 }
 
@@ -192,9 +181,8 @@ impl Handshake for UnbufferedClientConnection {
         step(self.process_tls_records(came), out)
     }
 
-    fn finish(self) -> Result<(Schedule, ExtractedSecrets), Error> {
-        let (secrets, kernel) = self.dangerous_into_kernel_connection()?;
-        Ok((Schedule::Client(kernel), secrets))
+    fn finish(self) -> Side {
+        Side::Client(Box::new(self))
     }
 }
 
@@ -204,13 +192,8 @@ fn step<Data>(
 ) -> (usize, Result<Step, Error>) {
     let UnbufferedStatus { discard, state } = status;
     let step = state.and_then(|state| match state {
-        ConnectionState::EncodeTlsData(mut message) => {
-            let at = out.len();
-            if let Err(EncodeError::InsufficientSize(needed)) = message.encode(&mut []) {
-                out.resize(at + needed.required_size, 0);
-            }
-            let encoded = message.encode(&mut out[at..]);
-            encoded.map_err(|error| Error::General(error.to_string()))?;
+        ConnectionState::EncodeTlsData(message) => {
+            encode_behind(message, out)?;
             Ok(Step::Again)
         }
         // It is, before anything is waited for.

@@ -17,7 +17,7 @@ use crate::site::{Backends, Member};
 pub struct Balancer {
     tally: Arc<Tally>,
     random: Cell<u64>,
-    /// How far ahead a backend is of its turn, by `BackendState::number` (nginx's smooth round-robin).
+    /// How far ahead a backend is of its turn in a list, by `Member::turns` (nginx's smooth round-robin).
     ahead: RefCell<Vec<i64>>,
 }
 
@@ -50,6 +50,9 @@ pub enum Among {
 const WHOLE: u64 = 1_000;
 /// What one that is back gets at once: with nothing it would never be seen to work.
 const LEAST: u64 = WHOLE / 10;
+/// An endpoint that is back is remembered to be so for this long, because its other sites may warm it up more slowly than
+/// the one that asks. One minute: six times what they do unless they say otherwise.
+const SHARED_FOR: Duration = Duration::from_secs(60);
 
 impl Balancer {
     pub fn new(tally: Arc<Tally>, seed: u64) -> Balancer {
@@ -167,7 +170,7 @@ impl Balancer {
         let mut ahead = self.ahead.borrow_mut();
         let mut best: Option<(usize, i64)> = None;
         for (at, share) in from.each() {
-            let number = from.list[at].state.number as usize;
+            let number = from.list[at].turns as usize;
             if ahead.len() <= number {
                 ahead.resize(number + 1, 0);
             }
@@ -177,7 +180,7 @@ impl Balancer {
             }
         }
         let (at, _) = best?;
-        let number = from.list[at].state.number as usize;
+        let number = from.list[at].turns as usize;
         ahead[number] = ahead[number].saturating_sub_unsigned(total);
         Some(at)
     }
@@ -226,15 +229,21 @@ impl Candidates<'_> {
 
     /// How much of its share it gets, in thousandths.
     fn part(&self, member: &Member) -> u64 {
-        let fitnesses = [&member.state.fitness, &member.state.endpoint.fitness];
-        let parts = fitnesses.into_iter().map(|fitness| {
+        let fitnesses = [
+            (&member.state.fitness, Duration::ZERO),
+            (&member.state.endpoint.fitness, SHARED_FOR),
+        ];
+        let parts = fitnesses.into_iter().map(|(fitness, others)| {
             let Some(since) = fitness.warming_since() else {
                 return WHOLE;
             };
-            let length = u64::try_from(self.slow_start.as_millis()).unwrap_or(u64::MAX);
+            let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+            let length = millis(self.slow_start);
             let warm_for = moment().saturating_sub(since);
-            if warm_for >= length {
+            if warm_for >= length.max(millis(others)) {
                 fitness.is_warm();
+            }
+            if warm_for >= length {
                 return WHOLE;
             }
             (WHOLE * warm_for / length).max(LEAST)
@@ -243,16 +252,17 @@ impl Candidates<'_> {
     }
 
     /// Weighted rendezvous hashing: each has a score with this value, and the highest wins. One more backend takes only
-    /// what it wins; one less leaves all others where they are.
+    /// what it wins; one less leaves all others where they are. One that warms up has less weight, and so wins its values
+    /// back one after the other, each once (HAProxy's consistent hash does so, too): no value moves between two others,
+    /// and all workers see the same, because a share is a matter of time alone.
     fn by_hash(&self, hash: u64) -> Option<usize> {
-        let score = |member: &Member| {
-            let drawn = mix(hash ^ member.seed);
+        let score = |(at, share): (usize, u64)| {
+            let drawn = mix(hash ^ self.list[at].seed);
             // (0, 1): never quite either end.
             let uniform = ((drawn >> 11) as f64 + 0.5) / (1u64 << 53) as f64;
-            f64::from(member.weight) / -uniform.ln()
+            (at, share as f64 / -uniform.ln())
         };
-        // Who warms up keeps its values: a part of them could not be told from the rest.
-        let scores = self.each().map(|(at, _)| (at, score(&self.list[at])));
+        let scores = self.each().map(score);
         scores.max_by(|a, b| a.1.total_cmp(&b.1)).map(|(at, _)| at)
     }
 }
@@ -299,6 +309,7 @@ mod tests {
             let backend = Backend::parse(&text, Path::new("/"), LinkLocal::Refused).expect("fine");
             Member {
                 weight,
+                turns: at as u32 + 1,
                 state: Arc::new(BackendState {
                     number: at as u32 + 1,
                     ..BackendState::default()
@@ -432,6 +443,57 @@ mod tests {
                 backends.list[at].state.fitness.clear(Against::Check, 1);
             }
         }
+    }
+
+    #[test]
+    fn one_that_is_back_wins_its_values_back_little_by_little() {
+        let backends = backends(&[1; 4]);
+        let fitness = &backends.list[1].state.fitness;
+        let all = |slow_start| -> Vec<usize> {
+            let choose = |n| {
+                let way = Way {
+                    hash: Some(mix(n)),
+                    slow_start,
+                    ..way(&HASH)
+                };
+                let at = balancer().choose(&backends, way, Tried::default(), Among::Fit);
+                at.expect("one is fit")
+            };
+            (0..4_000).map(choose).collect()
+        };
+        let before = all(Duration::ZERO);
+        fitness.set(Against::Check, moment());
+        let without = all(Duration::ZERO);
+        fitness.clear(Against::Check, moment());
+        // As in the first moments of an hour: a tenth.
+        let early = all(Duration::from_secs(3600));
+        for ((before, without), early) in before.iter().zip(&without).zip(&early) {
+            assert!(early == without || *early == 1 && *before == 1);
+        }
+        let won = early.iter().filter(|at| **at == 1).count();
+        // 0.1 of 3.1 shares, and three standard deviations.
+        assert!((95..165).contains(&won), "{won} of 4,000");
+        assert_eq!(all(Duration::ZERO), before, "it is warm");
+    }
+
+    #[test]
+    fn a_site_that_warms_nothing_up_does_not_end_it_for_others() {
+        let backends = backends(&[1, 1]);
+        let fitness = &backends.list[1].state.endpoint.fitness;
+        fitness.set(Against::Failures, moment());
+        fitness.clear(Against::Failures, moment());
+        let balance = Balance::Random;
+        let balancer = balancer();
+        let share = |slow_start| {
+            let way = Way {
+                slow_start,
+                ..way(&balance)
+            };
+            let choose = || balancer.choose(&backends, way, Tried::default(), Among::Fit);
+            (0..1_000).filter(|_| choose() == Some(1)).count()
+        };
+        assert!(share(Duration::ZERO) > 400);
+        assert!(share(Duration::from_secs(3600)) < 140);
     }
 
     #[test]

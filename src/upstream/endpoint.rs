@@ -37,6 +37,15 @@ impl Endpoint {
         })
     }
 
+    /// Where HTTP/2 is spoken in clear text.
+    pub(super) fn in_http2(address: &Address) -> Endpoint {
+        Endpoint {
+            address: address.clone(),
+            identity: None,
+            h2c: true,
+        }
+    }
+
     /// Whether an upstream of this is one to `member`.
     pub fn is_of(&self, member: &Member) -> bool {
         let backend = &member.backend;
@@ -55,6 +64,11 @@ impl Endpoint {
                 Address::Name { .. } => leads_here(),
                 _ => self.address == backend.address,
             }
+    }
+
+    /// Whether it speaks HTTP/2 and nothing else.
+    pub fn is_h2c(&self) -> bool {
+        self.h2c
     }
 
     /// Whether it does, or may.

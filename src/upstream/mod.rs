@@ -32,7 +32,7 @@ use crate::wheel::{Timer, Wheel};
 pub use balance::{Among, Balancer, PLACES, Tried, Way};
 pub use connect::{reach, secure};
 pub use endpoint::Endpoint;
-pub use http2::{Line, is_untouched};
+pub use http2::{Line, alone, is_untouched, takes_no_websockets};
 use pool::Pool;
 pub use resolve::look_up;
 pub use states::States;
@@ -61,6 +61,11 @@ pub struct Upstream {
 }
 
 impl Upstream {
+    /// Whether it is one of many on a connection of HTTP/2.
+    pub fn is_shared(&self) -> bool {
+        matches!(self.stream, Stream::Line(_))
+    }
+
     /// Whether it is open and has said nothing that nobody asked for. No system call.
     pub fn is_quiet(&self) -> bool {
         self.stream.is_quiet()
@@ -171,7 +176,7 @@ impl Upstreams {
     }
 
     fn take_idle_of(&self, endpoint: Endpoint, speaks: Speaks) -> Option<Upstream> {
-        if speaks == Speaks::Any
+        if (speaks == Speaks::Any || endpoint.is_h2c())
             && endpoint.may_speak_http2()
             && let Some(line) = self.http2.line(&endpoint)
         {
@@ -298,9 +303,8 @@ impl Upstreams {
         phase: &Cell<Phase>,
     ) -> Result<Stream, UpstreamError> {
         match &backend.tls {
-            None if backend.h2c && speaks == Speaks::Any => {
-                Box::pin(self.dial_h2c(at, backend, first)).await
-            }
+            // Whatever may be spoken: it knows nothing else.
+            None if backend.h2c => Box::pin(self.dial_h2c(at, backend, first)).await,
             None => self.dial(at, first).await,
             // Boxed, so that a clear text exchange is no larger for it.
             Some(tls) => Box::pin(self.dial_tls(at, backend, speaks, first, tls, phase)).await,

@@ -3,7 +3,8 @@
 //! Asked off the way of requests alone: a site's [`Member`](crate::site::Member)s hold what was found here. Also knows which endpoints live
 //! sites name, so that nobody falls back to what is another site's by now.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::iter;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -13,11 +14,12 @@ use dashmap::DashMap;
 
 use super::{Tally, moment};
 use crate::site::backend_tls::{BackendTls, Verify};
-use crate::site::fitness::Against;
+use crate::site::fitness::{Against, Moment};
 use crate::site::member::Token;
 use crate::site::tls::PairFiles;
 use crate::site::{
-    Address, Backend, BackendState, Before, EndpointState, Hostname, Site, SiteName,
+    Action, Address, Backend, BackendState, Before, EndpointState, Hostname, PathPattern, Site,
+    SiteName,
 };
 
 /// See the module.
@@ -29,6 +31,8 @@ pub struct States {
     endpoints_kept: AtomicUsize,
     /// Who names an address. Kept small: a set per address, and two per port.
     named: DashMap<Spot, HashSet<SiteName>>,
+    /// Sites that are gone and still known.
+    gone: Mutex<HashSet<SiteName>>,
     numbers: Mutex<Numbers>,
     key: hmac::Key,
     tallies: Box<[Arc<Tally>]>,
@@ -41,13 +45,24 @@ struct Known {
     backends: Vec<(Backend, Arc<BackendState>)>,
     /// The spots that the live version names.
     spots: Vec<Spot>,
+    /// Where turns are counted in lists that are not the first to have a backend: by whose list it is and the backend's
+    /// own number.
+    turns: HashMap<(Option<PathPattern>, u32), u32>,
+    /// Since when the site is. `None`: it is not.
+    gone_since: Option<Moment>,
 }
+
+/// A site that is gone is remembered for so many milliseconds, for whoever waits until nothing is left of it. Ten minutes:
+/// a script that deploys has asked by then.
+const REMEMBERED: Moment = 600_000;
 
 /// An endpoint by what the file says of its TLS: known before any file is read.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct EndpointKey {
     address: Address,
     tls: Option<(Hostname, Verify, Option<PairFiles>)>,
+    /// Who speaks another protocol there than HTTP/2 refuses some and accepts others.
+    h2c: bool,
 }
 
 /// Where connects may end up.
@@ -78,6 +93,7 @@ impl States {
             endpoints: DashMap::new(),
             endpoints_kept: AtomicUsize::new(0),
             named: DashMap::new(),
+            gone: Mutex::default(),
             numbers: Mutex::default(),
             tallies: (0..workers.max(1)).map(|_| Arc::default()).collect(),
         }
@@ -98,6 +114,7 @@ impl States {
     pub fn bind(&self, site: &mut Site, old: Option<&Site>) {
         let name = site.name.clone();
         let mut known = self.sites.entry(name.clone()).or_default();
+        known.gone_since = None;
         let is_sticky = site.balancing.sticky.is_some();
         for member in site.members_mut() {
             member.state = self.state(&mut known, &member.backend);
@@ -105,13 +122,18 @@ impl States {
                 member.token = self.token(&name, &member.backend);
             }
         }
+        self.count_turns(&mut known, site);
         if site.balancing.fallback {
             site.before = old.and_then(|old| Before::of(old, site));
         }
-        // What nobody checks has nothing to pass.
+        // What nobody checks has nothing to pass, and what was found out when somebody did is of no use.
         if site.health.check.is_none() {
-            for member in site.members() {
-                member.state.fitness.clear(Against::Unproven, moment());
+            for state in site.members().map(|member| &*member.state) {
+                state.fitness.clear(Against::Unproven, moment());
+                if state.fitness.has(Against::Check) {
+                    state.fitness.clear(Against::Check, moment());
+                    state.find(None);
+                }
             }
         } else if let Some(before) = &site.before {
             for state in before.new_ones() {
@@ -136,11 +158,30 @@ impl States {
             return;
         };
         let spots = std::mem::take(&mut known.spots);
+        self.numbers()
+            .free
+            .extend(known.turns.drain().map(|(_, turns)| turns));
+        known.gone_since = Some(moment());
         drop(known);
         spots.iter().for_each(|spot| self.unname(spot, name));
-        self.sites.remove_if_mut(name, |_, known| {
-            self.drop_idle(known, |_: &Arc<BackendState>| false);
-            known.backends.is_empty()
+        self.gone().insert(name.clone());
+    }
+
+    /// Forgets backends of sites that are gone, once nobody is at them, and then the sites. Called now and then: when a site
+    /// goes, its last version is always in use.
+    pub fn sweep(&self, now: Moment) {
+        self.gone().retain(|name| {
+            let mut is_kept = false;
+            self.sites.remove_if_mut(name, |_, known| {
+                let Some(since) = known.gone_since else {
+                    return false;
+                };
+                self.drop_idle(known, |_| false);
+                let is_over = now.saturating_sub(since) >= REMEMBERED;
+                is_kept = !(is_over && known.backends.is_empty());
+                !is_kept
+            });
+            is_kept
         });
     }
 
@@ -189,6 +230,32 @@ impl States {
         }
         known.backends.push((backend.clone(), Arc::clone(&state)));
         state
+    }
+
+    /// Each list of `site` has turns of its own, also where two have the same backends. The first that has a backend
+    /// counts under its number, so that most sites need no other.
+    fn count_turns(&self, known: &mut Known, site: &mut Site) {
+        let mut before = std::mem::take(&mut known.turns);
+        let mut seen = HashSet::new();
+        let rules = site.paths.iter_mut();
+        let rules = rules.map(|rule| (Some(&rule.pattern), rule.action.as_mut()));
+        for (pattern, action) in iter::once((None, site.action.as_mut())).chain(rules) {
+            let Some(Action::Proxy(backends)) = action else {
+                continue;
+            };
+            for member in &mut backends.list {
+                let number = member.state.number;
+                member.turns = if seen.insert(number) {
+                    number
+                } else {
+                    let key = (pattern.cloned(), number);
+                    let turns = before.remove(&key).unwrap_or_else(|| self.number());
+                    known.turns.insert(key, turns);
+                    turns
+                };
+            }
+        }
+        self.numbers().free.extend(before.into_values());
     }
 
     /// Tells nothing of the backend to whoever does not have the key.
@@ -259,6 +326,10 @@ impl States {
         })
     }
 
+    fn gone(&self) -> std::sync::MutexGuard<'_, HashSet<SiteName>> {
+        self.gone.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn numbers(&self) -> std::sync::MutexGuard<'_, Numbers> {
         self.numbers.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -285,6 +356,7 @@ impl EndpointKey {
         EndpointKey {
             address: backend.address.clone(),
             tls: backend.tls.as_deref().map(identity),
+            h2c: backend.h2c,
         }
     }
 }
@@ -317,6 +389,47 @@ fn spots(address: &Address) -> Vec<Spot> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::site::SiteDocument;
+    use crate::site::file::{self, Rules};
+
+    fn site(name: &str, text: &str) -> Site {
+        let document = SiteDocument {
+            name: SiteName::new(name),
+            text: format!("host = '{name}.test'\n{text}"),
+            origin: "sites.d/x.toml".into(),
+            real: "sites.d/x.toml".into(),
+        };
+        file::read(&document, &Rules::default()).expect("fine").site
+    }
+
+    #[test]
+    fn sites_that_are_gone_are_forgotten_once_nobody_is_there() {
+        let states = States::new(1, b"key");
+        for number in 1..=3 {
+            let name = SiteName::new(format!("pr-{number}"));
+            let to = format!("to = 500{number}\n[[path]]\nmatch = '/a'\nto = 500{number}");
+            let mut version = site(name.as_str(), &to);
+            states.bind(&mut version, None);
+            states.forget(&name);
+            let later = moment() + REMEMBERED;
+            states.sweep(later);
+            assert!(states.left_behind(&name, None).is_some(), "it is at work");
+            drop(version);
+            states.sweep(moment());
+            assert_eq!(states.left_behind(&name, None), Some(0), "a moment ago");
+            states.sweep(later);
+            assert!(states.left_behind(&name, None).is_none());
+            assert!(states.sites.is_empty() && states.gone().is_empty());
+        }
+        assert_eq!(states.numbers().last, 2, "each was given again");
+        let mut back = site("pr-1", "to = 5001");
+        states.forget(&back.name);
+        states.bind(&mut back, None);
+        states.forget(&back.name);
+        states.bind(&mut back, None);
+        states.sweep(moment() + REMEMBERED);
+        assert_eq!(states.sites.len(), 1, "it has come back");
+    }
 
     #[test]
     fn endpoints_that_nobody_names_are_forgotten_and_the_others_are_not() {

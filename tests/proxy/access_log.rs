@@ -148,6 +148,53 @@ fn tls_is_told_with_its_version_and_name_also_where_it_is_passed_through() {
 }
 
 #[test]
+fn a_connection_that_is_passed_through_to_nowhere_has_its_line() {
+    let app = Backend::silent();
+    let passed = |more: &str| format!("tls = 'passthrough'\n{more}");
+    let proxy = logging("json")
+        .site(
+            "far.toml",
+            passed("host = 'far.test'\nto = 1\nallow = '10.0.0.0/8'\n"),
+        )
+        .site("gone.toml", passed("host = 'gone.test'\nto = 1\n"))
+        .site(
+            "full.toml",
+            passed(&format!(
+                "host = 'full.test'\nto = {}\nlimit.connections = 1\n",
+                app.port
+            )),
+        )
+        .start();
+    let mut first = proxy.client();
+    first.send(Tls::to("full.test").hello());
+    until("the first is there", || !app.raw_bytes().is_empty());
+    for name in ["far", "gone", "full"] {
+        assert!(
+            Tls::to(&format!("{name}.test"))
+                .shake(proxy.address())
+                .is_err()
+        );
+    }
+    let told = objects(&proxy, 3);
+    let told: Vec<_> = told
+        .iter()
+        .map(|line| {
+            let word = |key: &str| line[key].as_str().unwrap_or_default();
+            (word("site"), word("sni"), word("reason"))
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [
+            ("far", "far.test", "not-allowed"),
+            ("gone", "gone.test", "backend-refused"),
+            ("full", "full.test", "site-full"),
+        ]
+    );
+    proxy.until_counted("not-allowed", 1);
+}
+
+#[test]
 fn the_combined_format_is_for_those_who_have_readers_of_it() {
     let app = Backend::saying("hello");
     let proxy = logging("combined")

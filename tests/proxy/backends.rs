@@ -2,6 +2,7 @@
 
 mod balance;
 mod edits;
+mod faults;
 mod hold;
 mod max;
 mod processes;

@@ -1,11 +1,14 @@
 //! Open work finishes; the deadline holds; a second signal does not wait.
 
+use std::fs::OpenOptions;
 use std::net::TcpStream;
+use std::os::unix::fs::OpenOptionsExt;
 use std::time::{Duration, Instant};
 
+use rustix::fs::OFlags;
 use rustix::process::Signal;
 
-use crate::harness::{Backend, Plan, Proxy, until};
+use crate::harness::{Backend, Plan, Proxy, until, until_some};
 
 fn in_front_of(app: &Backend, drain: &str) -> Plan {
     Proxy::plan()
@@ -140,6 +143,29 @@ fn a_second_signal_ends_it_now() {
         "{:?}",
         begun.elapsed()
     );
+}
+
+#[test]
+fn a_reload_that_hangs_keeps_nobody_from_stopping() {
+    let mut proxy = Proxy::plan().daemon_file("workers = 1\n").start();
+    let file = proxy.folder().join("onedoor.toml");
+    std::fs::remove_file(&file).unwrap();
+    // Whoever opens it waits until somebody writes.
+    let made = std::process::Command::new("mkfifo").arg(&file).status();
+    assert!(made.unwrap().success());
+    proxy.signal(Signal::HUP);
+    proxy.until_logged("SIGHUP: reading the daemon file");
+    let _silent = until_some("it is being read", || {
+        let mut open = OpenOptions::new();
+        let without_waiting = OFlags::NONBLOCK.bits() as i32;
+        open.write(true)
+            .custom_flags(without_waiting)
+            .open(&file)
+            .ok()
+    });
+    proxy.signal(Signal::TERM);
+    assert_eq!(proxy.exit_code(), 0);
+    assert!(proxy.log().contains("drained"), "{}", proxy.log());
 }
 
 #[test]

@@ -133,6 +133,98 @@ fn what_a_trusted_proxy_says_is_kept_and_added_to() {
     assert_eq!(request.value("x-request-id"), "abc");
 }
 
+/// Behind a trusted proxy on this machine.
+fn behind_a_proxy(app: &Backend, more: &str) -> Proxy {
+    Proxy::plan()
+        .daemon_file("[trust]\nproxies = ['127.0.0.0/8']\n")
+        .site(
+            "shop.toml",
+            format!("host = 'shop.test'\nto = {}\n{more}", app.port),
+        )
+        .start()
+}
+
+#[test]
+fn whoever_a_trusted_proxy_cannot_name_is_not_taken_for_the_proxy() {
+    let app = Backend::recording();
+    let proxy = behind_a_proxy(
+        &app,
+        "allow = ['127.0.0.0/8', '10.0.0.0/8', '2001:db8::/32']\n",
+    );
+    let said = |by: &str| {
+        let head = "GET / HTTP/1.1\r\nHost: shop.test\r\nX-Forwarded-For: ";
+        proxy.ask(format!("{head}{by}\r\n\r\n")).said()
+    };
+    for (by, answer) in [
+        ("10.1.2.3", "200"),
+        ("10.1.2.3:51234", "200"),
+        ("[2001:db8::1]:443", "200"),
+        ("203.0.113.7, 10.1.2.3:1", "200"),
+        // The proxy itself has asked, as its own health checks do.
+        ("127.0.0.9", "200"),
+        (" , 127.0.0.9,", "200"),
+        ("203.0.113.7", "403 not-allowed"),
+        ("203.0.113.7:51234", "403 not-allowed"),
+        ("[2001:dead::1]", "403 not-allowed"),
+        ("unknown", "403 not-allowed"),
+        ("\"10.1.2.3\"", "403 not-allowed"),
+        ("10.1.2.3, unknown", "403 not-allowed"),
+        ("10.1.2.3, unknown, 127.0.0.9", "403 not-allowed"),
+    ] {
+        assert_eq!(said(by), answer, "{by}");
+    }
+}
+
+#[test]
+fn the_address_that_asked_is_told_once_and_not_twice_in_two_ways() {
+    let app = Backend::recording();
+    let proxy = behind_a_proxy(&app, "");
+    for (lines, real) in [
+        (
+            "X-Forwarded-For: 203.0.113.7:5\r\nX-Real-IP: 6.6.6.6",
+            vec!["203.0.113.7"],
+        ),
+        ("X-Forwarded-For: 203.0.113.7", vec!["203.0.113.7"]),
+        ("X-Real-IP: 203.0.113.8", vec!["203.0.113.8"]),
+        (
+            "X-Forwarded-For: unknown\r\nX-Real-IP: 203.0.113.9",
+            vec!["203.0.113.9"],
+        ),
+        ("X-Forwarded-For: unknown", vec![]),
+        ("X-Mine: 1", vec!["127.0.0.1"]),
+    ] {
+        app.forget();
+        proxy.ask(format!(
+            "GET / HTTP/1.1\r\nHost: shop.test\r\n{lines}\r\n\r\n"
+        ));
+        assert_eq!(app.only_request().values("x-real-ip"), real, "{lines}");
+    }
+}
+
+#[test]
+fn prefixes_that_several_proxies_took_away_are_told_as_one() {
+    let app = Backend::recording();
+    let proxy = behind_a_proxy(&app, "[[path]]\nmatch = '/api'\nstrip = true\n");
+    for (lines, path, prefix) in [
+        ("X-Forwarded-Prefix: /team/", "/api/x", vec!["/team/api"]),
+        (
+            "X-Forwarded-Prefix: /a, /b\r\nx-forwarded-prefix: /c",
+            "/api/x",
+            vec!["/a/b/c/api"],
+        ),
+        ("X-Forwarded-Prefix: /", "/api/x", vec!["/api"]),
+        ("X-Mine: 1", "/api/x", vec!["/api"]),
+        ("X-Forwarded-Prefix: /team", "/other", vec!["/team"]),
+    ] {
+        app.forget();
+        proxy.ask(format!(
+            "GET {path} HTTP/1.1\r\nHost: shop.test\r\n{lines}\r\n\r\n"
+        ));
+        let request = app.only_request();
+        assert_eq!(request.values("x-forwarded-prefix"), prefix, "{lines}");
+    }
+}
+
 #[test]
 fn hop_by_hop_headers_stay_on_their_hop() {
     let request = received(

@@ -1,89 +1,14 @@
 //! gRPC from end to end, with the client and the server that people use (CASES G-01 to G-08).
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use crate::harness::{Authority, Plan, Proxy, Script, has_package, put, until};
 
-use crate::harness::{Plan, Proxy, found, until};
-
-/// A Python script that says what it does, line by line.
-struct Script {
-    child: Child,
-    out: BufReader<ChildStdout>,
-    into: Option<ChildStdin>,
-}
-
-impl Script {
-    fn run(name: &str, words: &[&str]) -> Script {
-        let mut child = Command::new("python3")
-            .arg(format!(
-                "{}/tests/proxy/grpc/{name}",
-                env!("CARGO_MANIFEST_DIR")
-            ))
-            .args(words)
-            .env("GRPC_VERBOSITY", "NONE")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let out = BufReader::new(child.stdout.take().unwrap());
-        let into = child.stdin.take();
-        Script { child, out, into }
-    }
-
-    #[track_caller]
-    fn line(&mut self) -> String {
-        let mut line = String::new();
-        self.out.read_line(&mut line).unwrap();
-        line.trim_end().to_owned()
-    }
-
-    /// Lets it go on.
-    fn tell(&mut self) {
-        self.into.as_mut().unwrap().write_all(b"\n").unwrap();
-    }
-
-    /// All it says from here on.
-    fn rest(mut self) -> Vec<String> {
-        drop(self.into.take());
-        let mut text = String::new();
-        self.out.read_to_string(&mut text).unwrap();
-        self.child.wait().unwrap();
-        text.lines().map(str::to_owned).collect()
-    }
-}
-
-impl Drop for Script {
-    fn drop(&mut self) {
-        drop(self.into.take());
-        drop(self.child.kill());
-        drop(self.child.wait());
-    }
-}
-
-/// Whether Python has what these tests need; in CI it must.
+/// Whether Python has what these tests need.
 fn has_grpc() -> bool {
-    let probe = Command::new("python3")
-        .args(["-c", "import grpc"])
-        .stderr(Stdio::null())
-        .status();
-    let has = found("python3") && probe.is_ok_and(|status| status.success());
-    assert!(
-        has || std::env::var_os("CI").is_none(),
-        "grpcio is not installed"
-    );
-    if !has {
-        eprintln!("skipped: python3 has no grpcio");
-    }
-    has
+    has_package("grpc")
 }
 
 fn app() -> (Script, u16) {
-    let mut app = Script::run("server.py", &[]);
-    let line = app.line();
-    let port = line
-        .strip_prefix("port ")
-        .and_then(|port| port.parse().ok());
-    (app, port.unwrap_or_else(|| panic!("{line:?}")))
+    Script::serve("grpc/server.py", &[])
 }
 
 fn in_front_of(port: u16) -> Plan {
@@ -95,7 +20,7 @@ fn in_front_of(port: u16) -> Plan {
 
 fn call(proxy: &Proxy, what: &str) -> Script {
     Script::run(
-        "client.py",
+        "grpc/client.py",
         &[&proxy.address().to_string(), "grpc.test", what],
     )
 }
@@ -115,6 +40,38 @@ fn calls_of_all_four_kinds() {
         "bidi ['you said 0', 'you said 1', 'you said 2']",
     ];
     assert_eq!(call(&proxy, "kinds").rest(), said);
+}
+
+/// Over TLS the app and we agree on HTTP/2 by ALPN. What it is called by is not what its clients ask for.
+#[test]
+fn calls_reach_an_app_behind_tls() {
+    if !has_grpc() {
+        return;
+    }
+    let plan = Proxy::plan();
+    let authority = Authority::new("test");
+    let folder = plan.sites().path().to_owned();
+    authority.pair(&["localhost"]).write(&folder, "app");
+    put(&folder, "ca.pem", &authority.pem);
+    let words = ["app.pem", "app.key"].map(|name| folder.join(name));
+    let words = words.each_ref().map(|path| path.to_str().unwrap());
+    let (mut app, port) = Script::serve("grpc/server.py", &words);
+    let text =
+        format!("host = 'grpc.test'\nto = {{ at = 'https://localhost:{port}', ca = 'ca.pem' }}");
+    let proxy = plan.site("app.toml", text).start();
+    let said = [
+        "unary hello mine",
+        "client-stream 42",
+        "server-stream 0,1,2,3,4",
+        "bidi ['you said 0', 'you said 1', 'you said 2']",
+    ];
+    assert_eq!(call(&proxy, "kinds").rest(), said);
+    let said = ["large True", "large-bidi [4194313, 4194313, 4194313]"];
+    assert_eq!(call(&proxy, "large").rest(), said);
+    let client = call(&proxy, "deadline");
+    assert_eq!(app.line(), "hanging");
+    assert_eq!(app.line(), "cancelled");
+    assert_eq!(client.rest(), ["deadline DEADLINE_EXCEEDED"]);
 }
 
 /// CASES G-01: answers that are only trailers, and trailers behind a beginning.

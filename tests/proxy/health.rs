@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use crate::harness::{Authority, Backend, Plan, Proxy, put, until};
 
 mod edits;
+mod http2;
 mod names;
 mod passive;
 mod spread;

@@ -10,9 +10,38 @@ mod together; // flow, drain, edits: streams of one connection beside each other
 mod tunnels; // WebSockets over HTTP/2
 mod versions; // the same request in both versions
 
-use crate::harness::{Backend, Plan, Proxy};
+use crate::harness::http2::Http2;
+use crate::harness::{Authority, Backend, Plan, Proxy, put};
 
 /// A onedoor with one site, `app.test`, in front of `app`.
 fn in_front_of(app: &Backend) -> Plan {
-    Proxy::plan().site("app.toml", format!("host = 'app.test'\nto = {}", app.port))
+    in_front_of_with(app, "")
+}
+
+/// The same, with more in its site file.
+fn in_front_of_with(app: &Backend, more: &str) -> Plan {
+    let text = format!("host = 'app.test'\nto = {}\n{more}", app.port);
+    Proxy::plan().site("app.toml", text)
+}
+
+/// Runs it, and begins to speak HTTP/2 with it.
+fn client_of(plan: Plan) -> (Proxy, Http2) {
+    let proxy = plan.start();
+    let client = Http2::to(&proxy);
+    (proxy, client)
+}
+
+/// Two sites that share a certificate, in front of `app`: `one.test` and `two.test`. Who signed it stands in `ca.pem`.
+fn over_tls(app: &Backend) -> (Plan, Authority) {
+    let plan = Proxy::plan();
+    let authority = Authority::new("test");
+    let both = authority.pair(&["one.test", "two.test"]);
+    both.write(plan.sites().path(), "both");
+    put(plan.folder().path(), "ca.pem", &authority.pem);
+    let site = |name| {
+        let port = app.port;
+        format!("host = '{name}.test'\nto = {port}\n[tls]\ncert = 'both.pem'\nkey = 'both.key'")
+    };
+    let plan = plan.site("one.toml", site("one"));
+    (plan.site("two.toml", site("two")), authority)
 }

@@ -1,21 +1,26 @@
 //! Apps that speak HTTP/2: one connection for many requests, theirs to end.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::harness::http2::{Http2, request};
-use crate::harness::{Authority, Proxy, Server, found, free_port, until};
+use crate::harness::http2::{
+    DATA, END_HEADERS, END_STREAM, HEADERS, Http2, PREFACE, SETTINGS, block as fields, frame,
+    request,
+};
+use crate::harness::{Authority, Backend, Proxy, Server, found, free_port, until};
 
-/// Node's server. `/count` says how many sessions there were; `/bye` ends the session once it is answered; `/slow`
+/// Node's server. `/count` says how many sessions there were; `/large` is 1 MiB; `/bye` ends the session once it is answered; `/slow`
 /// answers when the next request has come; others are sent back what they sent, and their trailers.
 const APP: &str = r#"
 const http2 = require("http2")
 const fs = require("fs")
 let sessions = 0, waiting = []
 const [port, settings, pem, key] = process.argv.slice(2)
-const options = { settings: JSON.parse(settings) }
+const options = { settings: JSON.parse(settings), maxSessionMemory: 1000 }
 const server = pem
   ? http2.createSecureServer({ ...options, cert: fs.readFileSync(pem), key: fs.readFileSync(key), allowHTTP1: true })
   : http2.createServer(options)
@@ -29,6 +34,7 @@ server.on("request", (request, response) => {
     response.setHeader("x-version", request.httpVersion)
     response.setHeader("x-scheme", request.headers[":scheme"] || "")
     response.setHeader("x-authority", request.headers[":authority"] || request.headers.host)
+    if (request.url === "/large") return response.end(Buffer.alloc(1 << 20))
     if (request.url === "/count") return response.end(String(sessions))
     if (request.url === "/refuse") return request.stream.close(http2.constants.NGHTTP2_REFUSED_STREAM)
     if (request.trailers["x-sum"]) response.addTrailers({ "x-sum": request.trailers["x-sum"] })
@@ -127,6 +133,33 @@ fn more_requests_than_the_app_takes_at_once_are_all_answered() {
     }
 }
 
+/// They share its window with everybody else.
+#[test]
+fn clients_that_do_not_read_do_not_stop_the_others_on_a_connection_to_the_app() {
+    if !found("node") {
+        return;
+    }
+    let plan = Proxy::plan().flag("--workers=1");
+    let app = start(plan.folder().path(), "{}", &[]);
+    let text = format!("host = 'app.test'\nto = 'h2c://127.0.0.1:{}'", app.port);
+    let proxy = plan.site("app.toml", text).start();
+    let mut stalled = Http2::over(proxy.client(), &[(4, 1000)]);
+    stalled.reads = false;
+    let asked: Vec<u32> = (0..60)
+        .map(|_| stalled.ask(&request("GET", "app.test", "/large", &[])))
+        .collect();
+    for stream in asked {
+        stalled.until(stream, |seen| seen.body.len() == 1000);
+    }
+    let mut other = proxy.client();
+    for _ in 0..3 {
+        assert_eq!(other.get("app.test", "/large").body.len(), 1 << 20);
+    }
+    let sessions: usize = other.get("app.test", "/count").text().parse().unwrap();
+    // One more was opened to see whether it listens.
+    assert!(sessions <= 2, "{sessions}");
+}
+
 /// CASES G-08.
 #[test]
 fn no_request_is_lost_when_the_app_ends_its_connections() {
@@ -217,4 +250,113 @@ fn an_app_that_is_silent_for_good_is_noticed() {
     until("it is asked again", || {
         proxy.get("app.test", "/").status == 200
     });
+}
+
+/// What an app says frame by frame that is no response, or none that is whole (RFC 9113 8.1, 8.2): nobody gets it as one.
+#[test]
+fn what_is_no_response_of_http_2_is_never_a_whole_one() {
+    const OK: (&str, &str) = (":status", "200");
+    let said = Arc::new(Mutex::new(Vec::<(u8, u8, Vec<u8>)>::new()));
+    let saying = Arc::clone(&said);
+    let app = Backend::doing(move |conversation| {
+        conversation.bytes(PREFACE.len());
+        conversation.send(frame(SETTINGS, 0, 0, &[]));
+        loop {
+            let head = conversation.bytes(9);
+            if head.len() < 9 {
+                return;
+            }
+            let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+            conversation.bytes(length as usize);
+            if head[3] == HEADERS {
+                let stream = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
+                for (kind, flags, payload) in saying.lock().unwrap().iter() {
+                    drop(conversation.try_send(frame(*kind, *flags, stream, payload)));
+                }
+            }
+        }
+    });
+    let text = format!("host = 'app.test'\nto = 'h2c://127.0.0.1:{}'", app.port);
+    let proxy = Proxy::plan().site("app.toml", text).start();
+    let whole = |list: &[(&str, &str)]| vec![(HEADERS, END_HEADERS | END_STREAM, fields(list))];
+    let with = |length, body: &[u8], flags| {
+        let head = fields(&[OK, ("content-length", length)]);
+        vec![(HEADERS, END_HEADERS, head), (DATA, flags, body.to_vec())]
+    };
+    let trailed = |list: &[(&str, &str)]| {
+        vec![
+            (HEADERS, END_HEADERS, fields(&[OK])),
+            (DATA, 0, b"hello".to_vec()),
+            (HEADERS, END_HEADERS | END_STREAM, fields(list)),
+        ]
+    };
+    for (what, frames) in [
+        (
+            "an interim response that ends",
+            whole(&[(":status", "103")]),
+        ),
+        ("a switch", whole(&[(":status", "101")])),
+        ("no status", whole(&[("x-a", "1")])),
+        ("no number", whole(&[(":status", "2x0")])),
+        ("a coding", whole(&[OK, ("transfer-encoding", "chunked")])),
+        ("a connection", whole(&[OK, ("connection", "close")])),
+        ("capitals", whole(&[OK, ("X-A", "1")])),
+        ("a line end", whole(&[OK, ("x-a", "1\r\nx-b: 2")])),
+        (
+            "a name with a line end",
+            whole(&[OK, ("x-a: 1\r\nx-b", "2")]),
+        ),
+        ("a NUL", whole(&[OK, ("x-a", "1\0")])),
+        (
+            "two lengths",
+            whole(&[OK, ("content-length", "0"), ("content-length", "5")]),
+        ),
+        (
+            "a length and no body",
+            whole(&[OK, ("content-length", "5")]),
+        ),
+        ("a body that is short", with("10", b"hello", END_STREAM)),
+        ("a body that is long", with("2", b"hello", END_STREAM)),
+        (
+            "a body before its head",
+            vec![(DATA, END_STREAM, b"hello".to_vec())],
+        ),
+        (
+            "trailers that do not end it",
+            vec![
+                (HEADERS, END_HEADERS, fields(&[OK])),
+                (HEADERS, END_HEADERS, fields(&[("x-a", "1")])),
+            ],
+        ),
+    ] {
+        *said.lock().unwrap() = frames;
+        let mut client = proxy.client();
+        client.send("GET / HTTP/1.1\r\nHost: app.test\r\n\r\n");
+        match client.try_response("GET") {
+            Ok(answer) => assert_eq!(answer.status, 502, "{what}"),
+            Err(cut) => assert_ne!(cut.error.kind(), ErrorKind::WouldBlock, "{what}"),
+        }
+    }
+    // What is a request's is dropped, and goes no further.
+    *said.lock().unwrap() = whole(&[OK, (":path", "/x"), ("content-length", "0")]);
+    let answer = proxy.get("app.test", "/");
+    assert!(answer.status == 200 && !answer.has("path") && !answer.has(":path"));
+    // Of trailers those of a head go no further.
+    *said.lock().unwrap() = trailed(&[(":status", "500"), ("content-length", "1"), ("x-a", "1")]);
+    let mut client = proxy.client();
+    client.send("GET / HTTP/1.1\r\nHost: app.test\r\n\r\n");
+    if let Ok(answer) = client.try_response("GET")
+        && answer.status == 200
+    {
+        assert_eq!(
+            (answer.text(), &answer.trailers[..]),
+            ("hello".to_owned(), "x-a: 1\r\n")
+        );
+    }
+    *said.lock().unwrap() = trailed(&[("x-a", "1")]);
+    let answer = proxy.get("app.test", "/");
+    assert_eq!(
+        (answer.status, answer.trailers),
+        (200, "x-a: 1\r\n".to_owned())
+    );
 }

@@ -319,3 +319,47 @@ fn connection_cannot_name_what_a_trusted_proxy_says_away() {
     assert_eq!(request.value("x-forwarded-proto"), "https");
     assert_eq!(request.value("x-request-id"), "abc");
 }
+
+#[test]
+fn asking_for_everything_is_asking_for_the_root() {
+    let app = Backend::saying("x");
+    let path = "[[path]]\nmatch = '/'\nallow = ['10.0.0.0/8']\n";
+    let proxy = Proxy::plan().site("app.toml", site(&app, path)).start();
+    let ask = |target: &str| {
+        proxy.ask(format!(
+            "OPTIONS {target} HTTP/1.1\r\nHost: app.test\r\n\r\n"
+        ))
+    };
+    assert_eq!(ask("/").said(), "403 not-allowed");
+    assert_eq!(ask("*").said(), "403 not-allowed");
+    proxy.site(
+        "app.toml",
+        site(&app, "[[path]]\nmatch = '/'\nstrip = true\n"),
+    );
+    assert_eq!(ask("*").said(), "200");
+    assert!(app.requests()[0].head.starts_with("OPTIONS * HTTP/1.1\r\n"));
+}
+
+#[test]
+fn what_refuses_a_head_request_has_no_body() {
+    let app = Backend::saying("x");
+    let many: String = (0..17).map(|n| format!("X-{n},")).collect();
+    for (head, said) in [
+        (
+            "HEAD https://app.test/ HTTP/1.1\r\nHost: app.test\r\n".to_owned(),
+            400,
+        ),
+        ("HEAD / HTTP/1.0\r\n".to_owned(), 400),
+        ("HEAD / HTTP/1.1\r\nHost: a b\r\n".to_owned(), 400),
+        (
+            format!("HEAD / HTTP/1.1\r\nHost: app.test\r\nConnection: {many}x\r\n"),
+            400,
+        ),
+    ] {
+        let proxy = in_front_of(&app).start();
+        let mut client = proxy.client();
+        client.send(format!("{head}\r\n"));
+        assert_eq!(client.response_to_head().status, said, "{head}");
+        assert_eq!(client.rest(), b"", "{head}");
+    }
+}

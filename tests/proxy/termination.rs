@@ -108,6 +108,32 @@ fn a_trusted_proxy_that_ended_tls_is_not_sent_round_again() {
 }
 
 #[test]
+fn what_a_trusted_proxy_says_opens_no_site_that_asks_for_certificates_of_clients() {
+    let (authority, partners) = (Authority::new("test"), Authority::new("partners"));
+    let plan = Proxy::plan().daemon_file("[trust]\nproxies = '127.0.0.1'\n");
+    let folder = plan.sites().path().to_owned();
+    for name in ["shop", "blog"] {
+        authority
+            .pair(&[&format!("{name}.example.com")])
+            .write(&folder, name);
+    }
+    put(&folder, "partners.pem", &partners.pem);
+    let shop = with_files("shop.example.com", "shop", "shop");
+    let proxy = plan
+        .site("shop.toml", shop + "[tls.client]\nca = 'partners.pem'\n")
+        .site("blog.toml", with_files("blog.example.com", "blog", "blog"))
+        .start();
+    let request = "GET / HTTP/1.1\r\nHost: shop.example.com\r\nX-Forwarded-Proto: https\r\n\r\n";
+    // By the connection of another site, which it is good for.
+    let mut blog = tls_to(&proxy, &Tls::to("blog.example.com"));
+    blog.send(request);
+    assert_eq!(blog.response().said(), "421 wrong-tls-connection");
+    // And in clear text, where it is not sent round in circles either.
+    assert_eq!(proxy.ask(request).said(), "421 tls-only");
+    assert_eq!(proxy.get("shop.example.com", "/").status, 308);
+}
+
+#[test]
 fn browsers_are_told_to_come_by_tls_only_where_they_did() {
     let authority = Authority::new("test");
     let app = Backend::saying("app");

@@ -266,6 +266,70 @@ fn a_tunnel_without_traffic_ends_after_its_own_time_and_not_after_the_body_s() {
     );
 }
 
+#[test]
+fn a_tunnel_of_which_one_side_has_ended_waits_for_the_other_as_for_a_body() {
+    let app = Backend::doing(|conversation| {
+        conversation.request();
+        conversation.send(
+            "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+        );
+        conversation.bytes(2);
+        conversation.finish_sending();
+        // Waits for a client that is gone.
+        conversation.rest();
+    });
+    let text = format!(
+        "host = 'app.test'\nto = {}\n[timeout]\nidle = '1s'\n",
+        app.port
+    );
+    let proxy = Proxy::plan().site("app.toml", text).start();
+    let mut client = proxy.client();
+    client.send(ASK);
+    assert_eq!(client.response_head().status, 101);
+    // As long as both may speak there is no limit.
+    std::thread::sleep(std::time::Duration::from_millis(1500));
+    client.send("go");
+    assert_eq!(client.rest(), b"");
+    until("the app is let go", || app.closed() == 1);
+    proxy.until_counted("tunnel-timeout", 1);
+}
+
+/// Whether the kernel has a timer of minutes for the connection between these two ports of this machine: the first looks at
+/// the second (proc(5): `tr` 02, and when it fires in hundredths of a second).
+fn is_probed(ours: u16, theirs: u16) -> bool {
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let between = format!(" 0100007F:{ours:04X} 0100007F:{theirs:04X} 01 ");
+    let line = table.lines().find(|line| line.contains(&between));
+    let timer = line.and_then(|line| line.split_whitespace().nth(5));
+    let Some((kind, when)) = timer.and_then(|timer| timer.split_once(':')) else {
+        return false;
+    };
+    kind == "02" && u64::from_str_radix(when, 16).is_ok_and(|when| (3_000..=12_100).contains(&when))
+}
+
+#[test]
+fn the_kernel_asks_both_sides_of_a_tunnel_whether_they_are_still_there() {
+    let (told, tell) = std::sync::mpsc::channel();
+    let app = Backend::doing(move |conversation| {
+        conversation.request();
+        conversation.send(
+            "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+        );
+        told.send(conversation.peer().port()).unwrap();
+        conversation.rest();
+    });
+    let proxy = in_front_of(&app).start();
+    let mut client = proxy.client();
+    client.send(ASK);
+    assert_eq!(client.response_head().status, 101);
+    let port = client.stream().local_addr().unwrap().port();
+    until("the client is asked", || {
+        is_probed(proxy.address().port(), port)
+    });
+    let port = tell.recv().unwrap();
+    until("the app is asked", || is_probed(port, app.port));
+}
+
 /// CASES W-10.
 #[test]
 fn a_slow_reader_of_a_tunnel_holds_a_buffer_and_not_the_stream() {

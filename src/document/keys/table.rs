@@ -16,7 +16,7 @@ pub const KEYS: &[Key] = &[
         "to",
         Kind::Backends,
         "",
-        "where requests go: `5000`, `\"10.0.0.7:5000\"`, `\"app.internal:5000\"`, `\"unix:/run/shop.sock\"`, `\"https://10.0.0.9:8443\"` (TLS), or a list, taken in turn; an entry may be a table",
+        "where requests go: `5000`, `\"10.0.0.7:5000\"`, `\"app.internal:5000\"`, `\"unix:/run/shop.sock\"`, `\"https://10.0.0.9:8443\"` (TLS), `\"h2c://127.0.0.1:5003\"` (HTTP/2 in clear text), or a list, taken in turn; an entry may be a table",
     ),
     key(
         Place::Site,
@@ -151,7 +151,7 @@ pub const KEYS: &[Key] = &[
         "slow_start",
         Kind::DurationOrOff,
         "\"10s\"",
-        "how long a backend that is back takes to get its whole share",
+        "how long a backend that is back takes to get its whole share; of a hash, the values that are its own",
     )
     .because("apps warm up"),
     key(
@@ -507,7 +507,7 @@ pub const KEYS: &[Key] = &[
         "idle",
         Kind::Duration,
         "\"60s\"",
-        "between two bytes of a body, either way",
+        "between two bytes of a body, either way; also of a tunnel, once one side has ended",
     ),
     key(
         Place::Timeout,
@@ -637,7 +637,7 @@ pub const KEYS: &[Key] = &[
         "reset",
         Kind::Count,
         "5 where it is listed",
-        "upstreams in a row that break off before they answer",
+        "upstreams in a row that break off, or take longer than `first_byte`, before they answer",
     ),
     key(
         Place::Passive,

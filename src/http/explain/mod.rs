@@ -15,6 +15,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::answer::{self, Answer};
+use super::asked_by::AskedBy;
 use super::exchange::{self, Decision};
 use super::forward;
 use super::h1::head::{self, Parsed, RequestHead, Room};
@@ -403,7 +404,8 @@ impl Walk<'_> {
         wire: Wire,
     ) -> Outcome {
         let shared = self.scene.shared;
-        let decision = exchange::decide(head, known, site, &self.client, shared);
+        let asked_by = AskedBy::of(head, &self.client, shared);
+        let decision = exchange::decide(head, known, site, &self.client, &asked_by, shared);
         // Behind the gate, and not one that two could read differently.
         if known.gate() == Gate::Open {
             self.tell_path(head, site);
@@ -414,7 +416,8 @@ impl Walk<'_> {
         match decision {
             Decision::Forward { strip, rule } => {
                 self.tell_limits(site, false);
-                let onward = exchange::onward(head, known, site, &self.client, shared, strip, rule);
+                let onward =
+                    exchange::onward(known, site, &self.client, &asked_by, shared, strip, rule);
                 let mut out = Vec::new();
                 if forward::request_head(&mut out, raw, head, &onward).is_err() {
                     return Answer::TooManyConnectionOptions.into();

@@ -5,16 +5,17 @@ use std::io;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use super::{Failed, Flight, answer_to};
+use super::{Failed, Flight, MOST_UNTOUCHED, answer_to};
 use crate::block::{Block, READ_BYTES};
 use crate::http::answer::Answer;
-use crate::http::body::{Body, BodyError};
+use crate::http::body::{BadBody, Body, BodyError};
 use crate::http::departure::Asked;
 use crate::http::field::same;
 use crate::http::forward::{self, Back};
 use crate::http::h1::head::{self, Framing, Method, Parsed, Room, Version};
 use crate::http::obtain::{Failure, Search, Visit};
 use crate::http::side::ClientSide;
+use crate::site::faults::Fault;
 use crate::tls;
 use crate::upstream::{self, Upstream};
 use crate::wheel::Tick;
@@ -36,13 +37,9 @@ pub(super) struct Returning {
 /// What waiting for a response brought.
 enum Waited {
     Bytes(Block),
-    UpstreamGone {
-        said_anything: bool,
-        /// What went wrong, where it did not simply close.
-        error: Option<io::Error>,
-    },
+    UpstreamGone(Gone),
     ClientGone,
-    BodyFailed(BodyError),
+    BodyFailed(BadBody),
     TimedOut,
 }
 
@@ -109,22 +106,14 @@ impl<C: ClientSide> Flight<'_, C> {
                     .await;
             let mut block = match waited {
                 Waited::Bytes(block) => block,
-                Waited::UpstreamGone {
-                    said_anything,
-                    error,
-                } => {
-                    let gone = Gone {
-                        said_anything,
-                        error,
-                    };
+                Waited::UpstreamGone(gone) => {
                     return Err(self.upstream_gone(gone, asked, upload, attempt, search));
                 }
                 Waited::ClientGone => return Err(Retry::Never(Failed::Silent)),
-                Waited::BodyFailed(BodyError::SourceGone) => {
-                    return Err(Retry::Never(Failed::Silent));
+                Waited::BodyFailed(bad) => return Err(Retry::answer(answer_to(&bad))),
+                Waited::TimedOut => {
+                    return Err(self.timed_out(out, asked, upload, attempt, search));
                 }
-                Waited::BodyFailed(error) => return Err(Retry::answer(answer_to(&error))),
-                Waited::TimedOut => return Err(self.timed_out(out, asked, upload, attempt)),
             };
             // Several heads may have come at once.
             loop {
@@ -152,12 +141,14 @@ impl<C: ClientSide> Flight<'_, C> {
                     }
                     Ok(None) => {
                         search.broke_off(&attempt.visit);
-                        return Err(self.malformed(attempt, "a head that does not end"));
+                        return Err(self.malformed(attempt, search, "a head that does not end"));
                     }
-                    Err(_) if attempt.is_behind_tls(&block) => return Err(self.behind_tls(attempt)),
+                    Err(_) if attempt.is_behind_tls(&block) => {
+                        return Err(self.behind_tls(attempt, search));
+                    }
                     Err(what) => {
                         search.broke_off(&attempt.visit);
-                        return Err(self.malformed(attempt, what));
+                        return Err(self.malformed(attempt, search, what));
                     }
                 };
                 block.consume(returning.head_bytes);
@@ -178,7 +169,8 @@ impl<C: ClientSide> Flight<'_, C> {
                 attempt.interim += 1;
                 attempt.began = self.timer.wheel().now();
                 if attempt.interim > self.kit.shared.limits.interim {
-                    return Err(self.malformed(attempt, "one interim response after the other"));
+                    let what = "one interim response after the other";
+                    return Err(self.malformed(attempt, search, what));
                 }
                 // RFC 9110 15.2: a 1.0 client knows none of them.
                 if asked.version != Version::Http10 {
@@ -235,7 +227,10 @@ impl<C: ClientSide> Flight<'_, C> {
                     self.set(*end, self.site.timeouts.first_byte);
                 }
                 Poll::Ready(Err(BodyError::TargetGone)) => *upstream_deaf = true,
-                Poll::Ready(Err(error)) => return Poll::Ready(Waited::BodyFailed(error)),
+                Poll::Ready(Err(BodyError::SourceGone)) => return Poll::Ready(Waited::ClientGone),
+                Poll::Ready(Err(BodyError::Bad(bad))) => {
+                    return Poll::Ready(Waited::BodyFailed(bad));
+                }
                 Poll::Pending if upload.moved != moved_before => {
                     self.set_for_body(asked, attempt, upload);
                 }
@@ -249,16 +244,21 @@ impl<C: ClientSide> Flight<'_, C> {
         let had = block.len();
         match block.poll_fill(cx, &mut upstream.stream) {
             Poll::Ready(gone @ (Ok(0) | Err(_))) => {
-                return Poll::Ready(Waited::UpstreamGone {
+                return Poll::Ready(Waited::UpstreamGone(Gone {
                     said_anything: had > 0,
                     error: gone.err(),
-                });
+                }));
             }
             Poll::Ready(Ok(_)) => return Poll::Ready(Waited::Bytes(block)),
             Poll::Pending if had > 0 => *partial = Some(block),
             Poll::Pending => drop(block),
         }
-        if *is_sent && self.client.poll_gone(cx).is_ready() {
+        // While its body waits for the backend, nothing is read from it that would tell.
+        let is_gone = match *is_sent {
+            true => self.client.poll_gone(cx),
+            false => self.client.poll_taken_back(cx),
+        };
+        if is_gone.is_ready() {
             return Poll::Ready(Waited::ClientGone);
         }
         self.timer.poll_fired(cx).map(|()| Waited::TimedOut)
@@ -343,6 +343,15 @@ impl<C: ClientSide> Flight<'_, C> {
             said_anything,
             error,
         } = gone;
+        // It is as well as ever.
+        if error.as_ref().is_some_and(upstream::takes_no_websockets) {
+            let address = &attempt.upstream.endpoint.address;
+            let why = format!(
+                "h2c://{address} takes no WebSockets (RFC 8441); if it speaks HTTP/1.1 too, write \"{address}\""
+            );
+            let why = Some(self.of_site(&why));
+            return Retry::Never(Failed::Answer(Answer::BackendNoWebSocket, why));
+        }
         let said_anything = said_anything || attempt.interim > 0;
         let was_idle = attempt.upstream.reused && !attempt.upstream.is_pinned;
         let is_repeatable = !said_anything && attempt.is_repeatable(asked, upload);
@@ -351,6 +360,25 @@ impl<C: ClientSide> Flight<'_, C> {
         }
         // CASES G-08. Of a body that has gone out nothing is left.
         let is_untouched = error.as_ref().is_some_and(upstream::is_untouched) && upload.moved == 0;
+        let address = &attempt.upstream.endpoint.address;
+        // With TLS 1.3 a client certificate is refused after the handshake.
+        let complaint = error.and_then(|error| tls::complaint(&error, address));
+        let (answer, fault, why) = match complaint {
+            Some(why) => (Answer::BackendTls, Fault::Tls, why),
+            None => {
+                let what = if said_anything {
+                    "before its response was there"
+                } else {
+                    "before it answered"
+                };
+                let why = format!("{address} closed the connection {what}");
+                (Answer::BackendFailed, Fault::Failed, why)
+            }
+        };
+        // Passed over once or twice it is nobody's fault.
+        if !is_untouched || search.retries >= MOST_UNTOUCHED {
+            search.fails(&attempt.visit, fault, &why);
+        }
         if !is_untouched {
             search.broke_off(&attempt.visit);
             if is_repeatable
@@ -360,25 +388,21 @@ impl<C: ClientSide> Flight<'_, C> {
                 return Retry::Again;
             }
         }
-        let address = &attempt.upstream.endpoint.address;
-        // With TLS 1.3 a client certificate is refused after the handshake.
-        if let Some(why) = error.and_then(|error| tls::complaint(&error, address)) {
-            return Retry::Never(Failed::Answer(Answer::BackendTls, Some(self.of_site(&why))));
-        }
-        let what = if said_anything {
-            "before its response was there"
-        } else {
-            "before it answered"
-        };
-        let why = format!("{address} closed the connection {what}");
-        let failed = Failed::Answer(Answer::BackendFailed, Some(self.of_site(&why)));
-        if is_untouched && !said_anything {
+        let failed = Failed::Answer(answer, Some(self.of_site(&why)));
+        if is_untouched && !said_anything && fault == Fault::Failed {
             return Retry::Untouched(failed);
         }
         Retry::Never(failed)
     }
 
-    fn timed_out(&self, out: &[u8], asked: &Asked, upload: &Body, attempt: &Attempt<'_>) -> Retry {
+    fn timed_out(
+        &self,
+        out: &[u8],
+        asked: &Asked,
+        upload: &Body,
+        attempt: &Attempt<'_>,
+        search: &Search<'_, '_>,
+    ) -> Retry {
         if self.timer.was_cut() {
             return Retry::answer(Answer::SiteGone);
         }
@@ -390,14 +414,17 @@ impl<C: ClientSide> Flight<'_, C> {
             "{} took the request and did not answer in time",
             attempt.upstream.endpoint.address
         );
+        search.fails(&attempt.visit, Fault::Timeout, &why);
+        search.broke_off(&attempt.visit);
         Retry::Never(Failed::Answer(
             Answer::BackendTimeout,
             Some(self.of_site(&why)),
         ))
     }
 
-    fn malformed(&self, attempt: &Attempt<'_>, what: &str) -> Retry {
+    fn malformed(&self, attempt: &Attempt<'_>, search: &Search<'_, '_>, what: &str) -> Retry {
         let why = format!("{} sent {what}", attempt.upstream.endpoint.address);
+        search.fails(&attempt.visit, Fault::Malformed, &why);
         Retry::Never(Failed::Answer(
             Answer::BackendMalformed,
             Some(self.of_site(&why)),
@@ -405,9 +432,10 @@ impl<C: ClientSide> Flight<'_, C> {
     }
 
     /// A request in clear text is no client hello, and it has said so.
-    fn behind_tls(&self, attempt: &Attempt<'_>) -> Retry {
+    fn behind_tls(&self, attempt: &Attempt<'_>, search: &Search<'_, '_>) -> Retry {
         let address = &attempt.upstream.endpoint.address;
         let why = format!("{address} speaks TLS; write \"https://{address}\"");
+        search.fails(&attempt.visit, Fault::Tls, &why);
         Retry::Never(Failed::Answer(Answer::BackendTls, Some(self.of_site(&why))))
     }
 

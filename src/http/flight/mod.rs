@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use self::attempt::{Attempt, Retry};
-use super::body::BodyError;
+use super::body::BadBody;
 use super::departure::{After, Asked, Departure, Order};
 use super::h1::head::{Method, Version};
 use super::side::ClientSide;
@@ -51,12 +51,11 @@ pub(super) struct Landed {
     pub(super) finished: Finished,
 }
 
-/// Our answer to a request body that does not reach its end.
-pub(super) fn answer_to(error: &BodyError) -> Answer {
-    match error {
-        BodyError::Malformed(what) => Answer::BadBody(what),
-        BodyError::TooLarge => Answer::BodyTooLarge,
-        BodyError::SourceGone | BodyError::TargetGone => Answer::BackendFailed,
+/// Our answer to a request body that is not passed on to its end.
+pub(super) fn answer_to(bad: &BadBody) -> Answer {
+    match bad {
+        BadBody::Malformed(what) => Answer::BadBody(what),
+        BadBody::TooLarge => Answer::BodyTooLarge,
     }
 }
 
@@ -89,7 +88,6 @@ impl<'a, C: ClientSide> Flight<'a, C> {
                 Some(self.site.number),
             )
         };
-        self.is_patient = asked.is_grpc;
         self.client.request_is_over(&mut upload);
         let end = self
             .site
@@ -107,6 +105,8 @@ impl<'a, C: ClientSide> Flight<'a, C> {
                 Ok(found) => found,
                 Err(failed) => break Err(failed),
             };
+            // Elsewhere it is no call of gRPC, whatever it says: there its words would only hold an upstream for ever.
+            self.is_patient = asked.is_grpc && upstream.is_shared();
             match upstream.reused {
                 true => self.kit.counters.reused.add(1),
                 false => self.kit.counters.opened.add(1),
@@ -165,6 +165,7 @@ impl<'a, C: ClientSide> Flight<'a, C> {
                     attempt,
                     upload,
                     &asked,
+                    &search,
                     &mut finished,
                 )
                 .await
@@ -314,11 +315,13 @@ struct Waits<'c, C> {
 
 impl<C: ClientSide> Patient for Waits<'_, C> {
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        // What comes of its body is for the backend to read.
-        if self.is_over {
-            self.client.poll_gone(cx)
-        } else {
-            Poll::Pending
+        // What comes of its body, or behind it, is for later.
+        if self.client.has_left(cx) {
+            return Poll::Ready(());
+        }
+        match self.is_over {
+            true => self.client.poll_gone(cx),
+            false => Poll::Pending,
         }
     }
 }

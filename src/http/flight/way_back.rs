@@ -8,13 +8,15 @@ use super::Flight;
 use super::attempt::{Attempt, Returning};
 use crate::block::Block;
 use crate::http::answer::Answer;
-use crate::http::body::{Body, BodyError, Written};
+use crate::http::body::{BadBody, Body, BodyError, Written};
 use crate::http::departure::{After, Asked};
 use crate::http::h1::head::Framing;
+use crate::http::obtain::Search;
 use crate::http::reader::{Pace, Reader};
 use crate::http::side::{ClientSide, Sink};
 use crate::observe::{Finished, Kind, Reason};
 use crate::relay;
+use crate::site::faults::Fault;
 use crate::wheel::Tick;
 
 impl<C: ClientSide> Flight<'_, C> {
@@ -31,8 +33,20 @@ impl<C: ClientSide> Flight<'_, C> {
         mut attempt: Attempt<'_>,
         mut upload: Body,
         asked: &Asked,
+        search: &Search<'_, '_>,
         finished: &mut Finished,
     ) -> After {
+        // NTLM and Negotiate authenticate a connection, and one of HTTP/2 is many requests at once: RFC 9113 7 has a word
+        // for it, upon which clients come again in HTTP/1.1. What a backend of HTTP/2 means by them is its own affair.
+        if returning.authenticates_connection
+            && !attempt.upstream.is_shared()
+            && self.client.insist_on_http1()
+        {
+            finished.status = returning.status;
+            finished.kind = Kind::Aborted;
+            finished.reason = Some(Reason::Http1Required);
+            return After::Close;
+        }
         let written = match returning.framing_back {
             _ if C::Sink::FRAMES => Written::InFrames,
             Framing::Chunked => Written::InChunks,
@@ -52,6 +66,7 @@ impl<C: ClientSide> Flight<'_, C> {
                 "{} sent a body that is not one",
                 attempt.upstream.endpoint.address
             );
+            search.fails(&attempt.visit, Fault::Malformed, &why);
             let why = Some(self.of_site(&why));
             return self
                 .answer(
@@ -83,6 +98,10 @@ impl<C: ClientSide> Flight<'_, C> {
         // What leaves together with a head is no body, and what was read and not taken was not sent.
         finished.to_client = download.read.min(download.moved);
         if let Err(broken) = passed {
+            if let Some((fault, what)) = broken.fault() {
+                let why = format!("{} {what}", attempt.upstream.endpoint.address);
+                search.fails(&attempt.visit, fault, &why);
+            }
             finished.reason = broken.reason();
             return After::Abort;
         }
@@ -124,22 +143,33 @@ impl<C: ClientSide> Flight<'_, C> {
                 Poll::Ready(Ok(())) => self.client.request_is_over(upload),
                 Poll::Ready(Err(BodyError::TargetGone)) => attempt.upstream_deaf = true,
                 // The answer has begun: nothing can be said any more (CASES reject-body-error).
-                Poll::Ready(Err(_)) => return Poll::Ready(Err(Broken::ByOthers)),
+                Poll::Ready(Err(_)) => return Poll::Ready(Err(Broken::Client)),
                 Poll::Pending => {}
             }
         }
         if let Poll::Ready(done) =
             download.poll(cx, &mut attempt.upstream.stream, self.client.sink())
         {
-            return Poll::Ready(done.map_err(|_| Broken::ByOthers));
+            return Poll::Ready(done.map_err(|error| match error {
+                BodyError::SourceGone => Broken::Backend(Fault::Failed),
+                BodyError::Bad(BadBody::Malformed(_)) => Broken::Backend(Fault::Malformed),
+                BodyError::Bad(BadBody::TooLarge) | BodyError::TargetGone => Broken::Client,
+            }));
         }
-        if upload.is_done() && self.client.poll_gone(cx).is_ready() {
-            return Poll::Ready(Err(Broken::ByOthers));
+        let is_gone = match upload.is_done() {
+            true => self.client.poll_gone(cx),
+            false => self.client.poll_taken_back(cx),
+        };
+        if is_gone.is_ready() {
+            return Poll::Ready(Err(Broken::Client));
         }
         let end = attempt.end.unwrap_or(Tick::MAX);
         if download.is_drained() {
+            // Waited for it was also where the body only gave way to others: then the timer is set for the client, and
+            // nothing may have moved since.
+            let was_awaited = reader.is_awaited();
             reader.is_served();
-            if upload.moved + download.moved != before {
+            if was_awaited || upload.moved + download.moved != before {
                 self.set(attempt.end, self.site.timeouts.idle);
             }
         } else if !reader.is_awaited() {
@@ -147,14 +177,14 @@ impl<C: ClientSide> Flight<'_, C> {
         }
         while self.timer.poll_fired(cx).is_ready() {
             if let Some(reason) = self.is_over(end) {
-                return Poll::Ready(Err(Broken::ByUs(reason)));
+                return Poll::Ready(Err(Broken::Limit(reason)));
             }
             if !reader.is_awaited() {
-                return Poll::Ready(Err(Broken::ByUs(Reason::ResponseTimeout)));
+                return Poll::Ready(Err(Broken::Limit(Reason::ResponseTimeout)));
             }
             match reader.look(self.client.untaken(), download.moved, self.timer) {
                 Some(look) => self.timer.set_at(look.min(end)),
-                None => return Poll::Ready(Err(Broken::ByUs(Reason::SlowReader))),
+                None => return Poll::Ready(Err(Broken::Limit(Reason::SlowReader))),
             }
         }
         Poll::Pending
@@ -180,14 +210,16 @@ impl<C: ClientSide> Flight<'_, C> {
         finished.status = 101;
         finished.kind = Kind::Tunnel;
         let early = (!block.is_empty()).then_some(block);
-        let relayed = self.client.tunnel(
-            head,
-            self.site.timeouts.idle,
-            &mut attempt.upstream.stream,
-            early,
-            self.site.timeouts.websocket_idle,
-            self.timer,
-        );
+        let silence = relay::Silence {
+            of_both: self.site.timeouts.websocket_idle,
+            of_one: self.site.timeouts.idle,
+        };
+        // Of nothing else would anybody notice that the machine of the app is gone.
+        attempt.upstream.stream.probe();
+        let upstream = &mut attempt.upstream.stream;
+        let relayed = self
+            .client
+            .tunnel(head, upstream, early, silence, self.timer);
         let Ok(outcome) = relayed.await else {
             return After::Abort;
         };
@@ -213,16 +245,31 @@ impl<C: ClientSide> Flight<'_, C> {
 
 /// Why a response does not reach its end.
 enum Broken {
-    /// The client or the backend left, or sent what is no body.
-    ByOthers,
-    ByUs(Reason),
+    /// The client left, or sent what is no body.
+    Client,
+    Backend(Fault),
+    Limit(Reason),
 }
 
 impl Broken {
     fn reason(self) -> Option<Reason> {
         match self {
-            Broken::ByOthers => None,
-            Broken::ByUs(reason) => Some(reason),
+            Broken::Client | Broken::Backend(_) => None,
+            Broken::Limit(reason) => Some(reason),
+        }
+    }
+
+    /// What the backend has done, if it was that.
+    fn fault(&self) -> Option<(Fault, &'static str)> {
+        match self {
+            Broken::Backend(Fault::Malformed) => {
+                Some((Fault::Malformed, "sent a body that is not one"))
+            }
+            Broken::Backend(fault) => Some((*fault, "broke off in the middle of its response")),
+            Broken::Limit(Reason::ResponseTimeout) => {
+                Some((Fault::Timeout, "was silent in the middle of its response"))
+            }
+            Broken::Client | Broken::Limit(_) => None,
         }
     }
 }

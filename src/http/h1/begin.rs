@@ -33,21 +33,22 @@ pub(super) fn begin(
     let head = match head::request(inbound.filled(), &kit.shared.head_limits, &mut room) {
         Ok(Parsed::Complete(head)) => head,
         Ok(Parsed::NeedMore) => return Begun::NeedMore(inbound),
-        Err(refusal) => return Begun::refused(refusal.into(), kit),
+        Err(refusal) => return Begun::refused(refusal.into(), kit, true),
     };
+    let with_body = head.method != "HEAD";
     let asker = arrival.asker();
     // RFC 9110 7.4: a target for the other kind of connection was sent to the wrong place.
     if head.scheme.is_some_and(|scheme| scheme != asker.wire) {
         let what = "the target's scheme is not that of the connection";
-        return Begun::refused(Answer::Malformed(what), kit);
+        return Begun::refused(Answer::Malformed(what), kit, with_body);
     }
     let Some(asked_for) = head.authority else {
-        return Begun::refused(Answer::NoHost, kit);
+        return Begun::refused(Answer::NoHost, kit, with_body);
     };
     let timer = &arrival.timer;
     let known = match KnownHost::recall(known, asked_for, &asker, Some(timer)) {
         Ok(known) => known,
-        Err(answer) => return Begun::refused(answer, kit),
+        Err(answer) => return Begun::refused(answer, kit, with_body),
     };
     let requests_left = arrival.requests_left - 1;
     let keep_alive = head.keep_alive && requests_left > 0;
@@ -57,7 +58,7 @@ pub(super) fn begin(
     let begun = match begin::begin(&head, raw, known, &asker, timer, keep_alive, ends) {
         Ok(Step::Send(mut order)) => {
             let Some(site) = known.site() else {
-                return Begun::refused(Answer::Internal, kit);
+                return Begun::refused(Answer::Internal, kit, with_body);
             };
             let mut upload = begin::upload(&head, site, kit);
             inbound.consume(bytes);
@@ -65,7 +66,7 @@ pub(super) fn begin(
                 Ok(()) => {}
                 Err(error) => {
                     let site = known.site().map(|site| site.number);
-                    return Begun::refused(flight::answer_to(&error), kit).at(site);
+                    return Begun::refused(flight::answer_to(&error), kit, with_body).at(site);
                 }
             }
             upload.join(&mut order.out, SMALL_BODY_BYTES);
@@ -79,7 +80,7 @@ pub(super) fn begin(
         }
         Ok(Step::Say(said)) if framing == Framing::None => Begun::Said(said, After::Close),
         Ok(Step::Say(said)) => Begun::Said(said, After::Linger),
-        Err(answer) => Begun::refused(answer, kit),
+        Err(answer) => Begun::refused(answer, kit, with_body),
     };
     arrival.requests_left = requests_left;
     begun
@@ -87,8 +88,9 @@ pub(super) fn begin(
 
 impl Begun {
     /// An answer to something that is not a request, or that cannot be read to its end: the connection ends.
-    pub(super) fn refused(answer: Answer, kit: &Kit) -> Begun {
-        Begun::Said(Said::refused(answer, kit), After::Linger)
+    /// `with_body`: not to HEAD, whatever it says (RFC 9110 9.3.2).
+    pub(super) fn refused(answer: Answer, kit: &Kit, with_body: bool) -> Begun {
+        Begun::Said(Said::refused(answer, kit, with_body), After::Linger)
     }
 
     /// It was a request for the site of this number.

@@ -2,13 +2,12 @@
 
 use std::io;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
-use crate::block::{Block, Kept, Sheet};
+use crate::block::{Block, FEW, Kept, Sheet};
 use crate::http::body::Body;
 use crate::http::reader::{self, Pace, Unsent};
 use crate::http::side::ClientSide;
-use crate::relay::{self, Outcome};
+use crate::relay::{self, Outcome, Silence};
 use crate::site::Wire;
 use crate::stream::Stream;
 use crate::wheel::Timer;
@@ -17,8 +16,8 @@ use crate::wheel::Timer;
 #[derive(Debug)]
 pub(super) struct Busy<'a> {
     pub(super) stream: &'a mut Stream,
-    /// What the client sent behind the request. As long as something is there nothing more is read, so one block is all
-    /// that a client can make us hold.
+    /// What the client sent behind the request. As long as something is there nothing more is read, so what came together
+    /// with the request, or a little that came later, is all that a client can make us hold.
     pub(super) behind: Option<Kept>,
 }
 
@@ -49,7 +48,7 @@ impl ClientSide for Busy<'_> {
 
     fn request_is_over(&mut self, upload: &mut Body) {
         if self.behind.is_none() {
-            self.behind = upload.take_surplus().map(Block::keep);
+            self.behind = upload.take_surplus().map(Block::keep_sent_ahead);
         }
     }
 
@@ -62,7 +61,7 @@ impl ClientSide for Busy<'_> {
             return Poll::Pending;
         }
         let mut block = Block::lend();
-        match block.poll_fill(cx, self.stream) {
+        match block.poll_fill_at_most(cx, self.stream, FEW) {
             Poll::Pending => Poll::Pending,
             Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(()),
             Poll::Ready(Ok(_)) => {
@@ -70,6 +69,18 @@ impl ClientSide for Busy<'_> {
                 Poll::Pending
             }
         }
+    }
+
+    fn poll_taken_back(&mut self, _: &mut Context<'_>) -> Poll<()> {
+        Poll::Pending
+    }
+
+    fn has_left(&mut self, _: &mut Context<'_>) -> bool {
+        self.stream.has_hung_up()
+    }
+
+    fn insist_on_http1(&mut self) -> bool {
+        false
     }
 
     async fn put_interim(&mut self, head: Sheet) -> io::Result<()> {
@@ -98,18 +109,58 @@ impl ClientSide for Busy<'_> {
     async fn tunnel(
         &mut self,
         head: Sheet,
-        limit: Duration,
         upstream: &mut Stream,
         early: Option<Block>,
-        idle: Option<Duration>,
+        silence: Silence,
         timer: &Timer,
     ) -> Result<Outcome, Unsent> {
-        let sent = timer.within(limit, self.stream.put_all(&head)).await;
+        let sent = timer
+            .within(silence.of_one, self.stream.put_all(&head))
+            .await;
         if !matches!(sent, Ok(Ok(()))) {
             return Err(Unsent::Gone);
         }
         drop(head);
         let behind = self.behind();
-        Ok(relay::both(self.stream, behind, upstream, early, idle, timer).await)
+        Ok(relay::both(self.stream, behind, upstream, early, silence, timer).await)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::net::{TcpListener, TcpStream};
+    use std::task::Waker;
+
+    #[test]
+    fn what_a_client_sends_ahead_lends_it_no_block() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_io()
+            .build()
+            .expect("runtime");
+        runtime.block_on(async {
+            let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+            let address = listener.local_addr().expect("its address");
+            let mut client = TcpStream::connect(address).expect("a connection");
+            let (ours, _) = listener.accept().expect("a connection");
+            ours.set_nonblocking(true).expect("not blocking");
+            let ours = tokio::net::TcpStream::from_std(ours).expect("registered");
+            client.write_all(&[b'x'; 50_000]).expect("sent");
+            ours.readable().await.expect("bytes");
+            let mut stream = Stream::Tcp(ours);
+            let mut busy = Busy {
+                stream: &mut stream,
+                behind: None,
+            };
+            let mut cx = Context::from_waker(Waker::noop());
+            for _ in 0..3 {
+                assert!(busy.poll_gone(&mut cx).is_pending());
+            }
+            assert_eq!(Block::lent(), 0);
+            let behind = busy.behind().map(|block| block.len());
+            assert_eq!(behind, Some(FEW));
+            assert_eq!(Block::lent(), 0);
+        });
     }
 }

@@ -185,7 +185,7 @@ impl Connection {
 
     /// Answers what cannot be gone on with.
     async fn refuse(&mut self, answer: Answer, started: Tick) -> After {
-        match Begun::refused(answer, &self.arrival.kit) {
+        match Begun::refused(answer, &self.arrival.kit, true) {
             Begun::Said(said, after) => self.say(said, after, started).await,
             _ => After::Close,
         }
@@ -200,8 +200,10 @@ impl Connection {
 
     /// Sends a response of our own.
     async fn say(&mut self, said: Said, after: After, started: Tick) -> After {
+        let to_client = said.bytes();
         let Said {
             out,
+            body,
             status,
             answer,
             site,
@@ -210,7 +212,10 @@ impl Connection {
         // A body of `respond` may be long, and a client slow.
         let pace = self.pace();
         let arrival = &mut *self.arrival;
-        let sent = reader::send(&mut arrival.stream, &out, pace, &arrival.timer).await;
+        let mut sent = reader::send(&mut arrival.stream, &out, pace, &arrival.timer).await;
+        if let (Ok(()), Some(body)) = (sent, &body) {
+            sent = reader::send(&mut arrival.stream, body, pace, &arrival.timer).await;
+        }
         let cut = (sent == Err(Unsent::TooSlow)).then_some(Reason::SlowReader);
         let log = match log {
             None if site.is_none() => logged::unread(&self.arrival.asker()),
@@ -219,7 +224,7 @@ impl Connection {
         let finished = Finished {
             status,
             reason: cut.or(answer.map(|answer| answer.parts().1)),
-            to_client: out.len() as u64,
+            to_client,
             took: self.arrival.kit.since(started),
             log,
             ..Finished::of(Kind::Exchange, Protocol::Http1, site)
@@ -232,7 +237,7 @@ impl Connection {
             .finished(&finished, known.map(|site| &*site.slots));
         match sent {
             Ok(()) => after,
-            // Half of it is out, and a plain end would look like its end.
+            // A plain end would look like the end of a response that ends with its connection.
             Err(Unsent::Gone | Unsent::TooSlow) => After::Abort,
         }
     }

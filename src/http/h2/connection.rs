@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use ::h2::server::{self, SendResponse};
-use ::h2::{Reason as Code, RecvStream};
+use ::h2::{Ping, PingPong, Reason as Code, RecvStream};
 use http::Request;
 
 use super::load::{Load, Queue};
@@ -113,7 +113,7 @@ async fn serve_all(arrival: Box<Arrival>, early: Option<Block>) {
     let of_stream = stream.wire();
     let wire = Wire::new(stream, early, budget, &kit.wheel);
     timer.set(limits.head_time);
-    let connection = match shake_hands(&wire, &timer, limits).await {
+    let mut connection = match shake_hands(&wire, &timer, limits).await {
         Ok(Ok(connection)) => connection,
         // It left, as browsers do that have opened one too many.
         Ok(Err(error)) if error.is_io() => return,
@@ -139,7 +139,10 @@ async fn serve_all(arrival: Box<Arrival>, early: Option<Block>) {
     });
     let pace = Pace::of(&SiteLimits::default(), &SiteTimeouts::default());
     let mut running = Running {
+        pings: connection.ping_pong(),
         connection,
+        received: 0,
+        is_asked: false,
         wire,
         shared,
         timer,
@@ -147,6 +150,7 @@ async fn serve_all(arrival: Box<Arrival>, early: Option<Block>) {
         reader: Reader::new(pace),
         phase: Phase::Silent,
         is_ending: false,
+        makes_room: false,
     };
     let ended = poll_fn(|cx| running.poll(cx)).await;
     let Running {
@@ -161,6 +165,7 @@ async fn serve_all(arrival: Box<Arrival>, early: Option<Block>) {
     };
     match ended {
         Ended::Politely => Box::pin(linger(&mut stream, &timer, &kit.shared.limits)).await,
+        Ended::AtOnce => {}
         Ended::Broken => stream.abort(),
     }
 }
@@ -204,8 +209,15 @@ struct Running {
     requests_left: u32,
     reader: Reader,
     phase: Phase,
+    pings: Option<PingPong>,
+    /// How much the client had sent when it was last looked after.
+    received: u64,
+    /// It was asked whether it is there, and has said nothing since.
+    is_asked: bool,
     /// The client has been told that we end.
     is_ending: bool,
+    /// And that others need its room.
+    makes_room: bool,
 }
 
 /// What the timer is set for.
@@ -215,7 +227,8 @@ enum Phase {
     Silent,
     /// No request is open.
     AtRest,
-    /// It is the requests that have times.
+    /// It is the requests that have times. Where they have none, as calls of gRPC and tunnels, their client must still be
+    /// there.
     Busy,
 }
 
@@ -223,6 +236,8 @@ enum Phase {
 enum Ended {
     /// The client has been told, or has left.
     Politely,
+    /// The same, and others wait for its room.
+    AtOnce,
     /// It takes nothing any more.
     Broken,
 }
@@ -244,6 +259,9 @@ impl Running {
                 {
                     self.shared.kit.counters.because(Reason::FrameFlood);
                     return Poll::Ready(Ended::Politely);
+                }
+                Poll::Ready(Some(Err(_)) | None) if self.makes_room => {
+                    return Poll::Ready(Ended::AtOnce);
                 }
                 Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(Ended::Politely),
                 Poll::Pending => {}
@@ -274,7 +292,7 @@ impl Running {
         let shared = &self.shared;
         let stream = ClientStream {
             wire: shared.wire,
-            incoming: Incoming::new(recv),
+            incoming: Incoming::new(recv, shared.kit.shared.head_limits.fields),
             outgoing: Outgoing::new(respond, &shared.queue),
             head_limits: shared.kit.shared.head_limits,
             is_tunnel: false,
@@ -353,9 +371,10 @@ impl Running {
             return;
         }
         self.phase = phase;
+        self.is_asked = false;
         match phase {
             Phase::Silent => {}
-            Phase::Busy => self.timer.clear(),
+            Phase::Busy => self.timer.set(limits.idle_time),
             Phase::AtRest if self.is_ending => self.timer.set(limits.linger_time),
             Phase::AtRest => self.timer.rest(limits.idle_time),
         }
@@ -381,19 +400,42 @@ impl Running {
                 counters.because(Reason::OpeningTimeout);
                 Some(Ended::Politely)
             }
+            Phase::AtRest if !self.is_ending && self.timer.fired_for_room() => {
+                counters.because(Reason::MadeRoom);
+                // Without waiting for what it has to say to that, as with HTTP/1: the others wait.
+                self.is_ending = true;
+                self.makes_room = true;
+                self.connection.abrupt_shutdown(Code::NO_ERROR);
+                self.timer.set(self.shared.kit.shared.limits.linger_time);
+                None
+            }
             Phase::AtRest if !self.is_ending => {
-                counters.because(match self.timer.fired_for_room() {
-                    true => Reason::MadeRoom,
-                    false => Reason::IdleTimeout,
-                });
+                counters.because(Reason::IdleTimeout);
                 self.end();
                 None
             }
+            Phase::AtRest if self.makes_room => Some(Ended::AtOnce),
             Phase::AtRest => Some(Ended::Politely),
-            Phase::Busy => {
-                self.timer.clear();
-                None
-            }
+            Phase::Busy => self.look_after_client(),
         }
+    }
+
+    /// Asks a client that has been silent for the idle time whether it is there; it has as long to say so. A machine that
+    /// has lost its power says nothing, and what it has asked for would stay for ever.
+    fn look_after_client(&mut self) -> Option<Ended> {
+        let before = std::mem::replace(&mut self.received, self.wire.received());
+        let is_silent = self.received == before;
+        if is_silent && self.is_asked {
+            return Some(Ended::Broken);
+        }
+        self.is_asked = is_silent;
+        if is_silent && let Some(pings) = &mut self.pings {
+            // What came of the last one is known by the bytes that came. While one is under way, no other is sent.
+            let mut cx = Context::from_waker(Waker::noop());
+            drop(pings.poll_pong(&mut cx));
+            drop(pings.send_ping(Ping::opaque()));
+        }
+        self.timer.set(self.shared.kit.shared.limits.idle_time);
+        None
     }
 }

@@ -16,7 +16,7 @@ use super::request::{Asks, Protocol, Room, Whole, view};
 use super::stream::ClientStream;
 use crate::http::answer::Answer;
 use crate::http::begin::{self, SMALL_BODY_BYTES, Said, Step};
-use crate::http::body::BodyError;
+use crate::http::body::{BadBody, BodyError};
 use crate::http::departure::{After, Departure, Order};
 use crate::http::flight::{self, Flight, Landed};
 use crate::http::known_host::KnownHost;
@@ -51,12 +51,13 @@ pub(super) async fn one(shared: Rc<Shared>, parts: Parts, mut stream: ClientStre
     }
     let timer = kit.wheel.timer();
     let begun = begin(shared, &parts, &mut stream, &timer);
+    let with_body = parts.method != Method::HEAD;
     drop(parts);
     match begun {
         Begun::Say(said) => say(shared, said, &mut stream, &timer, started).await,
         Begun::Send(mut departure, site, slot) => {
             if let Err(error) = take_small_body(&mut departure, &mut stream).await {
-                let said = Said::refused(flight::answer_to(&error), kit);
+                let said = Said::refused(flight::answer_to(&error), kit, with_body);
                 return say(shared, said, &mut stream, &timer, started).await;
             }
             // Boxed apart from a head that is gone by now.
@@ -70,7 +71,7 @@ fn begin(shared: &Shared, parts: &Parts, stream: &mut ClientStream, timer: &Time
     let kit = &shared.kit;
     match try_to_begin(shared, parts, stream, timer) {
         Ok(begun) => begun,
-        Err(answer) => Begun::Say(Said::refused(answer, kit)),
+        Err(answer) => Begun::Say(Said::refused(answer, kit, parts.method != Method::HEAD)),
     }
 }
 
@@ -136,15 +137,15 @@ fn add_key(order: &mut Order, random: &[u8; 32]) {
 async fn take_small_body(
     departure: &mut Departure,
     stream: &mut ClientStream,
-) -> Result<(), BodyError> {
+) -> Result<(), BadBody> {
     let Departure { order, upload } = departure;
     if upload.is_done() || stream.is_tunnel {
         return Ok(());
     }
     match poll_fn(|cx| Poll::Ready(upload.take_from(cx, &mut stream.incoming))).await {
         // The flight will find the client gone, and count it.
-        Ok(()) | Err(BodyError::SourceGone) => {}
-        error => return error,
+        Ok(()) | Err(BodyError::SourceGone | BodyError::TargetGone) => {}
+        Err(BodyError::Bad(bad)) => return Err(bad),
     }
     upload.join(&mut order.out, SMALL_BODY_BYTES);
     Ok(())
@@ -192,15 +193,17 @@ async fn send(
 /// Sends a response of our own.
 async fn say(shared: &Shared, said: Said, stream: &mut ClientStream, timer: &Timer, started: Tick) {
     let kit = &shared.kit;
+    let to_client = said.bytes();
     let Said {
         out,
+        body,
         status,
         answer,
         site,
         log,
     } = said;
     let pace = Pace::of(&SiteLimits::default(), &SiteTimeouts::default());
-    let sent = stream.outgoing.put_answer(&out, pace, timer).await;
+    let sent = stream.outgoing.put_answer(&out, body, pace, timer).await;
     if sent.is_err() {
         stream.outgoing.reset(Code::CANCEL);
     }
@@ -212,7 +215,7 @@ async fn say(shared: &Shared, said: Said, stream: &mut ClientStream, timer: &Tim
     let finished = Finished {
         status,
         reason: cut.or(answer.map(|answer| answer.parts().1)),
-        to_client: out.len() as u64,
+        to_client,
         took: kit.since(started),
         log,
         ..Finished::of(Kind::Exchange, observe::Protocol::Http2, site)

@@ -1,7 +1,9 @@
 //! Bytes that a connection owes its client, in a shape that the library can queue.
 
 use std::cell::{Cell, RefCell};
+use std::ops::Range;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use bytes::Buf;
@@ -54,42 +56,56 @@ impl Queue {
 /// One piece of a body.
 #[derive(Debug)]
 pub(super) struct Load {
-    bytes: Option<Kept>,
-    /// Bytes of [`Kept::Few`] that have left.
-    at: usize,
+    bytes: Bytes,
     queue: Rc<Queue>,
+}
+
+#[derive(Debug)]
+enum Bytes {
+    None,
+    /// From here on.
+    Few(Box<[u8]>, usize),
+    Many(Block),
+    /// A part of what others hold too.
+    Shared(Arc<[u8]>, Range<usize>),
 }
 
 impl Load {
     /// All of `block`, which is empty afterwards.
     pub(super) fn all_of(block: &mut Block, queue: &Rc<Queue>) -> Load {
-        let bytes = std::mem::replace(block, Block::empty()).keep();
+        let bytes = match std::mem::replace(block, Block::empty()).keep() {
+            Kept::Few(bytes) => Bytes::Few(bytes, 0),
+            Kept::Many(block) => Bytes::Many(block),
+        };
         Load::of(bytes, queue)
     }
 
     /// The first `count` bytes of `block`.
     pub(super) fn front_of(block: &mut Block, count: usize, queue: &Rc<Queue>) -> Load {
-        let bytes = Kept::Few(block.filled()[..count].into());
+        let load = Load::copy(&block.filled()[..count], queue);
         block.consume(count);
-        Load::of(bytes, queue)
+        load
     }
 
     pub(super) fn copy(bytes: &[u8], queue: &Rc<Queue>) -> Load {
-        Load::of(Kept::Few(bytes.into()), queue)
+        Load::of(Bytes::Few(bytes.into(), 0), queue)
+    }
+
+    /// A part of `bytes`, not copied.
+    pub(super) fn share(bytes: &Arc<[u8]>, part: Range<usize>, queue: &Rc<Queue>) -> Load {
+        Load::of(Bytes::Shared(Arc::clone(bytes), part), queue)
     }
 
     pub(super) fn nothing(queue: &Rc<Queue>) -> Load {
         Load {
-            bytes: None,
-            at: 0,
+            bytes: Bytes::None,
             queue: Rc::clone(queue),
         }
     }
 
-    fn of(bytes: Kept, queue: &Rc<Queue>) -> Load {
+    fn of(bytes: Bytes, queue: &Rc<Queue>) -> Load {
         let load = Load {
-            bytes: Some(bytes),
-            at: 0,
+            bytes,
             queue: Rc::clone(queue),
         };
         queue.queued.set(queue.queued.get() + load.remaining());
@@ -104,17 +120,19 @@ impl Buf for Load {
 
     fn chunk(&self) -> &[u8] {
         match &self.bytes {
-            None => &[],
-            Some(Kept::Few(bytes)) => &bytes[self.at..],
-            Some(Kept::Many(block)) => block.filled(),
+            Bytes::None => &[],
+            Bytes::Few(bytes, at) => &bytes[*at..],
+            Bytes::Many(block) => block.filled(),
+            Bytes::Shared(bytes, part) => &bytes[part.clone()],
         }
     }
 
     fn advance(&mut self, count: usize) {
         match &mut self.bytes {
-            None => return,
-            Some(Kept::Few(_)) => self.at += count,
-            Some(Kept::Many(block)) => block.consume(count),
+            Bytes::None => return,
+            Bytes::Few(_, at) => *at += count,
+            Bytes::Many(block) => block.consume(count),
+            Bytes::Shared(_, part) => part.start += count,
         }
         self.queue.left(count);
     }

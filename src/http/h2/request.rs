@@ -3,7 +3,7 @@
 //! What the library has refused already: names that are not in lower case, fields of the connection, pseudo-fields that
 //! are missing, twice, unknown or in the wrong place, and lengths that differ from what comes (RFC 9113 8.1 to 8.3).
 
-use http::header::{COOKIE, HeaderName};
+use http::header::{COOKIE, HeaderName, SEC_WEBSOCKET_KEY};
 use http::request::Parts;
 use httparse::Header;
 
@@ -108,6 +108,10 @@ pub(super) fn view<'a>(
             }
             seen.cookie = true;
             value = &whole.cookie;
+        }
+        // Over HTTP/2 it has no meaning (RFC 8441 5), and the backend is given one of ours.
+        if *name == SEC_WEBSOCKET_KEY && asks != Asks::Response {
+            continue;
         }
         if name.as_str().len() + value.len() > limits.field_bytes {
             return Err(Answer::HeadTooLarge);

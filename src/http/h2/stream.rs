@@ -3,11 +3,11 @@
 use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use ::h2::server::SendResponse;
-use ::h2::{Reason, RecvStream, SendStream};
+use ::h2::{Reason, RecvStream};
 use bytes::{Buf, Bytes};
 use http::HeaderMap;
 
@@ -18,7 +18,8 @@ use crate::http::body::{Body, Written};
 use crate::http::h1::head::{Framing, HeadLimits};
 use crate::http::reader::{Pace, Reader, Unsent, poll_slow};
 use crate::http::side::{ClientSide, Sink, Source};
-use crate::relay::{Ending, Outcome};
+use crate::relay::{Ending, Outcome, Silence};
+use crate::sending::Sending;
 use crate::site::Wire;
 use crate::stream::Stream;
 use crate::wheel::Timer;
@@ -42,6 +43,9 @@ pub(super) struct Incoming {
     left: Bytes,
     has_ended: bool,
     trailers: Option<HeaderMap>,
+    /// How many of them there may be. More are none at all, and what they end is no request.
+    most_trailers: usize,
+    has_too_many: bool,
 }
 
 /// What it is sent.
@@ -49,28 +53,55 @@ pub(super) struct Incoming {
 pub(super) struct Outgoing {
     respond: SendResponse<Load>,
     /// Once the head has left.
-    send: Option<SendStream<Load>>,
+    send: Option<Sending<Load>>,
     queue: Rc<Queue>,
 }
 
+/// The body of a response of our own, on its way.
+struct AnswerBody<'b> {
+    bytes: AnswerBytes<'b>,
+    sent: usize,
+}
+
+enum AnswerBytes<'b> {
+    Written(&'b [u8]),
+    Behind(Arc<[u8]>),
+}
+
+impl AnswerBytes<'_> {
+    fn len(&self) -> usize {
+        match self {
+            AnswerBytes::Written(bytes) => bytes.len(),
+            AnswerBytes::Behind(bytes) => bytes.len(),
+        }
+    }
+}
+
 impl Incoming {
-    pub(super) fn new(recv: RecvStream) -> Incoming {
+    pub(super) fn new(recv: RecvStream, most_trailers: usize) -> Incoming {
         Incoming {
             recv,
             left: Bytes::new(),
             has_ended: false,
             trailers: None,
+            most_trailers,
+            has_too_many: false,
         }
     }
 
     /// Waits for the next bytes, or the end with its trailers.
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.left.is_empty() && !self.has_ended {
+            if self.has_too_many {
+                return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+            }
             match ready!(self.recv.poll_data(cx)) {
                 Some(bytes) => self.left = bytes.map_err(broken)?,
                 None => {
                     self.trailers = ready!(self.recv.poll_trailers(cx)).map_err(broken)?;
-                    self.has_ended = true;
+                    let count = self.trailers.as_ref().map_or(0, HeaderMap::len);
+                    self.has_too_many = count > self.most_trailers;
+                    self.has_ended = !self.has_too_many;
                 }
             }
         }
@@ -82,7 +113,7 @@ impl Source for Incoming {
     const TELLS_END: bool = true;
 
     fn is_over(&self) -> bool {
-        self.left.is_empty() && self.recv.is_end_stream()
+        self.left.is_empty() && self.recv.is_end_stream() && !self.has_too_many
     }
 
     fn poll_fill(
@@ -148,7 +179,7 @@ impl Outgoing {
     /// Takes the stream back.
     pub(super) fn reset(&mut self, reason: Reason) {
         match &mut self.send {
-            Some(send) => send.send_reset(reason),
+            Some(send) => send.reset(reason),
             None => self.respond.send_reset(reason),
         }
     }
@@ -156,62 +187,77 @@ impl Outgoing {
     /// Ready when the client has taken the stream back, or is gone.
     pub(super) fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match &mut self.send {
-            Some(send) => send.poll_reset(cx).map(drop),
+            Some(send) => send.poll_reset(cx),
             None => self.respond.poll_reset(cx).map(drop),
         }
     }
 
     fn begin(&mut self, head: http::Response<()>, is_all: bool) -> io::Result<()> {
-        self.send = Some(self.respond.send_response(head, is_all).map_err(broken)?);
+        let send = self.respond.send_response(head, is_all).map_err(broken)?;
+        self.send = Some(Sending::new(send));
         Ok(())
     }
 
-    fn send(&mut self) -> io::Result<&mut SendStream<Load>> {
+    fn send(&mut self) -> io::Result<&mut Sending<Load>> {
         self.send
             .as_mut()
             .ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 
-    /// Sends a whole response of our own, written as for HTTP/1, to a client that takes it.
+    /// Sends a whole response of our own, written as for HTTP/1, to a client that takes it. A large body is not in
+    /// `answer` but in `behind`, and only as much of it is on its way as the client's windows let through.
     ///
     /// # Errors
     /// See [`Unsent`].
     pub(super) async fn put_answer(
         &mut self,
         answer: &[u8],
+        behind: Option<Arc<[u8]>>,
         pace: Pace,
         timer: &Timer,
     ) -> Result<(), Unsent> {
-        let mut body = self.begin_answer(answer).map_err(|_| Unsent::Gone)?;
-        let whole = body.len();
+        let body = self.begin_answer(answer, behind);
+        let mut body = body.map_err(|_| Unsent::Gone)?;
         let mut reader = Reader::new(pace);
         poll_fn(|cx| match self.poll_answer(cx, &mut body) {
             Poll::Ready(put) => Poll::Ready(put.map_err(|_| Unsent::Gone)),
-            Poll::Pending => {
-                let sent = (whole - body.len()) as u64;
-                poll_slow(cx, &mut reader, || None, sent, timer)
-            }
+            Poll::Pending => poll_slow(cx, &mut reader, || None, body.sent as u64, timer),
         })
         .await
     }
 
     /// Sends its head. What remains is the body.
-    fn begin_answer<'b>(&mut self, answer: &'b [u8]) -> io::Result<&'b [u8]> {
+    fn begin_answer<'b>(
+        &mut self,
+        answer: &'b [u8],
+        behind: Option<Arc<[u8]>>,
+    ) -> io::Result<AnswerBody<'b>> {
         let answer = response::read_answer(answer);
         let (head, body) = answer.ok_or(io::ErrorKind::InvalidData)?;
-        self.begin(head, body.is_empty())?;
-        Ok(body)
+        let bytes = match behind {
+            None => AnswerBytes::Written(body),
+            Some(body) => AnswerBytes::Behind(body),
+        };
+        self.begin(head, bytes.len() == 0)?;
+        Ok(AnswerBody { bytes, sent: 0 })
     }
 
-    fn poll_answer(&mut self, cx: &mut Context<'_>, body: &mut &[u8]) -> Poll<io::Result<()>> {
-        while !body.is_empty() {
-            let credit = ready!(self.poll_credit(cx, body.len()))?;
-            let (front, rest) = body.split_at(credit);
-            let load = Load::copy(front, &self.queue);
-            self.send()?
-                .send_data(load, rest.is_empty())
-                .map_err(broken)?;
-            *body = rest;
+    fn poll_answer(
+        &mut self,
+        cx: &mut Context<'_>,
+        body: &mut AnswerBody<'_>,
+    ) -> Poll<io::Result<()>> {
+        let whole = body.bytes.len();
+        while body.sent < whole {
+            let credit = ready!(self.poll_credit(cx, whole - body.sent))?;
+            let part = body.sent..body.sent + credit;
+            let load = match &body.bytes {
+                AnswerBytes::Written(bytes) => Load::copy(&bytes[part], &self.queue),
+                AnswerBytes::Behind(bytes) => Load::share(bytes, part, &self.queue),
+            };
+            body.sent += credit;
+            let is_last = body.sent == whole;
+            self.send()?.put(load, is_last).map_err(broken)?;
         }
         Poll::Ready(Ok(()))
     }
@@ -228,24 +274,12 @@ impl Sink for Outgoing {
                 Poll::Pending => Poll::Pending,
             };
         }
-        let send = self.send()?;
-        send.reserve_capacity(want);
-        loop {
-            let credit = send.capacity();
-            if credit > 0 {
-                return Poll::Ready(Ok(credit.min(want)));
-            }
-            match ready!(send.poll_capacity(cx)) {
-                Some(Ok(_)) => {}
-                Some(Err(error)) => return Poll::Ready(Err(broken(error))),
-                None => return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
-            }
-        }
+        self.send()?.poll_credit(cx, want).map_err(broken)
     }
 
     fn give_back_credit(&mut self) {
         if let Some(send) = &mut self.send {
-            send.reserve_capacity(0);
+            send.give_back_credit();
         }
     }
 
@@ -262,9 +296,7 @@ impl Sink for Outgoing {
         } else {
             Load::front_of(block, count, &self.queue)
         };
-        self.send()?
-            .send_data(load, last && is_all)
-            .map_err(broken)?;
+        self.send()?.put(load, last && is_all).map_err(broken)?;
         Poll::Ready(Ok(count))
     }
 
@@ -272,10 +304,10 @@ impl Sink for Outgoing {
         let nothing = Load::nothing(&self.queue);
         let send = self.send()?;
         if trailers.is_empty() {
-            return send.send_data(nothing, true).map_err(broken);
+            return send.put(nothing, true).map_err(broken);
         }
         match response::trailers(trailers) {
-            Some(fields) => send.send_trailers(fields).map_err(broken),
+            Some(fields) => send.put_trailers(fields).map_err(broken),
             None => Err(io::ErrorKind::InvalidData.into()),
         }
     }
@@ -321,6 +353,19 @@ impl ClientSide for ClientStream {
         self.outgoing.poll_reset(cx)
     }
 
+    fn poll_taken_back(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.outgoing.poll_reset(cx)
+    }
+
+    fn has_left(&mut self, cx: &mut Context<'_>) -> bool {
+        self.outgoing.poll_reset(cx).is_ready()
+    }
+
+    fn insist_on_http1(&mut self) -> bool {
+        self.outgoing.reset(Reason::HTTP_1_1_REQUIRED);
+        true
+    }
+
     async fn put_interim(&mut self, head: ResponseOut) -> io::Result<()> {
         put_interim(&mut self.outgoing.respond, head)
             .ok_or_else(|| io::ErrorKind::InvalidData.into())
@@ -343,21 +388,20 @@ impl ClientSide for ClientStream {
     }
 
     async fn put_answer(&mut self, answer: &[u8]) -> io::Result<()> {
-        let mut body = self.outgoing.begin_answer(answer)?;
+        let mut body = self.outgoing.begin_answer(answer, None)?;
         poll_fn(|cx| self.outgoing.poll_answer(cx, &mut body)).await
     }
 
     async fn tunnel(
         &mut self,
         head: ResponseOut,
-        _: Duration,
         upstream: &mut Stream,
         early: Option<Block>,
-        idle: Option<Duration>,
+        silence: Silence,
         timer: &Timer,
     ) -> Result<Outcome, Unsent> {
         // Boxed, so that other requests are no larger for it.
-        Box::pin(self.relay(head, upstream, early, idle, timer)).await
+        Box::pin(self.relay(head, upstream, early, silence, timer)).await
     }
 }
 
@@ -367,7 +411,7 @@ impl ClientStream {
         head: ResponseOut,
         upstream: &mut Stream,
         early: Option<Block>,
-        idle: Option<Duration>,
+        silence: Silence,
         timer: &Timer,
     ) -> Result<Outcome, Unsent> {
         let head = head.agree().into_response().ok_or(Unsent::Gone)?;
@@ -378,11 +422,8 @@ impl ClientStream {
         if let Some(early) = early {
             down.take(early).map_err(|_| Unsent::Gone)?;
         }
-        let set = || match idle {
-            Some(idle) => timer.set(idle),
-            None => timer.clear(),
-        };
-        set();
+        silence.set(timer, false);
+        let mut has_one_ended = false;
         let mut is_told = false;
         let ending = poll_fn(|cx| {
             let before = up.moved + down.moved;
@@ -408,8 +449,10 @@ impl ClientStream {
             if self.outgoing.poll_reset(cx).is_ready() {
                 return Poll::Ready(Ending::Broken);
             }
-            if up.moved + down.moved != before {
-                set();
+            let ended = up.is_done() || down.is_done();
+            if up.moved + down.moved != before || ended != has_one_ended {
+                has_one_ended = ended;
+                silence.set(timer, ended);
             }
             timer.poll_fired(cx).map(|()| match timer.was_cut() {
                 true => Ending::Cut,

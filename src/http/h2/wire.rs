@@ -35,6 +35,7 @@ struct Inner {
     /// Written by the library and not yet sent.
     unsent: Option<Block>,
     sent: u64,
+    received: u64,
     /// The connection knows of the meter's verdict.
     is_told: bool,
 }
@@ -61,6 +62,7 @@ impl Wire {
             unread_preface: PREFACE.len(),
             unsent: None,
             sent: 0,
+            received: 0,
             is_told: false,
         })))
     }
@@ -76,6 +78,11 @@ impl Wire {
     /// Whether its first frame has come.
     pub(super) fn has_heard(&self) -> bool {
         self.0.borrow().meter.has_heard()
+    }
+
+    /// How much the client has sent.
+    pub(super) fn received(&self) -> u64 {
+        self.0.borrow().received
     }
 
     /// Sends what was gathered. Ready when all of it is with the kernel.
@@ -134,6 +141,7 @@ impl Inner {
                 }
                 let now = self.wheel.now();
                 meter_received(&mut self.meter, &mut self.preface, block.filled(), now);
+                self.received += block.len() as u64;
                 self.unread.insert(block)
             }
         };

@@ -10,7 +10,7 @@ use super::round::Round;
 use super::{Followed, Found, NotFound, Patient, Search, exchange, lost_since, words};
 use crate::http::answer::Answer;
 use crate::site::fitness::Moment;
-use crate::site::{Backends, EndpointState, Site};
+use crate::site::{Backends, EndpointState, Line, Site};
 use crate::upstream::{Tried, moment};
 use crate::wheel::TICK;
 
@@ -32,7 +32,8 @@ impl<'k, 'a> Search<'k, 'a> {
             return Err(given_up(&site, round));
         }
         let most = site.limits.queue;
-        let Some(place) = site.waiting.enter(most) else {
+        let line = |search: &Self| search.backends().map_or(Line(0), Backends::line);
+        let Some(place) = site.waiting.enter(most, line(self)) else {
             let why = format!("{most} requests wait for a backend already");
             let why = words::of_site(&site, &why);
             return Err(NotFound::Answer(Answer::QueueFull, Some(why)));
@@ -58,6 +59,9 @@ impl<'k, 'a> Search<'k, 'a> {
                 return Err(Answer::BackendTimeout.into());
             }
             let has_moved = self.follow();
+            if has_moved {
+                place.move_to(line(self));
+            }
             let site = Arc::clone(self.present());
             let rule = self.present_rule();
             let Some(backends) = exchange::backends(&site, rule) else {
@@ -65,7 +69,7 @@ impl<'k, 'a> Search<'k, 'a> {
             };
             let may_look = match round {
                 Round::Full => is_called || place.is_first(),
-                _ => is_called || has_moved || lost_since(backends).is_none(),
+                _ => is_called || has_moved || lost_since(&site, backends).is_none(),
             };
             // One at a time finds out whether somebody is there again.
             let knock = match may_look {
@@ -101,7 +105,8 @@ impl<'k, 'a> Search<'k, 'a> {
                 let backends = exchange::backends(site, self.present_rule());
                 let backends = backends.filter(|b| b.list.iter().any(|m| !m.is_drained()));
                 // Where all are drained there is nobody to wait for.
-                let lost = backends.map_or(0, |backends| lost_since(backends).unwrap_or(began));
+                let lost =
+                    backends.map_or(0, |backends| lost_since(site, backends).unwrap_or(began));
                 lost.saturating_add(if lost == 0 { 0 } else { length(site) })
             }
         }

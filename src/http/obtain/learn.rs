@@ -2,11 +2,11 @@
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use tracing::{info, warn};
 
-use super::{Search, Visit, exchange, pattern};
+use super::{Search, Visit, exchange, fault, pattern};
+use crate::site::faults::Fault;
 use crate::site::fitness::{self, Against, Fitness, Moment, Outage};
 use crate::site::{Backends, Member, Site};
 use crate::upstream::{Among, Tried, UpstreamError, moment};
@@ -28,6 +28,9 @@ impl Search<'_, '_> {
             return;
         };
         let state = &member.state;
+        if status >= 500 {
+            fault::count(self.kit, member, Fault::ServerError);
+        }
         if let Some(before) = &site.before {
             before.answered(pattern(site, self.present_rule()), state);
         }
@@ -44,7 +47,7 @@ impl Search<'_, '_> {
             }
             state.server_errors.ends();
         }
-        if visit.trial.is_some() && state.fitness.has(Against::Failures) {
+        if visit.trial.take().is_some() && state.fitness.has(Against::Failures) {
             is_back(site, member, &state.fitness);
         }
     }
@@ -59,7 +62,7 @@ impl Search<'_, '_> {
             let row = member.state.resets.failed();
             let what = "requests in a row got no answer";
             self.count(site, backends, member, visit, row, most, what);
-        } else if visit.trial.is_some() {
+        } else {
             out_again(visit);
         }
     }
@@ -113,7 +116,11 @@ impl Search<'_, '_> {
         self.affinity.cookie(site, member)
     }
 
-    fn visited<'s>(&self, site: &'s Site, visit: &Visit<'_>) -> Option<(&'s Backends, &'s Member)> {
+    pub(super) fn visited<'s>(
+        &self,
+        site: &'s Site,
+        visit: &Visit<'_>,
+    ) -> Option<(&'s Backends, &'s Member)> {
         let rule = self.present_rule();
         let backends = match visit.of_before {
             false => exchange::backends(site, rule)?,
@@ -136,9 +143,7 @@ impl Search<'_, '_> {
         most: NonZeroU32,
         what: &str,
     ) {
-        if visit.trial.is_some() {
-            out_again(visit);
-        } else if row >= most.get() {
+        if !out_again(visit) && row >= most.get() {
             let (fitness, outage) = (&member.state.fitness, &member.state.outage);
             goes_out(site, backends, member, fitness, outage, row, what);
         }
@@ -149,8 +154,8 @@ impl Search<'_, '_> {
 pub(super) fn accepted(site: &Site, member: &Member) {
     let endpoint = &member.state.endpoint;
     endpoint.connects.ends();
-    if endpoint.refused_since.load(Ordering::Relaxed) != 0 {
-        endpoint.refused_since.store(0, Ordering::Relaxed);
+    if endpoint.absence.is_over() {
+        fault::accepts_again(site, member);
         site.waiting.wake_all();
     }
     if endpoint.fitness.has(Against::Failures) {
@@ -168,19 +173,17 @@ pub(super) fn refused(
 ) {
     let endpoint = &member.state.endpoint;
     let row = endpoint.connects.failed();
-    // The first of a row.
-    if error.is_absence() && endpoint.refused_since.load(Ordering::Relaxed) == 0 {
+    if error.is_absence() {
         let waited = match error {
             UpstreamError::TimedOut { after, .. } => after.as_millis(),
             _ => 0,
         };
-        let since = moment().saturating_sub(Moment::try_from(waited).unwrap_or(0));
-        endpoint
-            .refused_since
-            .store(since.max(1), Ordering::Relaxed);
+        let now = moment();
+        let began = now.saturating_sub(Moment::try_from(waited).unwrap_or(0));
+        endpoint.absence.is_found(began, now);
     }
-    if visit.trial.is_some() {
-        return out_again(visit);
+    if out_again(visit) {
+        return;
     }
     if let Some(most) = site.health.passive.connect
         && row >= most.get()
@@ -213,11 +216,13 @@ fn goes_out(
     warn!(site = %site.name, backend = %member, "backend out for {length} ms: {row} {what}");
 }
 
-/// The trial came to the same: it is out for longer.
-fn out_again(visit: &Visit<'_>) {
-    if let Some(trial) = &visit.trial {
-        trial.state.outage(trial.of).begins(moment());
-    }
+/// If it was a trial, it came to the same: the backend is out for longer.
+fn out_again(visit: &Visit<'_>) -> bool {
+    let Some(trial) = visit.trial.take() else {
+        return false;
+    };
+    trial.state.outage(trial.of).begins(moment());
+    true
 }
 
 fn is_back(site: &Site, member: &Member, fitness: &fitness::Fitness) {

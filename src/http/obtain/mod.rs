@@ -6,12 +6,14 @@
 
 mod affinity;
 mod budget;
+mod fault;
 mod hold;
 mod learn;
 mod round;
 mod turn;
 mod words;
 
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -76,7 +78,8 @@ pub(crate) struct Visit<'k> {
     _in_flight: InFlight<'k>,
     /// Its place among the `max`, where there is one.
     _turn: Option<Turn>,
-    trial: Option<Trial>,
+    /// Until it is judged: what comes of it later says nothing about whether the backend is back.
+    trial: RefCell<Option<Trial>>,
 }
 
 #[derive(Debug)]
@@ -94,7 +97,7 @@ pub(crate) enum NotFound {
     ClientGone,
 }
 
-/// Says when a client has left that is owed a response.
+/// Says when a client has left that is owed a response. Asked once a tick at least: not everything wakes whoever waits.
 pub(crate) trait Patient {
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()>;
 }
@@ -146,11 +149,18 @@ impl<'k, 'a> Search<'k, 'a> {
     }
 
     /// The visit to a backend of this request that `endpoint` is one of: of an upstream that the caller has already.
+    /// `None` also when each has to wait for its turn there: whoever waits finds an upstream anew.
     pub(super) fn visit(&self, endpoint: &Endpoint) -> Option<Visit<'k>> {
-        let list = &self.backends()?.list;
-        let at = list.iter().position(|m| endpoint.is_of(m))?;
-        // It is that client's alone: it has had its turn.
-        Some(self.enter(at, &list[at], None))
+        let backends = self.backends()?;
+        let at = backends.list.iter().position(|m| endpoint.is_of(m))?;
+        let member = &backends.list[at];
+        let site = self.present();
+        let turn = match member.max {
+            None => None,
+            Some(_) if !site.waiting.is_line_empty(backends.line()) => return None,
+            Some(_) => Some(Turn::take(site, backends.line(), member)?),
+        };
+        Some(self.enter(at, member, turn))
     }
 
     /// An idle upstream, or a new one to the first backend that accepts. Where nobody does, the request is held, as long
@@ -175,7 +185,7 @@ impl<'k, 'a> Search<'k, 'a> {
             return None;
         }
         let backends = exchange::backends(self.site, self.rule)?;
-        if backends.has_max && !self.site.waiting.is_empty() {
+        if backends.has_max && !self.site.waiting.is_line_empty(backends.line()) {
             return None;
         }
         let at = match self.next {
@@ -197,7 +207,7 @@ impl<'k, 'a> Search<'k, 'a> {
         }
         let turn = match member.max {
             None => None,
-            Some(_) => Some(Turn::take(self.site, member)?),
+            Some(_) => Some(Turn::take(self.site, backends.line(), member)?),
         };
         let upstream = self.kit.upstreams.take_idle(member, self.speaks)?;
         self.next = None;
@@ -211,7 +221,7 @@ impl<'k, 'a> Search<'k, 'a> {
             of_before: false,
             _in_flight: self.kit.balancer.enter(member),
             _turn: turn,
-            trial: None,
+            trial: RefCell::new(None),
         }
     }
 
@@ -243,10 +253,10 @@ impl<'k, 'a> Search<'k, 'a> {
     }
 }
 
-/// Since when no request can be answered by this list. `None`: one could.
-fn lost_since(backends: &Backends) -> Option<fitness::Moment> {
+/// Since when no request can be answered by this list of `site`. `None`: one could.
+fn lost_since(site: &Site, backends: &Backends) -> Option<fitness::Moment> {
     let usable = backends.list.iter().filter(|member| !member.is_drained());
-    let since = usable.map(|member| member.state.lost_since());
+    let since = usable.map(|member| member.state.lost_since(site.health.when_none));
     since.collect::<Option<Vec<_>>>()?.into_iter().max()
 }
 

@@ -1,11 +1,14 @@
 //! Each backend of a list is asked once: the fit ones, those that the site had before, and those that something speaks
 //! against, in this order.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 
 use super::turn::{Trial, Turn};
 use super::words;
-use super::{Found, NotFound, Patient, Search, Visit, exchange, hold, learn, lost_since, pattern};
+use super::{
+    Found, NotFound, Patient, Search, Visit, exchange, fault, hold, learn, lost_since, pattern,
+};
 use crate::http::answer::Answer;
 use crate::site::health::WhenNone;
 use crate::site::{Backends, Member, Site};
@@ -32,7 +35,7 @@ impl<'k> Search<'k, '_> {
             return Err(Answer::Internal.into());
         };
         // Whoever came before and waits for a turn has it first.
-        let round = match backends.has_max && !site.waiting.is_empty() {
+        let round = match backends.has_max && !site.waiting.is_line_empty(backends.line()) {
             true => Round::Full,
             false => self.round(&site, backends).await?,
         };
@@ -95,7 +98,7 @@ impl<'k> Search<'k, '_> {
             let member = &backends.list[at];
             let turn = match member.max {
                 None => None,
-                Some(_) => match Turn::take(site, member) {
+                Some(_) => match Turn::take(site, backends.line(), member) {
                     Some(turn) => Some(turn),
                     None if at < PLACES => {
                         self.full.add(at);
@@ -107,7 +110,7 @@ impl<'k> Search<'k, '_> {
             };
             let visit = Visit {
                 of_before,
-                trial,
+                trial: RefCell::new(trial),
                 ..self.enter(at, member, turn)
             };
             if !self.fresh_only
@@ -200,6 +203,9 @@ impl<'k> Search<'k, '_> {
                 Some(words::of_site(site, &words::of(&error))),
             )),
             Err(error) => {
+                if let Some(fault) = fault::of(&error) {
+                    fault::fails(self.kit, site, member, fault, &words::of(&error));
+                }
                 learn::refused(site, backends, member, &visit, &error);
                 Ok(Err(error))
             }
@@ -213,8 +219,8 @@ impl<'k> Search<'k, '_> {
         if !former.is_waited_for() {
             // Fallen back to while `hold` runs, from when the new ones were found not to be there.
             let backends = exchange::backends(site, self.present_rule())?;
-            let lost = lost_since(backends)?;
-            if moment() >= lost + hold::length(site) {
+            let lost = lost_since(site, backends)?;
+            if moment() >= lost.saturating_add(hold::length(site)) {
                 return None;
             }
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::site::fitness;
-use crate::site::{BackendState, Member, Site, Waiting};
+use crate::site::{BackendState, Line, Member, Site, Waiting};
 use crate::upstream::moment;
 
 /// One of the `max` requests that a backend sees at once. Free again when dropped, and whoever waits is called.
@@ -12,6 +12,7 @@ use crate::upstream::moment;
 pub(super) struct Turn {
     state: Arc<BackendState>,
     waiting: Arc<Waiting>,
+    line: Line,
 }
 
 /// The one request that tries a backend which failures have taken out.
@@ -23,7 +24,7 @@ pub(super) struct Trial {
 
 impl Turn {
     /// `None`: the backend has as many as it takes.
-    pub(super) fn take(site: &Arc<Site>, member: &Member) -> Option<Turn> {
+    pub(super) fn take(site: &Site, line: Line, member: &Member) -> Option<Turn> {
         let max = member.max?.get();
         let free = |taken: u32| (taken < max).then_some(taken + 1);
         let taken = &member.state.taken;
@@ -33,6 +34,7 @@ impl Turn {
         Some(Turn {
             state: Arc::clone(&member.state),
             waiting: Arc::clone(&site.waiting),
+            line,
         })
     }
 }
@@ -40,7 +42,7 @@ impl Turn {
 impl Drop for Turn {
     fn drop(&mut self) {
         self.state.taken.fetch_sub(1, Ordering::Relaxed);
-        self.waiting.wake_one();
+        self.waiting.wake_one(self.line);
     }
 }
 

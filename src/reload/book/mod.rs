@@ -23,7 +23,7 @@ use super::guard::Guard;
 use super::last_good::LastGood;
 use super::look::{Complaint, Print};
 use crate::route::{SiteChange, TableEdit};
-use crate::site::{HostPattern, Site, SiteName};
+use crate::site::{HostPattern, Site, SiteName, fitness};
 use crate::tls::Loaded;
 use crate::upstream::States;
 use entry::{Entry, Live, MadeOf, Verdict};
@@ -215,6 +215,11 @@ impl Book {
     /// Numbers of removed sites, which nobody uses any more.
     pub(super) fn free(&mut self, numbers: Vec<u32>) {
         self.numbers.free.extend(numbers);
+    }
+
+    /// Lets go of what is remembered of sites that are gone. Called now and then.
+    pub(super) fn sweep(&self, now: fitness::Moment) {
+        self.states.sweep(now);
     }
 
     /// `old` is the version whose place it takes.

@@ -11,8 +11,9 @@ use super::{Book, TALKATIVE};
 use crate::document::Problem;
 use crate::observe::Reason;
 use crate::reload::contest::Contender;
-use crate::reload::gauges::SiteGauges;
+use crate::reload::gauges::{BackendGauges, SiteGauges};
 use crate::reload::status::{BackendStatus, FileStatus, State, Summary};
+use crate::site::faults::Fault;
 use crate::site::fitness::Against;
 use crate::site::{Action, HostPattern, Member, Site, SiteName};
 use crate::tls::Keyring;
@@ -370,14 +371,21 @@ fn to(site: &Site) -> Vec<String> {
     all
 }
 
-/// Each backend once, and whether it gets requests.
-fn members(site: &Site) -> Vec<(String, bool)> {
-    let mut all: Vec<(String, bool)> = Vec::new();
+/// Each backend once.
+fn members(site: &Site) -> Vec<BackendGauges> {
+    let mut all: Vec<BackendGauges> = Vec::new();
     for member in site.members() {
         let name = member.to_string();
-        if !all.iter().any(|(known, _)| *known == name) {
-            all.push((name, member.state.is_fit()));
+        if all.iter().any(|known| known.name == name) {
+            continue;
         }
+        let state = &member.state;
+        let faults = Fault::ALL.map(|fault| (fault, state.faults.read(fault)));
+        all.push(BackendGauges {
+            name,
+            is_fit: state.is_fit(),
+            faults: faults.into_iter().filter(|(_, count)| *count > 0).collect(),
+        });
     }
     all
 }

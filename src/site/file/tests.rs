@@ -1,4 +1,5 @@
 use std::os::unix::fs::symlink;
+use std::sync::Arc;
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -518,7 +519,7 @@ fn files_and_sockets_stay_inside_their_fences() {
 fn defaults_apply_where_the_site_says_nothing() {
     let mut rules = Rules::default();
     rules.defaults.timeouts.idle = Duration::from_secs(1);
-    rules.defaults.headers.request = Box::new([HeaderEdit::Remove { name: "A".into() }]);
+    rules.defaults.headers.request = Arc::new([HeaderEdit::Remove { name: "A".into() }]);
     rules.defaults.send_host = SendHost::Backend;
     let text = "host = 'a.test'\nto = 1\n[timeout]\ntotal = '9s'\n[headers.request]\nremove = 'B'";
     let site = read(&document(text), &rules).expect("a site").site;

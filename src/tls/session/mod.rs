@@ -1,306 +1,340 @@
-//! What both sides of a connection have agreed on, once they have shaken hands: clear text to records and back, new
-//! keys, alerts, the end. No I/O.
+//! What both sides of a connection have agreed on, once they have shaken hands: clear text to records and back, alerts,
+//! the end. No I/O, and hardly a buffer: the library works on the bytes that it is shown.
 //!
-//! Everything a peer may send that is not clear text costs work and brings nothing, and so there is little of it
-//! (CASES T-51).
+//! It is shown one record at a time, so that there is never more clear text than somebody has asked for, and a record.
 
 use std::fmt;
-use std::time::Instant;
 
-use rustls::client::ClientConnectionData;
-use rustls::kernel::KernelConnection;
-use rustls::server::ServerConnectionData;
-use rustls::{
-    AlertDescription, ContentType, Error, ExtractedSecrets, HandshakeType, InvalidMessage,
-    PeerMisbehaved, ProtocolVersion, SupportedCipherSuite,
-};
+use rustls::Error;
+use rustls::client::UnbufferedClientConnection;
+use rustls::server::UnbufferedServerConnection;
+use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, UnbufferedStatus};
 
-use self::allowance::Allowance;
-use super::record::{self, CLEAR_BYTES, Clear, Keys};
+use super::record::{self, CLEAR_BYTES};
 
-mod allowance;
+#[cfg(test)]
+mod forge;
 #[cfg(test)]
 pub(super) mod tests;
-mod told;
 
-/// What an alert takes, sealed, and more than new keys do.
-pub const ALERT_BYTES: usize = 64;
+/// What is said beside clear text, at most: new keys, an alert, each in a record of its own.
+pub(super) const BESIDE_BYTES: usize = 256;
+/// What a record has more than its clear text: its header, half of a nonce (TLS 1.2) or the type, and the tag.
+const AROUND_BYTES: usize = 5 + 8 + 16;
 
 /// See the module.
-pub struct Session {
-    schedule: Schedule,
-    version: ProtocolVersion,
-    sealing: Keys,
-    opening: Keys,
-    /// Records that may be sealed with the same keys (RFC 8446 5.5).
-    most_records: u64,
-    /// A handshake message that goes on in the next record.
-    message: Vec<u8>,
-    /// What must be said before the next clear text.
-    due: Due,
-    idle_talk: Allowance,
-    has_renegotiated: bool,
+pub(super) struct Session {
+    side: Side,
+    /// Bytes at the front of what has come that the library has seen and still needs: pieces of a message.
+    seen: usize,
+    /// Records that must go out before the next clear text.
+    due: Vec<u8>,
+    /// What came was not as it should: the library has an alert to say, perhaps, and must be shown nothing more.
+    has_failed: bool,
     peer_has_ended: bool,
     is_over: bool,
-    /// What came was not as it should. Nothing is opened any more.
-    failed: Option<Error>,
 }
 
-/// The part that stays with the library: keys that follow from keys, and tickets of servers.
-pub enum Schedule {
-    Client(KernelConnection<ClientConnectionData>),
-    Server(KernelConnection<ServerConnectionData>),
-}
-
-#[derive(Debug, Default)]
-struct Due {
-    new_keys: bool,
-    no_renegotiation: bool,
+/// Boxed, because a connection is moved more often than it is made.
+pub(super) enum Side {
+    Client(Box<UnbufferedClientConnection>),
+    Server(Box<UnbufferedServerConnection>),
 }
 
 /// What came of [`Session::open`].
 #[derive(Debug, Default)]
-pub struct Opened {
+pub(super) struct Opened {
     /// Sealed bytes that have been used.
-    pub sealed: usize,
+    pub(super) sealed: usize,
     /// Clear bytes that have come of it.
-    pub clear: usize,
+    pub(super) clear: usize,
     /// What comes behind those is not as it should.
-    pub error: Option<Error>,
+    pub(super) error: Option<Error>,
+}
+
+/// Where the clear text of a record goes.
+struct Clear<'a> {
+    to: &'a mut [u8],
+    rest: &'a mut Vec<u8>,
+    count: usize,
+}
+
+/// What is to be said.
+enum Say<'a> {
+    /// No more than a record of it.
+    Text(&'a [u8]),
+    /// That there is no more, or what is wrong.
+    End,
+}
+
+/// What came of showing a record to the library.
+enum Shown {
+    /// It was clear text.
+    Text,
+    /// It was, or led to, something beside: show what is left of it again.
+    Beside,
+    /// More must come.
+    Nothing,
+    End,
 }
 
 impl Session {
-    /// # Errors
-    /// For a cipher that is not known here.
-    pub fn new(schedule: Schedule, secrets: ExtractedSecrets) -> Result<Session, Error> {
-        let (version, suite) = match &schedule {
-            Schedule::Client(kernel) => {
-                (kernel.protocol_version(), kernel.negotiated_cipher_suite())
-            }
-            Schedule::Server(kernel) => {
-                (kernel.protocol_version(), kernel.negotiated_cipher_suite())
-            }
-        };
-        let most_records = match suite {
-            SupportedCipherSuite::Tls12(suite) => suite.common.confidentiality_limit,
-            SupportedCipherSuite::Tls13(suite) => suite.common.confidentiality_limit,
-        };
-        Ok(Session {
-            schedule,
-            version,
-            sealing: Keys::new(version, secrets.tx)?,
-            opening: Keys::new(version, secrets.rx)?,
-            most_records,
-            message: Vec::new(),
-            due: Due::default(),
-            idle_talk: Allowance::default(),
-            has_renegotiated: false,
+    pub(super) fn new(side: Side) -> Session {
+        Session {
+            side,
+            seen: 0,
+            due: Vec::new(),
+            has_failed: false,
             peer_has_ended: false,
             is_over: false,
-            failed: None,
-        })
+        }
     }
 
     /// Whether this side began the handshake.
     pub(super) fn is_client(&self) -> bool {
-        matches!(self.schedule, Schedule::Client(_))
+        matches!(self.side, Side::Client(_))
     }
 
     /// Whether the other side has said that nothing more comes.
-    pub fn peer_has_ended(&self) -> bool {
+    pub(super) fn peer_has_ended(&self) -> bool {
         self.peer_has_ended
     }
 
     /// Whether this side has said so.
-    pub fn is_over(&self) -> bool {
+    pub(super) fn is_over(&self) -> bool {
         self.is_over
     }
 
-    /// What was not as it should, of all that came.
-    pub fn failed(&self) -> Option<&Error> {
-        self.failed.as_ref()
-    }
-
-    /// Whether `sealed` begins with a whole record, or with what will never be one.
-    pub fn can_open(sealed: &[u8]) -> bool {
-        !matches!(record::whole(sealed), Ok(None))
-    }
-
-    /// Seals as much of `clear` as finds room in `out`. Returns how many bytes that is of each.
-    ///
-    /// # Errors
-    /// When the keys are used up, or this side has ended.
-    pub fn seal(&mut self, clear: &[u8], out: &mut [u8]) -> Result<(usize, usize), Error> {
-        if self.is_over || self.failed.is_some() {
-            return Err(Error::EncryptError);
-        }
-        let (mut taken, mut at) = (0, 0);
-        while taken < clear.len() {
-            let apart = self.sealing.sealed_bytes(0) + 2 * ALERT_BYTES;
-            let room = out.len().saturating_sub(at + apart);
-            let count = (clear.len() - taken).min(CLEAR_BYTES).min(room);
-            if count == 0 {
-                break;
-            }
-            self.say_what_is_due(out, &mut at)?;
-            let part = &clear[taken..taken + count];
-            at += self
-                .sealing
-                .seal(ContentType::ApplicationData, part, &mut out[at..])?;
-            taken += count;
-        }
-        Ok((taken, at))
-    }
-
-    /// The last thing that is said. Returns how many bytes of `out` it takes.
-    pub fn end(&mut self, alert: AlertDescription, out: &mut [u8; ALERT_BYTES]) -> usize {
-        if std::mem::replace(&mut self.is_over, true) {
-            return 0;
-        }
-        let level = match alert {
-            AlertDescription::CloseNotify => 1,
-            _ => 2,
-        };
-        let alert = [level, alert.into()];
-        // Nobody can be told that there is nothing left to tell it with.
-        self.sealing
-            .seal(ContentType::Alert, &alert, out)
-            .unwrap_or(0)
-    }
-
-    fn say_what_is_due(&mut self, out: &mut [u8], at: &mut usize) -> Result<(), Error> {
-        if std::mem::take(&mut self.due.no_renegotiation) {
-            let alert = [1, AlertDescription::NoRenegotiation.into()];
-            *at += self
-                .sealing
-                .seal(ContentType::Alert, &alert, &mut out[*at..])?;
-        }
-        let are_used_up = self.sealing.used().saturating_add(1) >= self.most_records;
-        if self.due.new_keys || are_used_up {
-            self.due.new_keys = false;
-            // RFC 8446 4.6.3: update_not_requested. With TLS 1.2 there are no new keys, and this is an error.
-            let update = [HandshakeType::KeyUpdate.into(), 0, 0, 1, 0];
-            let next = match &mut self.schedule {
-                Schedule::Client(kernel) => kernel.update_tx_secret(),
-                Schedule::Server(kernel) => kernel.update_tx_secret(),
-            }?;
-            *at += self
-                .sealing
-                .seal(ContentType::Handshake, &update, &mut out[*at..])?;
-            self.sealing = Keys::new(self.version, next)?;
-        }
-        Ok(())
+    /// Whether there is a whole record in `sealed` that the library has not seen, or what will never be one.
+    pub(super) fn can_open(&self, sealed: &[u8]) -> bool {
+        sealed
+            .get(self.seen..)
+            .is_some_and(|fresh| record::whole(fresh).is_some())
     }
 
     /// Opens the records that `sealed` begins with, into `to`. What `to` has no room for goes behind `rest`, of one
-    /// record at most. Stops where more must come, where there is no more room, and at the end. Behind an error nothing
-    /// is opened.
-    pub fn open(&mut self, sealed: &mut [u8], to: &mut [u8], rest: &mut Vec<u8>) -> Opened {
-        let mut opened = Opened {
-            error: self.failed.clone(),
-            ..Opened::default()
-        };
-        if opened.error.is_some() {
-            return opened;
-        }
+    /// record at most. Stops where more must come, where there is no more room, and at the end.
+    pub(super) fn open(&mut self, sealed: &mut [u8], to: &mut [u8], rest: &mut Vec<u8>) -> Opened {
+        let mut opened = Opened::default();
         while !self.peer_has_ended && opened.clear < to.len() {
-            match self.open_one(&mut sealed[opened.sealed..], &mut to[opened.clear..], rest) {
-                Ok(None) => return opened,
-                Ok(Some((count, clear))) => {
-                    opened.sealed += count;
-                    opened.clear += clear;
-                }
-                Err(error) => {
-                    // RFC 8446 6.2: whoever gets a fatal alert says nothing any more either.
-                    self.is_over |= matches!(error, Error::AlertReceived(_));
-                    self.failed = Some(error.clone());
-                    opened.error = Some(error);
-                    return opened;
-                }
+            let came = &mut sealed[opened.sealed..];
+            let Some(count) = came.get(self.seen..).and_then(record::whole) else {
+                return opened;
+            };
+            self.seen += count;
+            let mut clear = Clear {
+                to: &mut to[opened.clear..],
+                rest,
+                count: 0,
+            };
+            let shown = self.show(came, &mut clear, &mut opened.sealed);
+            opened.clear += clear.count;
+            if let Err(error) = shown {
+                self.has_failed = true;
+                opened.error = Some(error);
+                return opened;
             }
         }
         if self.peer_has_ended {
             // RFC 8446 6.1: what comes behind is ignored.
             opened.sealed = sealed.len();
+            self.seen = 0;
         }
         opened
     }
 
-    fn open_one(
+    /// Shows the library what it has to see of `came` until it has done everything about it.
+    fn show(
         &mut self,
-        sealed: &mut [u8],
-        to: &mut [u8],
-        rest: &mut Vec<u8>,
-    ) -> Result<Option<(usize, usize)>, Error> {
-        let Some(count) = record::whole(sealed)? else {
-            return Ok(None);
-        };
-        let record = &mut sealed[..count];
-        let (kind, clear) = self.opening.open(record, to)?;
-        // RFC 8446 5.1
-        if kind != ContentType::Handshake && !self.message.is_empty() {
-            return Err(PeerMisbehaved::MessageInterleavedWithHandshakeMessage.into());
-        }
-        if kind != ContentType::ApplicationData {
-            let bytes = match clear {
-                Clear::There(length) => &to[..length],
-                Clear::Here(range) => &record[range],
+        came: &mut [u8],
+        clear: &mut Clear<'_>,
+        used: &mut usize,
+    ) -> Result<(), Error> {
+        let mut done = 0;
+        loop {
+            let came = &mut came[done..done + self.seen];
+            let (count, shown) = match &mut self.side {
+                Side::Client(side) => shown(side.process_tls_records(came), clear, &mut self.due),
+                Side::Server(side) => shown(side.process_tls_records(came), clear, &mut self.due),
             };
-            self.told(kind, bytes)?;
-            return Ok(Some((count, 0)));
-        }
-        let length = match clear {
-            Clear::There(length) => length,
-            Clear::Here(range) => {
-                let clear = &record[range];
-                let length = clear.len().min(to.len());
-                to[..length].copy_from_slice(&clear[..length]);
-                rest.extend_from_slice(&clear[length..]);
-                length
+            done += count;
+            *used += count;
+            self.seen = self.seen.saturating_sub(count);
+            match shown? {
+                // Usually it was all there was.
+                Shown::Text if self.seen == 0 => return Ok(()),
+                Shown::Text | Shown::Beside => {}
+                Shown::Nothing => return Ok(()),
+                Shown::End => {
+                    self.peer_has_ended = true;
+                    return Ok(());
+                }
             }
-        };
-        if length == 0 && !self.idle_talk.take(Instant::now()) {
-            return Err(PeerMisbehaved::TooManyEmptyFragments.into());
         }
-        Ok(Some((count, length)))
+    }
+
+    /// Seals as much of `clear` as finds room in `out`. Returns how many bytes that is of each. `sealed`: what has
+    /// come and is not opened.
+    ///
+    /// # Errors
+    /// When the keys are used up, or this side has ended.
+    pub(super) fn seal(
+        &mut self,
+        clear: &[u8],
+        out: &mut [u8],
+        sealed: &mut [u8],
+    ) -> Result<(usize, usize), Error> {
+        if self.is_over || self.has_failed {
+            return Err(Error::EncryptError);
+        }
+        let (mut taken, mut at) = (0, self.put_due(out)?);
+        while taken < clear.len() {
+            let room = out.len().saturating_sub(at + AROUND_BYTES + BESIDE_BYTES);
+            let count = (clear.len() - taken).min(CLEAR_BYTES).min(room);
+            if count == 0 {
+                break;
+            }
+            let (part, out) = (&clear[taken..taken + count], &mut out[at..]);
+            at += self.say(Say::Text(part), out, sealed)?;
+            taken += count;
+        }
+        Ok((taken, at))
+    }
+
+    /// The last thing that is said: that this is the end, or what is wrong. Returns how many bytes of `out` it takes.
+    pub(super) fn end(&mut self, out: &mut [u8; BESIDE_BYTES], sealed: &mut [u8]) -> usize {
+        if std::mem::replace(&mut self.is_over, true) {
+            return 0;
+        }
+        // Nobody can be told that there is nothing left to tell it with.
+        let at = self.put_due(out).unwrap_or(0);
+        at + self.say(Say::End, &mut out[at..], sealed).unwrap_or(0)
+    }
+
+    /// What the library has to say comes first, and then `what`.
+    fn say(&mut self, what: Say<'_>, out: &mut [u8], sealed: &mut [u8]) -> Result<usize, Error> {
+        let seen = sealed.get_mut(..self.seen).unwrap_or_default();
+        let mut at = 0;
+        while !self.has_failed || self.wants_to_say_something() {
+            let (seen, out) = (&mut *seen, &mut out[at..]);
+            let (count, is_said) = match &mut self.side {
+                Side::Client(side) => said(side.process_tls_records(seen), &what, out),
+                Side::Server(side) => said(side.process_tls_records(seen), &what, out),
+            }?;
+            at += count;
+            if is_said {
+                break;
+            }
+        }
+        Ok(at)
+    }
+
+    fn wants_to_say_something(&self) -> bool {
+        match &self.side {
+            Side::Client(side) => side.wants_write(),
+            Side::Server(side) => side.wants_write(),
+        }
+    }
+
+    fn put_due(&mut self, out: &mut [u8]) -> Result<usize, Error> {
+        if self.due.is_empty() {
+            return Ok(0);
+        }
+        let due = std::mem::take(&mut self.due);
+        let front = out.get_mut(..due.len()).ok_or(Error::EncryptError)?;
+        front.copy_from_slice(&due);
+        Ok(due.len())
     }
 }
 
-/// What to tell a peer that has made `error` necessary. `None`: it knows.
-pub fn alert_for(error: &Error) -> Option<AlertDescription> {
-    Some(match error {
-        Error::AlertReceived(_) => return None,
-        Error::DecryptError => AlertDescription::BadRecordMac,
-        Error::PeerSentOversizedRecord => AlertDescription::RecordOverflow,
-        Error::InvalidMessage(InvalidMessage::InvalidKeyUpdate) => {
-            AlertDescription::IllegalParameter
+/// One step of reading. Returns how many bytes are done with, and what came of it.
+fn shown<Data>(
+    status: UnbufferedStatus<'_, '_, Data>,
+    clear: &mut Clear<'_>,
+    due: &mut Vec<u8>,
+) -> (usize, Result<Shown, Error>) {
+    let UnbufferedStatus { mut discard, state } = status;
+    let shown = state.and_then(|state| match state {
+        ConnectionState::ReadTraffic(mut text) => {
+            while let Some(record) = text.next_record() {
+                let record = record?;
+                discard += record.discard;
+                clear.put(record.payload);
+            }
+            Ok(Shown::Text)
         }
-        // RFC 8446 5 and 5.4
-        Error::InvalidMessage(
-            InvalidMessage::InvalidContentType | InvalidMessage::InvalidEmptyPayload,
-        ) => AlertDescription::UnexpectedMessage,
-        Error::InvalidMessage(InvalidMessage::UnknownProtocolVersion) => {
-            AlertDescription::ProtocolVersion
+        ConnectionState::EncodeTlsData(message) => {
+            encode_behind(message, due)?;
+            Ok(Shown::Beside)
         }
-        Error::InvalidMessage(_) => AlertDescription::DecodeError,
-        Error::EncryptError | Error::General(_) => AlertDescription::InternalError,
-        _ => AlertDescription::UnexpectedMessage,
-    })
+        // It goes out before anything else does.
+        ConnectionState::TransmitTlsData(message) => {
+            message.done();
+            Ok(Shown::Beside)
+        }
+        ConnectionState::PeerClosed => Ok(Shown::End),
+        _ => Ok(Shown::Nothing),
+    });
+    (discard, shown)
 }
 
-impl fmt::Debug for Schedule {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Schedule::Client(_) => "Client",
-            Schedule::Server(_) => "Server",
-        })
+/// One step of writing. Returns how many bytes that is, and whether `what` is said.
+fn said<Data>(
+    status: UnbufferedStatus<'_, '_, Data>,
+    what: &Say<'_>,
+    out: &mut [u8],
+) -> Result<(usize, bool), Error> {
+    match (status.state, what) {
+        (Ok(ConnectionState::EncodeTlsData(mut message)), _) => {
+            let count = message.encode(out).map_err(|_| Error::EncryptError)?;
+            Ok((count, false))
+        }
+        (Ok(ConnectionState::TransmitTlsData(message)), _) => {
+            message.done();
+            Ok((0, false))
+        }
+        (Ok(ConnectionState::WriteTraffic(mut open)), Say::Text(text)) => {
+            let count = open.encrypt(text, out).map_err(|_| Error::EncryptError)?;
+            Ok((count, true))
+        }
+        (Ok(ConnectionState::WriteTraffic(mut open)), Say::End) => {
+            let count = open.queue_close_notify(out);
+            Ok((count.map_err(|_| Error::EncryptError)?, true))
+        }
+        // The peer has been told what is wrong, and that is the end.
+        (_, Say::End) => Ok((0, true)),
+        (Err(error), Say::Text(_)) => Err(error),
+        (Ok(_), Say::Text(_)) => Err(Error::EncryptError),
+    }
+}
+
+/// Puts what the library has to say behind `out`.
+pub(super) fn encode_behind<Data>(
+    mut message: EncodeTlsData<'_, Data>,
+    out: &mut Vec<u8>,
+) -> Result<(), Error> {
+    let at = out.len();
+    if let Err(EncodeError::InsufficientSize(needed)) = message.encode(&mut []) {
+        out.resize(at + needed.required_size, 0);
+    }
+    let encoded = message.encode(&mut out[at..]);
+    encoded
+        .map(drop)
+        .map_err(|error| Error::General(error.to_string()))
+}
+
+impl Clear<'_> {
+    fn put(&mut self, text: &[u8]) {
+        let (front, behind) = text.split_at(text.len().min(self.to.len() - self.count));
+        self.to[self.count..][..front.len()].copy_from_slice(front);
+        self.count += front.len();
+        self.rest.extend_from_slice(behind);
     }
 }
 
 impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Session")
-            .field("version", &self.version)
             .field("is_client", &self.is_client())
             .field("peer_has_ended", &self.peer_has_ended)
             .field("is_over", &self.is_over)

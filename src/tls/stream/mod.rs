@@ -8,11 +8,11 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use rustls::AlertDescription;
+use rustls::Error;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-use super::session::{ALERT_BYTES, Session, alert_for};
+use super::session::{BESIDE_BYTES, Session};
 use crate::block::Block;
 
 #[cfg(test)]
@@ -33,8 +33,10 @@ pub struct TlsStream {
     /// Clear bytes that are in `out` or were. They count as written when all of it is with the kernel, so that
     /// whoever has written everything has nothing left to flush.
     owed: usize,
-    /// What is said last, as soon as the kernel has taken `out`.
-    last_words: Option<AlertDescription>,
+    /// The last words are said as soon as the kernel has taken `out`.
+    is_ending: bool,
+    /// What came was not as it should.
+    failed: Option<Error>,
     is_aborted: Cell<bool>,
 }
 
@@ -54,7 +56,8 @@ impl TlsStream {
             clear: Vec::new(),
             out: None,
             owed: 0,
-            last_words: None,
+            is_ending: false,
+            failed: None,
             is_aborted: Cell::new(false),
         }
     }
@@ -78,9 +81,9 @@ impl TlsStream {
 
     fn can_read_without_the_wire(&self) -> bool {
         !self.clear.is_empty()
-            || self.session.failed().is_some()
+            || self.failed.is_some()
             || self.session.peer_has_ended()
-            || Session::can_open(&self.sealed)
+            || self.session.can_open(&self.sealed)
     }
 
     /// Whether the other side has said that nothing more comes. An end without that may be a cut.
@@ -88,16 +91,16 @@ impl TlsStream {
         self.session.peer_has_ended()
     }
 
+    /// Says that nothing more comes: without a close_notify the other side could not tell the end from a cut
+    /// (RFC 8446 6.1). `false`: the kernel has no room for it yet. Then it is said by a shutdown, which waits.
+    pub fn say_goodbye(&mut self) -> bool {
+        self.is_aborted.get() || self.say_last()
+    }
+
     /// The other side shall notice that something is missing: no close_notify, not even when this is dropped.
     pub fn abort(&self) -> &TcpStream {
         self.is_aborted.set(true);
         self.tcp()
-    }
-
-    /// Says that nothing more comes: without a close_notify the other side could not tell the end from a cut
-    /// (RFC 8446 6.1). `false`: the kernel has no room for it yet. Then it is said by a shutdown, which waits.
-    pub fn say_goodbye(&mut self) -> bool {
-        self.is_aborted.get() || self.say_last(AlertDescription::CloseNotify)
     }
 
     /// Takes what was kept for the want of room.
@@ -113,7 +116,7 @@ impl TlsStream {
     /// A block with all that has come and is not opened: one more read, unless there is a record already. `None`: no
     /// more will come.
     fn poll_sealed(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Block>>> {
-        if Session::can_open(&self.sealed) {
+        if self.session.can_open(&self.sealed) {
             return Poll::Ready(Ok(Some(self.with_sealed())));
         }
         if !self.sealed.is_empty() {
@@ -121,6 +124,10 @@ impl TlsStream {
             ready!(self.tcp.poll_read_ready(cx))?;
         }
         let mut block = self.with_sealed();
+        if !block.has_room() {
+            // Pieces of one message, and no end of it.
+            return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+        }
         match ready!(block.poll_fill(cx, &mut self.tcp))? {
             0 => Poll::Ready(Ok(None)),
             _ => Poll::Ready(Ok(Some(block))),
@@ -146,18 +153,17 @@ impl TlsStream {
             self.sealed = block.filled().into();
         }
         to.advance(opened.clear);
-        if let Some(alert) = opened.error.as_ref().and_then(alert_for) {
-            self.say_last(alert);
+        if let Some(error) = opened.error {
+            self.say_last();
+            self.failed = Some(error);
         }
         opened.clear
     }
 
     /// Says why or that it is over, behind what was said before, as far as the kernel takes it at once. Whether that
     /// was all.
-    fn say_last(&mut self, alert: AlertDescription) -> bool {
-        if !self.session.is_over() {
-            self.last_words.get_or_insert(alert);
-        }
+    fn say_last(&mut self) -> bool {
+        self.is_ending |= !self.session.is_over();
         loop {
             self.put_last_words_out();
             let Some(out) = &mut self.out else {
@@ -195,11 +201,9 @@ impl TlsStream {
         if self.out.as_ref().is_some_and(Block::is_empty) {
             self.out = None;
         }
-        if self.out.is_none()
-            && let Some(alert) = self.last_words.take()
-        {
-            let mut record = [0; ALERT_BYTES];
-            let length = self.session.end(alert, &mut record);
+        if self.out.is_none() && std::mem::take(&mut self.is_ending) {
+            let mut record = [0; BESIDE_BYTES];
+            let length = self.session.end(&mut record, &mut self.sealed);
             let mut out = Block::lend();
             if length > 0 && out.append(&record[..length]) {
                 self.out = Some(out);
@@ -220,7 +224,7 @@ impl AsyncRead for TlsStream {
             return Poll::Ready(Ok(()));
         }
         while buf.remaining() > 0 {
-            if let Some(error) = this.session.failed() {
+            if let Some(error) = &this.failed {
                 return Poll::Ready(Err(io::Error::new(
                     io::ErrorKind::InvalidData,
                     error.clone(),
@@ -254,7 +258,7 @@ impl AsyncWrite for TlsStream {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        if this.session.failed().is_some() {
+        if this.failed.is_some() {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
         if this.owed == 0 && !buf.is_empty() {
@@ -262,8 +266,9 @@ impl AsyncWrite for TlsStream {
             ready!(this.poll_out(cx))?;
             let mut out = Block::lend();
             let mut sealed = Ok((0, 0));
+            let held = &mut this.sealed;
             out.write_with(|room| {
-                sealed = this.session.seal(buf, room);
+                sealed = this.session.seal(buf, room, held);
                 sealed.as_ref().map_or(0, |&(_, length)| length)
             });
             this.owed = sealed.map_err(io::Error::other)?.0;
@@ -279,9 +284,7 @@ impl AsyncWrite for TlsStream {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if !this.session.is_over() && !this.is_aborted.get() {
-            this.last_words.get_or_insert(AlertDescription::CloseNotify);
-        }
+        this.is_ending |= !this.session.is_over() && !this.is_aborted.get();
         ready!(this.poll_out(cx))?;
         Pin::new(&mut this.tcp).poll_shutdown(cx)
     }

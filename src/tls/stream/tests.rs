@@ -281,7 +281,7 @@ fn nothing_is_said_behind_half_a_record() {
             })
             .await;
             assert!(ours.read(&mut [0; 100]).await.is_err());
-            assert!(ours.out.is_some() && ours.last_words.is_some());
+            assert!(ours.out.is_some() && ours.is_ending);
             wake.send(()).expect("it sleeps");
             // What was begun is finished, and the alert is the last thing.
             let end = poll_fn(|cx| Pin::new(&mut ours).poll_shutdown(cx)).await;

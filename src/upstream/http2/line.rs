@@ -8,11 +8,13 @@ use std::task::{Context, Poll, ready};
 
 use ::bytes::Bytes;
 use ::h2::client::{ResponseFuture, SendRequest};
-use ::h2::{Reason, RecvStream, SendStream};
+use ::h2::{Reason, RecvStream};
+use ::http::HeaderValue;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::Connection;
 use super::talk::{self, Piece, Pieces, broken};
+use crate::sending::Sending;
 
 /// What one write takes at most.
 const WRITE_BYTES: usize = 64 << 10;
@@ -28,14 +30,18 @@ pub struct Line {
     text: Vec<u8>,
     at: usize,
     is_head: bool,
+    /// A WebSocket was asked for; its client's handshake is answered with this.
+    websocket: Option<Option<HeaderValue>>,
 }
 
 /// How far the request is.
 #[derive(Debug)]
 enum Up {
     Head(Vec<u8>),
-    Length(SendStream<Bytes>, u64),
-    Chunked(SendStream<Bytes>, Pieces),
+    Length(Sending<Bytes>, u64),
+    Chunked(Sending<Bytes>, Pieces),
+    /// Whatever is said in a WebSocket, until it ends.
+    WebSocket(Sending<Bytes>),
     Sent,
 }
 
@@ -48,6 +54,7 @@ enum Down {
     Awaited(ResponseFuture),
     Length(RecvStream),
     Chunked(RecvStream),
+    WebSocket(RecvStream),
     Ended,
 }
 
@@ -62,6 +69,7 @@ impl Line {
             text: Vec::new(),
             at: 0,
             is_head: false,
+            websocket: None,
         }
     }
 
@@ -85,12 +93,21 @@ impl Line {
                 }
                 Down::Awaited(response) => {
                     if let Poll::Ready(Some(interim)) = response.poll_informational(cx) {
+                        self.connection.has_come.set(true);
                         talk::write_interim(&mut self.text, &interim.map_err(broken)?);
                         continue;
                     }
                     let response = ready!(Pin::new(response).poll(cx)).map_err(broken)?;
+                    self.connection.has_come.set(true);
                     let (head, recv) = response.into_parts();
                     let is_over = recv.is_end_stream();
+                    if let Some(accept) = &self.websocket
+                        && head.status.is_success()
+                    {
+                        talk::write_switch(&mut self.text, &head, accept.as_ref());
+                        self.down = Down::WebSocket(recv);
+                        continue;
+                    }
                     self.down = match talk::write_head(&mut self.text, &head, is_over, self.is_head)
                     {
                         talk::Body::None => Down::Ended,
@@ -98,9 +115,10 @@ impl Line {
                         talk::Body::Chunked => Down::Chunked(recv),
                     };
                 }
-                Down::Length(recv) => match ready!(recv.poll_data(cx)) {
+                Down::Length(recv) | Down::WebSocket(recv) => match ready!(recv.poll_data(cx)) {
                     Some(bytes) => {
                         let bytes = bytes.map_err(broken)?;
+                        self.connection.has_come.set(true);
                         release(recv, bytes.len())?;
                         self.text.extend_from_slice(&bytes);
                     }
@@ -109,6 +127,7 @@ impl Line {
                 Down::Chunked(recv) => match ready!(recv.poll_data(cx)) {
                     Some(bytes) => {
                         let bytes = bytes.map_err(broken)?;
+                        self.connection.has_come.set(true);
                         release(recv, bytes.len())?;
                         talk::write_chunk(&mut self.text, &bytes);
                     }
@@ -129,6 +148,14 @@ impl Line {
         let (request, body) = talk::read_head(text, self.connection.scheme)?;
         self.is_head = request.method() == ::http::Method::HEAD;
         let is_all = matches!(body, talk::Upload::None | talk::Upload::Length(0));
+        if let talk::Upload::WebSocket(accept) = &body {
+            // Said in its first SETTINGS, which have come.
+            if !self.requests.is_extended_connect_protocol_enabled() {
+                self.down = Down::Failed(Some(talk::no_websockets()));
+                return Err(io::ErrorKind::BrokenPipe.into());
+            }
+            self.websocket = Some(accept.clone());
+        }
         let (response, send) = match self.requests.send_request(request, is_all) {
             Ok(sent) => sent,
             Err(error) => {
@@ -137,9 +164,11 @@ impl Line {
             }
         };
         self.down = Down::Awaited(response);
+        let send = Sending::new(send);
         Ok(match body {
             _ if is_all => Up::Sent,
             talk::Upload::Length(left) => Up::Length(send, left),
+            talk::Upload::WebSocket(_) => Up::WebSocket(send),
             talk::Upload::None | talk::Upload::Chunked => Up::Chunked(send, Pieces::default()),
         })
     }
@@ -169,10 +198,10 @@ impl Line {
                 if most == 0 {
                     return Poll::Ready(Err(io::ErrorKind::InvalidInput.into()));
                 }
-                let count = ready!(poll_credit(send, cx, most))?;
+                let count = ready!(send.poll_credit(cx, most.min(WRITE_BYTES))).map_err(broken)?;
                 *left -= count as u64;
                 let data = Bytes::copy_from_slice(&bytes[..count]);
-                send.send_data(data, *left == 0).map_err(broken)?;
+                send.put(data, *left == 0).map_err(broken)?;
                 if *left == 0 {
                     self.up = Up::Sent;
                 }
@@ -187,8 +216,8 @@ impl Line {
                     };
                     match piece {
                         Piece::Payload(most) => {
-                            let credit = match poll_credit(send, cx, most) {
-                                Poll::Ready(credit) => credit?,
+                            let credit = match send.poll_credit(cx, most.min(WRITE_BYTES)) {
+                                Poll::Ready(credit) => credit.map_err(broken)?,
                                 // What was framing before it is taken.
                                 Poll::Pending if taken + count > 0 => {
                                     return Poll::Ready(Ok(taken + count));
@@ -197,14 +226,14 @@ impl Line {
                             };
                             let start = taken + count;
                             let data = Bytes::copy_from_slice(&bytes[start..start + credit]);
-                            send.send_data(data, false).map_err(broken)?;
+                            send.put(data, false).map_err(broken)?;
                             pieces.took(credit);
                             taken = start + credit;
                         }
                         Piece::End(trailers) => {
                             match trailers {
-                                None => send.send_data(Bytes::new(), true).map_err(broken)?,
-                                Some(fields) => send.send_trailers(fields).map_err(broken)?,
+                                None => send.put(Bytes::new(), true).map_err(broken)?,
+                                Some(fields) => send.put_trailers(fields).map_err(broken)?,
                             }
                             self.up = Up::Sent;
                             return Poll::Ready(Ok(taken + count));
@@ -212,28 +241,24 @@ impl Line {
                     }
                 }
             }
+            Up::WebSocket(send) => {
+                let most = bytes.len().min(WRITE_BYTES);
+                let count = ready!(send.poll_credit(cx, most)).map_err(broken)?;
+                let data = Bytes::copy_from_slice(&bytes[..count]);
+                send.put(data, false).map_err(broken)?;
+                Poll::Ready(Ok(count))
+            }
             Up::Sent => Poll::Ready(Err(io::ErrorKind::InvalidInput.into())),
         }
     }
-}
 
-fn poll_credit(
-    send: &mut SendStream<Bytes>,
-    cx: &mut Context<'_>,
-    want: usize,
-) -> Poll<io::Result<usize>> {
-    let want = want.min(WRITE_BYTES);
-    send.reserve_capacity(want);
-    loop {
-        let credit = send.capacity();
-        if credit > 0 {
-            return Poll::Ready(Ok(credit.min(want)));
+    /// Says that nothing more comes, where that is not known from what was said before.
+    fn end(&mut self) -> io::Result<()> {
+        if let Up::WebSocket(send) = &mut self.up {
+            send.put(Bytes::new(), true).map_err(broken)?;
+            self.up = Up::Sent;
         }
-        match ready!(send.poll_capacity(cx)) {
-            Some(Ok(_)) => {}
-            Some(Err(error)) => return Poll::Ready(Err(broken(error))),
-            None => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
-        }
+        Ok(())
     }
 }
 
@@ -248,7 +273,11 @@ impl Drop for Line {
         lines.set(lines.get() - 1);
         // Whoever needs nothing more says so at once, and not only by letting go.
         match &mut self.up {
-            Up::Length(send, _) | Up::Chunked(send, _) => send.send_reset(Reason::CANCEL),
+            // Both sides have had their last word; ours was only not passed on.
+            Up::WebSocket(_) if matches!(self.down, Down::Ended) => drop(self.end()),
+            Up::Length(send, _) | Up::Chunked(send, _) | Up::WebSocket(send) => {
+                send.reset(Reason::CANCEL);
+            }
             Up::Head(_) | Up::Sent => {}
         }
     }
@@ -284,6 +313,6 @@ impl AsyncWrite for Line {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+        Poll::Ready(self.get_mut().end())
     }
 }

@@ -6,6 +6,7 @@
 
 mod line;
 mod talk;
+mod watch;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -14,7 +15,6 @@ use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
 
 use ::bytes::Bytes;
 use ::h2::client::{self, SendRequest};
@@ -22,23 +22,23 @@ use ::h2::{Ping, PingPong};
 use tokio::sync::Notify;
 
 pub use line::Line;
-pub use talk::is_untouched;
+pub use talk::{is_untouched, takes_no_websockets};
 
+use self::watch::{TICK, Verdict, Watch};
 use super::Endpoint;
-use crate::site::Wire;
+use crate::site::{Address, Wire};
 use crate::stream::Stream;
 
-/// What a backend may send on one stream before it is taken. 256 KiB, as of clients.
-const STREAM_WINDOW: u32 = 256 << 10;
-/// The same for all streams of a connection. 4 MiB: many clients share it, and one that is slow holds its own only.
-const CONNECTION_WINDOW: u32 = 4 << 20;
+/// What a backend may send on one stream before it is taken. 64 KiB: a client that does not read makes us hold as much as
+/// one whose response comes over HTTP/1.1, and backends are near.
+const STREAM_WINDOW: u32 = 64 << 10;
+/// Streams of one connection; more requests at once have another. 100, which RFC 9113 6.5.2 recommends as the least.
+const MOST_LINES: u16 = 100;
+/// The same as of one for all streams of a connection together: many clients share it, and those that do not read must
+/// not stop the others.
+const CONNECTION_WINDOW: u32 = STREAM_WINDOW * MOST_LINES as u32;
 /// A head of a response, decoded; the reader of heads has its own bound.
 const HEAD_BYTES: u32 = 64 << 10;
-/// A backend that is silent for so long is asked whether it is there, and has as long to say so. 10 s: below the time that
-/// routers on the way forget.
-const PING_EVERY: Duration = Duration::from_secs(10);
-/// How long a connection is kept without a stream. 60 s: what it cost to open is worth more than an idle one of HTTP/1.1.
-const IDLE: Duration = Duration::from_secs(60);
 
 /// The connections of one worker to backends that speak HTTP/2.
 #[derive(Debug, Default)]
@@ -56,6 +56,8 @@ pub(super) struct Connection {
     scheme: &'static str,
     /// Streams that are open or about to be.
     lines: Cell<usize>,
+    /// Something has come on one of them since the last tick.
+    has_come: Cell<bool>,
     is_over: Cell<bool>,
 }
 
@@ -136,6 +138,7 @@ impl Connections {
             requests,
             scheme,
             lines: Cell::new(0),
+            has_come: Cell::new(false),
             is_over: Cell::new(false),
         });
         if is_shared {
@@ -182,6 +185,18 @@ impl Connections {
     }
 }
 
+/// Speaks HTTP/2 on `stream` to the backend at `address`, for one exchange alone; the connection ends with it. Has no
+/// limit of its own.
+///
+/// # Errors
+/// When the backend does not answer in HTTP/2.
+pub async fn alone(stream: Stream, address: &Address) -> io::Result<Stream> {
+    let endpoint = Endpoint::in_http2(address);
+    let connections = Connections::default();
+    let line = connections.begin(stream, &endpoint, false).await?;
+    Ok(Stream::Line(Box::new(line)))
+}
+
 impl Connection {
     /// Whether another stream may be opened on it at all: the backend has not said that it ends.
     fn is_fit(&self) -> bool {
@@ -197,7 +212,8 @@ impl Connection {
 
     /// Whether the backend takes one more at once.
     fn has_room(&self) -> bool {
-        self.lines.get() < self.requests.current_max_send_streams()
+        let most = self.requests.current_max_send_streams();
+        self.lines.get() < most.min(usize::from(MOST_LINES))
     }
 }
 
@@ -208,10 +224,9 @@ async fn drive(
     held: &Connection,
 ) {
     let mut connection = pin!(connection);
-    let mut every = tokio::time::interval(PING_EVERY);
+    let mut every = tokio::time::interval(TICK);
     every.reset();
-    let mut is_asked = false;
-    let mut idle = Duration::ZERO;
+    let mut watch = Watch::default();
     loop {
         let ticked = poll_fn(|cx| {
             if connection.as_mut().poll(cx).is_ready()
@@ -219,28 +234,27 @@ async fn drive(
             {
                 return Poll::Ready(false);
             }
-            if is_asked && let Some(pings) = &mut pings {
+            if let Some(pings) = &mut pings {
                 match pings.poll_pong(cx) {
-                    Poll::Ready(Ok(_)) => is_asked = false,
+                    Poll::Ready(Ok(_)) => watch.answered(),
                     Poll::Ready(Err(_)) => return Poll::Ready(false),
                     Poll::Pending => {}
                 }
             }
             every.poll_tick(cx).map(|_| true)
         });
-        if !ticked.await || is_asked {
+        if !ticked.await {
             return;
         }
-        if held.lines.get() > 0 {
-            idle = Duration::ZERO;
-        } else {
-            idle += PING_EVERY;
-        }
-        if idle >= IDLE {
-            return;
-        }
-        if let Some(pings) = &mut pings {
-            is_asked = pings.send_ping(Ping::opaque()).is_ok();
+        match watch.tick(held.lines.get() > 0, held.has_come.replace(false)) {
+            Verdict::Wait => {}
+            Verdict::Ask => {
+                if let Some(pings) = &mut pings {
+                    // One that is under way will be answered or not.
+                    drop(pings.send_ping(Ping::opaque()));
+                }
+            }
+            Verdict::End => return,
         }
     }
 }

@@ -6,10 +6,15 @@ use std::fmt;
 use std::io;
 
 use ::h2::Reason;
+use ::h2::ext::Protocol;
 use ::http::header::{
-    CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, TRANSFER_ENCODING, UPGRADE,
+    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, HOST, HeaderName, HeaderValue,
+    SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, TRANSFER_ENCODING, UPGRADE,
 };
 use ::http::{HeaderMap, Method, Request, Response, StatusCode, Uri, response};
+
+use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
+use data_encoding::BASE64;
 
 use crate::limits::MOST_FIELDS;
 
@@ -31,6 +36,29 @@ pub fn is_untouched(error: &io::Error) -> bool {
     error.get_ref().is_some_and(|inner| inner.is::<Untouched>())
 }
 
+/// A WebSocket was asked for, and the backend has not said that it takes them over HTTP/2 (RFC 8441 3).
+#[derive(Debug)]
+struct NoWebSockets;
+
+impl fmt::Display for NoWebSockets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("it takes no WebSockets over HTTP/2")
+    }
+}
+
+impl std::error::Error for NoWebSockets {}
+
+pub(super) fn no_websockets() -> io::Error {
+    io::Error::other(NoWebSockets)
+}
+
+/// Whether what went wrong is that the backend takes no WebSockets.
+pub fn takes_no_websockets(error: &io::Error) -> bool {
+    error
+        .get_ref()
+        .is_some_and(|inner| inner.is::<NoWebSockets>())
+}
+
 pub(super) fn broken(error: ::h2::Error) -> io::Error {
     // A GOAWAY is only told to streams above the last one that was seen.
     let refused = error.is_reset() && error.reason() == Some(Reason::REFUSED_STREAM);
@@ -44,11 +72,13 @@ pub(super) fn broken(error: ::h2::Error) -> io::Error {
 }
 
 /// What follows the head of a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Upload {
     None,
     Length(u64),
     Chunked,
+    /// A WebSocket is asked for. Its handshake of HTTP/1.1 must be answered with this, if its client has begun one.
+    WebSocket(Option<HeaderValue>),
 }
 
 fn not_ours() -> io::Error {
@@ -66,16 +96,30 @@ pub(super) fn read_head(text: &[u8], scheme: &str) -> io::Result<(Request<()>, U
     };
     let mut host = None;
     let mut upload = Upload::None;
+    let mut is_websocket = false;
+    let mut accept = None;
     let mut fields = HeaderMap::with_capacity(parsed.headers.len());
     for header in parsed.headers.iter() {
         let name = HeaderName::from_bytes(header.name.as_bytes()).map_err(io::Error::other)?;
-        let value = HeaderValue::from_bytes(header.value).map_err(io::Error::other)?;
+        let mut value = HeaderValue::from_bytes(header.value).map_err(io::Error::other)?;
+        // RFC 7541 7.1.3: many clients share the connection and its table of fields, and none shall find out by the size
+        // of its requests what another has shown.
+        value.set_sensitive(name == AUTHORIZATION || name == COOKIE);
         if name == HOST {
             host = Some(header.value);
             continue;
         }
-        // About a connection of HTTP/1.1 (RFC 9113 8.2.2).
-        if name == CONNECTION || name == UPGRADE {
+        // About a connection of HTTP/1.1 (RFC 9113 8.2.2). Another protocol than this there is no way to ask for, and to
+        // ask for one is not to insist on it (RFC 9110 7.8).
+        if name == UPGRADE {
+            is_websocket = header.value.eq_ignore_ascii_case(b"websocket");
+            continue;
+        }
+        if name == CONNECTION {
+            continue;
+        }
+        if name == SEC_WEBSOCKET_KEY {
+            accept = Some(accepted(header.value)?);
             continue;
         }
         if name == TRANSFER_ENCODING {
@@ -99,9 +143,25 @@ pub(super) fn read_head(text: &[u8], scheme: &str) -> io::Result<(Request<()>, U
         .map_err(io::Error::other)?;
     let mut request = Request::new(());
     *request.method_mut() = Method::from_bytes(method.as_bytes()).map_err(io::Error::other)?;
+    if is_websocket && request.method() == Method::GET {
+        // RFC 8441 5.
+        *request.method_mut() = Method::CONNECT;
+        let protocol = Protocol::from_static("websocket");
+        request.extensions_mut().insert(protocol);
+        upload = Upload::WebSocket(accept);
+    }
     *request.uri_mut() = uri;
     *request.headers_mut() = fields;
     Ok((request, upload))
+}
+
+/// What proves to a client of HTTP/1.1 that its key was read (RFC 6455 4.2.2): over HTTP/2 nobody says so, and none is
+/// needed.
+fn accepted(key: &[u8]) -> io::Result<HeaderValue> {
+    let text = [key, b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"].concat();
+    let proof = digest(&SHA1_FOR_LEGACY_USE_ONLY, &text);
+    HeaderValue::from_maybe_shared(::bytes::Bytes::from(BASE64.encode(proof.as_ref())))
+        .map_err(io::Error::other)
 }
 
 /// What follows the head of a response.
@@ -144,6 +204,24 @@ pub(super) fn write_head(
         return Body::None;
     }
     body
+}
+
+/// Writes that the switch is agreed on, which over HTTP/2 any success says (RFC 8441 5).
+pub(super) fn write_switch(
+    text: &mut Vec<u8>,
+    head: &response::Parts,
+    accept: Option<&HeaderValue>,
+) {
+    write_start(text, StatusCode::SWITCHING_PROTOCOLS);
+    let mut fields = head.headers.clone();
+    // RFC 9110 9.3.6: a client ignores it, and behind a switch there is no body.
+    fields.remove(CONTENT_LENGTH);
+    fields.remove(SEC_WEBSOCKET_ACCEPT);
+    if let Some(accept) = accept {
+        fields.insert(SEC_WEBSOCKET_ACCEPT, accept.clone());
+    }
+    write_fields(text, &fields);
+    text.extend_from_slice(b"connection: upgrade\r\nupgrade: websocket\r\n\r\n");
 }
 
 fn write_start(text: &mut Vec<u8>, status: StatusCode) {
@@ -283,6 +361,30 @@ mod tests {
         assert_eq!(request.uri(), "http://a.test:81/a?b");
         let names: Vec<&str> = request.headers().keys().map(HeaderName::as_str).collect();
         assert_eq!(names, ["x-a", "te"]);
+    }
+
+    #[test]
+    fn what_a_client_shows_of_itself_stands_in_no_table() {
+        let text =
+            b"GET / HTTP/1.1\r\nHost: a.test\r\nCookie: a=1\r\nAuthorization: x\r\nX-A: 1\r\n\r\n";
+        let (request, _) = read_head(text, "http").expect("a head");
+        let fields = request.headers();
+        assert!(fields["cookie"].is_sensitive() && fields["authorization"].is_sensitive());
+        assert!(!fields["x-a"].is_sensitive());
+    }
+
+    /// The key and its proof are those of RFC 6455 1.3.
+    #[test]
+    fn a_websocket_is_connected_to() {
+        let text = b"GET /chat HTTP/1.1\r\nHost: a.test\r\nConnection: Upgrade\r\nUpgrade: WebSocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
+        let (request, upload) = read_head(text, "http").expect("a head");
+        assert_eq!(request.method(), Method::CONNECT);
+        let protocol = request.extensions().get::<Protocol>();
+        assert_eq!(protocol.map(Protocol::as_str), Some("websocket"));
+        let names: Vec<&str> = request.headers().keys().map(HeaderName::as_str).collect();
+        assert_eq!(names, ["sec-websocket-version", "te"]);
+        let proof = HeaderValue::from_static("s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+        assert_eq!(upload, Upload::WebSocket(Some(proof)));
     }
 
     #[test]

@@ -20,6 +20,29 @@ fn weights_of_round_robin_are_exact() {
 }
 
 #[test]
+fn two_rules_with_the_same_backends_have_turns_of_their_own() {
+    let (one, two) = (Backend::saying("one"), Backend::saying("two"));
+    let to = format!("to = [{}, {}]\n", one.port, two.port);
+    let proxy = plan(format!(
+        "{to}balance = 'round-robin'\n[[path]]\nmatch = '/a'\n{to}[[path]]\nmatch = '/b'\n{to}"
+    ))
+    .start();
+    let mut client = proxy.client();
+    let mut counts = BTreeMap::new();
+    for _ in 0..10 {
+        for path in ["/", "/a", "/b", "/b", "/b"] {
+            let text = client.get("app.test", path).text();
+            *counts.entry((path, text)).or_insert(0) += 1;
+        }
+    }
+    for (path, count) in [("/", 5), ("/a", 5), ("/b", 15)] {
+        for text in ["one", "two"] {
+            assert_eq!(counts[&(path, text.to_owned())], count, "{counts:?}");
+        }
+    }
+}
+
+#[test]
 fn each_backend_gets_its_share_when_nothing_is_said() {
     let (one, two) = (Backend::saying("one"), Backend::saying("two"));
     let proxy = plan(format!("to = [{}, {}]", one.port, two.port)).start();

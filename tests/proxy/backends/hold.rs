@@ -2,6 +2,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::{left, plan, under_way};
+use crate::harness::http2::{Http2, RST_STREAM, request};
 use crate::harness::{Backend, Client, Proxy, Tls, until};
 
 /// How long apps in these tests need to be back.
@@ -120,4 +121,103 @@ fn a_passed_through_connection_is_held_too() {
         conversation.rest();
     });
     assert_eq!(client.bytes(6), b"behind");
+}
+
+#[test]
+fn after_a_silence_the_time_is_counted_anew_but_not_again_and_again() {
+    let port = left();
+    let proxy = plan(format!("to = {port}\nhold = '2s'")).start();
+    let ask = || {
+        let began = Instant::now();
+        let said = proxy.get("app.test", "/").said();
+        (said, began.elapsed() >= Duration::from_secs(2))
+    };
+    let refused = || "502 backend-refused".to_owned();
+    assert_eq!(ask(), (refused(), true), "it was lost just now");
+    assert_eq!(ask(), (refused(), false), "and nobody has come back");
+    // Long enough once, and too short for the next time.
+    const SILENCE: Duration = Duration::from_millis(5_500);
+    thread::sleep(SILENCE);
+    assert_eq!(ask(), (refused(), true), "it may have been there meanwhile");
+    thread::sleep(SILENCE);
+    assert_eq!(ask(), (refused(), false), "that was in vain");
+    let app = Backend::saying_on_port(port, "app");
+    proxy.until_answer("app.test", "it is back", |answer| answer.text() == "app");
+    drop(app);
+    assert_eq!(ask(), (refused(), true), "lost again");
+}
+
+#[test]
+fn an_app_that_fails_its_check_and_answers_is_waited_for_from_when_it_is_gone() {
+    let port = left();
+    let serve = |health: &'static str| {
+        Backend::on_port(port, move |conversation| {
+            while let Some(request) = conversation.request() {
+                match request.target() {
+                    "/health" => conversation.send(health),
+                    _ => conversation.answer("app"),
+                }
+            }
+        })
+    };
+    let well = serve("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    let proxy = plan(format!(
+        "to = {port}\nhold = '2s'\n[health]\npath = '/health'\nevery = '50ms'\nfall = 1"
+    ))
+    .start();
+    well.until_requests(2);
+    drop(well);
+    let ill = serve("HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n");
+    proxy.until_logged("backend out");
+    thread::sleep(Duration::from_secs(3));
+    assert_eq!(proxy.get("app.test", "/").text(), "app", "all are tried");
+    drop(ill);
+    let waiting = under_way(&proxy, 1);
+    thread::sleep(Duration::from_millis(500));
+    let _app = serve("HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n");
+    for request in waiting {
+        assert_eq!(request.join().unwrap(), "app");
+    }
+}
+
+/// Held with a body that nobody has read: what it sends is left where it is.
+#[test]
+fn a_held_client_that_leaves_in_the_middle_of_its_body_gives_its_place_back() {
+    let port = left();
+    let site = format!("to = {port}\nhold = '1h'\n[limit]\nqueue = 1");
+    let proxy = plan(site).start();
+    let post = "POST / HTTP/1.1\r\nHost: app.test\r\nContent-Length: 500000\r\n\r\n";
+    let is_full = || {
+        proxy.until_answer("app.test", "the line is full", |answer| {
+            answer.said() == "503 queue-full"
+        });
+    };
+    let mut client = proxy.client();
+    client.send(format!("{post}{}", "x".repeat(5_000)));
+    until("it has come", || proxy.counters()["open"] == 1);
+    is_full();
+    drop(client);
+    until("its end is noticed", || proxy.counters()["aborted"] == 1);
+    let mut next = Http2::to(&proxy);
+    let stream = next.begin(&request("POST", "app.test", "/", &[]));
+    next.data(stream, b"the beginning");
+    next.settle();
+    is_full();
+    next.frame(RST_STREAM, 0, stream, &8u32.to_be_bytes());
+    until("this one's too", || proxy.counters()["aborted"] == 2);
+    next.begin(&request("POST", "app.test", "/", &[]));
+    next.settle();
+    is_full();
+    drop(next);
+    until("and this one's", || proxy.counters()["aborted"] == 3);
+}
+
+#[test]
+fn a_passed_through_client_that_leaves_while_it_is_held_is_noticed() {
+    let proxy = plan(format!("to = {}\ntls = 'passthrough'\nhold = '1h'", left())).start();
+    let mut client = proxy.client();
+    client.send(Tls::to("app.test").hello());
+    until("it has come", || proxy.counters()["open"] == 1);
+    drop(client);
+    until("its end is noticed", || proxy.counters()["open"] == 0);
 }

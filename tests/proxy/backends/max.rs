@@ -100,3 +100,57 @@ fn a_full_line_is_503_and_so_is_a_turn_that_does_not_come() {
         assert_eq!(request.join().unwrap(), "app");
     }
 }
+
+/// Each client has an upstream of its own, which is no right to a turn.
+#[test]
+fn the_max_holds_for_upstreams_that_are_one_client_s_alone() {
+    let gate = Gate::new("app");
+    let proxy = plan(format!(
+        "to = {{ at = {}, max = 1 }}\nsend_proxy = 'v1'\n[limit]\nqueue = 1",
+        gate.app.port
+    ))
+    .start();
+    let get = "GET / HTTP/1.1\r\nHost: app.test\r\n\r\n";
+    let (mut one, mut two) = (proxy.client(), proxy.client());
+    gate.let_answer(2);
+    for client in [&mut one, &mut two] {
+        client.send(get);
+        assert_eq!(client.response().text(), "app");
+    }
+    one.send(get);
+    gate.app.until_requests(3);
+    two.send(get);
+    proxy.until_answer("app.test", "the second one waits", |answer| {
+        answer.said() == "503 queue-full"
+    });
+    gate.let_answer(2);
+    for client in [&mut one, &mut two] {
+        assert_eq!(client.response().text(), "app");
+    }
+    assert_eq!(gate.most.load(Ordering::SeqCst), 1);
+}
+
+#[test]
+fn a_path_whose_backends_have_all_they_take_keeps_nobody_from_those_of_another() {
+    let (busy, idle) = (Gate::new("busy"), Gate::new("idle"));
+    let proxy = plan(format!(
+        "[[path]]\nmatch = '/'\nto = {{ at = {}, max = 1 }}\n\
+         [[path]]\nmatch = '/idle'\nto = {{ at = {}, max = 1 }}\n[limit]\nqueue = 2\n",
+        busy.app.port, idle.app.port
+    ))
+    .start();
+    let mut waiting = under_way(&proxy, 1);
+    busy.app.until_requests(1);
+    waiting.extend(under_way(&proxy, 2));
+    until("the line is full", || {
+        proxy.get("app.test", "/").said().contains("queue-full")
+    });
+    for _ in 0..10 {
+        idle.let_answer(1);
+        assert_eq!(proxy.get("app.test", "/idle").text(), "idle");
+    }
+    busy.let_answer(3);
+    for request in waiting {
+        assert_eq!(request.join().unwrap(), "busy");
+    }
+}

@@ -478,6 +478,14 @@ impl Conversation {
         self.stream.get_ref().stream.shutdown(Shutdown::Both);
     }
 
+    /// Who is at the other end.
+    pub(crate) fn peer(&self) -> SocketAddr {
+        match &self.stream.get_ref().stream {
+            Stream::Tcp(stream) | Stream::Tls(stream, _) => stream.peer_addr().unwrap(),
+            Stream::Unix(_) => panic!("no address here"),
+        }
+    }
+
     /// What was agreed on in the handshake.
     pub(crate) fn agreed<T>(&self, what: impl FnOnce(&ServerConnection) -> T) -> T {
         match &self.stream.get_ref().stream {

@@ -153,3 +153,30 @@ fn wait_returns_when_a_first_backend_is_fit() {
     proxy.wait_for("app.toml");
     assert_eq!(proxy.state_of("app"), "live");
 }
+
+#[test]
+fn what_a_check_found_out_is_of_no_use_when_nobody_checks_any_more() {
+    let (app, is_good) = switched("app");
+    let spare = Backend::saying("spare");
+    let both = format!("host = 'app.test'\nto = [{}, {}]\n", app.port, spare.port);
+    let proxy = Proxy::plan()
+        .site("app.toml", format!("{both}{OFTEN}fall = 1\n"))
+        .start();
+    until_fit(&proxy, "app", &app, true);
+    until("it was asked", || !app.requests().is_empty());
+    proxy.until_state("app", "live");
+    is_good.store(false, Ordering::SeqCst);
+    until_fit(&proxy, "app", &app, false);
+    let without = format!("host = 'app.test'\nto = {}\n", spare.port);
+    for text in [without, both] {
+        proxy.site("app.toml", text);
+    }
+    assert!(is_fit(&proxy, "app", &app));
+    assert_eq!(
+        backend(&proxy, "app", app.port)["reason"],
+        serde_json::Value::Null
+    );
+    proxy.until_answer("app.test", "the one that failed its check", |answer| {
+        answer.text() == "app"
+    });
+}

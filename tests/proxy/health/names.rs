@@ -123,6 +123,28 @@ fn a_name_that_leads_elsewhere_is_followed_without_a_failure_too() {
     assert!(new.accepted() > 0);
 }
 
+/// By themselves not before half of their thirty seconds.
+#[test]
+fn names_are_looked_up_at_once_on_a_reload() {
+    let Some((plan, hosts)) = with_own_names("127.0.0.2 app.internal\n") else {
+        return;
+    };
+    let old = Backend::saying_at("127.0.0.2:0", "old");
+    let _new = Backend::saying_at(&format!("127.0.0.3:{}", old.port), "new");
+    let text = site("app.test", &format!("app.internal:{}", old.port));
+    let proxy = plan.site("app.toml", text).start();
+    proxy.until_answer("app.test", "the old one", |answer| answer.text() == "old");
+    fs::write(&hosts, "127.0.0.3 app.internal\n").unwrap();
+    let began = Instant::now();
+    assert!(proxy.command(["reload"]).status.success());
+    proxy.until_answer("app.test", "the new one", |answer| answer.text() == "new");
+    assert!(
+        began.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        began.elapsed()
+    );
+}
+
 #[test]
 fn the_last_good_answer_is_kept_when_the_resolver_fails() {
     let Some((plan, hosts)) = with_own_names("127.0.0.2 app.internal\n") else {

@@ -126,6 +126,23 @@ fn a_backend_that_breaks_off_is_out_at_its_threshold() {
 }
 
 #[test]
+fn a_backend_that_accepts_and_never_answers_is_out_after_as_many() {
+    let (bad, good) = (Backend::silent(), Backend::saying("good"));
+    let site = in_turn(bad.port, good.port, "{ reset = 2 }");
+    let proxy = Proxy::plan()
+        .flag("--workers=1")
+        .site("app.toml", site + "[timeout]\nfirst_byte = '200ms'\n")
+        .start();
+    until("it is out", || {
+        proxy.get("app.test", "/");
+        times(
+            &proxy,
+            "backend out for 1000 ms: 2 requests in a row got no answer",
+        ) == 1
+    });
+}
+
+#[test]
 fn a_backend_that_is_out_is_tried_again_after_a_while_that_grows() {
     let ((bad, asked), good) = (answering(500), Backend::saying("good"));
     let proxy = Proxy::plan()
@@ -202,6 +219,58 @@ fn one_request_at_a_time_tries_a_backend_that_was_out() {
     until("it has its share again", || {
         proxy.get("app.test", "/").text() == "well again"
     });
+}
+
+#[test]
+fn a_stream_that_showed_a_backend_to_be_well_leaves_the_next_trial_to_others() {
+    let status = Arc::new(AtomicUsize::new(500));
+    let (says, (release, gate)) = (status.clone(), channel::<()>());
+    let gate = Mutex::new(gate);
+    let app = Backend::doing(move |conversation| {
+        while let Some(request) = conversation.request() {
+            match says.load(Ordering::SeqCst) {
+                200 if request.target() == "/stream" => {
+                    let head =
+                        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n";
+                    conversation.send(head);
+                    gate.lock().unwrap().recv().ok();
+                    return;
+                }
+                200 => conversation.answer("well"),
+                bad => conversation.send(format!("HTTP/1.1 {bad} X\r\nContent-Length: 0\r\n\r\n")),
+            }
+        }
+    });
+    let good = Backend::saying("good");
+    let proxy = Proxy::plan()
+        .flag("--workers=1")
+        .site("app.toml", in_turn(app.port, good.port, "{ 5xx = 1 }"))
+        .start();
+    until("it is out", || {
+        proxy.get("app.test", "/");
+        times(&proxy, "backend out") == 1
+    });
+    status.store(200, Ordering::SeqCst);
+    // The trial becomes a stream that stays open.
+    let mut streams = Vec::new();
+    until("a stream has tried it", || {
+        let mut client = proxy.client();
+        client.send("GET /stream HTTP/1.1\r\nHost: app.test\r\n\r\n");
+        let head = client.response_head();
+        streams.push(client);
+        head.has("transfer-encoding")
+    });
+    proxy.until_logged("backend back");
+    status.store(500, Ordering::SeqCst);
+    until("it is out again", || {
+        proxy.get("app.test", "/");
+        times(&proxy, "backend out") == 2
+    });
+    status.store(200, Ordering::SeqCst);
+    until("it is back, and the stream is still open", || {
+        proxy.get("app.test", "/").text() == "well"
+    });
+    drop(release);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Work without use is ended, what was begun for it is cancelled, and nobody else notices.
 
-use super::in_front_of;
+use super::{client_of, in_front_of, in_front_of_with};
 use crate::harness::http2::{
     CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, Http2, PING, PRIORITY, RST_STREAM,
     SETTINGS, WINDOW_UPDATE, frame, request,
@@ -166,8 +166,7 @@ fn floods_of_small_frames_are_ended() {
 #[test]
 fn empty_frames_of_data_are_ended() {
     let app = Backend::recording();
-    let proxy = in_front_of(&app).start();
-    let mut client = Http2::to(&proxy);
+    let (_proxy, mut client) = client_of(in_front_of(&app));
     let stream = client.begin(&request("POST", "app.test", "/", &[]));
     for _ in 0..20_000 {
         if client.try_send(frame(DATA, 0, stream, b"")).is_err() {
@@ -204,9 +203,7 @@ fn a_client_that_never_reads_holds_little_and_is_cut() {
             conversation.answer(vec![b'x'; 4 << 20]);
         }
     });
-    let port = app.port;
-    let text = format!("host = 'app.test'\nto = {port}\n[timeout]\nidle = '2s'\ngrace = '1s'");
-    let proxy = Proxy::plan().site("app.toml", text).start();
+    let proxy = in_front_of_with(&app, "[timeout]\nidle = '2s'\ngrace = '1s'").start();
     let before = proxy.peak_memory();
     // No window at all, and windows beyond any measure.
     for window in [0, 0x7fff_ffff] {
@@ -233,9 +230,7 @@ fn a_client_that_never_reads_holds_little_and_is_cut() {
 #[test]
 fn a_window_that_opens_byte_by_byte_is_too_slow() {
     let app = Backend::saying(&"x".repeat(100_000));
-    let port = app.port;
-    let text = format!("host = 'app.test'\nto = {port}\n[timeout]\nidle = '2s'\ngrace = '1s'");
-    let proxy = Proxy::plan().site("app.toml", text).start();
+    let proxy = in_front_of_with(&app, "[timeout]\nidle = '2s'\ngrace = '1s'").start();
     let mut client = Http2::over(proxy.client(), &[(4, 1)]);
     client.reads = false;
     let stream = client.ask(&head());

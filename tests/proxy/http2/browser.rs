@@ -2,7 +2,8 @@
 
 use std::process::{Child, Command, Stdio};
 
-use crate::harness::{Authority, Backend, Proxy, found, until};
+use super::over_tls;
+use crate::harness::{Backend, found, until};
 
 /// Ends it with the test.
 struct Browser(Child);
@@ -82,18 +83,8 @@ fn a_page_of_a_hundred_objects_of_two_sites_and_a_web_socket() {
             ));
         }
     });
-    let port = app.port;
-    let plan = Proxy::plan();
-    Authority::new("test")
-        .pair(&["one.test", "two.test"])
-        .write(plan.sites().path(), "both");
-    let site = |name| {
-        format!("host = '{name}.test'\nto = {port}\n[tls]\ncert = 'both.pem'\nkey = 'both.key'")
-    };
-    let proxy = plan
-        .site("one.toml", site("one"))
-        .site("two.toml", site("two"))
-        .start();
+    let (plan, _authority) = over_tls(&app);
+    let proxy = plan.start();
     let rules = format!("MAP *.test 127.0.0.1:{}", proxy.address().port());
     let browser = Command::new("chromium")
         .args([

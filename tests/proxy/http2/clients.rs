@@ -3,33 +3,39 @@
 use std::fs;
 use std::process::Command;
 
-use super::in_front_of;
-use crate::harness::{Authority, Backend, Plan, Proxy, found, words_of};
-
-/// Two sites that share a certificate, in front of `app`; `one.test` and `two.test`.
-fn over_tls(app: &Backend) -> (Plan, Authority) {
-    let plan = Proxy::plan();
-    let authority = Authority::new("test");
-    let port = app.port;
-    authority
-        .pair(&["one.test", "two.test"])
-        .write(plan.sites().path(), "both");
-    fs::write(plan.folder().join("ca.pem"), &authority.pem).unwrap();
-    let site = |name| {
-        format!("host = '{name}.test'\nto = {port}\n[tls]\ncert = 'both.pem'\nkey = 'both.key'")
-    };
-    (
-        plan.site("one.toml", site("one"))
-            .site("two.toml", site("two")),
-        authority,
-    )
-}
+use super::{in_front_of, over_tls};
+use crate::harness::{Backend, found, words_of};
 
 #[track_caller]
 fn said(command: &mut Command) -> String {
     let output = command.output().unwrap();
     assert!(output.status.success(), "{}", words_of(&output));
     String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// It is asked for NTLM, and comes again by itself.
+#[test]
+fn curl_asks_again_in_http_1_1_where_connections_are_authenticated() {
+    if !found("curl") {
+        return;
+    }
+    let app = Backend::doing(|conversation| {
+        while conversation.request().is_some() {
+            conversation.send(
+                "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: NTLM\r\nContent-Length: 0\r\n\r\n",
+            );
+        }
+    });
+    let (plan, _authority) = over_tls(&app);
+    let proxy = plan.start();
+    let port = proxy.address().port();
+    let mut curl = Command::new("curl");
+    let form = "%{http_version} %{http_code}";
+    curl.args(["-s", "--http2", "-o", "/dev/null", "-w", form]);
+    curl.arg("--cacert").arg(proxy.folder().join("ca.pem"));
+    curl.args(["--resolve", &format!("one.test:{port}:127.0.0.1")]);
+    curl.arg(format!("https://one.test:{port}/"));
+    assert_eq!(said(&mut curl), "1.1 401");
 }
 
 #[test]

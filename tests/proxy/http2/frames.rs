@@ -1,6 +1,6 @@
 //! Frames that are no HTTP/2, and those that may be there.
 
-use super::in_front_of;
+use super::{client_of, in_front_of};
 use crate::harness::http2::{
     ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, Http2, PING, PRIORITY,
     PUSH_PROMISE, RST_STREAM, SETTINGS, WINDOW_UPDATE, frame, request,
@@ -194,8 +194,7 @@ fn a_window_of_a_stream_above_2_31_resets_it_alone() {
             }
         }
     });
-    let proxy = in_front_of(&app).start();
-    let mut client = Http2::to(&proxy);
+    let (_proxy, mut client) = client_of(in_front_of(&app));
     let stream = client.ask(&head());
     client.window(stream, 0x7fff_ffff);
     assert_eq!(client.whole(stream).reset, Some(FLOW_CONTROL_ERROR));
@@ -291,8 +290,7 @@ fn what_is_unknown_is_ignored() {
 #[test]
 fn a_head_may_come_in_any_pieces() {
     let app = Backend::saying("app");
-    let proxy = in_front_of(&app).start();
-    let mut client = Http2::to(&proxy);
+    let (_proxy, mut client) = client_of(in_front_of(&app));
     let block = head();
     let (first, rest) = block.split_at(block.len() / 2);
     let (second, third) = rest.split_at(3);

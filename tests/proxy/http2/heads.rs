@@ -1,6 +1,6 @@
 //! Heads that are none: nothing of them reaches a backend.
 
-use super::in_front_of;
+use super::{client_of, in_front_of};
 use crate::harness::hpack::plain;
 use crate::harness::http2::{END_HEADERS, END_STREAM, HEADERS, Http2, block, request};
 use crate::harness::{Backend, Proxy};
@@ -166,8 +166,7 @@ fn a_malformed_head_reaches_nobody_and_ends_its_stream_alone() {
 #[test]
 fn a_fragment_goes_no_further() {
     let app = Backend::recording();
-    let proxy = in_front_of(&app).start();
-    let mut client = Http2::to(&proxy);
+    let (_proxy, mut client) = client_of(in_front_of(&app));
     client.get("app.test", "/a#b");
     for request in app.requests() {
         assert_eq!(request.target(), "/a");
@@ -203,8 +202,7 @@ fn a_body_that_differs_from_its_length_is_never_complete_for_the_backend() {
 #[test]
 fn trailers_have_no_pseudo_fields_and_always_an_end() {
     let app = Backend::recording();
-    let proxy = in_front_of(&app).start();
-    let mut client = Http2::to(&proxy);
+    let (proxy, mut client) = client_of(in_front_of(&app));
     let stream = client.begin(&request("POST", "app.test", "/", &[]));
     client.data(stream, b"x");
     let trailers = block(&[(":path", "/x"), ("x-a", "1")]);
@@ -229,8 +227,7 @@ fn trailers_have_no_pseudo_fields_and_always_an_end() {
 #[test]
 fn a_head_is_limited_by_its_decoded_size_and_the_number_of_its_fields() {
     let app = Backend::recording();
-    let proxy = in_front_of(&app).start();
-    let mut client = Http2::to(&proxy);
+    let (proxy, mut client) = client_of(in_front_of(&app));
     // An entry of the table, and 1 byte for each time it is meant.
     let entry = [&[0x40][..], &plain("x-large", &[b'x'; 2000])[1..]].concat();
     let bomb = [

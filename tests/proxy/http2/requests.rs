@@ -1,14 +1,13 @@
 //! What a backend of HTTP/1.1 gets of a request of HTTP/2, and what the client gets back.
 
-use super::in_front_of;
+use super::{client_of, in_front_of, in_front_of_with, over_tls};
 use crate::harness::http2::{Http2, block, request};
-use crate::harness::{Authority, Backend, Client, Proxy, Tls};
+use crate::harness::{Backend, Client, Proxy, Tls};
 
 #[test]
 fn a_request_arrives_as_one_of_http_1_1() {
     let app = Backend::saying("hello");
-    let proxy = in_front_of(&app).start();
-    let mut client = Http2::to(&proxy);
+    let (_proxy, mut client) = client_of(in_front_of(&app));
     let head = request(
         "GET",
         "App.test:81",
@@ -35,8 +34,7 @@ fn a_request_arrives_as_one_of_http_1_1() {
 #[test]
 fn many_requests_share_a_connection_and_their_answers_do_not_mix() {
     let app = Backend::echoing();
-    let proxy = in_front_of(&app).start();
-    let mut client = Http2::to(&proxy);
+    let (_proxy, mut client) = client_of(in_front_of(&app));
     let asked: Vec<u32> = (0..90)
         .map(|number| client.ask(&request("GET", "app.test", &format!("/{number}"), &[])))
         .collect();
@@ -52,8 +50,7 @@ fn many_requests_share_a_connection_and_their_answers_do_not_mix() {
 #[test]
 fn the_crumbs_of_a_cookie_are_one_field() {
     let app = Backend::recording();
-    let proxy = in_front_of(&app).start();
-    let mut client = Http2::to(&proxy);
+    let (_proxy, mut client) = client_of(in_front_of(&app));
     let crumbs = [
         ("cookie", "a=1"),
         ("x-own", "1"),
@@ -68,8 +65,7 @@ fn the_crumbs_of_a_cookie_are_one_field() {
 #[test]
 fn a_body_without_a_length_goes_on_in_chunks_with_its_trailers() {
     let app = Backend::recording();
-    let proxy = in_front_of(&app).start();
-    let mut client = Http2::to(&proxy);
+    let (_proxy, mut client) = client_of(in_front_of(&app));
     let stream = client.begin(&request("POST", "app.test", "/", &[]));
     client.data(stream, b"hello ");
     client.data(stream, b"world");
@@ -89,8 +85,7 @@ fn a_body_without_a_length_goes_on_in_chunks_with_its_trailers() {
 #[test]
 fn a_body_of_known_length_goes_on_with_it() {
     let app = Backend::recording();
-    let proxy = in_front_of(&app).start();
-    let mut client = Http2::to(&proxy);
+    let (_proxy, mut client) = client_of(in_front_of(&app));
     let stream = client.begin(&request("PUT", "app.test", "/", &[("content-length", "5")]));
     client.data(stream, b"hel");
     client.last_data(stream, b"lo");
@@ -147,8 +142,7 @@ fn head_204_and_304_have_no_body() {
             });
         }
     });
-    let proxy = in_front_of(&app).start();
-    let mut client = Http2::to(&proxy);
+    let (_proxy, mut client) = client_of(in_front_of(&app));
     for (method, path, status, length) in [
         ("HEAD", "/", 200, "9"),
         ("GET", "/204", 204, ""),
@@ -173,8 +167,7 @@ fn what_comes_before_the_final_response_is_passed_on() {
         let body = conversation.bytes(2);
         conversation.answer(body);
     });
-    let proxy = in_front_of(&app).start();
-    let mut client = Http2::to(&proxy);
+    let (_proxy, mut client) = client_of(in_front_of(&app));
     let more = [("expect", "100-continue"), ("content-length", "2")];
     let stream = client.begin(&request("POST", "app.test", "/", &more));
     client.until(stream, |seen| seen.interim == [103, 100]);
@@ -213,8 +206,7 @@ fn a_response_that_breaks_off_resets_its_stream_alone() {
             }
         }
     });
-    let proxy = in_front_of(&app).start();
-    let mut client = Http2::to(&proxy);
+    let (_proxy, mut client) = client_of(in_front_of(&app));
     for path in ["/short", "/bad"] {
         let answer = client.get("app.test", path);
         // What is found out before anything was passed on can still be said.
@@ -267,8 +259,7 @@ fn our_own_answers_are_those_of_http_1() {
 #[test]
 fn trace_and_connect_are_not_served() {
     let app = Backend::recording();
-    let proxy = in_front_of(&app).start();
-    let mut client = Http2::to(&proxy);
+    let (_proxy, mut client) = client_of(in_front_of(&app));
     let stream = client.ask(&request("TRACE", "app.test", "/", &[]));
     assert_eq!(client.whole(stream).status(), 405);
     let stream = client.begin(&block(&[
@@ -282,10 +273,7 @@ fn trace_and_connect_are_not_served() {
 #[test]
 fn a_body_over_the_limit_of_its_site_is_413() {
     let app = Backend::recording();
-    let port = app.port;
-    let text = format!("host = 'app.test'\nto = {port}\n[limit]\nbody = '1kb'");
-    let proxy = Proxy::plan().site("app.toml", text).start();
-    let mut client = Http2::to(&proxy);
+    let (_proxy, mut client) = client_of(in_front_of_with(&app, "[limit]\nbody = '1kb'"));
     let stream = client.begin(&request(
         "POST",
         "app.test",
@@ -301,10 +289,7 @@ fn a_body_over_the_limit_of_its_site_is_413() {
 #[test]
 fn requests_at_once_count_against_the_connections_of_a_site() {
     let app = Backend::silent();
-    let port = app.port;
-    let text = format!("host = 'app.test'\nto = {port}\n[limit]\nconnections = 3");
-    let proxy = Proxy::plan().site("app.toml", text).start();
-    let mut client = Http2::to(&proxy);
+    let (_proxy, mut client) = client_of(in_front_of_with(&app, "[limit]\nconnections = 3"));
     let asked: Vec<u32> = (0..4)
         .map(|_| client.ask(&request("GET", "app.test", "/", &[])))
         .collect();
@@ -319,23 +304,11 @@ fn requests_at_once_count_against_the_connections_of_a_site() {
 #[test]
 fn over_tls_a_connection_serves_the_names_of_its_certificate_and_sends_others_away() {
     let app = Backend::saying("app");
-    let port = app.port;
-    let plan = Proxy::plan();
-    let authority = Authority::new("Test");
-    authority
-        .pair(&["one.test", "two.test"])
-        .write(plan.sites().path(), "both");
-    authority
-        .pair(&["three.test"])
-        .write(plan.sites().path(), "three");
-    let site = |name: &str, pair: &str| {
-        format!("host = '{name}.test'\nto = {port}\n[tls]\ncert = '{pair}.pem'\nkey = '{pair}.key'")
-    };
-    let proxy = plan
-        .site("one.toml", site("one", "both"))
-        .site("two.toml", site("two", "both"))
-        .site("three.toml", site("three", "three"))
-        .start();
+    let (plan, authority) = over_tls(&app);
+    let three = authority.pair(&["three.test"]);
+    three.write(plan.sites().path(), "three");
+    let text = "host = 'three.test'\nto = 1\n[tls]\ncert = 'three.pem'\nkey = 'three.key'";
+    let proxy = plan.site("three.toml", text).start();
     let line = Tls::to("one.test")
         .trusting(&authority.pem)
         .alpn(&["h2", "http/1.1"])
@@ -393,4 +366,49 @@ fn the_preface_may_come_byte_by_byte() {
         let answer = proxy.ask(format!("{text}GET / HTTP/1.1\r\nHost: app.test\r\n\r\n"));
         assert_ne!(answer.status, 0, "{text}");
     }
+}
+
+/// NTLM and Negotiate authenticate connections, and this one carries many requests at once (RFC 9113 7).
+#[test]
+fn an_app_that_authenticates_connections_is_asked_in_http_1_1() {
+    let app = Backend::doing(|conversation| {
+        while let Some(request) = conversation.request() {
+            match request.target() {
+                "/basic" => conversation.send(
+                    "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Basic realm=\"a\"\r\nContent-Length: 0\r\n\r\n",
+                ),
+                _ => conversation.send(
+                    "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Negotiate\r\nWWW-Authenticate: NTLM\r\nContent-Length: 5\r\n\r\nlogin",
+                ),
+            }
+        }
+    });
+    let (proxy, mut client) = client_of(in_front_of(&app));
+    let stream = client.ask(&request("GET", "app.test", "/", &[]));
+    let answer = client.whole(stream);
+    // HTTP_1_1_REQUIRED
+    assert_eq!((answer.status(), answer.reset), (0, Some(13)));
+    assert_eq!(client.get("app.test", "/basic").status(), 401);
+    assert_eq!(proxy.counted("http1-required"), 1);
+    let answer = proxy.get("app.test", "/");
+    assert_eq!((answer.status, answer.text()), (401, "login".to_owned()));
+}
+
+/// As many as a head may have fields.
+#[test]
+fn trailers_are_limited_in_number() {
+    let app = Backend::recording();
+    let (_proxy, mut client) = client_of(in_front_of(&app));
+    let stream = client.begin(&request("POST", "app.test", "/", &[]));
+    client.data(stream, b"hello");
+    let names: Vec<String> = (0..150).map(|number| format!("x-{number}")).collect();
+    let fields: Vec<(&str, &str)> = names.iter().map(|name| (&name[..], "1")).collect();
+    client.frame(1, 5, stream, &block(&fields));
+    assert!(client.whole(stream).reset.is_some());
+    assert_eq!(client.get("app.test", "/").status(), 200);
+    let whole = app
+        .requests()
+        .into_iter()
+        .filter(|request| request.complete);
+    assert_eq!(whole.count(), 1);
 }

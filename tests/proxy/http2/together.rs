@@ -5,8 +5,8 @@ use std::sync::mpsc::channel;
 
 use rustix::process::Signal;
 
-use super::in_front_of;
-use crate::harness::http2::{GOAWAY, Http2, RST_STREAM, request};
+use super::{client_of, in_front_of, in_front_of_with};
+use crate::harness::http2::{GOAWAY, Http2, PING, RST_STREAM, request};
 use crate::harness::{Backend, Proxy, until};
 
 /// Its own window is all that a stalled stream holds.
@@ -52,8 +52,7 @@ fn a_backend_is_not_read_faster_than_the_client_reads() {
             told.lock().unwrap().send(count).unwrap();
         }
     });
-    let proxy = in_front_of(&app).start();
-    let mut client = Http2::to(&proxy);
+    let (_proxy, mut client) = client_of(in_front_of(&app));
     client.reads = false;
     let stream = client.ask(&request("GET", "app.test", "/", &[]));
     client.until(stream, |seen| seen.body.len() == 65_535);
@@ -75,16 +74,21 @@ fn a_client_may_not_send_faster_than_the_backend_reads() {
         cue.lock().unwrap().recv().unwrap();
         conversation.answer("ok");
     });
-    let proxy = in_front_of(&app).start();
-    let mut client = Http2::to(&proxy);
+    let (_proxy, mut client) = client_of(in_front_of(&app));
     let stream = client.begin(&request("POST", "app.test", "/", &[]));
-    let mut sent = 0u64;
-    // As much as may be sent without the other side reading any.
+    let sent = fill(&mut client, stream);
+    assert!(sent < 32 << 20, "{sent}");
+    go.send(()).unwrap();
+}
+
+/// Sends a body until no more of it is taken. Returns how much was.
+fn fill(client: &mut Http2, stream: u32) -> u64 {
+    let mut sent = 0;
     loop {
         client.settle();
         let may = (256 << 10) + client.opened(stream);
         if sent == may || sent > 64 << 20 {
-            break;
+            return sent;
         }
         while sent < may {
             let piece = vec![b'x'; (may - sent).min(16 << 10) as usize];
@@ -92,8 +96,6 @@ fn a_client_may_not_send_faster_than_the_backend_reads() {
             sent += piece.len() as u64;
         }
     }
-    assert!(sent < 32 << 20, "{sent}");
-    go.send(()).unwrap();
 }
 
 /// CASES G-04.
@@ -109,13 +111,32 @@ fn a_request_that_is_taken_back_is_cancelled_at_the_backend_and_the_others_go_on
             }
         }
     });
-    let proxy = in_front_of(&app).start();
-    let mut client = Http2::to(&proxy);
+    let (_proxy, mut client) = client_of(in_front_of(&app));
     let stream = client.ask(&request("GET", "app.test", "/hangs", &[]));
     app.until_requests(1);
     client.frame(RST_STREAM, 0, stream, &[0, 0, 0, 8]);
     until("its upstream is closed", || app.closed() == 1);
     assert_eq!(client.get("app.test", "/").text(), "fine");
+}
+
+/// CASES H-02: also while its body waits for a backend that does not read.
+#[test]
+fn an_upload_that_is_taken_back_is_cancelled_at_a_backend_that_does_not_read() {
+    let (end, ended) = channel::<()>();
+    let ended = Mutex::new(ended);
+    let app = Backend::doing(move |conversation| {
+        conversation.request_head();
+        // As long as the test lasts.
+        ended.lock().unwrap().recv().ok();
+    });
+    let (proxy, mut client) = client_of(in_front_of(&app));
+    let stream = client.begin(&request("POST", "app.test", "/", &[]));
+    fill(&mut client, stream);
+    client.frame(RST_STREAM, 0, stream, &[0, 0, 0, 8]);
+    until("its upstream is closed", || {
+        proxy.counters()["aborted"].as_u64() == Some(1)
+    });
+    drop(end);
 }
 
 /// RFC 9113 6.8; CASES H-28.
@@ -151,8 +172,7 @@ fn a_drain_says_goodbye_twice_and_lets_streams_finish() {
 fn an_idle_connection_is_told_and_closed() {
     let app = Backend::saying("app");
     let times = "[timeout]\nidle = '1s'\nlinger = '1s'\n";
-    let proxy = in_front_of(&app).daemon_file(times).start();
-    let mut client = Http2::to(&proxy);
+    let (proxy, mut client) = client_of(in_front_of(&app).daemon_file(times));
     assert_eq!(client.get("app.test", "/").text(), "app");
     assert_eq!(client.ended(), Some(0));
     assert!(client.came[&GOAWAY] >= 1);
@@ -208,10 +228,7 @@ fn a_site_that_is_removed_takes_its_own_streams_only() {
 #[test]
 fn a_body_that_stops_coming_is_408() {
     let app = Backend::recording();
-    let port = app.port;
-    let text = format!("host = 'app.test'\nto = {port}\n[timeout]\nidle = '1s'");
-    let proxy = Proxy::plan().site("app.toml", text).start();
-    let mut client = Http2::to(&proxy);
+    let (_proxy, mut client) = client_of(in_front_of_with(&app, "[timeout]\nidle = '1s'"));
     let stream = client.begin(&request(
         "POST",
         "app.test",
@@ -230,12 +247,111 @@ fn a_body_that_stops_coming_is_408() {
 #[test]
 fn an_app_that_does_not_answer_is_504_for_its_stream() {
     let app = Backend::silent();
-    let port = app.port;
-    let text = format!("host = 'app.test'\nto = {port}\n[timeout]\nfirst_byte = '1s'");
-    let proxy = Proxy::plan().site("app.toml", text).start();
+    let proxy = in_front_of_with(&app, "[timeout]\nfirst_byte = '1s'").start();
     let answer = Http2::to(&proxy).get("app.test", "/");
     assert_eq!(
         (answer.status(), answer.value("onedoor-reason")),
         (504, "backend-timeout".to_owned())
     );
+}
+
+/// A call of gRPC may be silent for as long as it likes, but not towards an app that does not speak HTTP/2.
+#[test]
+fn what_calls_itself_grpc_has_the_times_of_others_where_it_cannot_be() {
+    let app = Backend::silent();
+    let (_proxy, mut client) = client_of(in_front_of_with(&app, "[timeout]\nfirst_byte = '1s'"));
+    let said = [("content-type", "application/grpc")];
+    let stream = client.ask(&request("POST", "app.test", "/", &said));
+    let answer = client.whole(stream);
+    assert_eq!(
+        (answer.status(), answer.value("onedoor-reason")),
+        (504, "backend-timeout".to_owned())
+    );
+}
+
+/// What it asked for would stay for ever, where nothing else has a time.
+#[test]
+fn a_client_that_does_not_answer_pings_is_gone() {
+    let app = Backend::silent();
+    let times = "[timeout]\nidle = '1s'\n";
+    let (_proxy, mut client) = client_of(in_front_of(&app).daemon_file(times));
+    client.ask(&request("GET", "app.test", "/", &[]));
+    app.until_requests(1);
+    // It reads nothing from here on, and so says nothing.
+    until("it is given up", || app.closed() == 1);
+}
+
+#[test]
+fn a_client_that_answers_pings_may_wait() {
+    let (go, cue) = channel::<()>();
+    let cue = Mutex::new(cue);
+    let app = Backend::doing(move |conversation| {
+        conversation.request();
+        cue.lock().unwrap().recv().unwrap();
+        conversation.answer("at last");
+    });
+    let times = "[timeout]\nidle = '1s'\n";
+    let (_proxy, mut client) = client_of(in_front_of(&app).daemon_file(times));
+    let stream = client.ask(&request("GET", "app.test", "/", &[]));
+    while client.came.get(&PING) < Some(&3) {
+        client.read().unwrap();
+    }
+    go.send(()).unwrap();
+    assert_eq!(client.whole(stream).text(), "at last");
+}
+
+/// As those of HTTP/1 do, when all connections are taken.
+#[test]
+fn idle_connections_make_room_for_new_ones() {
+    let app = Backend::saying("x");
+    let limits = "[timeout]\nidle_when_full = '100ms'\nlinger = '1h'\n[limit]\nconnections = 4\n[defaults]\nlimit.connections = 4\n";
+    let proxy = in_front_of(&app).daemon_file(limits).start();
+    let mut open: Vec<_> = (0..12)
+        .map(|_| {
+            let mut client = Http2::to(&proxy);
+            assert_eq!(client.get("app.test", "/").text(), "x");
+            client
+        })
+        .collect();
+    assert!(proxy.counted("made-room") >= 8);
+    // It was told, and that nothing of it is lost.
+    assert_eq!(open[0].ended(), Some(0));
+}
+
+/// A request takes a connection of its site's, and gives it back; an idle connection has none.
+#[test]
+fn idle_connections_take_nothing_of_a_site() {
+    let app = Backend::saying("x");
+    let proxy = in_front_of_with(&app, "limit.connections = 2").start();
+    let mut open: Vec<_> = (0..10).map(|_| Http2::to(&proxy)).collect();
+    for client in &mut open {
+        assert_eq!(client.get("app.test", "/").text(), "x");
+    }
+    assert_eq!(proxy.get("app.test", "/").text(), "x");
+}
+
+/// However many ask for it at once, and take none of it.
+#[test]
+fn a_large_respond_is_held_once() {
+    let text = format!("host = 'app.test'\nrespond = '{}'", "x".repeat(900 << 10));
+    let proxy = Proxy::plan().site("app.toml", text).start();
+    assert_eq!(proxy.get("app.test", "/").body.len(), 900 << 10);
+    let before = proxy.peak_memory();
+    let mut client = Http2::over(proxy.client(), &[(4, 1000)]);
+    client.reads = false;
+    let asked: Vec<u32> = (0..90)
+        .map(|_| client.ask(&request("GET", "app.test", "/", &[])))
+        .collect();
+    // The windows of the connection let through what 65 of them may have.
+    for &stream in &asked[..60] {
+        client.until(stream, |seen| seen.body.len() == 1000);
+    }
+    client.settle();
+    let more = proxy.peak_memory() - before;
+    assert!(more < 8 << 20, "{more}");
+    // And all of it comes to those who take it.
+    client.window(0, 1 << 20);
+    client.window(asked[0], 1 << 20);
+    let whole = client.whole(asked[0]);
+    assert!(whole.body == vec![b'x'; 900 << 10], "{}", whole.body.len());
 }

@@ -1,6 +1,8 @@
 //! What one site may take, so that the others have theirs.
 
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use super::time::full_listener;
 use crate::harness::{Backend, Client, Plan, Proxy, until, until_some};
@@ -162,6 +164,74 @@ fn idle_connections_of_a_full_site_make_room_for_its_new_ones_and_only_they() {
     assert!(proxy.counted("made-room") >= 8);
     assert_eq!(blog.get("blog.test", "/").text(), "x");
     drop(open);
+}
+
+#[test]
+fn a_connection_that_was_idle_elsewhere_is_no_room_for_itself() {
+    let app = Backend::doing(|conversation| {
+        while let Some(request) = conversation.request() {
+            match request.target() {
+                "/busy" => conversation.send("HTTP/1.1 200 OK\r\n\r\nx"),
+                _ => conversation.answer("x"),
+            }
+        }
+    });
+    let proxy = two_sites(&app, "limit.connections = 1\n")
+        .daemon_file("workers = 1\n[timeout]\nidle_when_full = '100ms'\n")
+        .start();
+    let mut busy = proxy.client();
+    busy.send("GET /busy HTTP/1.1\r\nHost: shop.test\r\n\r\n");
+    assert_eq!(busy.response_head().status, 200);
+    let mut idle: Vec<Client> = (0..3).map(|_| asked(&proxy, "blog.test")).collect();
+    thread::sleep(Duration::from_millis(500));
+    for client in &mut idle {
+        assert_eq!(client.get("shop.test", "/").said(), "503 site-full");
+    }
+}
+
+#[test]
+fn a_full_site_that_is_hammered_does_not_keep_another_from_making_room() {
+    let app = Backend::doing(|conversation| {
+        while let Some(request) = conversation.request() {
+            match request.target() {
+                "/busy" => conversation.send("HTTP/1.1 200 OK\r\n\r\nx"),
+                _ => conversation.answer("x"),
+            }
+        }
+    });
+    let proxy = two_sites(&app, "limit.connections = 1\n")
+        .site(
+            "small.toml",
+            format!(
+                "host = 'small.test'\nto = {}\nlimit.connections = 2\n",
+                app.port
+            ),
+        )
+        .daemon_file("workers = 1\n[timeout]\nidle_when_full = '100ms'\n")
+        .start();
+    let mut busy = proxy.client();
+    busy.send("GET /busy HTTP/1.1\r\nHost: shop.test\r\n\r\n");
+    assert_eq!(busy.response_head().status, 200);
+    let _idle = [asked(&proxy, "small.test"), asked(&proxy, "small.test")];
+    thread::sleep(Duration::from_millis(500));
+    let is_over = AtomicBool::new(false);
+    let refused = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    assert_eq!(proxy.get("shop.test", "/").said(), "503 site-full");
+                    refused.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        until("it is hammered", || refused.load(Ordering::Relaxed) > 20);
+        let statuses: Vec<String> = (0..2)
+            .map(|_| proxy.get("small.test", "/").said())
+            .collect();
+        is_over.store(true, Ordering::Relaxed);
+        assert_eq!(statuses, ["200", "200"]);
+    });
 }
 
 /// What `ls --json` says that was refused for a site.

@@ -1,5 +1,6 @@
 //! Limits on time: what is too slow, or never ends.
 
+use std::io::ErrorKind;
 use std::net::TcpListener;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -361,6 +362,59 @@ fn an_app_that_is_slow_itself_makes_no_slow_reader() {
     )
     .start();
     assert_eq!(proxy.get("app.test", "/").text(), "x".repeat(10));
+}
+
+#[test]
+fn an_app_that_bursts_and_then_pauses_has_the_idle_time_for_it() {
+    // A body gives way to others after so many bytes, which must not be taken for a client that does not read.
+    let app = Backend::doing(|conversation| {
+        let Some(request) = conversation.request() else {
+            return;
+        };
+        let count: usize = request.target().trim_start_matches('/').parse().unwrap();
+        conversation.send(format!(
+            "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n",
+            count + 4
+        ));
+        conversation.send(vec![b'x'; count]);
+        thread::sleep(Duration::from_millis(1500));
+        conversation.send("last");
+    });
+    let proxy = with_site(app.port, "[timeout]\nidle = '20s'\ngrace = '200ms'\n")
+        .flag("--workers=1")
+        .start();
+    thread::scope(|scope| {
+        for number in 0..24 {
+            let proxy = &proxy;
+            scope.spawn(move || {
+                let count = 262_144 + 65_536 * (number % 12);
+                let response = proxy.get("app.test", &format!("/{count}"));
+                assert!(response.body.ends_with(b"last"), "{count}");
+            });
+        }
+    });
+}
+
+#[test]
+fn a_long_answer_of_a_site_file_that_nobody_reads_is_cut_and_not_ended() {
+    let plan = Proxy::plan();
+    plan.sites().write("long.txt", "x".repeat(4 << 20));
+    let proxy = plan
+        .site(
+            "app.toml",
+            "host = 'app.test'\nrespond.file = 'long.txt'\n[timeout]\nidle = '500ms'\n",
+        )
+        .start();
+    let mut client = Client::connect_with_least_buffers(proxy.address());
+    client.send("GET / HTTP/1.1\r\nHost: app.test\r\n\r\n");
+    proxy.until_counted("slow-reader", 1);
+    let cut = client.try_response("GET").unwrap_err();
+    assert_eq!(
+        cut.error.kind(),
+        ErrorKind::ConnectionReset,
+        "{:?}",
+        cut.error
+    );
 }
 
 #[test]

@@ -170,6 +170,50 @@ fn a_policy_that_is_tightened_binds_connections_that_are_open() {
 }
 
 #[test]
+fn a_policy_that_is_tightened_ends_what_was_opened_without_a_certificate() {
+    let (authority, partners) = (Authority::new("test"), Authority::new("partners"));
+    let app = Backend::upgrading();
+    let proxy = two_and_one(&authority);
+    put(proxy.sites().path(), "partners.pem", &partners.pem);
+    let shop = |more: &str| {
+        let to = format!("to = {}", app.port);
+        with_files("shop.example.com", "shop", "shop").replace("respond = 'shop'", &to) + more
+    };
+    let open = |tls: &Tls| {
+        let mut client = tls_to(&proxy, tls);
+        client.send(
+            "GET / HTTP/1.1\r\nHost: shop.example.com\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+        );
+        assert_eq!(client.response_head().status, 101);
+        client
+    };
+    let is_there = |client: &mut Client| {
+        client.send("hello");
+        assert_eq!(client.bytes(5), b"hello");
+    };
+    let tls = Tls::to("shop.example.com");
+    proxy.site("shop.toml", shop(""));
+    let mut stranger = open(&tls);
+    proxy.site("shop.toml", shop("# edited\n"));
+    is_there(&mut stranger);
+    proxy.site("shop.toml", shop(CLIENT));
+    stranger.expect_close();
+    until("the app is let go", || app.closed() == 1);
+    // Who has shown one stays, also over the next edit.
+    let mut ann = open(&tls.clone().showing(&partners.client("ann")));
+    proxy.site("shop.toml", shop(&format!("{CLIENT}# edited\n")));
+    is_there(&mut ann);
+    // And the oldest version that is spoken.
+    proxy.site("shop.toml", shop(""));
+    let mut old = open(&Tls::to("shop.example.com").version(&rustls::version::TLS12));
+    let mut new = open(&tls);
+    proxy.site("shop.toml", shop("min = '1.3'\n"));
+    old.expect_close();
+    is_there(&mut new);
+    is_there(&mut ann);
+}
+
+#[test]
 fn a_certificate_that_was_taken_back_is_refused_and_the_list_is_swapped_while_serving() {
     let (authority, partners) = (Authority::new("test"), Authority::new("partners"));
     let (ann, bob) = (partners.client("ann"), partners.client("bob"));

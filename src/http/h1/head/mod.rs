@@ -207,7 +207,6 @@ pub enum Method {
     Head,
     /// GET, OPTIONS, PUT, DELETE (RFC 9110 9.2.2): may be sent a second time.
     Idempotent,
-    Options,
     Other,
 }
 
@@ -215,8 +214,7 @@ impl Method {
     pub fn of(method: &str) -> Method {
         match method {
             "HEAD" => Method::Head,
-            "GET" | "PUT" | "DELETE" => Method::Idempotent,
-            "OPTIONS" => Method::Options,
+            "GET" | "OPTIONS" | "PUT" | "DELETE" => Method::Idempotent,
             _ => Method::Other,
         }
     }

@@ -1,0 +1,95 @@
+//! What is wrong with a backend: the log says which and why, and metrics count it.
+
+use super::{left, plan};
+use crate::harness::{Backend, Proxy, until};
+
+fn counted(proxy: &Proxy, backend: &str, reason: &str) -> u64 {
+    let series = format!(
+        "onedoor_backend_errors_total{{site=\"app\",backend=\"{backend}\",reason=\"{reason}\"}} "
+    );
+    let text = proxy.admin("GET", "/metrics").1;
+    let mut lines = text.lines();
+    let value = lines.find_map(|line| line.strip_prefix(&series)?.parse().ok());
+    value.unwrap_or(0)
+}
+
+#[test]
+fn the_log_says_once_which_backend_fails_and_why_and_when_it_is_over() {
+    let port = left();
+    let proxy = plan(format!("to = {port}\nhold = 'off'")).start();
+    for _ in 0..50 {
+        assert_eq!(proxy.get("app.test", "/").said(), "502 backend-refused");
+    }
+    let at = format!("localhost:{port}");
+    let line =
+        format!("{at} does not accept connections: Connection refused (os error 111) site=app");
+    let reason = format!("site=app backend={at} reason=backend-refused");
+    proxy.until_logged(&reason);
+    let _app = Backend::saying_on_port(port, "app");
+    assert_eq!(proxy.get("app.test", "/").text(), "app");
+    proxy.until_logged(&format!(
+        "it accepts connections again site=app backend={at}"
+    ));
+    let log = proxy.log();
+    assert_eq!(log.matches(&line).count(), 1, "{log}");
+    assert_eq!(log.matches(&reason).count(), 1, "{log}");
+    assert_eq!(counted(&proxy, &at, "backend-refused"), 50);
+}
+
+#[test]
+fn what_was_wrong_is_counted_by_backend_and_reason_also_where_another_has_answered() {
+    let text = |status: u16| format!("HTTP/1.1 {status} X\r\nContent-Length: 0\r\n\r\n");
+    let half = "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf";
+    for (app, times, reason, is_answered) in [
+        (Backend::closing(), 3, "backend-failed", true),
+        (
+            Backend::raw("nonsense\r\n\r\n"),
+            3,
+            "backend-malformed",
+            false,
+        ),
+        (Backend::raw_and_open(text(503)), 3, "5xx", false),
+        (Backend::raw(half), 3, "backend-failed", false),
+    ] {
+        let spare = Backend::saying("spare");
+        let proxy = plan(format!(
+            "to = [{}, {}]\nbalance = 'round-robin'",
+            app.port, spare.port
+        ))
+        .start();
+        for _ in 0..2 * times {
+            let mut client = proxy.client();
+            client.send("GET / HTTP/1.1\r\nHost: app.test\r\nConnection: close\r\n\r\n");
+            let answer = String::from_utf8_lossy(&client.rest()).into_owned();
+            assert!(!is_answered || answer.ends_with("spare"), "{answer}");
+        }
+        let at = format!("localhost:{}", app.port);
+        // A retry may have taken the other one's turn.
+        until("each time is counted", || {
+            (times..=2 * times).contains(&counted(&proxy, &at, reason))
+        });
+        let other = format!("localhost:{}", spare.port);
+        let text = proxy.admin("GET", "/metrics").1;
+        assert!(
+            !text.contains(&format!("errors_total{{site=\"app\",backend=\"{other}\"")),
+            "{text}"
+        );
+        if reason != "5xx" {
+            proxy.until_logged(&format!("site=app backend={at} reason={reason}"));
+        }
+    }
+}
+
+#[test]
+fn an_app_that_does_not_answer_in_time_is_named() {
+    let app = Backend::silent();
+    let proxy = plan(format!(
+        "to = {}\n[timeout]\nfirst_byte = '200ms'",
+        app.port
+    ))
+    .start();
+    assert_eq!(proxy.get("app.test", "/").said(), "504 backend-timeout");
+    let at = format!("localhost:{}", app.port);
+    proxy.until_logged(&format!("site=app backend={at} reason=backend-timeout"));
+    assert_eq!(counted(&proxy, &at, "backend-timeout"), 1);
+}
