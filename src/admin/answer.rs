@@ -73,6 +73,11 @@ pub(super) fn refused(refusal: Refusal) -> Answer {
             "ask for localhost, 127.0.0.1 or [::1]: pages of other names may not look in here"
                 .to_owned(),
         ),
+        Refusal::FromElsewhere => (
+            403,
+            "X-Forwarded-For says that this is asked from another machine; only this one may look in here"
+                .to_owned(),
+        ),
         Refusal::NotDone(why) => (409, why),
     };
     Answer {

@@ -2,11 +2,13 @@
 
 use std::fmt;
 use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::Value;
+use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::question::encode;
 use crate::document::units;
@@ -25,7 +27,9 @@ pub enum ClientError {
     NotRunning { socket: PathBuf, source: io::Error },
     /// Somebody is there, and this user may not talk to it.
     NotAllowed { socket: PathBuf },
-    /// It broke off, or was too slow.
+    /// Somebody is there, and says nothing.
+    TooSlow { socket: PathBuf, after: Duration },
+    /// It broke off.
     Broken { socket: PathBuf, source: io::Error },
     /// It answered that it will not.
     Refused { status: u16, message: String },
@@ -34,6 +38,11 @@ pub enum ClientError {
 impl fmt::Display for ClientError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            ClientError::NotRunning { socket, source } if !is_absence(source) => write!(
+                f,
+                "the admin socket {} cannot be reached: {source}",
+                socket.display()
+            ),
             ClientError::NotRunning { socket, .. } => write!(
                 f,
                 "the daemon is not running: nobody answers at {} (start it with \"onedoor\", or name its socket with \
@@ -43,6 +52,11 @@ impl fmt::Display for ClientError {
             ClientError::NotAllowed { socket } => write!(
                 f,
                 "the daemon may be running, but you may not talk to {}: ask as the user it runs as",
+                socket.display()
+            ),
+            ClientError::TooSlow { socket, after } => write!(
+                f,
+                "the daemon at {} has not answered within {after:?}: it is stopped, or has too much to do",
                 socket.display()
             ),
             ClientError::Broken { socket, source } => {
@@ -151,23 +165,40 @@ impl Client {
         self.ask("GET", &target, time + PATIENCE)
     }
 
+    /// A daemon that is stopped accepts nobody, and behind those who wait already connecting would wait for ever.
+    fn connect(&self) -> io::Result<UnixStream> {
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        socket.set_write_timeout(Some(PATIENCE))?;
+        socket.connect(&SockAddr::unix(&self.socket)?)?;
+        Ok(OwnedFd::from(socket).into())
+    }
+
     fn ask(&self, method: &str, target: &str, time: Duration) -> Result<Value, ClientError> {
-        let broken = |source| ClientError::Broken {
-            socket: self.socket.clone(),
-            source,
+        let broken = |source: io::Error| {
+            let socket = self.socket.clone();
+            match source.kind() {
+                // What a socket says whose time is over.
+                io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => ClientError::TooSlow {
+                    socket,
+                    after: time,
+                },
+                _ => ClientError::Broken { socket, source },
+            }
         };
-        let mut stream =
-            UnixStream::connect(&self.socket).map_err(|source| match source.kind() {
-                io::ErrorKind::PermissionDenied => ClientError::NotAllowed {
-                    socket: self.socket.clone(),
-                },
-                _ => ClientError::NotRunning {
-                    socket: self.socket.clone(),
-                    source,
-                },
-            })?;
+        let mut stream = self.connect().map_err(|source| match source.kind() {
+            io::ErrorKind::PermissionDenied => ClientError::NotAllowed {
+                socket: self.socket.clone(),
+            },
+            io::ErrorKind::WouldBlock => ClientError::TooSlow {
+                socket: self.socket.clone(),
+                after: PATIENCE,
+            },
+            _ => ClientError::NotRunning {
+                socket: self.socket.clone(),
+                source,
+            },
+        })?;
         stream.set_read_timeout(Some(time)).map_err(broken)?;
-        stream.set_write_timeout(Some(PATIENCE)).map_err(broken)?;
         let request =
             format!("{method} {target} HTTP/1.1\r\nHost: onedoor\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).map_err(broken)?;
@@ -188,6 +219,14 @@ impl Client {
             .to_string();
         Err(ClientError::Refused { status, message })
     }
+}
+
+/// Whether that means that nobody listens there.
+fn is_absence(source: &io::Error) -> bool {
+    matches!(
+        source.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
+    )
 }
 
 /// Status and body of a whole answer; the length must be right, so that half a list is never taken for a list.
@@ -217,6 +256,15 @@ mod tests {
         for end in 0..bytes.len() {
             assert_eq!(split(&bytes[..end]), None, "{end}");
         }
+    }
+
+    #[test]
+    fn a_path_that_no_socket_can_have_is_not_taken_for_a_daemon_that_is_gone() {
+        let path = format!("/{}", "a".repeat(200));
+        let error = Client::new(Path::new(&path))
+            .status()
+            .expect_err("too long");
+        assert!(!error.to_string().contains("not running"), "{error}");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::fs;
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use prometheus_client::collector::Collector;
@@ -12,7 +13,7 @@ use prometheus_client::registry::Registry;
 use rustix::process::{Resource, getrlimit};
 
 use super::About;
-use crate::observe::{Counters, Protocol, Reason, SAMPLE};
+use crate::observe::{Counters, Protocol, Reason, SAMPLE, Stage};
 use crate::reload::{Gauges, SiteGauges, State};
 use crate::site::counts::BUCKETS_MS;
 
@@ -36,7 +37,10 @@ pub(super) fn text(about: &About, gauges: Gauges) -> String {
 /// The sums over all workers, and what the system says of the process.
 #[derive(Debug)]
 struct Totals {
-    open: u64,
+    /// By kind.
+    open: [(&'static str, u64); 6],
+    served: [(&'static str, u64); 4],
+    tunnels_open: [(Protocol, u64); 3],
     connections: u64,
     handshakes: u64,
     tunnels: u64,
@@ -60,8 +64,42 @@ impl Totals {
             |of: fn(&Counters) -> u64| -> u64 { about.counters.iter().map(|one| of(one)).sum() };
         let of_reason =
             |reason: Reason| -> u64 { about.counters.iter().map(|one| one.count(reason)).sum() };
+        let now = |stage: Stage| -> u64 {
+            let of = |one: &Arc<Counters>| {
+                let (entered, left) = one.in_stage(stage);
+                entered.saturating_sub(left)
+            };
+            about.counters.iter().map(of).sum()
+        };
+        let so_far = |stage: Stage| -> u64 {
+            let counters = about.counters.iter();
+            counters.map(|one| one.in_stage(stage).0).sum()
+        };
+        let (handshake, passthrough) = (now(Stage::Handshake), now(Stage::Passthrough));
+        let (http1, http2, upgraded) = (now(Stage::Http1), now(Stage::Http2), now(Stage::Upgraded));
+        // What it will be is not known yet.
+        let known = handshake + passthrough + http1 + http2;
+        let opening = super::answer::open(about).saturating_sub(known);
         Totals {
-            open: super::answer::open(about),
+            open: [
+                ("opening", opening),
+                ("handshake", handshake),
+                ("http1", http1.saturating_sub(upgraded)),
+                ("http2", http2),
+                ("upgraded", upgraded),
+                ("passthrough", passthrough),
+            ],
+            served: [
+                ("http1", so_far(Stage::Http1)),
+                ("http2", so_far(Stage::Http2)),
+                ("upgraded", so_far(Stage::Upgraded)),
+                ("passthrough", so_far(Stage::Passthrough)),
+            ],
+            tunnels_open: [
+                (Protocol::Http1, upgraded),
+                (Protocol::Http2, now(Stage::UpgradedStream)),
+                (Protocol::Other, passthrough),
+            ],
             connections: sum(|one| one.connections.read()),
             handshakes: sum(|one| one.handshakes.read()),
             tunnels: sum(|one| one.tunnels.read()),
@@ -159,12 +197,36 @@ impl Scrape {
 
     fn connections(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let totals = &self.totals;
-        gauge(
-            out,
+        let mut open = out.encode_descriptor(
             "onedoor_connections_open",
-            "Client connections that are open.",
-            totals.open,
+            "Client connections that are open, by what they are: an upgraded one is no longer http1.",
+            None,
+            MetricType::Gauge,
         )?;
+        for (kind, count) in totals.open {
+            open.encode_family(&[("kind", kind)])?
+                .encode_gauge(&count)?;
+        }
+        let mut served = out.encode_descriptor(
+            "onedoor_connections_served",
+            "Client connections by what they became; an upgraded one was http1 before.",
+            None,
+            MetricType::Counter,
+        )?;
+        for (kind, count) in totals.served {
+            put(&mut served, &[("kind", kind)], count)?;
+        }
+        let mut tunnels = out.encode_descriptor(
+            "onedoor_tunnels_open",
+            "Upgraded and passed through connections that are open, and upgraded streams of HTTP/2.",
+            None,
+            MetricType::Gauge,
+        )?;
+        for (protocol, count) in totals.tunnels_open {
+            tunnels
+                .encode_family(&[("protocol", protocol.word())])?
+                .encode_gauge(&count)?;
+        }
         for (name, help, value) in [
             (
                 "onedoor_connections",

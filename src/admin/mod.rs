@@ -205,9 +205,7 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
     powers: &Powers,
 ) -> io::Result<()> {
     let answer = match timeout(PATIENCE, read(stream)).await {
-        Ok(Ok(Ok((_, is_for_us)))) if who == Who::Browser && !is_for_us => {
-            answer::refused(Refusal::NotOurHost)
-        }
+        Ok(Ok(Ok((_, Err(refusal))))) if who == Who::Browser => answer::refused(refusal),
         Ok(Ok(Ok((question, _)))) if question.is_privileged() && who != Who::Operator => {
             answer::refused(Refusal::NotAllowed)
         }
@@ -236,10 +234,10 @@ fn is_ours(stream: &UnixStream) -> bool {
         .is_ok_and(|who| who.uid() == 0 || who.uid() == own)
 }
 
-/// The question, and whether its Host means this machine.
-async fn read<S: AsyncRead + Unpin>(
-    stream: &mut S,
-) -> io::Result<Result<(Question, bool), Refusal>> {
+/// A question, and what speaks against answering it to a browser.
+type Asked = (Question, Result<(), Refusal>);
+
+async fn read<S: AsyncRead + Unpin>(stream: &mut S) -> io::Result<Result<Asked, Refusal>> {
     let mut head = Vec::with_capacity(USUAL_HEAD_BYTES);
     loop {
         if stream.read_buf(&mut head).await? == 0 {
@@ -247,7 +245,7 @@ async fn read<S: AsyncRead + Unpin>(
         }
         match question::parse(&head) {
             Ok(Parsed::Complete(question)) => {
-                return Ok(Ok((question, question::is_for_this_machine(&head))));
+                return Ok(Ok((question, question::is_of_this_machine(&head))));
             }
             Ok(Parsed::NeedMore) if head.len() < HEAD_BYTES => {}
             Ok(Parsed::NeedMore) => return Ok(Err(Refusal::TooLong)),

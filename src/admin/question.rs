@@ -57,6 +57,7 @@ pub(super) enum Refusal {
     BadParameter(String),
     NotAllowed,
     NotOurHost,
+    FromElsewhere,
     NotDone(String),
 }
 
@@ -144,34 +145,48 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Parsed, Refusal> {
     Ok(Parsed::Complete(question))
 }
 
-/// Whether the Host of a whole request is a name of this machine: a page from elsewhere whose name was made to point here
-/// (DNS rebinding) has another one.
-pub(super) fn is_for_this_machine(bytes: &[u8]) -> bool {
+/// Whether a whole request was asked on this machine, for a name of this machine.
+///
+/// # Errors
+/// Another Host: a page from elsewhere whose name was made to point here (DNS rebinding). Or a proxy, perhaps our own,
+/// passes on what somebody from elsewhere asks.
+pub(super) fn is_of_this_machine(bytes: &[u8]) -> Result<(), Refusal> {
     let mut fields = [httparse::EMPTY_HEADER; 32];
     let mut request = httparse::Request::new(&mut fields);
     if !request
         .parse(bytes)
         .is_ok_and(|status| status.is_complete())
     {
-        return false;
+        return Err(Refusal::NotOurHost);
     }
-    let mut hosts = request
-        .headers
-        .iter()
-        .filter(|field| field.name.eq_ignore_ascii_case("host"));
+    let values = |name: &'static str| {
+        let fields = request.headers.iter();
+        let fields = fields.filter(move |field| field.name.eq_ignore_ascii_case(name));
+        fields.map(|field| field.value)
+    };
+    let mut hosts = values("host");
     let (Some(host), None) = (hosts.next(), hosts.next()) else {
-        return false;
+        return Err(Refusal::NotOurHost);
     };
     let mut buffer = HostBuffer::new();
-    let Ok(asked) = authority(host.value, &mut buffer) else {
-        return false;
-    };
-    asked.host == "localhost"
-        || asked.host.ends_with(".localhost")
-        || asked
-            .host
-            .parse::<IpAddr>()
-            .is_ok_and(|ip| ip.is_loopback())
+    let is_our_name = authority(host, &mut buffer).is_ok_and(|asked| {
+        asked.host == "localhost" || asked.host.ends_with(".localhost") || is_loopback(asked.host)
+    });
+    if !is_our_name {
+        return Err(Refusal::NotOurHost);
+    }
+    let mut askers = values("x-forwarded-for").flat_map(|value| value.split(|&byte| byte == b','));
+    let is_loopback =
+        |asker: &[u8]| std::str::from_utf8(asker).is_ok_and(|ip| is_loopback(ip.trim()));
+    match askers.all(is_loopback) {
+        true => Ok(()),
+        false => Err(Refusal::FromElsewhere),
+    }
+}
+
+fn is_loopback(ip: &str) -> bool {
+    ip.parse::<IpAddr>()
+        .is_ok_and(|ip| ip.to_canonical().is_loopback())
 }
 
 fn named(query: &str) -> Result<String, Refusal> {

@@ -59,6 +59,7 @@ pub(super) fn explain(error: &ClientError) -> ExitCode {
     ExitCode::from(match error {
         ClientError::NotRunning { .. }
         | ClientError::NotAllowed { .. }
+        | ClientError::TooSlow { .. }
         | ClientError::Broken { .. } => NO_DAEMON,
         ClientError::Refused { .. } => FAILED,
     })

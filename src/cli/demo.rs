@@ -14,9 +14,8 @@ use crate::settings::Overrides;
 
 const BLUE: &str = include_str!("../../sites.d/blue.localhost.toml");
 const GREEN: &str = include_str!("../../sites.d/green.localhost.toml");
-
-/// Below those of the two apps.
-const PAGE_PORT: u16 = 7070;
+/// Not an app but what onedoor tells of itself.
+const PAGE: &str = include_str!("../../sites.d/localhost.toml");
 
 /// How long Ctrl-C waits for open pages.
 const DRAIN: Duration = Duration::from_secs(1);
@@ -24,15 +23,12 @@ const DRAIN: Duration = Duration::from_secs(1);
 /// Serves like `run`. 1 when a port of an app is taken, too.
 pub(super) fn demo(places: &Places, serving: Serving) -> ExitCode {
     let sites = folder(places);
-    let apps = match prepare(&sites) {
-        Ok(apps) => apps,
+    let (apps, page_port) = match prepare(&sites) {
+        Ok(prepared) => prepared,
         Err(error) => return failed(format_args!("{}: {error}", sites.display())),
     };
     if let Err((app, error)) = demo_apps::start(&apps) {
-        let taken = match error.kind() {
-            io::ErrorKind::AddrInUse => "in use, perhaps by another demo".to_string(),
-            _ => error.to_string(),
-        };
+        let taken = taken(&error);
         return failed(format_args!(
             "the {} app cannot have port {}: {taken}; free it, or write another one into {}",
             app.name,
@@ -51,7 +47,13 @@ pub(super) fn demo(places: &Places, serving: Serving) -> ExitCode {
     };
     match run::load(&places, overrides) {
         Ok(mut settings) => {
-            settings.admin_listen = settings.admin_listen.or_else(page_address);
+            if settings.admin_listen.is_none() {
+                settings.admin_listen = match page_address(&sites, page_port) {
+                    Ok(address) => address,
+                    Err(code) => return code,
+                };
+            }
+            settings.page_is_an_app = true;
             print(&welcome(
                 &sites,
                 &settings.state,
@@ -59,7 +61,9 @@ pub(super) fn demo(places: &Places, serving: Serving) -> ExitCode {
                     .listen
                     .first()
                     .map_or(8080, |address| address.port()),
-                settings.admin_listen,
+                settings
+                    .admin_listen
+                    .is_some_and(|at| Some(at.port()) == page_port),
             ));
             crate::server::run(settings)
         }
@@ -77,21 +81,28 @@ fn folder(places: &Places) -> PathBuf {
     }
 }
 
-/// Writes the site files that are missing, and reads from all which port their app has.
-fn prepare(sites: &Path) -> io::Result<Vec<App>> {
+/// Writes the site files that are missing, and reads from all which port their app has; the page's last.
+fn prepare(sites: &Path) -> io::Result<(Vec<App>, Option<u16>)> {
     fs::create_dir_all(sites)?;
+    let page = page_file(sites);
     let mut apps = Vec::new();
-    for (name, color, text) in [("blue", "#2563eb", BLUE), ("green", "#15803d", GREEN)] {
-        let path = file(sites, name);
+    for (path, text) in [
+        (file(sites, "blue"), BLUE),
+        (file(sites, "green"), GREEN),
+        (page.clone(), PAGE),
+    ] {
         if !path.exists() {
             fs::write(&path, without_schema(text))?;
         }
+    }
+    for (name, color) in [("blue", "#2563eb"), ("green", "#15803d")] {
+        let path = file(sites, name);
         // A file that somebody made wrong, or points elsewhere, has no demo app; the server says what it makes of it.
         if let Some(port) = port(&fs::read_to_string(&path)?) {
             apps.push(App { name, color, port });
         }
     }
-    Ok(apps)
+    Ok((apps, port(&fs::read_to_string(&page)?)))
 }
 
 /// Only the checkout has the schema where the shipped files look for it.
@@ -106,12 +117,16 @@ fn file(sites: &Path, name: &str) -> PathBuf {
     sites.join(format!("{name}.localhost.toml"))
 }
 
+fn page_file(sites: &Path) -> PathBuf {
+    sites.join("localhost.toml")
+}
+
 fn port(text: &str) -> Option<u16> {
     let table: toml::Table = toml::from_str(text).ok()?;
     u16::try_from(table.get("to")?.as_integer()?).ok()
 }
 
-fn welcome(sites: &Path, state: &Path, port: u16, page: Option<SocketAddr>) -> String {
+fn welcome(sites: &Path, state: &Path, port: u16, has_page: bool) -> String {
     // With sudo it would look for the state of another user, and perhaps for another program.
     let program = std::env::current_exe().unwrap_or_else(|_| "onedoor".into());
     let (program, state) = (program.display(), state.display());
@@ -126,12 +141,10 @@ fn welcome(sites: &Path, state: &Path, port: u16, page: Option<SocketAddr>) -> S
         80 => String::new(),
         other => format!(":{other}"),
     };
-    let page = page.map_or(String::new(), |at| {
-        format!(
-            "What onedoor makes of all this: http://localhost:{}/\n\n",
-            at.port()
-        )
-    });
+    let page = match has_page {
+        true => format!("What onedoor makes of all this: http://localhost{port}/\n\n"),
+        false => String::new(),
+    };
     format!(
         "Two apps behind one port. Open them side by side:\n\n    \
          http://blue.localhost{port}/\n    http://green.localhost{port}/\n\n\
@@ -145,10 +158,27 @@ fn welcome(sites: &Path, state: &Path, port: u16, page: Option<SocketAddr>) -> S
     )
 }
 
-/// Where the page is shown, if nobody else has that port.
-fn page_address() -> Option<SocketAddr> {
-    let address = SocketAddr::from(([127, 0, 0, 1], PAGE_PORT));
-    TcpListener::bind(address).ok().map(|_| address)
+/// Where the page is, which the site of that file leads to. `None`: the file leads elsewhere.
+fn page_address(sites: &Path, port: Option<u16>) -> Result<Option<SocketAddr>, ExitCode> {
+    let Some(port) = port else {
+        return Ok(None);
+    };
+    let address = SocketAddr::from(([127, 0, 0, 1], port));
+    match TcpListener::bind(address) {
+        Ok(_) => Ok(Some(address)),
+        Err(error) => Err(failed(format_args!(
+            "the page cannot have port {port}: {}; free it, or write another one into {}",
+            taken(&error),
+            page_file(sites).display()
+        ))),
+    }
+}
+
+fn taken(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "in use, perhaps by another demo".to_string(),
+        _ => error.to_string(),
+    }
 }
 
 fn failed(message: std::fmt::Arguments<'_>) -> ExitCode {
@@ -162,7 +192,8 @@ mod tests {
 
     #[test]
     fn the_shipped_files_name_the_ports_of_the_apps() {
-        assert_eq!((port(BLUE), port(GREEN)), (Some(7071), Some(7072)));
+        let ports = [BLUE, GREEN, PAGE].map(port);
+        assert_eq!(ports, [Some(7071), Some(7072), Some(7070)]);
     }
 
     #[test]

@@ -151,6 +151,9 @@ fn words(told: &Explanation, screen: Screen) -> String {
             &format!("{}, {}", backend.address, backend.state),
         );
     }
+    if let Some(rule) = &told.balance {
+        page.say("balance", rule);
+    }
     page.text.push('\n');
     answer(&mut page, told);
     for hint in &told.hints {

@@ -17,7 +17,7 @@ use super::args::Places;
 use super::drop_in::refuse;
 use super::screen::{self, Paint, Screen};
 use super::{daemon, print};
-use crate::admin::client::Client;
+use crate::admin::client::{Client, ClientError};
 use crate::site::counts::BUCKETS_MS;
 
 /// Between two looks.
@@ -31,7 +31,7 @@ pub(super) fn top(places: &Places, once: bool) -> ExitCode {
     };
     let first = match Look::take(&daemon) {
         Ok(look) => look,
-        Err(code) => return code,
+        Err(error) => return daemon::explain(&error),
     };
     if once {
         thread::sleep(EVERY);
@@ -46,31 +46,37 @@ pub(super) fn top(places: &Places, once: bool) -> ExitCode {
                 ));
                 ExitCode::SUCCESS
             }
-            Err(code) => code,
+            Err(error) => daemon::explain(&error),
         };
     }
     if !io::stdout().is_terminal() || !io::stdin().is_terminal() {
         return refuse("top needs a terminal; `onedoor top --once` is for pipes");
     }
     match Terminal::open() {
-        Ok(terminal) => watch(&daemon, &terminal, first),
+        Ok(terminal) => {
+            let ended = watch(&daemon, &terminal, first);
+            // First: what is said on its screen goes with it.
+            drop(terminal);
+            match ended {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => daemon::explain(&error),
+            }
+        }
         Err(error) => refuse(format_args!("the terminal cannot be set up: {error}")),
     }
 }
 
-fn watch(daemon: &Client, terminal: &Terminal, first: Look) -> ExitCode {
+/// Until somebody has seen enough, or there is no answer.
+fn watch(daemon: &Client, terminal: &Terminal, first: Look) -> Result<(), ClientError> {
     let mut before = first;
     loop {
         match terminal.key_within(EVERY) {
             // Ctrl-C is a byte here, too.
-            Some(b'q' | b'Q' | 3 | 27) => return ExitCode::SUCCESS,
+            Some(b'q' | b'Q' | 3 | 27) => return Ok(()),
             Some(_) => continue,
             None => {}
         }
-        let look = match Look::take(daemon) {
-            Ok(look) => look,
-            Err(code) => return code,
-        };
+        let look = Look::take(daemon)?;
         let (width, height) = terminal.size();
         let text = drawn(&before, &look, width, height, Screen::of_output());
         terminal.show(&text);
@@ -96,11 +102,10 @@ struct Counts {
 }
 
 impl Look {
-    fn take(daemon: &Client) -> Result<Look, ExitCode> {
-        let ask = |answer: Result<Value, _>| answer.map_err(|error| daemon::explain(&error));
-        let sites = ask(daemon.sites())?;
-        let status = ask(daemon.status())?;
-        let counters = ask(daemon.counters())?;
+    fn take(daemon: &Client) -> Result<Look, ClientError> {
+        let sites = daemon.sites()?;
+        let status = daemon.status()?;
+        let counters = daemon.counters()?;
         let number = |value: &Value| value.as_u64().unwrap_or_default();
         let files = sites["sites"].as_array().into_iter().flatten();
         let counted = files.filter(|file| file["requests"].is_u64()).map(|file| {

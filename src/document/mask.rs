@@ -2,6 +2,7 @@
 
 use toml::de::DeTable;
 
+use super::problem::is_risky;
 use super::{Span, Table, Value};
 
 /// Header names whose values are what people log in with. What `{ file = "..." }` points at is not in the text anyway.
@@ -33,6 +34,33 @@ pub fn mask(text: &str) -> String {
     }
     masked.push_str(text.get(rest..).unwrap_or_default());
     masked
+}
+
+/// One line of it as it may be drawn: stars for what stands between quotes behind such a word, question marks for what
+/// would write to a terminal. Every column is where it was.
+pub(super) fn veil(line: &str) -> String {
+    let lower = line.to_ascii_lowercase();
+    let ends = LOGINS
+        .iter()
+        .filter_map(|login| Some(lower.find(login)? + login.len()));
+    let end_of_word = ends.min().unwrap_or(line.len());
+    let mut veiled = String::with_capacity(line.len());
+    let mut within = None;
+    for (at, c) in line.char_indices() {
+        let mut instead = (is_risky(c) && c != '\t').then_some('?');
+        match (within, c) {
+            (None, '"' | '\'') => within = Some(c),
+            (Some(quote), c) if c == quote => within = None,
+            (Some(_), _) if at >= end_of_word => instead = Some('*'),
+            _ => {}
+        }
+        match instead {
+            // As many bytes: places are counted in them.
+            Some(mark) => veiled.extend(std::iter::repeat_n(mark, c.len_utf8())),
+            None => veiled.push(c),
+        }
+    }
+    veiled
 }
 
 fn find(table: &Table<'_>, secrets: &mut Vec<Span>) {
@@ -100,6 +128,26 @@ mod tests {
             mask("nonsense\nAuthorization = 'x'\nto"),
             "nonsense\n(the rest is not shown)\n"
         );
+    }
+
+    #[test]
+    fn a_line_that_is_drawn_has_stars_for_them() {
+        for (line, veiled) in [
+            ("to = 'a'", "to = 'a'"),
+            (
+                "set = { X = 'b', authorization = 'Bearer x', 'X Y' = \"1\" }",
+                "set = { X = 'b', authorization = '********', '***' = \"*\" }",
+            ),
+            ("Cookie = \"ü", "Cookie = \"**"),
+            ("a = 'ü\u{9b}31m\u{202e}\t'", "a = 'ü??31m???\t'"),
+            (
+                "'a' = 1, \"Cookie\" = \"ü'\"",
+                "'a' = 1, \"Cookie\" = \"***\"",
+            ),
+        ] {
+            assert_eq!(veil(line), veiled);
+            assert_eq!(veil(line).len(), line.len());
+        }
     }
 
     proptest! {

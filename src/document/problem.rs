@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 
+use super::mask::veil;
+
 /// What is wrong, where, and what to do about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
@@ -99,7 +101,7 @@ impl Problem {
             && let Some((line, span)) = self.first_line(source)
         {
             let at = AnnotationKind::Primary.span(span);
-            let snippet = Snippet::source(line)
+            let snippet = Snippet::source(veil(line))
                 .line_start(self.line as usize)
                 .path(origin);
             report.push(level.primary_title(message).element(snippet.annotation(at)));
@@ -175,15 +177,17 @@ impl fmt::Display for Problem {
 
 impl std::error::Error for Problem {}
 
+/// Whether it would do something to a terminal, or turn the direction of what stands behind it.
+pub(super) fn is_risky(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
 /// Without control characters: a file name or a value must not be able to write to a terminal or forge a log line.
 pub fn printable(text: &str) -> String {
-    let risky = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
     let mut safe = String::with_capacity(text.len());
     for c in text.chars() {
-        if risky(c) {
+        if is_risky(c) {
             safe.extend(c.escape_default());
         } else {
             safe.push(c);

@@ -4,7 +4,6 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
 
 use super::alert::Alert;
 use super::opening::Hello;
@@ -52,14 +51,14 @@ pub(super) async fn serve(mut arrival: Box<Arrival>, site: Arc<Site>, hello: Hel
         asker: Some(asker),
         tls: None,
     }));
-    let began = Instant::now();
     let finished = &mut record.finished;
     let connected = connect(&site, stream, first, timer, &kit, asker, finished).await;
     let (mut upstream, _visit) = match connected {
         Ok(Found { upstream, visit }) => {
             if let Some(log) = &mut finished.log {
                 let address = &upstream.endpoint.address;
-                log.has_upstream(|text| put_backend(text, address), began.elapsed());
+                kit.access
+                    .has_upstream(log, true, |text| put_backend(text, address));
             }
             (upstream, visit)
         }
@@ -109,7 +108,7 @@ impl Record<'_> {
         finished.kind = Kind::Refused;
         finished.reason = Some(reason);
         finished.took = self.kit.since(self.started);
-        if let Some(log) = &finished.log {
+        if let Some(log) = finished.log.take() {
             self.kit.access.take(log, finished);
         }
     }

@@ -9,23 +9,24 @@ use super::opening::{self, Hello, Opening, Refusal};
 use super::passthrough;
 use super::slots::Slot;
 use super::terminate::{self, NothingToShow};
+use crate::block::Block;
 use crate::http::{self, Arrival, Kit};
 use crate::linger::linger;
-use crate::observe::{Finished, Kind, Protocol, Reason};
+use crate::observe::{Finished, Kind, Protocol, Reason, Stage};
 use crate::site::Site;
 use crate::site::tls::Mode;
 
 /// The whole way of one connection. `slot` is held for as long as it lives.
 pub(crate) async fn serve(mut arrival: Box<Arrival>, mut slot: Slot) {
     match open(&mut arrival, &mut slot).await {
-        Ok(Opening::Http(first)) => http::h1::serve(arrival, Some(first)).await,
-        Ok(Opening::Http2(first)) => http::h2::serve(arrival, Some(first)).await,
+        Ok(Opening::Http(first)) => serve_http1(arrival, Some(first)).await,
+        Ok(Opening::Http2(first)) => serve_http2(arrival, Some(first)).await,
         // Boxed, and over before the requests begin: a connection that waits must not be as large as a handshake.
         Ok(Opening::Tls(hello)) => {
             if let Some(arrival) = Box::pin(serve_tls(arrival, hello)).await {
                 match arrival.stream.alpn() {
-                    Some(b"h2") => http::h2::serve(arrival, None).await,
-                    _ => http::h1::serve(arrival, None).await,
+                    Some(b"h2") => serve_http2(arrival, None).await,
+                    _ => serve_http1(arrival, None).await,
                 }
             }
         }
@@ -40,6 +41,16 @@ pub(crate) async fn serve(mut arrival: Box<Arrival>, mut slot: Slot) {
         Err(Refusal::Gone) => refused(&arrival.kit, None),
     }
     drop(slot);
+}
+
+async fn serve_http1(arrival: Box<Arrival>, first: Option<Block>) {
+    let _stage = arrival.kit.counters.enter(Stage::Http1);
+    http::h1::serve(arrival, first).await;
+}
+
+async fn serve_http2(arrival: Box<Arrival>, first: Option<Block>) {
+    let _stage = arrival.kit.counters.enter(Stage::Http2);
+    http::h2::serve(arrival, first).await;
 }
 
 /// All that comes before the site is known, within one deadline.
@@ -61,7 +72,10 @@ async fn serve_tls(arrival: Box<Arrival>, hello: Hello) -> Option<Box<Arrival>> 
         return None;
     };
     match site.tls.mode {
-        Mode::Passthrough => passthrough::serve(arrival, site, hello).await,
+        Mode::Passthrough => {
+            let _stage = arrival.kit.counters.enter(Stage::Passthrough);
+            passthrough::serve(arrival, site, hello).await;
+        }
         // CASES T-27: it speaks no TLS, and nobody else's certificate will do.
         Mode::Off => refused(&arrival.kit, Some(Reason::TlsOff)),
         // CASES T-49: the library would find fault with something else of such a hello first.
@@ -96,6 +110,7 @@ async fn end_tls(
         }
     };
     drop(site); // an edit may let go of this version meanwhile
+    let _stage = arrival.kit.counters.enter(Stage::Handshake);
     let kit = Rc::clone(&arrival.kit);
     match terminate::terminate(arrival, hello, host, shown).await {
         Ok(arrival) => Some(arrival),

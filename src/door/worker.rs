@@ -13,7 +13,7 @@ use tokio::task::{JoinError, JoinSet};
 use super::slots::{Slot, Slots};
 use super::{changes, listener};
 use crate::http::{Arrival, Client, FullSites, Kit, Seat, Shared};
-use crate::observe::access::AccessLog;
+use crate::observe::access::{AccessLog, Writer};
 use crate::observe::panic::contain;
 use crate::observe::{Counters, Reason};
 use crate::pipe;
@@ -35,7 +35,7 @@ pub struct Start {
     pub slots: Slots,
     /// How many it may keep.
     pub pipes: usize,
-    pub access: AccessLog,
+    pub access: Writer,
     pub seat: Seat,
 }
 
@@ -94,6 +94,7 @@ async fn work(start: Start) -> io::Result<()> {
     } = start;
     pipe::allow(pipes);
     let wheel = Wheel::new();
+    let access = AccessLog::new(access);
     let kit = Rc::new(Kit::new(
         shared, current, wheel, counters, tally, access, seat,
     ));

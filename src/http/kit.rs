@@ -10,9 +10,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use ipnet::IpNet;
 
 use super::h1::head::HeadLimits;
+use super::logged;
 use super::obtain::Budget;
 use crate::limits::Limits;
-use crate::observe::access::{self, AccessLog, Facts};
+use crate::observe::access::{self, AccessLog, Spoken, Who};
 use crate::observe::{Counters, Finished, Reason, SAMPLE};
 use crate::route::{Current, Snapshot};
 use crate::settings::ProxyProtocol;
@@ -90,6 +91,8 @@ pub struct Shared {
     pub pool_all: usize,
     pub trusted_proxies: Vec<IpNet>,
     pub proxy_protocol: ProxyProtocol,
+    /// Which requests are logged where.
+    pub access: access::Wanted,
     /// Our name in Via: a pseudonym of its own per state directory, so that loops are found.
     pub via: Box<str>,
     pub keyring: Arc<Keyring>,
@@ -257,7 +260,7 @@ impl Kit {
 
     /// Counts what has ended, also for its site, and logs it where somebody wants that.
     #[inline]
-    pub fn finished(&self, finished: &Finished, site: Option<&SiteSlots>) {
+    pub fn finished(&self, finished: &mut Finished, site: Option<&SiteSlots>) {
         self.counters.finished(finished);
         if let Some(site) = site {
             if let Some(counts) = site.counts.of_worker(self.seat.worker, self.seat.workers) {
@@ -272,7 +275,7 @@ impl Kit {
                 site.refusals.add(reason as usize);
             }
         }
-        if let Some(log) = &finished.log {
+        if let Some(log) = finished.log.take() {
             self.access.take(log, finished);
         }
     }
@@ -284,22 +287,16 @@ impl Kit {
         client: IpAddr,
         sni: Option<&str>,
     ) -> Option<Box<access::Begun>> {
-        let to = self.access.destination(Some(&site.access_log))?;
-        let facts = Facts {
-            id: None,
+        let wanted = &self.shared.latest().access;
+        let to = wanted.destination(Some(&site.access_log))?;
+        let who = Who {
             client,
             site: Some(site.name.as_str()),
             host: sni.unwrap_or_default().as_bytes(),
-            method: None,
-            path: b"",
-            query: b"",
-            protocol: "TLS",
             tls: None,
             sni,
-            referer: b"",
-            agent: b"",
         };
-        Some(self.access.begin(to, &facts))
+        Some(logged::unrequested(self, to, wanted, &who, Spoken::Tls))
     }
 
     /// The generation of the table in force. One load.

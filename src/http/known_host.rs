@@ -3,13 +3,16 @@
 //! A keep-alive connection asks for the same host again and again: then the route is a comparison of bytes and
 //! of a generation, and what the next hop is told about the client is one copy.
 
+use std::cell::RefCell;
 use std::io::Write;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::answer::Answer;
 use super::kit::{Asker, Client, Kit};
+use super::logged;
 use crate::block::Sheet;
+use crate::observe::access::{Format, Lasting};
 use crate::site::hostname::{Authority, HostBuffer, authority};
 use crate::site::{Site, SiteSlot, Wire};
 use crate::tls::{self, InClear, Keyring, Secure};
@@ -30,6 +33,8 @@ pub(super) struct KnownHost {
     host_bytes: u16,
     /// Whether client and host are both of this machine, so that a failure may be explained.
     pub(super) is_local: bool,
+    /// All this as a line of the access log has it, once there was one.
+    logged: RefCell<Option<Box<Lasting>>>,
 }
 
 /// What looking a host up has brought.
@@ -75,6 +80,7 @@ impl KnownHost {
             old.site = kit.find(&name);
             old.gate = gate_of(old.site.as_deref(), &name, asker);
             old.slot = slot(old.site.as_deref(), old.slot, kit, timer)?;
+            old.logged = RefCell::default();
             *known = Some(old);
         }
         known.as_deref().ok_or(Answer::NoHost)
@@ -168,6 +174,7 @@ impl KnownHost {
             host_bytes: host.len() as u16,
             text: text.as_slice().into(),
             is_local: is_local_name && ip.is_loopback(),
+            logged: RefCell::default(),
         }
     }
 
@@ -192,6 +199,21 @@ impl KnownHost {
         authority(self.raw(), &mut buffer)
             .ok()
             .map(|asked| asked.host.to_owned())
+    }
+
+    /// All this as a line of the access log has it.
+    pub(super) fn logged<T>(
+        &self,
+        asker: &Asker<'_>,
+        format: Format,
+        begin: impl FnOnce(&Lasting) -> T,
+    ) -> T {
+        let mut logged = self.logged.borrow_mut();
+        let lasting = match &mut *logged {
+            Some(lasting) if lasting.format() == format => lasting,
+            other => other.insert(Box::new(Lasting::of(&logged::who(self, asker), format))),
+        };
+        begin(lasting)
     }
 
     pub(super) fn site(&self) -> Option<&Arc<Site>> {

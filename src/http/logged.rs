@@ -3,9 +3,11 @@
 use std::net::IpAddr;
 
 use super::h1::head::{RequestHead, Version};
-use super::kit::Asker;
+use super::kit::{Asker, Kit};
 use super::known_host::KnownHost;
-use crate::observe::access::{Begun, Facts, Text};
+use crate::observe::access::{
+    Begun, Destination, Facts, Format, Lasting, Spoken, Text, Wanted, Who,
+};
 use crate::site::Address;
 use crate::site::tls::MinVersion;
 use crate::tls::Secure;
@@ -16,68 +18,116 @@ pub(super) fn begin(
     head: &RequestHead<'_>,
     known: &KnownHost,
     asker: &Asker<'_>,
-    client: IpAddr,
+    by: IpAddr,
     id: Option<&[u8; 32]>,
 ) -> Option<Box<Begun>> {
+    let wanted = &asker.kit.shared.latest().access;
     let of_site = known.site().map(|site| &site.access_log);
-    let to = asker.kit.access.destination(of_site)?;
-    let is_shown = asker.kit.access.names_agents();
-    let field = |name: &str| {
-        let mut fields = head.fields.headers.iter().filter(|_| is_shown);
-        let field = fields.find(|field| field.name.eq_ignore_ascii_case(name));
-        field.map_or(&b""[..], |field| field.value)
-    };
-    let facts = Facts {
-        id,
-        client,
+    let to = wanted.destination(of_site)?;
+    Some(write(head, known, asker, by, id, to, wanted))
+}
+
+#[inline(never)]
+fn write(
+    head: &RequestHead<'_>,
+    known: &KnownHost,
+    asker: &Asker<'_>,
+    by: IpAddr,
+    id: Option<&[u8; 32]>,
+    to: &Destination,
+    wanted: &Wanted,
+) -> Box<Begun> {
+    let (mut referer, mut agent) = (&b""[..], &b""[..]);
+    if wanted.format == Format::Combined {
+        for field in head.fields.headers.iter() {
+            match field.name.len() {
+                7 if field.name.eq_ignore_ascii_case("referer") => referer = field.value,
+                10 if field.name.eq_ignore_ascii_case("user-agent") => agent = field.value,
+                _ => {}
+            }
+        }
+    }
+    let Asker { client, kit, .. } = *asker;
+    let trusted = client.trusted;
+    known.logged(asker, wanted.format, |who| {
+        let facts = Facts {
+            id,
+            who,
+            asker: trusted.then_some(by),
+            method: Some(head.method),
+            path: head.target.path().as_bytes(),
+            query: head.target.query.as_bytes(),
+            spoken: match head.version {
+                Version::Http10 => Spoken::Http10,
+                Version::Http11 => Spoken::Http11,
+                Version::Http2 => Spoken::Http2,
+            },
+            referer,
+            agent,
+        };
+        kit.access.begin(to, &facts, wanted.query)
+    })
+}
+
+/// Who asks on this connection, for the host and the site that are known.
+pub(super) fn who<'a>(known: &'a KnownHost, asker: &Asker<'a>) -> Who<'a> {
+    Who {
         site: known.site().map(|site| site.name.as_str()),
         host: known.host(),
-        method: Some(head.method),
-        path: head.target.path().as_bytes(),
-        query: head.target.query.as_bytes(),
-        protocol: match head.version {
-            Version::Http10 => "HTTP/1.0",
-            Version::Http11 => "HTTP/1.1",
-            Version::Http2 => "HTTP/2.0",
-        },
+        ..nobody(asker)
+    }
+}
+
+fn nobody<'a>(asker: &Asker<'a>) -> Who<'a> {
+    Who {
+        client: asker.client.address.ip(),
+        site: None,
+        host: b"",
         tls: asker.secure.map(tls_version),
         sni: asker.secure.map(|secure| &*secure.name),
-        referer: field("referer"),
-        agent: field("user-agent"),
-    };
-    Some(asker.kit.access.begin(to, &facts))
+    }
 }
 
 /// A line for what could not be read as a request.
 pub(super) fn unread(asker: &Asker<'_>) -> Option<Box<Begun>> {
-    let to = asker.kit.access.destination(None)?;
+    let wanted = &asker.kit.shared.latest().access;
+    let to = wanted.destination(None)?;
+    let who = nobody(asker);
+    Some(unrequested(asker.kit, to, wanted, &who, Spoken::Http))
+}
+
+/// A line for what is not a request: it was not read as one, or is passed through.
+pub(super) fn unrequested(
+    kit: &Kit,
+    to: &Destination,
+    wanted: &Wanted,
+    who: &Who<'_>,
+    spoken: Spoken,
+) -> Box<Begun> {
     let facts = Facts {
         id: None,
-        client: asker.client.address.ip(),
-        site: None,
-        host: b"",
+        who: &Lasting::of(who, wanted.format),
+        asker: None,
         method: None,
         path: b"",
         query: b"",
-        protocol: "HTTP",
-        tls: asker.secure.map(tls_version),
-        sni: asker.secure.map(|secure| &*secure.name),
+        spoken,
         referer: b"",
         agent: b"",
     };
-    Some(asker.kit.access.begin(to, &facts))
+    kit.access.begin(to, &facts, wanted.query)
 }
 
 /// Without the machinery of `Display` for the usual ones: it is written for every request.
 pub fn put_backend(text: &mut Text<'_>, address: &Address) {
     match address {
         Address::Loopback { port } => {
-            text.put(b"localhost:");
+            text.put_plain(b"localhost:");
             text.put_number(u64::from(*port));
         }
         Address::Ip(at) if at.is_ipv4() => {
             text.put_ip(at.ip());
-            text.put(b":");
+            text.put_plain(b":");
             text.put_number(u64::from(at.port()));
         }
         other => text.put(other.to_string().as_bytes()),

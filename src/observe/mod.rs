@@ -7,6 +7,7 @@ pub mod panic;
 mod reason;
 mod trouble;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -96,6 +97,44 @@ pub enum Kind {
     Refused,
 }
 
+/// Where a connection is on its way, once that is known; an upgraded one is also still what it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Its TLS handshake with us.
+    Handshake,
+    Http1,
+    Http2,
+    /// TLS that is relayed unopened.
+    Passthrough,
+    /// Upgraded, on a connection of HTTP/1.
+    Upgraded,
+    /// The same on a stream of HTTP/2.
+    UpgradedStream,
+}
+
+impl Stage {
+    const COUNT: usize = Stage::UpgradedStream as usize + 1;
+}
+
+/// A connection is there for as long as this lives.
+#[derive(Debug)]
+pub struct InStage {
+    counters: Arc<Counters>,
+    stage: Stage,
+}
+
+impl Drop for InStage {
+    fn drop(&mut self) {
+        self.counters.stages[self.stage as usize].left.add(1);
+    }
+}
+
+#[derive(Debug, Default)]
+struct Staged {
+    entered: Count,
+    left: Count,
+}
+
 /// The counters of one worker. Only that worker writes, so a count is a load and a store; anybody may read.
 #[derive(Debug, Default)]
 #[repr(align(128))] // a cache line pair of its own: no two workers write to the same
@@ -114,6 +153,7 @@ pub struct Counters {
     pub reused: Count,
     pub from_client: Count,
     pub to_client: Count,
+    stages: [Staged; Stage::COUNT],
     reasons: Reasons,
 }
 
@@ -142,6 +182,23 @@ impl Count {
 }
 
 impl Counters {
+    /// Counts a connection in this stage, until the answer is dropped.
+    pub fn enter(self: &Arc<Counters>, stage: Stage) -> InStage {
+        self.stages[stage as usize].entered.add(1);
+        InStage {
+            counters: Arc::clone(self),
+            stage,
+        }
+    }
+
+    /// How many have been in this stage so far, and how many of them have left it.
+    pub fn in_stage(&self, stage: Stage) -> (u64, u64) {
+        let staged = &self.stages[stage as usize];
+        // In this order, so that nobody has left who has not entered.
+        let left = staged.left.read();
+        (staged.entered.read(), left)
+    }
+
     /// Counts a connection that was closed outside of any exchange.
     pub fn because(&self, reason: Reason) {
         self.reasons.0[reason as usize].add(1);

@@ -1,5 +1,6 @@
 //! What metrics want to know of all sites, without a word for people.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
@@ -47,32 +48,62 @@ const LOOK_AT_ENDS: Duration = Duration::from_secs(3600);
 const SOON: Duration = Duration::from_secs(14 * 86_400);
 const A_DAY: Duration = Duration::from_secs(86_400);
 
+/// When ends of certificates are looked at next, and which were said when.
+#[derive(Debug)]
+pub(super) struct Ends {
+    next: Instant,
+    told: BTreeMap<String, Instant>,
+}
+
+impl Ends {
+    pub(super) fn from(next: Instant) -> Ends {
+        let told = BTreeMap::new();
+        Ends { next, told }
+    }
+
+    /// The certificates that are near their end, or beyond, and what is to be said of each today.
+    fn news(
+        &mut self,
+        ends: Vec<(String, SystemTime)>,
+        now: Instant,
+        wall: SystemTime,
+    ) -> Vec<(String, String)> {
+        self.next = now + LOOK_AT_ENDS;
+        let mut news = Vec::new();
+        for (name, end) in ends {
+            if end > wall + SOON {
+                self.told.remove(&name);
+                continue;
+            }
+            let told = self.told.get(&name);
+            if told.is_some_and(|told| now.duration_since(*told) < A_DAY) {
+                continue;
+            }
+            let what = match end.duration_since(wall) {
+                Ok(left) => match left.as_secs() / 86_400 {
+                    0 => "it ends within a day".to_owned(),
+                    1 => "it ends in 1 day".to_owned(),
+                    days => format!("it ends in {days} days"),
+                },
+                Err(_) => "it has ended; clients refuse it".to_owned(),
+            };
+            self.told.insert(name.clone(), now);
+            news.push((name, what));
+        }
+        news
+    }
+}
+
 impl Follower {
     /// Says which certificates are near their end.
     pub(super) fn tell_ends(&mut self) {
         let now = Instant::now();
-        if now < self.ends_at {
+        if now < self.ends.next {
             return;
         }
-        self.ends_at = now + LOOK_AT_ENDS;
-        let wall = SystemTime::now();
-        for (name, end) in self.keyring.ends() {
-            if end > wall + SOON {
-                self.ends_told.remove(&name);
-                continue;
-            }
-            let told = self.ends_told.get(&name);
-            if told.is_some_and(|told| now.duration_since(*told) < A_DAY) {
-                continue;
-            }
-            match end.duration_since(wall) {
-                Ok(left) => {
-                    let days = left.as_secs() / 86_400;
-                    warn!(certificate = name, "it ends in {days} days");
-                }
-                Err(_) => warn!(certificate = name, "it has ended; clients refuse it"),
-            }
-            self.ends_told.insert(name, now);
+        let ends = self.keyring.ends();
+        for (certificate, what) in self.ends.news(ends, now, SystemTime::now()) {
+            warn!(certificate, "{what}");
         }
     }
 
@@ -83,5 +114,40 @@ impl Follower {
             last_reload: self.last_reload,
             certificates: self.keyring.ends(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    #[test]
+    fn a_certificate_near_its_end_is_said_once_a_day_until_it_is_renewed() {
+        let (now, wall) = (Instant::now(), SystemTime::UNIX_EPOCH + 1_000 * A_DAY);
+        let mut ends = Ends::from(now);
+        let mut news = |after: Duration, end: SystemTime| {
+            let all = vec![
+                ("far.test".to_owned(), wall + 15 * A_DAY + after),
+                ("shop.test".to_owned(), end),
+            ];
+            let news = ends.news(all, now + after, wall + after);
+            let news = news
+                .into_iter()
+                .map(|(name, what)| format!("{name}: {what}"));
+            news.collect::<Vec<_>>()
+        };
+        let end = wall + 14 * A_DAY;
+        assert_eq!(news(Duration::ZERO, end), ["shop.test: it ends in 14 days"]);
+        assert!(news(HOUR, end).is_empty(), "once a day");
+        assert_eq!(news(25 * HOUR, end), ["shop.test: it ends in 12 days"]);
+        assert!(news(26 * HOUR, end + 90 * A_DAY).is_empty(), "renewed");
+        let end = wall + 28 * HOUR;
+        assert_eq!(news(27 * HOUR, end), ["shop.test: it ends within a day"]);
+        assert_eq!(
+            news(60 * HOUR, end),
+            ["shop.test: it has ended; clients refuse it"]
+        );
     }
 }

@@ -55,6 +55,7 @@ use access::Access;
 use book::{Book, Moment, Step};
 use certificates::Read;
 use first::read_everything;
+use gauges::Ends;
 use handle::Request;
 use last_good::{Leftovers, Store};
 use look::{Look, Question};
@@ -142,8 +143,7 @@ pub async fn start(
         reloads: 0,
         last_reload: Duration::ZERO,
         // What is read at the start says so itself.
-        ends_at: now + NET,
-        ends_told: BTreeMap::new(),
+        ends: Ends::from(now + NET),
     };
     follower.begin(first);
     let summary = follower.book.summary(follower.ignored.len());
@@ -216,9 +216,7 @@ struct Follower {
     /// Tables that were put in force, and how long the last one took.
     reloads: u64,
     last_reload: Duration,
-    /// When ends of certificates are looked at next, and when each was said.
-    ends_at: Instant,
-    ends_told: BTreeMap<String, Instant>,
+    ends: Ends,
 }
 
 impl Follower {

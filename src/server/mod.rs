@@ -32,7 +32,7 @@ use crate::door::worker::{self, Note, Start};
 use crate::health;
 use crate::http::{Seat, Shared};
 use crate::observe::Counters;
-use crate::observe::access::{self, AccessLog, Writer};
+use crate::observe::access::{self, Writer};
 use crate::reload::{self, Summary};
 use crate::route::Current;
 use crate::settings::Settings;
@@ -277,7 +277,6 @@ impl Workers {
         states: &States,
         share: Share,
     ) -> io::Result<Workers> {
-        let access = Arc::new(settings.log.access.clone());
         let writer = access::start()?;
         let mut workers = Workers {
             notes: Vec::new(),
@@ -308,7 +307,7 @@ impl Workers {
                 tally: states.tally(number),
                 slots: slots.clone(),
                 pipes: share.pipes,
-                access: AccessLog::new(Arc::clone(&access), writer.clone()),
+                access: writer.clone(),
                 seat: Seat {
                     worker: number,
                     workers: settings.workers,

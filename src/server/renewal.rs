@@ -158,6 +158,7 @@ impl Lasting {
             limits,
             trusted_proxies: settings.trust.proxies.clone(),
             proxy_protocol: settings.trust.proxy_protocol.clone(),
+            access: settings.log.access.clone(),
             via,
             keyring,
             states,

@@ -46,6 +46,7 @@ impl DaemonFile<'_, '_> {
             admin: self.path(table, "admin"),
             status: self.path(table, "status"),
             admin_listen: self.parsed(table, "admin_listen", super::read_admin_listen),
+            page_is_an_app: false,
             workers: workers
                 .unwrap_or_else(|| thread::available_parallelism().map_or(1, NonZero::get)),
             watch: self

@@ -45,6 +45,8 @@ pub struct Settings {
     pub admin: Option<PathBuf>,
     /// A loopback address for the page and the metrics.
     pub admin_listen: Option<SocketAddr>,
+    /// The demo: a site file may lead to the page.
+    pub page_is_an_app: bool,
     /// Where the states of site files are written as files.
     pub status: Option<PathBuf>,
     /// Folders in which `tls = "auto"` finds a certificate by its names.
@@ -94,6 +96,7 @@ impl Settings {
             logs_under: self.log.sites_under.clone(),
             listen: self.listen.clone(),
             admin: Some(self.admin_socket()),
+            admin_listen: self.admin_listen.filter(|_| !self.page_is_an_app),
             defaults: self.defaults.clone(),
             excerpts: Excerpts::InsideSites,
             number: 0,

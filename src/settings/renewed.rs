@@ -1,6 +1,6 @@
 //! The daemon file read once more while onedoor runs: what of it can be put in force, and what waits for a restart.
 
-use super::{Log, Settings, load};
+use super::{Settings, load};
 use crate::limits::Limits;
 
 /// What came of reading it again.
@@ -36,17 +36,12 @@ impl Settings {
             let differing = parts.iter().filter(|(differs, _)| *differs);
             differing.map(|(_, name)| *name).collect()
         };
-        // What the access log is written to is opened at the start.
-        let log = Log {
-            access: self.log.access.clone(),
-            ..new.log.clone()
-        };
         let renewed = Renewed {
             changed: differing(&[
                 (self.trust != new.trust, "[trust]"),
                 (!has_same_times(&self.limits, &new.limits), "[timeout]"),
                 (!has_same_sizes(&self.limits, &new.limits), "[limit]"),
-                (self.log != log, "[log]"),
+                (self.log != new.log, "[log]"),
                 (self.defaults != new.defaults, "[defaults]"),
                 (self.certificates != new.certificates, "certificates"),
                 (self.files_under != new.files_under, "files_under"),
@@ -62,7 +57,6 @@ impl Settings {
                 (self.state != new.state, "state"),
                 (self.admin != new.admin, "admin"),
                 (self.admin_listen != new.admin_listen, "admin_listen"),
-                (self.log.access != new.log.access, "[log] access"),
                 (self.workers != new.workers, "workers"),
                 (self.watch != new.watch, "watch"),
                 (self.catch_all != new.catch_all, "catch_all"),
@@ -75,7 +69,7 @@ impl Settings {
             state: self.state.clone(),
             admin: self.admin.clone(),
             admin_listen: self.admin_listen,
-            log,
+            page_is_an_app: self.page_is_an_app,
             workers: self.workers,
             watch: self.watch,
             catch_all: self.catch_all.clone(),

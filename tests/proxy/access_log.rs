@@ -338,3 +338,165 @@ fn a_sink_that_cannot_be_opened_is_said_and_costs_nothing_else() {
     assert_eq!(proxy.get("a.test", "/").text(), "x");
     proxy.until_logged("the access log cannot be written");
 }
+
+#[test]
+fn the_settings_of_the_log_are_in_force_when_the_daemon_file_is_read_anew() {
+    let mut proxy = logging("json")
+        .site("a.toml", "host = 'a.test'\nrespond = 'x'\n")
+        .start();
+    let mut client = proxy.client();
+    client.get("a.test", "/one?secret");
+    let (first, second) = (
+        proxy.folder().join("access.log"),
+        proxy.folder().join("second.log"),
+    );
+    assert!(lines(&first, 1)[0].contains("/one?secret"));
+    proxy.daemon_file(&format!(
+        "workers = 1\n[log]\naccess = '{}'\naccess_format = 'combined'\naccess_query = false\n",
+        second.display()
+    ));
+    proxy.signal(Signal::HUP);
+    proxy.until_logged("parts=\"[log]\"");
+    // On the connection that was open before.
+    client.get("a.test", "/two?secret");
+    let line = &lines(&second, 1)[0];
+    assert!(
+        line.starts_with("127.0.0.1 - - [") && line.contains("\"GET /two HTTP/1.1\" 200 "),
+        "{line}"
+    );
+    proxy.daemon_file("workers = 1\n");
+    proxy.signal(Signal::HUP);
+    until("both are in force", || {
+        proxy.log().matches("parts=\"[log]\"").count() == 2
+    });
+    client.get("a.test", "/three");
+    proxy.stop();
+    for (file, last) in [(first, "/one"), (second, "/two")] {
+        let text = fs::read_to_string(&file).unwrap();
+        assert!(text.lines().count() == 1 && text.contains(last), "{text}");
+    }
+}
+
+#[test]
+fn a_log_that_cannot_be_written_is_complained_about_and_no_request_waits() {
+    let plan = Proxy::plan();
+    let folder = plan.folder().join("not-there");
+    let proxy = plan
+        .daemon_file(&format!(
+            "workers = 1\n[log]\naccess = '{}'\n",
+            folder.join("access.log").display()
+        ))
+        .site("a.toml", "host = 'a.test'\nrespond = 'x'\n")
+        .start();
+    assert_eq!(proxy.get("a.test", "/lost").text(), "x");
+    proxy.until_logged("the access log cannot be written, its lines are lost");
+    until("it is counted", || {
+        proxy.admin_json("/v1/counters")["access_log_lost"] == 1
+    });
+    fs::create_dir(&folder).unwrap();
+    assert_eq!(proxy.get("a.test", "/there").text(), "x");
+    assert!(lines(&folder.join("access.log"), 1)[0].contains("/there"));
+}
+
+#[test]
+fn a_trusted_proxy_says_who_asks_in_the_log_too() {
+    let plan = Proxy::plan();
+    let file = plan.folder().join("access.log");
+    let proxy = plan
+        .daemon_file(&format!(
+            "workers = 1\n[log]\naccess = '{}'\n[trust]\nproxies = '127.0.0.1'\n",
+            file.display()
+        ))
+        .site("a.toml", "host = 'a.test'\nrespond = 'x'\n")
+        .start();
+    let mut client = proxy.client();
+    for asker in ["192.0.2.1", "2001:db8::1", "192.0.2.2"] {
+        client.send(format!(
+            "GET / HTTP/1.1\r\nHost: a.test\r\nX-Forwarded-For: {asker}\r\n\r\n"
+        ));
+        client.response();
+    }
+    let lines = objects(&proxy, 3);
+    let clients: Vec<&str> = lines
+        .iter()
+        .map(|l| l["client"].as_str().unwrap())
+        .collect();
+    assert_eq!(clients, ["192.0.2.1", "2001:db8::1", "192.0.2.2"]);
+    assert!(lines.iter().all(|line| line["site"] == "a"));
+}
+
+#[test]
+fn a_connection_that_goes_to_another_host_is_logged_for_that_one() {
+    let proxy = logging("json")
+        .site("a.toml", "host = 'a.test'\nrespond = 'x'\n")
+        .site("b.toml", "host = 'b.test'\nrespond = 'x'\n")
+        .start();
+    let mut client = proxy.client();
+    for host in ["a.test", "b.test", "a.test:80", "nobody.test"] {
+        client.get(host, "/");
+    }
+    proxy.site("nobody.toml", "host = 'nobody.test'\nrespond = 'x'\n");
+    client.get("nobody.test", "/");
+    let lines = objects(&proxy, 5);
+    let told: Vec<_> = lines
+        .iter()
+        .map(|line| (line["site"].as_str(), line["host"].as_str().unwrap()))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            (Some("a"), "a.test"),
+            (Some("b"), "b.test"),
+            (Some("a"), "a.test:80"),
+            (None, "nobody.test"),
+            (Some("nobody"), "nobody.test"),
+        ]
+    );
+}
+
+#[test]
+fn the_log_of_a_site_stalls_no_other_and_leads_nowhere_else() {
+    let plan = Proxy::plan();
+    let logs = plan.folder().join("logs");
+    fs::create_dir(&logs).unwrap();
+    let (pipe, link) = (logs.join("pipe"), logs.join("link"));
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        &pipe,
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::from_raw_mode(0o600),
+        0,
+    )
+    .unwrap();
+    let elsewhere = plan.folder().join("elsewhere");
+    let all = plan.folder().join("access.log");
+    let site = |name: &str, log: &Path| {
+        format!(
+            "host = '{name}.test'\nrespond = 'x'\naccess_log = '{}'\n",
+            log.display()
+        )
+    };
+    let proxy = plan
+        .daemon_file(&format!(
+            "workers = 1\n[log]\naccess = '{}'\nsites_under = '{}'\n",
+            all.display(),
+            logs.display()
+        ))
+        .site("pipe.toml", site("pipe", &pipe))
+        .site("link.toml", site("link", &link))
+        .site("a.toml", "host = 'a.test'\nrespond = 'x'\n")
+        .start();
+    // Made when it was accepted already.
+    fs::write(&elsewhere, "mine\n").unwrap();
+    std::os::unix::fs::symlink(&elsewhere, &link).unwrap();
+    for host in ["pipe.test", "link.test"] {
+        assert_eq!(proxy.get(host, "/").text(), "x");
+    }
+    until("both are counted", || {
+        proxy.admin_json("/v1/counters")["access_log_lost"] == 2
+    });
+    proxy.until_logged("the access log cannot be written, its lines are lost: it is a ");
+    assert_eq!(fs::read_to_string(&elsewhere).unwrap(), "mine\n");
+    assert_eq!(proxy.get("a.test", "/").text(), "x");
+    assert!(lines(&all, 1)[0].contains("a.test"));
+}

@@ -424,11 +424,13 @@ fn the_demo_shows_two_apps_and_takes_a_third() {
             .unwrap()
             .port()
     };
-    let (blue, green) = (port(), port());
+    let (blue, green, page) = (port(), port(), port());
     plan.sites()
         .write("blue.localhost.toml", format!("to = {blue}\n"));
     plan.sites()
         .write("green.localhost.toml", format!("to = {green}\n"));
+    let look = format!("host = 'localhost'\nto = {page}\nallow = ['127.0.0.0/8', '::1']\n");
+    plan.sites().write("localhost.toml", look);
     let proxy = plan.command_word("demo").start();
     proxy.until_logged("http://blue.localhost");
     let page = proxy.get("blue.localhost", "/a?<b>");
@@ -463,6 +465,26 @@ fn the_demo_shows_two_apps_and_takes_a_third() {
     assert_eq!(echo.bytes(4), [0x81, 2, b'h', b'i']);
     proxy.site("red.localhost.toml", "respond = 'hello from a file'");
     assert_eq!(proxy.get("red.localhost", "/").text(), "hello from a file");
+    // What it knows of itself stands behind the same port, for this machine.
+    let host = format!("localhost:{}", proxy.address().port());
+    let page = proxy.get(&host, "/");
+    assert!(page.text().contains("<title>onedoor</title>"));
+    assert!(
+        page.value("content-security-policy")
+            .contains("default-src 'none'")
+    );
+    assert!(
+        proxy
+            .get(&host, "/v1/sites")
+            .text()
+            .contains("red.localhost")
+    );
+    assert_eq!(proxy.get("onedoor.test", "/v1/sites").status, 421);
+    let mut cross_site = proxy.client();
+    cross_site.send(format!(
+        "POST /v1/drain HTTP/1.1\r\nHost: {host}\r\nOrigin: http://evil.test\r\nContent-Length: 0\r\n\r\n"
+    ));
+    assert_eq!(cross_site.response().status, 403);
     assert!(echo.stream().peer_addr().is_ok());
 }
 
@@ -476,6 +498,21 @@ fn a_demo_whose_port_is_taken_says_which_and_what_to_do() {
     let mut proxy = plan.command_word("demo").spawn();
     assert_eq!(proxy.exit_code(), 1);
     for part in [&port.to_string(), "blue", "blue.localhost.toml"] {
+        assert!(proxy.log().contains(part), "{part} in\n{}", proxy.log());
+    }
+    // The page's, too.
+    let plan = Proxy::plan();
+    for name in ["blue", "green"] {
+        let site = format!("{name}.localhost.toml");
+        plan.sites().write(&site, "respond = 'x'\n");
+    }
+    plan.sites().write(
+        "localhost.toml",
+        format!("host = 'localhost'\nto = {port}\n"),
+    );
+    let mut proxy = plan.command_word("demo").spawn();
+    assert_eq!(proxy.exit_code(), 1);
+    for part in [&port.to_string(), "the page", "localhost.toml"] {
         assert!(proxy.log().contains(part), "{part} in\n{}", proxy.log());
     }
 }

@@ -142,6 +142,149 @@ fn secrets_are_not_told() {
     );
 }
 
+/// The address that is said to be the next, if one is.
+fn chosen(told: &Value) -> Option<&str> {
+    let backends = told["backends"].as_array().unwrap();
+    let mut chosen = backends.iter().filter(|backend| backend["chosen"] == true);
+    let found = chosen.next()?;
+    assert!(chosen.next().is_none(), "{told}");
+    assert!(
+        found["state"]
+            .as_str()
+            .unwrap()
+            .starts_with("fit, the next")
+    );
+    found["address"].as_str()
+}
+
+#[test]
+fn the_backend_that_a_request_belongs_to_is_the_one_that_gets_it() {
+    let apps: Vec<Backend> = (0..4)
+        .map(|at| Backend::saying(&format!("app {at}")))
+        .collect();
+    let to: Vec<String> = apps.iter().map(|app| app.port.to_string()).collect();
+    let site = |name: &str, balance: &str| {
+        let to = to.join(", ");
+        format!("host = '{name}.test'\nto = [{to}]\n{balance}\n")
+    };
+    let proxy = Proxy::plan()
+        .site("path.toml", site("path", "balance = 'hash:path'"))
+        .site(
+            "header.toml",
+            site("header", "balance = 'hash:header:X-Team'"),
+        )
+        .site(
+            "cookie.toml",
+            site("cookie", "balance = 'hash:cookie:cart'"),
+        )
+        .site("sticky.toml", site("sticky", "sticky = true"))
+        .site("turns.toml", site("turns", "balance = 'round-robin'"))
+        .start();
+    let port = proxy.address().port();
+    let ask = |site: &str, path: &str, headers: &[(&str, &str)]| {
+        let told = explained(
+            &proxy,
+            &format!("http://{site}.test:{port}{path}"),
+            "GET",
+            headers,
+        );
+        let mut text = format!("GET {path} HTTP/1.1\r\nHost: {site}.test:{port}\r\n");
+        for (name, value) in headers {
+            text.push_str(&format!("{name}: {value}\r\n"));
+        }
+        let mut client = proxy.client();
+        client.send(text + "\r\n");
+        (told, client.response())
+    };
+    let said = |address: &str| {
+        let at = to
+            .iter()
+            .position(|port| address.ends_with(&format!(":{port}")));
+        format!("app {}", at.unwrap())
+    };
+    let mut seen = std::collections::BTreeSet::new();
+    for number in 0..12 {
+        let (path, value) = (format!("/{number}"), format!("v{number}"));
+        let cart = format!("a=b; cart={value}");
+        for (site, headers) in [
+            ("path", &[][..]),
+            ("header", &[("X-Team", value.as_str())]),
+            ("cookie", &[("Cookie", cart.as_str())]),
+        ] {
+            let (told, response) = ask(site, &path, headers);
+            let chosen = chosen(&told).unwrap_or_else(|| panic!("{told:#}"));
+            assert_eq!(response.text(), said(chosen), "{told:#}");
+            let words = told["outcome"]["words"].as_str().unwrap();
+            assert_eq!(words, format!("the app at {chosen} answers"));
+            assert!(
+                told["balance"]
+                    .as_str()
+                    .unwrap()
+                    .starts_with("by hash of the ")
+            );
+            seen.insert(chosen.to_owned());
+        }
+    }
+    assert!(seen.len() > 1, "not always the same: {seen:?}");
+    let (told, response) = ask("sticky", "/", &[]);
+    assert_eq!(chosen(&told), None, "{told:#}");
+    let cookie = response.value("set-cookie");
+    let cookie = cookie.split(';').next().unwrap();
+    let (told, again) = ask("sticky", "/", &[("Cookie", cookie)]);
+    assert_eq!(said(chosen(&told).unwrap()), response.text(), "{told:#}");
+    assert_eq!(again.text(), response.text());
+    assert!(
+        told["balance"]
+            .as_str()
+            .unwrap()
+            .starts_with("sticky: its cookie ")
+    );
+    for (site, headers, rule) in [
+        ("turns", &[][..], "round-robin: "),
+        ("sticky", &[], "least-requests: "),
+        (
+            "header",
+            &[],
+            "by hash of the header X-Team, which it has not",
+        ),
+    ] {
+        let (told, _) = ask(site, "/", headers);
+        assert_eq!(chosen(&told), None);
+        assert!(
+            told["balance"].as_str().unwrap().starts_with(rule),
+            "{told:#}"
+        );
+        let state = told["backends"][3]["state"].as_str().unwrap();
+        assert_eq!(state, "fit, one of 4");
+        assert_eq!(told["outcome"]["words"], "one of 4 apps answers");
+    }
+}
+
+#[test]
+fn only_backends_that_may_be_chosen_are_counted() {
+    let folder = Folder::new();
+    let sites = Sites::at(folder.join("sites.d"));
+    sites.write(
+        "a.toml",
+        "host = 'a.test'\nto = [{ at = 5000, weight = 3 }, { at = 5001, weight = 0 }, 5002, { at = 5003, backup = true }]\n",
+    );
+    sites.write(
+        "b.toml",
+        "host = 'b.test'\nto = [{ at = 5000, weight = 0 }, { at = 5001, weight = 0 }]\n",
+    );
+    let told = offline(&folder, &["a.test"]);
+    for part in [
+        "localhost:5000, fit, one of 2, weight 3",
+        "localhost:5001, drained: weight 0",
+        "localhost:5003, fit, for when no other is, backup",
+        "one of 2 apps answers",
+    ] {
+        assert!(told.contains(part), "{part} in\n{told}");
+    }
+    let told = offline(&folder, &["b.test"]);
+    assert!(told.contains("all of them are drained"), "{told}");
+}
+
 /// What the daemon says to one question.
 fn explained(proxy: &Proxy, url: &str, method: &str, headers: &[(&str, &str)]) -> Value {
     let mut target = format!("/v1/explain?url={}&method={method}", encoded(url));

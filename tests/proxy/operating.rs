@@ -98,6 +98,56 @@ fn metrics_count_what_happened() {
 }
 
 #[test]
+fn open_connections_are_counted_by_what_they_are() {
+    let upgraded = Backend::upgrading();
+    let behind = Backend::doing(|conversation| drop(conversation.rest()));
+    let proxy = Proxy::plan()
+        .site("a.toml", says("a.test", "x"))
+        .site(
+            "up.toml",
+            format!("host = 'up.test'\nto = {}\n", upgraded.port),
+        )
+        .site(
+            "passed.toml",
+            format!(
+                "host = 'passed.test'\nto = {}\ntls = 'passthrough'\n",
+                behind.port
+            ),
+        )
+        .start();
+    let count = |series: &str| value(&proxy.admin("GET", "/metrics").1, series);
+    let kinds = ["opening", "http1", "http2", "upgraded", "passthrough"];
+    let open = || {
+        kinds.map(|kind| {
+            let series = format!("onedoor_connections_open{{kind=\"{kind}\"}}");
+            count(&series).unwrap()
+        })
+    };
+    assert_eq!(open(), [0.0; 5]);
+    let silent = proxy.client();
+    let mut http1 = proxy.client();
+    assert_eq!(http1.get("a.test", "/").text(), "x");
+    let mut http2 = proxy.client();
+    http2.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0");
+    let mut tunnel = proxy.client();
+    tunnel.send("GET / HTTP/1.1\r\nHost: up.test\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n");
+    assert_eq!(tunnel.response_head().status, 101);
+    let passed = proxy.client();
+    let hello = Tls::to("passed.test").hello();
+    passed.stream().write_all(&hello).unwrap();
+    until("each is counted as what it is", || open() == [1.0; 5]);
+    assert_eq!(count("onedoor_tunnels_open{protocol=\"http1\"}"), Some(1.0));
+    drop((silent, http1, http2, tunnel, passed));
+    until("all are gone", || open() == [0.0; 5]);
+    for kind in ["http2", "upgraded", "passthrough"] {
+        let series = format!("onedoor_connections_served_total{{kind=\"{kind}\"}}");
+        assert_eq!(count(&series), Some(1.0), "{kind}");
+    }
+    let series = "onedoor_connections_served_total{kind=\"http1\"}";
+    assert_eq!(count(series), Some(2.0), "the upgraded one was one before");
+}
+
+#[test]
 fn what_clients_send_makes_no_series() {
     let proxy = Proxy::plan().site("a.toml", says("a.test", "x")).start();
     let names = || {
@@ -238,6 +288,85 @@ fn the_address_is_for_this_machine_and_only_to_look() {
     assert_eq!(proxy.get("a.test", "/").text(), "x");
     // Never on the public port.
     assert_eq!(proxy.get("localhost", "/metrics").status, 421);
+    // Nor through a proxy that says for whom it asks.
+    for (askers, status) in [
+        ("203.0.113.9", 403),
+        ("127.0.0.1, 203.0.113.9", 403),
+        ("unknown", 403),
+        ("127.0.0.1, ::1", 200),
+    ] {
+        let (head, _) = ask(
+            address,
+            &format!(
+                "GET /v1/sites HTTP/1.1\r\nHost: localhost\r\nX-Forwarded-For: {askers}\r\n\r\n"
+            ),
+        );
+        assert!(
+            head.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{askers}: {head}"
+        );
+    }
+}
+
+#[test]
+fn the_address_for_looking_is_no_backend() {
+    let (proxy, address) = with_address(Proxy::plan());
+    for (name, to) in [
+        ("port", address.port().to_string()),
+        ("ip", format!("'{address}'")),
+        ("name", format!("'localhost:{}'", address.port())),
+        ("url", format!("['http://{address}', 5000]")),
+    ] {
+        proxy.sites().write(
+            &format!("{name}.toml"),
+            format!("host = '{name}.test'\nto = {to}\nsend_host = 'localhost'\n"),
+        );
+        proxy.until_state(name, "down");
+        let problems = proxy.status(name).unwrap()["problems"].to_string();
+        assert!(
+            problems.contains(&format!("{name}.toml:2:")) && problems.contains("admin_listen"),
+            "{problems}"
+        );
+        assert_eq!(proxy.get(&format!("{name}.test"), "/metrics").status, 421);
+    }
+}
+
+#[test]
+fn a_changed_site_is_told_with_what_changed() {
+    let proxy = Proxy::plan()
+        .site("shop.toml", says("shop.test", "x"))
+        .start();
+    let told = |what: &str| {
+        until(&format!("{what:?} is told"), || {
+            let events = proxy.admin_json("/v1/events");
+            let mut events = events["events"].as_array().unwrap().iter();
+            events.any(|event| {
+                let text = event["text"].as_str().unwrap();
+                event["site"] == "shop"
+                    && event["level"] == "info"
+                    && text.starts_with("site changed ")
+                    && text.ends_with(&format!(" what={what}"))
+            })
+        });
+    };
+    for (text, what) in [
+        ("host = 'shop.test'\nrespond = 'y'\n", "what answers"),
+        (
+            "host = ['shop.test', 'b.test']\nrespond = 'y'\nnote = 'ask Ann'\n",
+            "hosts, note",
+        ),
+        (
+            "host = ['shop.test', 'b.test']\nrespond = 'y'\nnote = 'ask Ann'\nallow = '127.0.0.1'\nlimit.connections = 9\ntimeout.idle = '9s'\n",
+            "allow, limit, timeout",
+        ),
+        (
+            "host = ['shop.test', 'b.test']\nnote = 'ask Ann'\nallow = '127.0.0.1'\nlimit.connections = 9\ntimeout.idle = '9s'\nrespond = 'y'\nheaders.response.set = { X = 'y' }\n[[path]]\nmatch = '/a'\nrespond = 'a'\n",
+            "paths, headers",
+        ),
+    ] {
+        proxy.site("shop.toml", text);
+        told(what);
+    }
 }
 
 #[test]
@@ -395,6 +524,52 @@ fn top_is_drawn_on_a_terminal_until_q() {
         text.trim_end().ends_with("\x1b[?25h\x1b[?1049l"),
         "{text:?}"
     );
+}
+
+#[test]
+fn top_says_why_it_ends_where_that_can_be_read() {
+    if !found("script") {
+        return;
+    }
+    let mut proxy = Proxy::plan().site("a.toml", says("a.test", "x")).start();
+    let command = format!(
+        "{} top --state {}",
+        env!("CARGO_BIN_EXE_onedoor"),
+        proxy.state().display()
+    );
+    let mut script = Command::new("script")
+        .args(["-q", "-e", "-c", &command, "/dev/null"])
+        .env("TERM", "xterm")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let _open = script.stdin.take();
+    let mut screen = script.stdout.take().unwrap();
+    let mut seen = Vec::new();
+    let mut part = [0; 1024];
+    while !String::from_utf8_lossy(&seen).contains("q ends") {
+        let count = screen.read(&mut part).unwrap();
+        assert!(count > 0, "it ended: {}", String::from_utf8_lossy(&seen));
+        seen.extend_from_slice(&part[..count]);
+    }
+    proxy.kill();
+    screen.read_to_end(&mut seen).unwrap();
+    assert_eq!(script.wait().unwrap().code(), Some(4));
+    let text = String::from_utf8_lossy(&seen);
+    let (_, after) = text.rsplit_once("\x1b[?1049l").expect(&text);
+    assert!(after.contains("the daemon is not running"), "{text:?}");
+}
+
+#[test]
+fn a_daemon_that_hangs_is_told_from_one_that_is_gone() {
+    let proxy = Proxy::plan().site("a.toml", says("a.test", "x")).start();
+    proxy.signal(rustix::process::Signal::STOP);
+    let output = proxy.command(["ls"]);
+    proxy.signal(rustix::process::Signal::CONT);
+    assert_eq!(output.status.code(), Some(4), "{}", words_of(&output));
+    let words = words_of(&output);
+    assert!(words.contains("has not answered within 10s"), "{words}");
 }
 
 /// The page as a browser makes it, after some looks.

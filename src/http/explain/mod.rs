@@ -3,6 +3,7 @@
 //! The steps are those of a request that is served, called in the same order: `route` finds the site, `known_host`
 //! says whether such a connection may ask for it, `exchange` decides, `forward` writes the head. Nothing is sent.
 
+mod choice;
 mod greeting;
 mod heads;
 mod url;
@@ -21,17 +22,18 @@ use super::forward;
 use super::h1::head::{self, Parsed, RequestHead, Room};
 use super::kit::{Client, Shared};
 use super::known_host::{FoundSite, Gate, KnownHost, gate};
+use super::obtain::Affinity;
 use crate::observe::Reason;
 use crate::reload::{Contest, patterns_for};
 use crate::route::RouteTable;
-use crate::site::fitness::Against;
 use crate::site::hostname::{HostBuffer, authority};
-use crate::site::{Action, Backends, ClaimRole, HostPattern, Member, SendHost, Site, Wire};
+use crate::site::{Action, Backends, ClaimRole, HostPattern, SendHost, Site, Wire};
 
 pub use greeting::{Greeting, Shown};
 pub use heads::{Added, Changes, MASK, Removed};
 pub use url::Url;
 
+use choice::Choice;
 use greeting::Answered;
 
 /// Which request is meant.
@@ -76,6 +78,8 @@ pub struct Explanation {
     /// What the site changes in the response.
     pub response: Changes,
     pub backends: Vec<BackendState>,
+    /// How one of them is chosen, where there are several.
+    pub balance: Option<String>,
     pub outcome: Outcome,
     /// What may help.
     pub hints: Vec<String>,
@@ -241,6 +245,7 @@ pub fn explain(
             request: Changes::default(),
             response: Changes::default(),
             backends: Vec::new(),
+            balance: None,
             outcome: Outcome::of(OutcomeKind::Close, 0, ""),
             hints: Vec::new(),
         },
@@ -382,7 +387,8 @@ impl Walk<'_> {
         if let Some(site) = &site {
             self.tell_limits(site, true);
             if let Some(Action::Proxy(backends)) = &site.action {
-                self.tell_backends(backends);
+                let ip = self.client.address.ip().to_canonical();
+                self.tell_backends(site, backends, &Affinity::of_connection(site, ip));
             }
         }
         Outcome {
@@ -435,15 +441,19 @@ impl Walk<'_> {
                     let slash = if rest.starts_with('/') { "" } else { "/" };
                     path.sent_as = Some(format!("{slash}{rest}"));
                 }
+                let mut words = String::new();
                 if let Some(backends) = exchange::backends(site, rule) {
-                    self.tell_backends(backends);
+                    let is_secure = wire == Wire::Tls;
+                    let affinity =
+                        Affinity::of(head, site, &self.client, asked_by.nearest, is_secure);
+                    words = self.tell_backends(site, backends, &affinity);
                 }
                 Outcome {
                     kind: OutcomeKind::Forward,
                     status: None,
                     reason: None,
                     location: None,
-                    words: self.where_to(),
+                    words,
                 }
             }
             Decision::Refuse(answer) => answer.into(),
@@ -476,13 +486,6 @@ impl Walk<'_> {
             if let Some((_, value)) = fields.iter().find(|(name, _)| added.name == *name) {
                 added.value = (*value).to_owned();
             }
-        }
-    }
-
-    fn where_to(&self) -> String {
-        match self.told.backends.as_slice() {
-            [one] => format!("the app at {} answers", one.address),
-            several => format!("one of {} apps answers", several.len()),
         }
     }
 
@@ -567,27 +570,12 @@ impl Walk<'_> {
         });
     }
 
-    /// Which of them the next request may go to: the fit ones that have a share; backups where there is none of these.
-    fn tell_backends(&mut self, backends: &Backends) {
-        let list = &backends.list;
-        let candidates = |backup: bool| -> Vec<usize> {
-            let is_one = |at: &usize| {
-                let member = &list[*at];
-                member.backup == backup && !member.is_drained() && member.state.is_fit()
-            };
-            (0..list.len()).filter(is_one).collect()
-        };
-        let primaries = candidates(false);
-        let chosen = match primaries.is_empty() {
-            true => candidates(true),
-            false => primaries,
-        };
-        let told = list.iter().enumerate().map(|(at, member)| BackendState {
-            address: member.to_string(),
-            state: state_of(member, chosen.contains(&at).then_some(chosen.len())),
-            chosen: chosen == [at],
-        });
-        self.told.backends = told.collect();
+    /// Which of them the request goes to, or may go to. In words for the end.
+    fn tell_backends(&mut self, site: &Site, backends: &Backends, affinity: &Affinity) -> String {
+        let choice = Choice::of(site, backends, affinity);
+        self.told.backends = choice.backends();
+        self.told.balance = choice.rule();
+        choice.where_to()
     }
 
     fn tell_limits(&mut self, site: &Site, is_passthrough: bool) {
@@ -650,37 +638,6 @@ impl Walk<'_> {
             ));
         }
     }
-}
-
-/// `fit, one of 3`; `out: its check fails`. `among` how many it may be chosen.
-fn state_of(member: &Member, among: Option<usize>) -> String {
-    let state = &member.state;
-    let against = [
-        (Against::Check, "its check fails"),
-        (Against::Failures, "too many requests in a row failed"),
-        (Against::Unresolved, "its name has no address"),
-        (Against::Unproven, "its check has not passed yet"),
-    ];
-    let has = |against| state.fitness.has(against) || state.endpoint.fitness.has(against);
-    let out: Vec<&str> = against
-        .into_iter()
-        .filter(|(against, _)| has(*against))
-        .map(|(_, words)| words)
-        .collect();
-    let mut words = match (member.is_drained(), out.is_empty(), among) {
-        (true, ..) => "drained: weight 0".to_owned(),
-        (_, false, _) => format!("out: {}", out.join(", ")),
-        (_, true, Some(1)) => "fit, the next".to_owned(),
-        (_, true, Some(among)) => format!("fit, one of {among}"),
-        (_, true, None) => "fit, for when no other is".to_owned(),
-    };
-    if member.weight > 1 {
-        words.push_str(&format!(", weight {}", member.weight));
-    }
-    if member.backup {
-        words.push_str(", backup");
-    }
-    words
 }
 
 fn shown(path: &Path) -> String {

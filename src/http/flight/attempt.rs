@@ -57,6 +57,8 @@ pub(super) struct Attempt<'a> {
     pub(super) visit: Visit<'a>,
     /// How much of the head (and a small body) has been sent.
     pub(super) sent: usize,
+    /// TLS counts what it has sent whole; when it has to wait, a part of more may be with the backend.
+    pub(super) sent_in_part: bool,
     /// The backend takes no more; it may still answer.
     pub(super) upstream_deaf: bool,
     /// Part of a response head.
@@ -208,6 +210,7 @@ impl<C: ClientSide> Flight<'_, C> {
         let Attempt {
             upstream,
             sent,
+            sent_in_part,
             upstream_deaf,
             end,
             ..
@@ -216,7 +219,10 @@ impl<C: ClientSide> Flight<'_, C> {
             match upstream.stream.poll_put(cx, &out[*sent..]) {
                 Poll::Ready(Ok(count)) => *sent += count,
                 Poll::Ready(Err(_)) => *upstream_deaf = true,
-                Poll::Pending => break,
+                Poll::Pending => {
+                    *sent_in_part |= upstream.endpoint.speaks_tls();
+                    break;
+                }
             }
         }
         if *sent == out.len() && !*is_sent && !*upstream_deaf {
@@ -459,7 +465,8 @@ impl<C: ClientSide> Flight<'_, C> {
 impl Attempt<'_> {
     /// Whether it may be sent once more: nothing has been sent, or it may be done twice and all that was sent is still here.
     fn is_repeatable(&self, asked: &Asked, upload: &Body) -> bool {
-        self.sent == 0 || asked.method.is_idempotent() && upload.moved == 0
+        let is_untouched = self.sent == 0 && !self.sent_in_part;
+        is_untouched || asked.method.is_idempotent() && upload.moved == 0
     }
 
     /// Whether a request in clear text was answered with an alert (RFC 8446 5.1: its type, and a version that begins

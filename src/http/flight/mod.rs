@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use self::attempt::{Attempt, Retry};
 use super::body::BadBody;
@@ -100,7 +100,6 @@ impl<'a, C: ClientSide> Flight<'a, C> {
         }
         let answered = loop {
             let is_over = upload.is_done();
-            let began = finished.log.as_ref().map(|_| Instant::now());
             let Found { upstream, visit } = match self.obtain(&mut search, is_over).await {
                 Ok(found) => found,
                 Err(failed) => break Err(failed),
@@ -111,15 +110,11 @@ impl<'a, C: ClientSide> Flight<'a, C> {
                 true => self.kit.counters.reused.add(1),
                 false => self.kit.counters.opened.add(1),
             }
-            if let (Some(log), Some(began)) = (&mut finished.log, began) {
-                let is_new = !upstream.reused;
-                let connect = if is_new {
-                    began.elapsed()
-                } else {
-                    Duration::ZERO
-                };
+            if let Some(log) = &mut finished.log {
                 let address = &upstream.endpoint.address;
-                log.has_upstream(|text| logged::put_backend(text, address), connect);
+                self.kit.access.has_upstream(log, !upstream.reused, |text| {
+                    logged::put_backend(text, address);
+                });
             }
             if self.site.send_host == SendHost::Backend {
                 // Each backend has its own.
@@ -133,6 +128,7 @@ impl<'a, C: ClientSide> Flight<'a, C> {
                 upstream,
                 visit,
                 sent: 0,
+                sent_in_part: false,
                 upstream_deaf: false,
                 partial: None,
                 end,
@@ -148,10 +144,13 @@ impl<'a, C: ClientSide> Flight<'a, C> {
                 Err(Retry::Untouched(_)) if search.retries < MOST_UNTOUCHED => search.retries += 1,
                 Err(Retry::Untouched(failed) | Retry::Never(failed)) => break Err(failed),
             }
+            if let Some(log) = &mut finished.log {
+                self.kit.access.tries_again(log);
+            }
         };
         drop(out);
         if let (Some(log), Ok(_)) = (&mut finished.log, &answered) {
-            log.has_response();
+            self.kit.access.has_response(log);
         }
         let after = match answered {
             Ok((returning, head, block, attempt)) if returning.becomes_tunnel => {

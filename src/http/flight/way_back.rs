@@ -14,7 +14,7 @@ use crate::http::h1::head::Framing;
 use crate::http::obtain::Search;
 use crate::http::reader::{Pace, Reader};
 use crate::http::side::{ClientSide, Sink};
-use crate::observe::{Finished, Kind, Reason};
+use crate::observe::{Finished, Kind, Protocol, Reason, Stage};
 use crate::relay;
 use crate::site::faults::Fault;
 use crate::wheel::Tick;
@@ -209,6 +209,11 @@ impl<C: ClientSide> Flight<'_, C> {
     ) -> After {
         finished.status = 101;
         finished.kind = Kind::Tunnel;
+        let stage = match finished.protocol {
+            Protocol::Http2 => Stage::UpgradedStream,
+            Protocol::Http1 | Protocol::Other => Stage::Upgraded,
+        };
+        let _stage = self.kit.counters.enter(stage);
         let early = (!block.is_empty()).then_some(block);
         let silence = relay::Silence {
             of_both: self.site.timeouts.websocket_idle,

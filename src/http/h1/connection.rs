@@ -178,8 +178,11 @@ impl Connection {
             site: site.name.as_str(),
             request_id: departure.order.asked.request_id,
         };
-        let Landed { after, finished } = flight.fly(departure, started).await;
-        kit.finished(&finished, Some(&site.slots));
+        let Landed {
+            after,
+            mut finished,
+        } = flight.fly(departure, started).await;
+        kit.finished(&mut finished, Some(&site.slots));
         after
     }
 
@@ -221,7 +224,7 @@ impl Connection {
             None if site.is_none() => logged::unread(&self.arrival.asker()),
             log => log,
         };
-        let finished = Finished {
+        let mut finished = Finished {
             status,
             reason: cut.or(answer.map(|answer| answer.parts().1)),
             to_client,
@@ -234,7 +237,7 @@ impl Connection {
         let known = known.filter(|known| site == Some(known.number));
         self.arrival
             .kit
-            .finished(&finished, known.map(|site| &*site.slots));
+            .finished(&mut finished, known.map(|site| &*site.slots));
         match sent {
             Ok(()) => after,
             // A plain end would look like the end of a response that ends with its connection.

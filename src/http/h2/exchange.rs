@@ -179,7 +179,10 @@ async fn send(
         site: site.name.as_str(),
         request_id: departure.order.asked.request_id,
     };
-    let Landed { after, finished } = flight.fly(departure, started).await;
+    let Landed {
+        after,
+        mut finished,
+    } = flight.fly(departure, started).await;
     if matches!(after, After::Abort) {
         stream.outgoing.reset(Code::INTERNAL_ERROR);
     }
@@ -187,7 +190,7 @@ async fn send(
     if let Some(upstream) = pinned.filter(|upstream| !upstream.is_pinned) {
         shared.introduced.borrow_mut().push(*upstream);
     }
-    kit.finished(&finished, Some(&site.slots));
+    kit.finished(&mut finished, Some(&site.slots));
 }
 
 /// Sends a response of our own.
@@ -212,7 +215,7 @@ async fn say(shared: &Shared, said: Said, stream: &mut ClientStream, timer: &Tim
         None if site.is_none() => logged::unread(&shared.asker()),
         log => log,
     };
-    let finished = Finished {
+    let mut finished = Finished {
         status,
         reason: cut.or(answer.map(|answer| answer.parts().1)),
         to_client,
@@ -224,7 +227,7 @@ async fn say(shared: &Shared, said: Said, stream: &mut ClientStream, timer: &Tim
     let known = shared.known.borrow();
     let known = known.as_ref().and_then(|known| known.site());
     let known = known.filter(|known| site == Some(known.number));
-    kit.finished(&finished, known.map(|site| &*site.slots));
+    kit.finished(&mut finished, known.map(|site| &*site.slots));
 }
 
 /// Says whose request it was, where a panic passes.

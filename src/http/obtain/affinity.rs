@@ -9,6 +9,7 @@ use crate::http::kit::Client;
 use crate::site::balance::{Balance, HashBy};
 use crate::site::member::Token;
 use crate::site::{Member, Site};
+use crate::upstream::Way;
 
 /// See the module. Nothing of it is looked for unless the site asks.
 #[derive(Clone, Copy, Debug, Default)]
@@ -55,6 +56,16 @@ impl Affinity {
                 _ => None,
             },
             ..Affinity::default()
+        }
+    }
+
+    /// How a backend of `site` is chosen for it.
+    pub(in crate::http) fn way<'s>(&self, site: &'s Site) -> Way<'s> {
+        Way {
+            balance: &site.balancing.by,
+            slow_start: site.balancing.slow_start,
+            hash: self.hash,
+            token: self.token,
         }
     }
 

@@ -226,12 +226,7 @@ impl<'k, 'a> Search<'k, 'a> {
     }
 
     fn way<'s>(&self, site: &'s Site) -> Way<'s> {
-        Way {
-            balance: &site.balancing.by,
-            slow_start: site.balancing.slow_start,
-            hash: self.affinity.hash,
-            token: self.affinity.token,
-        }
+        self.affinity.way(site)
     }
 
     /// The version of the site that is gone by.

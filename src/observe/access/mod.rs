@@ -4,16 +4,20 @@
 //! then goes into a buffer of the worker, and from there to the thread that writes. Nothing here waits: when the sink
 //! stalls, lines are dropped and counted.
 
+mod clock;
 mod line;
+mod text;
 mod write;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::path::Path;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-pub use line::{Begun, Facts, Text};
+use clock::Clock;
+pub use line::{Begun, Facts, Lasting, Spoken, Text, Who};
 pub use write::{Writer, start};
 
 /// Where lines go.
@@ -22,13 +26,30 @@ pub enum Destination {
     Stdout,
     /// Opened anew on SIGUSR1, so that somebody may have moved it away.
     File(Arc<Path>),
+    /// The same, where a site file says so: never through a link, which might lead out of where it may write.
+    OfSite(Arc<Path>),
+}
+
+impl Destination {
+    /// Without the time that comparing paths takes, and mostly without comparing letters.
+    #[inline]
+    fn is(&self, other: &Destination) -> bool {
+        match (self, other) {
+            (Destination::Stdout, Destination::Stdout) => true,
+            (Destination::File(one), Destination::File(other))
+            | (Destination::OfSite(one), Destination::OfSite(other)) => {
+                Arc::ptr_eq(one, other) || one.as_os_str() == other.as_os_str()
+            }
+            _ => false,
+        }
+    }
 }
 
 impl fmt::Display for Destination {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Destination::Stdout => f.write_str("stdout"),
-            Destination::File(path) => path.display().fmt(f),
+            Destination::File(path) | Destination::OfSite(path) => path.display().fmt(f),
         }
     }
 }
@@ -53,6 +74,18 @@ pub struct Wanted {
     pub query: bool,
 }
 
+impl Wanted {
+    /// Where requests of such a site are logged. `None`: nowhere, and nothing is to be kept for it.
+    #[inline]
+    pub fn destination<'a>(&'a self, of_site: Option<&'a OfSite>) -> Option<&'a Destination> {
+        match of_site {
+            None | Some(OfSite::Inherited) => self.to.as_ref(),
+            Some(OfSite::Off) => None,
+            Some(OfSite::To(to)) => Some(to),
+        }
+    }
+}
+
 impl Default for Wanted {
     fn default() -> Wanted {
         Wanted {
@@ -73,107 +106,151 @@ pub enum OfSite {
     To(Destination),
 }
 
-/// A buffer is handed over when it has so many bytes: 150 lines, some 40 KiB with what is appended last.
+/// A buffer is handed over when it has so many bytes: 100 lines, some 40 KiB with what is appended last.
 const FULL_BYTES: usize = 32 << 10;
 /// Room for the line that fills it.
 const BUFFER_BYTES: usize = 40 << 10;
-/// Destinations that a worker keeps a buffer for; those beyond get their lines one by one.
-const MOST_BUFFERS: usize = 64;
+/// Destinations that a worker keeps in mind; for one beyond, another is forgotten that no request is about to use.
+const MOST_SINKS: usize = 64;
+/// Lines a worker keeps for the next requests.
+const KEPT: usize = 256;
 
 /// The access log of one worker.
 #[derive(Debug)]
 pub struct AccessLog {
-    wanted: Arc<Wanted>,
     writer: Writer,
-    buffers: RefCell<Vec<Buffer>>,
+    clock: Clock,
+    sinks: RefCell<Vec<Rc<Sink>>>,
+    /// Lent to nobody.
+    #[expect(
+        clippy::vec_box,
+        reason = "they are lent boxed: a request holds a pointer"
+    )]
+    free: RefCell<Vec<Box<Begun>>>,
 }
 
-/// Lines for one destination.
+/// Lines for one destination. Held by those that are begun, so that they find it without looking for it.
 #[derive(Debug)]
-struct Buffer {
+struct Sink {
     to: Destination,
-    bytes: Vec<u8>,
-    lines: u32,
+    bytes: RefCell<Vec<u8>>,
+    lines: Cell<u32>,
+    writer: Writer,
 }
 
 impl AccessLog {
-    pub fn new(wanted: Arc<Wanted>, writer: Writer) -> AccessLog {
+    pub fn new(writer: Writer) -> AccessLog {
         AccessLog {
-            wanted,
             writer,
-            buffers: RefCell::default(),
+            clock: Clock::new(),
+            sinks: RefCell::default(),
+            free: RefCell::default(),
         }
     }
 
-    /// Where requests of such a site are logged. `None`: nowhere, and nothing is to be kept for it.
-    #[inline]
-    pub fn destination<'a>(&'a self, of_site: Option<&'a OfSite>) -> Option<&'a Destination> {
-        match of_site {
-            None | Some(OfSite::Inherited) => self.wanted.to.as_ref(),
-            Some(OfSite::Off) => None,
-            Some(OfSite::To(to)) => Some(to),
-        }
+    /// Begins a line with what is known when the request is there. `query`: whether that is shown.
+    pub fn begin(&self, to: &Destination, facts: &Facts<'_>, query: bool) -> Box<Begun> {
+        let lent = self.free.borrow_mut().pop();
+        let mut begun = lent.unwrap_or_else(Begun::new);
+        begun.begin(self.sink(to), facts, query, &self.clock);
+        begun
     }
 
-    /// Whether lines have what the client says of itself.
-    pub fn names_agents(&self) -> bool {
-        self.wanted.format == Format::Combined
+    /// An upstream to `backend` is there for it; unless it was idle, it was opened for it.
+    pub fn has_upstream(
+        &self,
+        begun: &mut Begun,
+        is_new: bool,
+        backend: impl FnOnce(&mut Text<'_>),
+    ) {
+        begun.has_upstream(self.clock.now(), is_new, backend);
     }
 
-    /// Begins a line with what is known when the request is there.
-    pub fn begin(&self, to: &Destination, facts: &Facts<'_>) -> Box<Begun> {
-        Begun::lend(to, facts, &self.wanted)
+    /// With that upstream it did not work.
+    pub fn tries_again(&self, begun: &mut Begun) {
+        begun.tries_again(self.clock.now());
+    }
+
+    /// The head of the response is there.
+    pub fn has_response(&self, begun: &mut Begun) {
+        begun.has_response(self.clock.now());
     }
 
     /// Takes a whole line.
-    pub fn take(&self, begun: &Begun, finished: &super::Finished) {
-        let mut buffers = self.buffers.borrow_mut();
-        let at = match buffers.iter().position(|buffer| buffer.to == begun.to) {
-            Some(at) => at,
-            None => {
-                if buffers.len() >= MOST_BUFFERS {
-                    let oldest = buffers.swap_remove(0);
-                    self.hand_over(oldest);
-                }
-                buffers.push(Buffer {
-                    to: begun.to.clone(),
-                    bytes: Vec::with_capacity(BUFFER_BYTES),
-                    lines: 0,
-                });
-                buffers.len() - 1
+    pub fn take(&self, mut begun: Box<Begun>, finished: &super::Finished) {
+        if let Some(sink) = &begun.to {
+            sink.take(&begun, finished, &self.clock);
+        }
+        if begun.is_worth_keeping() {
+            let mut free = self.free.borrow_mut();
+            if free.len() < KEPT {
+                free.push(begun);
             }
-        };
-        let buffer = &mut buffers[at];
-        begun.finish(&mut buffer.bytes, finished);
-        buffer.lines += 1;
-        if buffer.bytes.len() >= FULL_BYTES {
-            let full = Buffer {
-                to: buffer.to.clone(),
-                bytes: std::mem::replace(&mut buffer.bytes, Vec::with_capacity(BUFFER_BYTES)),
-                lines: std::mem::take(&mut buffer.lines),
-            };
-            self.hand_over(full);
         }
     }
 
     /// Hands over whatever there is. Called once a second, and before the worker sleeps.
     pub fn flush(&self) {
-        // A destination that nobody has used for a second needs no buffer.
-        for buffer in self.buffers.borrow_mut().drain(..) {
-            self.hand_over(buffer);
-        }
+        // A destination that nobody has used for a second, and nobody is about to, is forgotten.
+        let mut sinks = self.sinks.borrow_mut();
+        sinks.retain(|sink| sink.hand_over() || Rc::strong_count(sink) > 1);
     }
 
-    fn hand_over(&self, buffer: Buffer) {
-        if buffer.lines > 0 {
-            self.writer.take(buffer.to, buffer.bytes, buffer.lines);
+    fn sink(&self, to: &Destination) -> Rc<Sink> {
+        let mut sinks = self.sinks.borrow_mut();
+        if let Some(sink) = sinks.iter().find(|sink| sink.to.is(to)) {
+            return Rc::clone(sink);
         }
+        if sinks.len() >= MOST_SINKS
+            && let Some(idle) = sinks.iter().position(|sink| Rc::strong_count(sink) == 1)
+        {
+            // Which hands over its lines.
+            sinks.remove(idle);
+        }
+        let sink = Sink::new(to, &self.writer);
+        sinks.push(Rc::clone(&sink));
+        sink
     }
 }
 
-impl Drop for AccessLog {
+impl Sink {
+    fn new(to: &Destination, writer: &Writer) -> Rc<Sink> {
+        Rc::new(Sink {
+            to: to.clone(),
+            bytes: RefCell::default(),
+            lines: Cell::new(0),
+            writer: writer.clone(),
+        })
+    }
+
+    #[inline]
+    fn take(&self, begun: &Begun, finished: &super::Finished, clock: &Clock) {
+        let mut bytes = self.bytes.borrow_mut();
+        if bytes.capacity() == 0 {
+            *bytes = self.writer.buffer(BUFFER_BYTES);
+        }
+        begun.finish(&mut bytes, finished, clock.now());
+        self.lines.set(self.lines.get() + 1);
+        if bytes.len() >= FULL_BYTES {
+            drop(bytes);
+            self.hand_over();
+        }
+    }
+
+    /// Whether there was anything.
+    fn hand_over(&self) -> bool {
+        let lines = self.lines.take();
+        if lines > 0 {
+            let bytes = self.bytes.take();
+            self.writer.take(self.to.clone(), bytes, lines);
+        }
+        lines > 0
+    }
+}
+
+impl Drop for Sink {
     fn drop(&mut self) {
-        self.flush();
+        self.hand_over();
     }
 }
 
@@ -188,5 +265,69 @@ impl Lost {
 
     pub fn read(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::net::IpAddr;
+
+    use super::*;
+    use crate::observe::{Finished, Kind, Protocol};
+
+    #[test]
+    fn a_line_does_not_wait_for_another_that_takes_hours() {
+        let folder = std::env::temp_dir().join(format!("onedoor-access-{}", std::process::id()));
+        fs::create_dir_all(&folder).expect("a folder");
+        let file = folder.join("access.log");
+        let writer = start().expect("a thread");
+        let log = AccessLog::new(writer.clone());
+        let who = Who {
+            client: IpAddr::from([192, 0, 2, 7]),
+            site: None,
+            host: b"a.test",
+            tls: None,
+            sni: None,
+        };
+        let who = Lasting::of(&who, Format::Json);
+        let facts = Facts {
+            id: None,
+            who: &who,
+            asker: None,
+            method: Some("GET"),
+            path: b"/",
+            query: b"",
+            spoken: Spoken::Http11,
+            referer: b"",
+            agent: b"",
+        };
+        let to = Destination::File(file.as_path().into());
+        let begin = || log.begin(&to, &facts, true);
+        let (hours, seconds) = (begin(), begin());
+        // Nothing has ended for a second.
+        log.flush();
+        let finished = Finished::of(Kind::Exchange, Protocol::Http1, None);
+        log.take(seconds, &finished);
+        log.flush();
+        writer.flush();
+        let lines = || {
+            fs::read_to_string(&file)
+                .unwrap_or_default()
+                .lines()
+                .count()
+        };
+        assert_eq!(lines(), 1);
+        // More destinations than are kept in mind, and those that are in use stay.
+        for number in 0..2 * MOST_SINKS {
+            let to = Destination::File(folder.join(number.to_string()).as_path().into());
+            drop(log.begin(&to, &facts, true));
+        }
+        assert!(log.sinks.borrow().len() <= MOST_SINKS);
+        log.take(hours, &finished);
+        log.flush();
+        writer.flush();
+        assert_eq!(lines(), 2);
+        fs::remove_dir_all(&folder).expect("removed");
     }
 }

@@ -233,6 +233,17 @@ impl<'t> SiteFile<'_, 't> {
             self.reader.error(span, format!("{address} is where onedoor itself listens ({own}), requests would go round in circles"));
             return None;
         }
+        if self
+            .rules
+            .admin_listen
+            .is_some_and(|own| is_own(address, &own))
+        {
+            let message = format!(
+                "{address} is where onedoor tells this machine about itself (admin_listen), and no app"
+            );
+            self.reader.error(span, message);
+            return None;
+        }
         if let (Address::Unix(path), Some(admin)) = (address, &self.rules.admin)
             && is_same_socket(path, admin)
         {

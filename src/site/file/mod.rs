@@ -56,6 +56,8 @@ pub struct Rules {
     pub listen: Vec<SocketAddr>,
     /// The socket by which we are told what to do, which is none either.
     pub admin: Option<PathBuf>,
+    /// The address of the page and the metrics, the same.
+    pub admin_listen: Option<SocketAddr>,
     pub defaults: Defaults,
     /// Whose text may be shown in errors.
     pub excerpts: Excerpts,
@@ -74,6 +76,7 @@ impl Default for Rules {
             logs_under: Vec::new(),
             listen: Vec::new(),
             admin: None,
+            admin_listen: None,
             defaults: Defaults::default(),
             excerpts: Excerpts::InsideSites,
             number: 0,
@@ -255,7 +258,7 @@ impl<'t> SiteFile<'_, 't> {
                     );
                     self.reader.error(span, message);
                 }
-                OfSite::To(Destination::File(path.into()))
+                OfSite::To(Destination::OfSite(path.into()))
             }
             _ => {
                 let message = format!(
