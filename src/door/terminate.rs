@@ -75,7 +75,7 @@ pub(super) async fn choose(
 /// Why it came to nothing; the client knows as much as can be told.
 pub(super) async fn terminate(
     arrival: Box<Arrival>,
-    hello: &[u8],
+    hello: Box<[u8]>,
     host: &str,
     shown: Shown,
 ) -> Result<Box<Arrival>, Reason> {

@@ -199,6 +199,36 @@ fn a_tighter_fence_rejects_what_lies_outside_and_keeps_what_served() {
 }
 
 #[test]
+fn link_local_backends_are_allowed_without_a_restart_by_address_and_by_name() {
+    let proxy = Proxy::plan().daemon_file("").start();
+    let sites = proxy.sites();
+    sites.write(
+        "address.toml",
+        "host = 'address.test'\nto = '169.254.0.9:9'",
+    );
+    proxy.until_state("address", "down");
+    // The same address, in a spelling that only a resolver reads.
+    proxy.site("name.toml", "host = 'name.localhost'\nto = '0xa9fe0009:9'");
+    let is_fenced = || {
+        let answer = proxy.get("name.localhost", "/");
+        answer.text().contains("allow_link_local")
+    };
+    until("the name is fenced", is_fenced);
+    proxy.daemon_file("allow_link_local = true\n");
+    let said = reload(&proxy);
+    assert!(said.contains("in force  allow_link_local"), "{said}");
+    assert!(!said.contains("restart"), "{said}");
+    proxy.until_state("address", "live");
+    until("the name leads there", || !is_fenced());
+    // Back again: what served stays, and what comes is refused.
+    proxy.daemon_file("");
+    assert_eq!(proxy.command(["reload"]).status.code(), Some(1));
+    assert_eq!(proxy.state_of("address"), "stale");
+    sites.write("late.toml", "host = 'late.test'\nto = '169.254.0.9:9'");
+    proxy.until_state("late", "down");
+}
+
+#[test]
 fn a_file_with_an_error_changes_nothing_and_the_error_has_its_place() {
     let app = Backend::recording();
     let proxy = with_shop(&app).start();
