@@ -214,13 +214,17 @@ mod tests {
 
     const NEVER: Duration = Duration::MAX;
 
-    #[test]
-    fn everybody_passes_a_few_a_turn_and_in_order() {
+    fn on_a_worker(what: impl Future<Output = ()>) {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .build_local(Default::default())
             .expect("runtime");
-        runtime.block_on(async {
+        runtime.block_on(what);
+    }
+
+    #[test]
+    fn everybody_passes_a_few_a_turn_and_in_order() {
+        on_a_worker(async {
             let turnstile = Rc::new(Turnstile::new(100));
             let order = Rc::new(RefCell::new(Vec::new()));
             let passing: Vec<_> = (0..50)
@@ -247,11 +251,7 @@ mod tests {
 
     #[test]
     fn whoever_gives_up_holds_nobody_up() {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .build_local(Default::default())
-            .expect("runtime");
-        runtime.block_on(async {
+        on_a_worker(async {
             let turnstile = Rc::new(Turnstile::new(100));
             for _ in 0..PER_TURN {
                 turnstile.pass(NEVER).await;
@@ -269,11 +269,7 @@ mod tests {
 
     #[test]
     fn no_more_than_so_many_shake_hands_at_once() {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .build_local(Default::default())
-            .expect("runtime");
-        runtime.block_on(async {
+        on_a_worker(async {
             let turnstile = Rc::new(Turnstile::new(1));
             let first = turnstile.pass(NEVER).await;
             let second = spawn_local({
@@ -291,11 +287,7 @@ mod tests {
 
     #[test]
     fn fewer_places_count_when_those_that_are_taken_are_free() {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .build_local(Default::default())
-            .expect("runtime");
-        runtime.block_on(async {
+        on_a_worker(async {
             let turnstile = Rc::new(Turnstile::new(2));
             let (first, second) = (turnstile.pass(NEVER).await, turnstile.pass(NEVER).await);
             turnstile.allow(1);
@@ -310,11 +302,7 @@ mod tests {
 
     #[test]
     fn whoever_has_let_wait_longest_makes_room() {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .build_local(Default::default())
-            .expect("runtime");
-        runtime.block_on(async {
+        on_a_worker(async {
             let turnstile = Rc::new(Turnstile::new(2));
             let patience = Duration::from_millis(50);
             let silent = |turnstile: Rc<Turnstile>| async move {
