@@ -486,14 +486,14 @@ async fn where_the_sites_directory_was_before_nothing_is_read_any_more() {
     story.place = "moved.d";
     story.start().await;
     assert_eq!(story.answer("shop.test"), "shop 5000");
+    let files = story.reload().list().await.files;
+    assert_eq!(files[0].path, story.path("shop.toml"));
     fs::create_dir(story.sites()).expect("folder");
     story.site("shop.toml", "shop.test", 5001);
     while story.answer("shop.test") != "shop 5001" {
         assert_eq!(story.answer("shop.test"), "shop 5000");
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
-    let files = story.reload().list().await.files;
-    assert_eq!(files[0].path, story.path("shop.toml"));
 }
 
 #[tokio::test]
