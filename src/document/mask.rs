@@ -3,7 +3,7 @@
 use toml::de::DeTable;
 
 use super::problem::is_risky;
-use super::{Span, Table, Value};
+use super::{Span, Table, Value, keys};
 
 /// Header names whose values are what people log in with. What `{ file = "..." }` points at is not in the text anyway.
 const LOGINS: [&str; 4] = [
@@ -122,6 +122,47 @@ fn first_login(text: &str) -> Option<usize> {
         start += line.len();
     }
     None
+}
+
+/// `message` without what it quotes of `secrets`: neither a password nor, behind a link out of the sites directory, a file
+/// is read aloud by an error. Our own words stay.
+pub(super) fn without_quotes(message: &str, secrets: &str) -> String {
+    if secrets.is_empty() {
+        return message.to_owned();
+    }
+    let secrets = secrets.to_lowercase();
+    let mut shown = String::with_capacity(message.len());
+    let mut rest = message;
+    while let Some(start) = rest.find('"') {
+        let (before, quoted) = rest.split_at(start + 1);
+        shown.push_str(before);
+        let end = closing_quote(quoted);
+        let (piece, behind) = quoted.split_at(end);
+        let ours = keys::KEYS.iter().any(|key| key.name == piece);
+        // A piece that was escaped for the message is not in the text as it stands here.
+        let is_secret = piece.contains('\\') || secrets.contains(&piece.to_lowercase());
+        shown.push_str(if is_secret && !ours { "..." } else { piece });
+        rest = behind;
+        if let Some(behind) = rest.strip_prefix('"') {
+            shown.push('"');
+            rest = behind;
+        }
+    }
+    shown.push_str(rest);
+    shown
+}
+
+/// Where a quoted piece ends that `{:?}` or we have written.
+fn closing_quote(text: &str) -> usize {
+    let mut is_escaped = false;
+    for (at, byte) in text.bytes().enumerate() {
+        match byte {
+            b'"' if !is_escaped => return at,
+            b'\\' => is_escaped = !is_escaped,
+            _ => is_escaped = false,
+        }
+    }
+    text.len()
 }
 
 #[cfg(test)]
