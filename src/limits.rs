@@ -16,7 +16,8 @@ pub struct Limits {
     /// Between two requests of a keep-alive connection. 75 s, nginx's default.
     pub idle_time: Duration,
     /// The same while all `connections` are taken: who has waited for longer makes room, those first that have waited
-    /// longest. 1 s: somebody between two requests of one page is not disturbed.
+    /// longest; so does a client in the middle of a handshake when all of those are taken. 1 s: somebody between two
+    /// requests of one page is not disturbed.
     pub idle_when_full: Duration,
     /// The request line: 8 KiB, Kestrel's and nginx's order of size.
     pub line_bytes: usize,
@@ -29,8 +30,9 @@ pub struct Limits {
     /// A TLS client hello, without the headers of its records: 16 KiB. Real ones have 0.3 to 2 KiB, a large ticket a few
     /// more; never more than [`MOST_HEAD_BYTES`].
     pub hello_bytes: usize,
-    /// TLS handshakes at once on a worker; more wait within the time of the opening. 256: each holds some 20 KiB, and a
-    /// worker gets through more than that in a second.
+    /// TLS handshakes at once on a worker. When all are waited for, the client that has let wait longest, and for at least
+    /// [`Limits::idle_when_full`], makes room for the next; more wait within the time of the opening. 1024: each holds some
+    /// 20 KiB, and whoever would take all places with clients that say hello and no more must send as many in each second.
     pub handshakes: usize,
     /// Client connections open at once. `None`: 40 % of the free file descriptors, because a proxied connection
     /// needs two; a tenth is for idle upstreams, and the rest is a reserve.
@@ -91,7 +93,7 @@ impl Default for Limits {
             fields: 100,
             head_bytes: 32 << 10,
             hello_bytes: 16 << 10,
-            handshakes: 256,
+            handshakes: 1024,
             connections: None,
             per_client: None,
             requests: 10_000,
@@ -211,5 +213,23 @@ pub const PROXY_HEADER_BYTES: usize = 4 << 10;
 pub const SITE_FILE_BYTES: u64 = 1 << 20;
 /// A body file of `respond` and a `{ file = "..." }` value: answers from memory, so small ones only.
 pub const RESPOND_FILE_BYTES: u64 = 4 << 20;
+/// All body files of one site together, each counted once: a site has a few pages for bad days, and memory is everybody's.
+pub const RESPOND_FILES_BYTES: u64 = 16 << 20;
 /// A secret or header value read from a file: a field that no backend would take is an error here already.
 pub const HEADER_FILE_BYTES: u64 = 8 << 10;
+/// Names of one site, `host` and `redirect_from` together: a platform that gives each customer a name has thousands.
+pub const SITE_HOSTS: usize = 10_000;
+/// Backends of one site, all paths together: an edit compares each with those before it, and so does whoever asks for one
+/// that is fit. A Kubernetes service is cut into slices of 100.
+pub const SITE_BACKENDS: usize = 1_000;
+/// `[[path]]` of one site: a request is compared with one after the other, 25 µs for the last of so many.
+pub const SITE_PATHS: usize = 1_000;
+/// Changes of headers of one site in one direction, each value of a list counted: a head has 100 fields, and each value
+/// may come from a file.
+pub const SITE_HEADERS: usize = 1_000;
+/// Networks in one `allow`: a client is compared with one after the other. The lists of CDNs have some dozens.
+pub const ALLOW_NETWORKS: usize = 10_000;
+/// Pairs of `cert` and `key` of one site: one for each kind of key there is, twice.
+pub const TLS_PAIRS: usize = 8;
+/// Lists of revoked certificates of one site: one for each authority in a chain, of several partners.
+pub const TLS_REVOKED: usize = 100;

@@ -164,8 +164,7 @@ impl Direction {
             }
             let mut block = self.pending.take().unwrap_or_else(Block::lend);
             let Brought { bytes, is_short } = match ready!(block.poll_read(cx, from, READ_BYTES)) {
-                // A backend's TLS without its last word. What is tunnelled says its end itself, as a WebSocket does,
-                // and a reset would take from the client what is still on its way.
+                // TLS of a backend without its last word: a reset would take from the client what is still on its way.
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Brought {
                     bytes: 0,
                     is_short: true,
@@ -175,6 +174,10 @@ impl Direction {
             // A read that is short has emptied the socket. Where the end was known by then, it comes next: it is told
             // together with the bytes, without a read that finds nothing else.
             self.ended = bytes == 0 || is_short && from.has_ended();
+            if self.ended && from.may_be_cut() {
+                // Nobody vouches for this end (RFC 8446 6.1), and so we do not.
+                to.forgo_goodbye();
+            }
             self.is_fast = bytes >= SPLICE_LEAST;
             self.pending = Some(block);
         }

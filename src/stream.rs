@@ -194,6 +194,30 @@ impl Stream {
         Pin::new(self).poll_shutdown(cx)
     }
 
+    /// Says what is to be said at the end, as far as there is room for it now. `false`: there is none, and dropped now the
+    /// end would look like a cut; [`Stream::poll_end`] waits for room.
+    pub fn say_goodbye(&mut self) -> bool {
+        match self {
+            Stream::Tls(stream) => stream.say_goodbye(),
+            Stream::Tcp(_) | Stream::Unix(_) | Stream::Line(_) => true,
+        }
+    }
+
+    /// Whether the end that a read has found may be a cut: with TLS, one without a goodbye.
+    pub fn may_be_cut(&self) -> bool {
+        match self {
+            Stream::Tls(stream) => !stream.peer_has_ended(),
+            Stream::Tcp(_) | Stream::Unix(_) | Stream::Line(_) => false,
+        }
+    }
+
+    /// The end that is told from now on is one without a goodbye, where there is one.
+    pub fn forgo_goodbye(&self) {
+        if let Stream::Tls(stream) = self {
+            stream.abort();
+        }
+    }
+
     /// How many bytes we have written that the other side has not acknowledged. `None`: nobody knows.
     pub fn unacknowledged(&self) -> Option<u64> {
         match self {

@@ -1,7 +1,7 @@
 //! What is answered on the admin socket, as bytes.
 
 use std::path::Path;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
@@ -12,7 +12,7 @@ use crate::http::explain::Explanation;
 use crate::observe::events::Events;
 use crate::observe::{Counters, Reason};
 use crate::reload::history::Version;
-use crate::reload::{FileStatus, Overview, Waited};
+use crate::reload::{FileStatus, Overview, Waited, seconds};
 
 /// A whole response.
 #[derive(Debug)]
@@ -95,6 +95,7 @@ pub(super) fn status(about: &About) -> Answer {
         "listening": listening,
         "sites": about.sites.to_string_lossy(),
         "state": about.state.to_string_lossy(),
+        "config": about.config.as_deref().map(Path::to_string_lossy),
     }))
 }
 
@@ -132,13 +133,6 @@ pub(super) fn counters(about: &About) -> Answer {
 pub(super) fn sites(overview: &Overview) -> Answer {
     let files: Vec<Value> = overview.files.iter().map(FileStatus::json).collect();
     fine(json!({ "sites": files, "notice": overview.notice }))
-}
-
-/// Unix time: programs compare it, and `ls` knows how people like to read it.
-fn seconds(time: SystemTime) -> u64 {
-    time.duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
-        .as_secs()
 }
 
 pub(super) fn reloaded(reloaded: &Reloaded) -> Answer {

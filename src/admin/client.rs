@@ -88,6 +88,11 @@ impl Client {
         }
     }
 
+    /// Where it listens.
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
     /// # Errors
     /// See [`ClientError`]; so for the other questions.
     pub fn status(&self) -> Result<Value, ClientError> {

@@ -4,7 +4,6 @@
 use std::fmt;
 use std::fs;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, prometheus_text};
@@ -14,7 +13,7 @@ use rustix::process::{Resource, getrlimit};
 
 use super::About;
 use crate::observe::{Counters, Protocol, Reason, SAMPLE, Stage};
-use crate::reload::{Gauges, SiteGauges, State};
+use crate::reload::{Gauges, SiteGauges, State, seconds};
 use crate::site::counts::BUCKETS_MS;
 
 /// The content type of version 0.0.4.
@@ -127,12 +126,6 @@ fn resident_bytes() -> Option<u64> {
     let text = fs::read_to_string("/proc/self/statm").ok()?;
     let pages: u64 = text.split(' ').nth(1)?.parse().ok()?;
     Some(pages * rustix::param::page_size() as u64)
-}
-
-fn seconds(time: SystemTime) -> u64 {
-    time.duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
-        .as_secs()
 }
 
 #[derive(Debug)]

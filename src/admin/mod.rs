@@ -80,6 +80,8 @@ pub struct About {
     pub listening: Vec<SocketAddr>,
     pub sites: PathBuf,
     pub state: PathBuf,
+    /// The daemon file, if there is one.
+    pub config: Option<PathBuf>,
     /// One block per worker.
     pub counters: Vec<Arc<Counters>>,
     pub current: Arc<Current>,

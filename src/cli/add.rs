@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use super::args::{Places, Serving};
-use super::check::{self, Question};
-use super::drop_in::{self, Folder, refuse};
+use super::check::{self, Owners, Question};
+use super::drop_in::{Folder, refuse};
 use super::screen::Screen;
 use super::{complain, daemon, print, run, wait};
 use crate::reload::Until;
@@ -31,8 +31,7 @@ pub(super) fn add(
         }
         let text = text(host, to, note.as_deref());
         check(places, &folder, site.as_str(), &file, &text)?;
-        drop_in::write(&file, &text)
-            .map_err(|error| refuse(format_args!("cannot write {}: {error}", file.display())))?;
+        folder.write(&file, &text)?;
         print(&format!("wrote {}\n", file.display()));
         Ok((folder, site))
     });
@@ -74,13 +73,26 @@ fn check(
     file: &Path,
     text: &str,
 ) -> Result<(), ExitCode> {
-    let mut settings = run::settings(places, Serving::default())?;
+    // By what holds for the daemon, if whoever asks may read it.
+    let config = folder.config.clone();
+    let config = config.filter(|config| fs::File::open(config).is_ok());
+    let places = Places {
+        config: config.or_else(|| places.config.clone()),
+        ..places.clone()
+    };
+    let mut settings = run::settings(&places, Serving::default())?;
     settings.sites.clone_from(&folder.sites);
+    let live = folder
+        .daemon
+        .as_ref()
+        .and_then(|daemon| daemon.sites().ok());
+    let live = live.map(|answer| Owners::of(&answer));
     let question = Question {
         path: Some(file),
         as_name: Some(name),
         strict: false,
         color: Screen::of_output().is_colored(),
+        live: live.as_ref(),
     };
     let problems = check::text(&settings, &question, text);
     if problems.ok {

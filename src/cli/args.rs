@@ -116,7 +116,7 @@ pub(super) enum Command {
     Add {
         /// Who may ask: shop.example.com
         host: String,
-        /// Where it goes: 5000, 10.0.0.7:5000, unix:/run/shop.sock; several are taken in turn
+        /// Where it goes: 5000, 10.0.0.7:5000, unix:/run/shop.sock; of several the one with less to do is asked
         #[arg(required = true)]
         to: Vec<String>,
         /// The name of the site, and of its file [default: the host]

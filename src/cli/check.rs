@@ -1,10 +1,10 @@
 //! `onedoor check`: every error of every site file, before anything goes live.
 //!
-//! Reads what is on disk as a start would, without a daemon and without recorded claims: where two files claim one
-//! name, the first by file name counts as its owner.
+//! Reads what is on disk as a start would. Where two files claim one name, its owner is whose the daemon says it is, if one
+//! serves this folder, and else the first by file name; one file alone is held against all others.
 
 use std::collections::HashMap;
-use std::fmt::Write;
+use std::fmt::{self, Write};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -31,6 +31,30 @@ pub struct Question<'a> {
     /// Warnings count as errors.
     pub strict: bool,
     pub color: bool,
+    /// `None`: no daemon serves this folder.
+    pub live: Option<&'a Owners>,
+}
+
+/// Who owns each name now, as the daemon tells.
+#[derive(Clone, Debug, Default)]
+pub struct Owners(HashMap<String, (String, PathBuf)>);
+
+impl Owners {
+    /// Of the answer to `/v1/sites`.
+    pub fn of(answer: &Value) -> Owners {
+        let mut owners = HashMap::new();
+        for site in answer["sites"].as_array().into_iter().flatten() {
+            let (Some(name), Some(file)) = (site["name"].as_str(), site["file"].as_str()) else {
+                continue;
+            };
+            for host in site["hosts"].as_array().into_iter().flatten() {
+                if let Some(host) = host.as_str() {
+                    owners.insert(host.to_owned(), (name.to_owned(), file.into()));
+                }
+            }
+        }
+        Owners(owners)
+    }
 }
 
 /// What to print, and whether all is well.
@@ -143,7 +167,7 @@ impl<'q> Report<'q> {
             Ok(listing) => listing,
             Err(error) => return self.unreadable(&rules.sites, &error),
         };
-        let mut claims = Claims::default();
+        let mut claims = Claims::of(self.question.live);
         for (name, found) in &listing.files {
             let (text, problems) = match directory::read(&found.path, name) {
                 Ok(document) => {
@@ -171,7 +195,8 @@ impl<'q> Report<'q> {
         }
         self.ignored = listing.ignored.len();
         for (path, reason) in &listing.ignored {
-            self.line(&format!("ignored: {}: {reason}", path.display()));
+            let shown = printable(&path.to_string_lossy());
+            self.line(&format!("ignored: {shown}: {reason}"));
             self.ignored_files.push((path.clone(), reason.to_string()));
         }
         if listing.files.is_empty() && listing.unreadable.is_empty() {
@@ -185,15 +210,13 @@ impl<'q> Report<'q> {
             Ok(document) => document,
             Err(problem) => return self.file("", std::iter::once(problem)),
         };
-        let mut claims = Claims::default();
+        let mut claims = Claims::of(self.question.live);
         let others = directory::list(&rules.sites).unwrap_or_default();
-        // Claims of files behind this one would be refused, not this one's.
-        for (name, found) in others
-            .files
-            .iter()
-            .take_while(|(name, _)| **name < document.name)
-        {
-            if let Ok(other) = directory::read(&found.path, name) {
+        // Also those behind it: who has a name keeps it, however the newcomer is called.
+        for (name, found) in &others.files {
+            if *name != document.name
+                && let Ok(other) = directory::read(&found.path, name)
+            {
                 claims.add(&other, rules);
             }
         }
@@ -338,7 +361,8 @@ fn site_name(rules: &Rules, path: &Path, as_name: Option<&str>) -> Result<SiteNa
 
 /// Who claimed what so far.
 #[derive(Default)]
-struct Claims {
+struct Claims<'q> {
+    live: Option<&'q Owners>,
     owners: HashMap<HostPattern, Owner>,
     /// Names whose TLS is passed through, and whose file says so.
     passed: Vec<(PathBuf, HostPattern)>,
@@ -352,7 +376,20 @@ struct Owner {
     column: u32,
 }
 
-impl Claims {
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{}", self.origin.display(), self.line, self.column)
+    }
+}
+
+impl<'q> Claims<'q> {
+    fn of(live: Option<&'q Owners>) -> Claims<'q> {
+        Claims {
+            live,
+            ..Claims::default()
+        }
+    }
+
     /// Reads a document and takes its claims, if it is fine; its problems, conflicts among them.
     fn add(&mut self, document: &SiteDocument, rules: &Rules) -> Vec<Problem> {
         let accepted = match file::read(document, rules) {
@@ -421,17 +458,13 @@ impl Claims {
     }
 
     fn conflict(&self, document: &SiteDocument, claim: &Claim, rules: &Rules) -> Option<Problem> {
-        let owner = self.owners.get(&claim.pattern)?;
-        let Owner {
-            origin,
-            line,
-            column,
-        } = owner;
-        let message = format!(
-            "\"{}\" is already claimed by {}:{line}:{column}",
-            claim.pattern,
-            origin.display()
-        );
+        let live = self.live.map(|live| live.0.get(&claim.pattern.to_string()));
+        let owner = match live.flatten() {
+            Some((name, _)) if name == document.name.as_str() => return None,
+            Some((_, file)) => format!("{}, which serves it", file.display()),
+            None => self.owners.get(&claim.pattern)?.to_string(),
+        };
+        let message = format!("\"{}\" is already claimed by {owner}", claim.pattern);
         Some(Problem {
             excerpt: file::excerpt(document, rules),
             ..Problem::of_file(&document.origin, message)
@@ -586,6 +619,62 @@ mod tests {
             "{}",
             other.output
         );
+        // Who has the name is not who is called first.
+        let before = sites.check(Question {
+            as_name: Some("0"),
+            ..question
+        });
+        assert!(
+            before
+                .output
+                .contains("already claimed by sites.d/a.toml:1:8"),
+            "{}",
+            before.output
+        );
+    }
+
+    #[test]
+    fn the_owner_of_a_name_is_whose_the_daemon_says_it_is() {
+        let sites = Sites::new(
+            "owners",
+            &[
+                ("a.toml", "host = 'x.test'\nto = 1\n"),
+                ("z.toml", "host = 'x.test'\nto = 1\n"),
+            ],
+        );
+        let owners = Owners::of(&json!({ "sites": [
+            { "name": "z", "file": "sites.d/z.toml", "hosts": ["x.test"] },
+            { "name": "a", "file": "sites.d/a.toml", "hosts": [] },
+        ]}));
+        let question = Question {
+            live: Some(&owners),
+            ..Question::default()
+        };
+        let all = sites.check(question);
+        assert!(
+            all.output.contains("--> sites.d/a.toml:1:8"),
+            "{}",
+            all.output
+        );
+        assert!(
+            all.output
+                .contains("already claimed by sites.d/z.toml, which serves it"),
+            "{}",
+            all.output
+        );
+        assert!(
+            all.output.contains("2 files: 1 fine, 1 with errors"),
+            "{}",
+            all.output
+        );
+        let (own, other) = (sites.folder.join("z.toml"), sites.folder.join("a.toml"));
+        for (path, ok) in [(&own, true), (&other, false)] {
+            let one = sites.check(Question {
+                path: Some(path),
+                ..question
+            });
+            assert_eq!(one.ok, ok, "{}", one.output);
+        }
     }
 
     #[test]

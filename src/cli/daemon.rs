@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use super::args::Places;
 use super::{FAILED, NO_DAEMON, complain};
 use crate::admin::client::{Client, ClientError};
-use crate::settings::ADMIN_SOCKET;
+use crate::settings::{self, ADMIN_SOCKET, Overrides};
 
 /// The daemon that these places belong to; it need not be running.
 ///
@@ -23,8 +23,34 @@ pub(super) fn find(places: &Places) -> Result<Client, ExitCode> {
     {
         return Ok(Client::new(&socket));
     }
-    let settings = super::run::settings(places, super::args::Serving::default())?;
-    Ok(Client::new(&settings.admin_socket()))
+    let nothing_else = super::args::Serving::default;
+    match super::run::settings(places, nothing_else()) {
+        Ok(settings) => Ok(Client::new(&settings.admin_socket())),
+        Err(code) => {
+            let overrides = super::run::overrides(places, nothing_else());
+            of_broken_file(places, overrides).ok_or(code)
+        }
+    }
+}
+
+/// A running daemon has the settings of before, and answers all the same.
+fn of_broken_file(places: &Places, overrides: Overrides) -> Option<Client> {
+    match settings::socket_all_the_same(places.config.as_deref(), overrides) {
+        Some(socket) => {
+            complain(format_args!(
+                "the daemon file cannot be used; the daemon at {} answers, with the settings of before",
+                socket.display()
+            ));
+            Some(Client::new(&socket))
+        }
+        None => {
+            complain(
+                "the daemon file cannot be used, and does not say for sure where its daemon is: name its socket with \
+                 --admin or its state directory with --state",
+            );
+            None
+        }
+    }
 }
 
 /// Says why there was no answer, and with which code to end.

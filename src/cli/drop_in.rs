@@ -1,19 +1,31 @@
 //! Site files, written and removed the way that nobody ever sees half of one.
 
-use std::fs::{self, File, OpenOptions};
+use std::fmt;
+use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+
+use rustix::fs::{
+    AtFlags, CWD, FileType, Gid, Mode, OFlags, Stat, Uid, fchmod, fchown, fstat, fsync, mkdirat,
+    openat, renameat, statat, unlinkat,
+};
+use rustix::io::Errno;
 
 use super::args::{Places, Serving};
 use super::{FAILED, complain, daemon, run};
 use crate::admin::client::{Client, ClientError};
+use crate::document::mask;
 use crate::site::SiteName;
 use crate::site::directory;
 
 /// Where site files are, and who serves them.
 pub(super) struct Folder {
     pub(super) sites: PathBuf,
+    /// The daemon file that is in force. `None`: there is none, or nothing runs.
+    pub(super) config: Option<PathBuf>,
     /// `None`: nothing runs.
     pub(super) daemon: Option<Client>,
 }
@@ -28,17 +40,27 @@ impl Folder {
         match daemon.status() {
             Ok(status) => Ok(Folder {
                 sites: PathBuf::from(status["sites"].as_str().unwrap_or_default()),
+                config: status["config"].as_str().map(PathBuf::from),
                 daemon: Some(daemon),
             }),
             Err(ClientError::NotRunning { .. }) if places.admin.is_none() => {
                 let settings = run::settings(places, Serving::default())?;
                 Ok(Folder {
                     sites: settings.sites,
+                    config: None,
                     daemon: None,
                 })
             }
             Err(error) => Err(daemon::explain(&error)),
         }
+    }
+
+    /// Writes the file of a site; see [`write`].
+    pub(super) fn write(&self, file: &Path, text: &str) -> Result<(), ExitCode> {
+        let socket = self.daemon.as_ref().map(Client::socket);
+        let reader = socket.and_then(|socket| Some(socket.metadata().ok()?.gid()));
+        write(&self.sites, file, text, reader)
+            .map_err(|error| refuse(format_args!("cannot write {}: {error}", file.display())))
     }
 
     /// The file of a site, by the name that somebody typed.
@@ -59,37 +81,196 @@ pub(super) fn refuse(why: impl std::fmt::Display) -> ExitCode {
     ExitCode::from(FAILED)
 }
 
-/// Beside, on disk, then renamed over `file`; with the rights of the file that was there.
-pub(super) fn write(file: &Path, text: &str) -> io::Result<()> {
-    // A link stays one: what it points at gets the text.
-    let real = file.canonicalize().unwrap_or_else(|_| file.to_owned());
-    let (Some(folder), Some(name)) = (real.parent(), real.file_name()) else {
-        return Err(io::ErrorKind::InvalidInput.into());
+/// Beside, on disk, then renamed over `file`, which is below `sites`; with the owner and rights of the file that was there.
+/// `login` is who reads a text with secrets that everybody may not: the group of the daemon.
+///
+/// A link inside the folder stays one, and what it points at gets the text. No link leads out of the folder: whoever may
+/// drop a file there must not choose what root writes.
+fn write(sites: &Path, file: &Path, text: &str, login: Option<u32>) -> Result<(), WriteError> {
+    fs::create_dir_all(sites)?;
+    let (root, relative) = place(sites, file)?;
+    let Some(name) = relative.file_name() else {
+        return Err(WriteError::NotRegular);
     };
-    fs::create_dir_all(folder)?;
-    let beside = folder.join(format!(
-        ".{}.{}.new",
-        name.to_string_lossy(),
-        std::process::id()
-    ));
-    let written = (|| {
-        let mut out = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .open(&beside)?;
-        if let Ok(before) = fs::metadata(&real) {
-            out.set_permissions(before.permissions())?;
+    let folder = open_below(&root, relative.parent().unwrap_or(Path::new("")))?;
+    let before = match statat(&folder, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile => {
+            return Err(WriteError::NotRegular);
         }
+        Ok(stat) => Some(stat),
+        Err(Errno::NOENT) => None,
+        Err(error) => return Err(error.into()),
+    };
+    let rights = match &before {
+        Some(before) => Rights::of(before),
+        None => Rights::of_new(&fstat(&folder)?, login.filter(|_| mask(text) != text)),
+    };
+    let beside = format!(".{}.{}.new", name.to_string_lossy(), std::process::id());
+    let written = (|| {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
+        let only_ours = Mode::RUSR | Mode::WUSR;
+        let mut out = File::from(openat(
+            &folder,
+            &beside,
+            flags | OFlags::CLOEXEC,
+            only_ours,
+        )?);
+        rights.give(&out)?;
         out.write_all(text.as_bytes())?;
         out.sync_all()?;
-        fs::rename(&beside, &real)
+        renameat(&folder, &beside, &folder, name).map_err(WriteError::from)
     })();
     if written.is_err() {
         // Where it cannot be removed either, its name says that it is nothing.
-        fs::remove_file(&beside).ok();
+        unlinkat(&folder, &beside, AtFlags::empty()).ok();
     }
     written?;
     // The name is as safe as the text only with its folder.
-    File::open(folder).and_then(|folder| folder.sync_all()).ok();
+    fsync(&folder).ok();
     Ok(())
+}
+
+/// Where the sites folder really is, and the place in it that a file has or leads to.
+fn place(sites: &Path, file: &Path) -> Result<(PathBuf, PathBuf), WriteError> {
+    let root = sites.canonicalize()?;
+    let real = match (file.parent(), file.file_name()) {
+        _ if file.is_symlink() => file.canonicalize()?,
+        (Some(folder), Some(name)) if folder.exists() => folder.canonicalize()?.join(name),
+        _ => root.join(file.strip_prefix(sites).unwrap_or(file)),
+    };
+    match real.strip_prefix(&root) {
+        Ok(relative) => Ok((root.clone(), relative.to_owned())),
+        Err(_) => Err(WriteError::Outside { real }),
+    }
+}
+
+/// Step by step and through no link: names can be switched between the look at them and their use.
+fn open_below(root: &Path, relative: &Path) -> Result<OwnedFd, WriteError> {
+    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut folder = openat(CWD, root, flags, Mode::empty())?;
+    for step in relative.components() {
+        let step = step.as_os_str();
+        folder = match openat(&folder, step, flags, Mode::empty()) {
+            Err(Errno::NOENT) => {
+                mkdirat(&folder, step, Mode::RWXU)?;
+                let made = openat(&folder, step, flags, Mode::empty())?;
+                // Whoever reads the one reads the other.
+                Rights::of(&fstat(&folder)?).give(&made)?;
+                made
+            }
+            opened => opened?,
+        };
+    }
+    Ok(folder)
+}
+
+/// Whose a file is, and who may read and write it.
+struct Rights {
+    owner: u32,
+    group: u32,
+    mode: u32,
+}
+
+impl Rights {
+    fn of(stat: &Stat) -> Rights {
+        Rights {
+            owner: stat.st_uid,
+            group: stat.st_gid,
+            // With the bit by which a folder gives its group on.
+            mode: stat.st_mode & 0o2777,
+        }
+    }
+
+    /// Of a file that was not there: whoever may list its folder may read it, whatever the umask. `login`: it has secrets,
+    /// and this group reads them for the daemon.
+    fn of_new(folder: &Stat, login: Option<u32>) -> Rights {
+        const OTHERS_READ: u32 = 0o004;
+        let is_root = rustix::process::geteuid().is_root();
+        let others = folder.st_mode & OTHERS_READ;
+        let (group, others) = match login.filter(|_| is_root && others != 0) {
+            Some(group) => (group, 0),
+            None => (folder.st_gid, others),
+        };
+        Rights {
+            owner: match is_root {
+                true => folder.st_uid,
+                false => rustix::process::geteuid().as_raw(),
+            },
+            group,
+            mode: 0o640 | others,
+        }
+    }
+
+    /// # Errors
+    /// `Rights` when somebody who reads the file today could not afterwards.
+    fn give(&self, file: impl AsFd) -> Result<(), WriteError> {
+        let (owner, group) = (Uid::from_raw(self.owner), Gid::from_raw(self.group));
+        let has = fstat(&file)?;
+        if (has.st_uid, has.st_gid) != (self.owner, self.group)
+            && fchown(&file, Some(owner), Some(group)).is_err()
+        {
+            // Only root gives files away; to a group of ours everybody may. Whether that is enough is asked below.
+            fchown(&file, None, Some(group)).ok();
+        }
+        fchmod(&file, Mode::from_raw_mode(self.mode))?;
+        let has = fstat(&file)?;
+        let read_by = self.mode & 0o044;
+        let lost_group = has.st_gid != self.group && read_by == 0o040;
+        let lost_owner = has.st_uid != self.owner && read_by == 0;
+        match lost_group || lost_owner {
+            true => Err(WriteError::Rights {
+                owner: self.owner,
+                group: self.group,
+            }),
+            false => Ok(()),
+        }
+    }
+}
+
+/// Why a site file could not be written; what was there is still there.
+#[derive(Debug)]
+enum WriteError {
+    /// A link leads out of the sites folder.
+    Outside {
+        real: PathBuf,
+    },
+    NotRegular,
+    /// The new file could not be whose the old one is.
+    Rights {
+        owner: u32,
+        group: u32,
+    },
+    Io(io::Error),
+}
+
+impl fmt::Display for WriteError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            WriteError::Outside { real } => write!(
+                f,
+                "it leads to {}, outside of the sites folder; change it there",
+                real.display()
+            ),
+            WriteError::NotRegular => f.write_str("something that is no file has its name"),
+            WriteError::Rights { owner, group } => write!(
+                f,
+                "it would no longer be read by user {owner} and group {group}; run this as root or as that user"
+            ),
+            WriteError::Io(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for WriteError {}
+
+impl From<io::Error> for WriteError {
+    fn from(error: io::Error) -> WriteError {
+        WriteError::Io(error)
+    }
+}
+
+impl From<Errno> for WriteError {
+    fn from(error: Errno) -> WriteError {
+        WriteError::Io(error.into())
+    }
 }

@@ -8,6 +8,7 @@ use super::args::{Asked, Places, Serving};
 use super::screen::{Paint, Screen};
 use super::{FAILED, complain, daemon, print, run};
 use crate::admin::client::ClientError;
+use crate::document::problem::printable;
 use crate::http::explain::{
     self, Changes, Explanation, Greeting, Loser, OutcomeKind, PathWalk, Question, Scene, Url,
     Winner,
@@ -168,8 +169,12 @@ struct Page {
 }
 
 impl Page {
-    /// A line with its word; the word only once for lines of a kind.
     fn say(&mut self, word: &str, what: &str) {
+        self.say_in(word, what, None);
+    }
+
+    /// A line with its word; the word only once for lines of a kind. What files say cannot begin another line.
+    fn say_in(&mut self, word: &str, what: &str, paint: Option<Paint>) {
         const WIDTH: usize = 11;
         let line = format!("{word:<WIDTH$}");
         let start = self.screen.paint(Paint::Faint, &line);
@@ -179,6 +184,10 @@ impl Page {
             " ".repeat(WIDTH)
         } else {
             same[1..].to_owned()
+        };
+        let what = match paint {
+            Some(paint) => self.screen.paint(paint, &printable(what)),
+            None => printable(what),
         };
         self.text.push_str(&format!("{word}{what}\n"));
     }
@@ -303,6 +312,5 @@ fn answer(page: &mut Page, told: &Explanation) {
             )
         }
     };
-    let text = page.screen.paint(paint, &text);
-    page.say("answer", &text);
+    page.say_in("answer", &text, Some(paint));
 }

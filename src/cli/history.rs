@@ -10,10 +10,11 @@ use similar::TextDiff;
 
 use super::add::await_it;
 use super::args::Places;
-use super::drop_in::{self, Folder, refuse};
+use super::drop_in::{Folder, refuse};
 use super::screen::{self, Paint, Screen};
 use super::{daemon, print};
 use crate::document::mask;
+use crate::document::problem::printable_lines;
 
 /// Ends with 0, or with 1 when nothing of the site is known.
 pub(super) fn history(places: &Places, name: &str, json: bool) -> ExitCode {
@@ -171,6 +172,7 @@ fn no_such(known: &Known, number: usize) -> ExitCode {
 fn drawn(before: (String, String), after: (String, String), screen: Screen) -> String {
     let diff = TextDiff::from_lines(&before.1, &after.1);
     let text = diff.unified_diff().header(&before.0, &after.0).to_string();
+    let text = printable_lines(&text);
     if text.is_empty() {
         return "no difference that can be shown\n".to_owned();
     }
@@ -183,7 +185,7 @@ fn drawn(before: (String, String), after: (String, String), screen: Screen) -> S
     text.lines().map(|line| paint(line) + "\n").collect()
 }
 
-/// Writes a former version into the file, as an operator would.
+/// Writes a version into the file, as an operator would.
 pub(super) fn rollback(
     places: &Places,
     name: &str,
@@ -195,31 +197,41 @@ pub(super) fn rollback(
         Ok(known) => known,
         Err(code) => return code,
     };
-    let usual = known
-        .versions
-        .iter()
-        .position(|version| !version.is_present)
-        .map(|at| at + 1);
-    let Some(number) = version.or(usual) else {
+    let Some((number, which)) = version.map(|number| (number, "")).or_else(|| usual(&known)) else {
         return refuse(format_args!("there is nothing older of {}", known.name));
     };
     let Some(chosen) = number.checked_sub(1).and_then(|at| known.versions.get(at)) else {
         return no_such(&known, number);
     };
-    if let Err(error) = drop_in::write(&chosen.file, &chosen.text) {
-        return refuse(format_args!(
-            "cannot write {}: {error}",
-            chosen.file.display()
-        ));
+    let folder = match Folder::find(places) {
+        Ok(folder) => folder,
+        Err(code) => return code,
+    };
+    if let Err(code) = folder.write(&chosen.file, &chosen.text) {
+        return code;
     }
     print(&format!(
-        "wrote {} as it was on {} UTC; your git or Ansible will undo this\n",
+        "wrote {} as it was on {} UTC, version {number}{which}; your git or Ansible will undo this\n",
         chosen.file.display(),
         screen::stamp(chosen.since)
     ));
-    match Folder::find(places) {
-        Ok(folder) => await_it(places, &folder, &known.name, timeout),
-        Err(code) => code,
+    await_it(places, &folder, &known.name, timeout)
+}
+
+/// The number of the version that somebody means who names none, and what is to be said of it: what serves, where the
+/// file says something else, because that is the mistake; else the one before.
+fn usual(known: &Known) -> Option<(usize, &'static str)> {
+    let newest = known.versions.first()?;
+    if !newest.is_present {
+        return Some((1, ", the last that was live"));
+    }
+    let on_disk = fs::read_to_string(&newest.file).ok();
+    match on_disk {
+        Some(text) if text == newest.text => {
+            let before = known.versions.get(1)?;
+            (!before.is_present).then_some((2, ", the one before what serves"))
+        }
+        _ => Some((1, ", which serves; what the file said does not")),
     }
 }
 
@@ -238,6 +250,12 @@ mod tests {
         assert_eq!(
             drawn,
             "--- old\n+++ new\n@@ -1,2 +1,2 @@\n host = 'a'\n-to = 1\n+to = 2\n"
+        );
+        let bad = (text("new"), text("# \x1b]0;x\x07\u{9b}31m\t\u{202e}\n"));
+        let drawn = self::drawn((text("old"), String::new()), bad, Screen::PLAIN);
+        assert!(
+            drawn.ends_with("+# \\u{1b}]0;x\\u{7}\\u{9b}31m\t\\u{202e}\n"),
+            "{drawn}"
         );
         assert_eq!(count_changes("a\nb\n", "a\nc\nd\n"), "+2 -1");
     }

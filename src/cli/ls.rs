@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::args::Places;
 use super::screen::{self, Paint, Screen};
 use super::{FAILED, daemon, print};
+use crate::document::problem::{printable, printable_lines};
 
 /// Ends with 0, or 4 without a daemon; with `errors` 1 when there are some.
 pub(super) fn ls(places: &Places, pattern: Option<&str>, errors: bool, json: bool) -> ExitCode {
@@ -83,12 +84,16 @@ fn drawn(answer: &Value) -> String {
             .into_iter()
             .filter(|reason| file["note"] != **reason)
         {
-            text.push_str(reason.trim_end());
+            text.push_str(&printable_lines(reason.trim_end()));
             text.push('\n');
         }
         let meanwhile = match file["state"].as_str().unwrap_or_default() {
             "live" => continue,
-            state => format!("{}: {}\n\n", word(&file["name"]), meanwhile(file, state)),
+            state => format!(
+                "{}: {}\n\n",
+                printable(&word(&file["name"])),
+                meanwhile(file, state)
+            ),
         };
         text.push_str(&meanwhile);
     }
@@ -137,8 +142,8 @@ fn table(answer: &Value, now: u64, screen: Screen) -> String {
         {
             text.push_str(&format!(
                 "\n{}: {}\n",
-                word(&file["name"]),
-                reason.trim_end()
+                printable(&word(&file["name"])),
+                printable_lines(reason.trim_end())
             ));
         }
     }
@@ -312,6 +317,17 @@ old: ask Ann
         ] {
             assert_eq!(is_meant(&file, pattern), meant, "{pattern}");
         }
+    }
+
+    #[test]
+    fn a_note_keeps_its_lines_and_nothing_else_that_is_risky() {
+        let site = json!({ "name": "a\u{1b}[2J", "state": "down", "note": "one\ntwo \u{202e} x\u{9b}31m" });
+        let answer = json!({ "sites": [site] });
+        for text in [table(&answer, 0, Screen::PLAIN), drawn(&answer)] {
+            let bad = |c: char| c != '\n' && crate::document::problem::is_risky(c);
+            assert!(!text.contains(bad), "{text:?}");
+        }
+        assert!(table(&answer, 0, Screen::PLAIN).contains("one\ntwo \\u{202e} x"));
     }
 
     #[test]

@@ -27,6 +27,7 @@ use clap::Parser;
 use args::{Args, Command};
 use trust::Wish;
 
+use crate::document::problem::printable_lines;
 use crate::reload::Until;
 
 /// The configuration or the operation failed.
@@ -112,5 +113,6 @@ fn print(text: &str) {
 
 /// Says on standard error why a command failed.
 fn complain(message: impl std::fmt::Display) {
+    let message = printable_lines(&message.to_string());
     writeln!(io::stderr().lock(), "onedoor: {message}").ok();
 }

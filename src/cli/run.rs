@@ -3,12 +3,13 @@
 use std::env;
 use std::fs;
 use std::io::{self, IsTerminal};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use super::args::{Places, Serving};
-use super::check::{self, Question};
+use super::check::{self, Owners, Question};
 use super::{FAILED, print};
+use crate::admin::client::Client;
 use crate::document::Problem;
 use crate::server;
 use crate::settings::{self, Color, Log, Overrides, Settings};
@@ -33,11 +34,17 @@ pub(super) fn check(
         Ok(settings) => settings,
         Err(code) => return code,
     };
+    // A folder that is named may be anywhere, and about another machine.
+    let live = match path.as_deref().is_some_and(Path::is_dir) {
+        true => None,
+        false => owners(places, &settings),
+    };
     let question = Question {
         path: path.as_deref(),
         as_name: name.as_deref(),
         strict,
         color: colored(&io::stdout(), &settings.log),
+        live: live.as_ref(),
     };
     let verdict = check::check(&settings, &question);
     match json {
@@ -49,6 +56,22 @@ pub(super) fn check(
     } else {
         ExitCode::from(FAILED)
     }
+}
+
+/// Who owns the names, by the daemon that serves these files. `None`: nobody does, or nobody we may ask.
+fn owners(places: &Places, settings: &Settings) -> Option<Owners> {
+    let daemon = match &places.admin {
+        Some(socket) => Client::new(socket),
+        None => Client::new(&settings.admin_socket()),
+    };
+    let status = daemon.status().ok()?;
+    let theirs = Path::new(status["sites"].as_str()?).canonicalize().ok()?;
+    let is_same = settings
+        .sites
+        .canonicalize()
+        .is_ok_and(|ours| ours == theirs);
+    let sites = is_same.then(|| daemon.sites())?;
+    Some(Owners::of(&sites.ok()?))
 }
 
 /// `[log] color`, and in doubt what the terminal and NO_COLOR say.

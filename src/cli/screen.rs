@@ -3,6 +3,8 @@
 use std::env;
 use std::io::{self, IsTerminal};
 
+use crate::document::problem::printable;
+
 /// Whether colours are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Screen {
@@ -57,17 +59,20 @@ impl Screen {
     }
 }
 
-/// Rows in columns, two spaces apart, without spaces at the ends of lines. Each cell with its colour.
+/// Rows in columns, two spaces apart, without spaces at the ends of lines. Each cell with its colour; what stands in it
+/// cannot end it, whoever wrote it.
 pub(super) fn table<const N: usize>(
     rows: &[[(String, Option<Paint>); N]],
     screen: Screen,
 ) -> String {
+    let cell = |(text, paint): &(String, Option<Paint>)| (printable(text), *paint);
+    let rows: Vec<_> = rows.iter().map(|row| row.each_ref().map(cell)).collect();
     let widths: [usize; N] = std::array::from_fn(|column| {
         let cells = rows.iter().map(|row| row[column].0.chars().count());
         cells.max().unwrap_or(0)
     });
     let mut text = String::new();
-    for row in rows {
+    for row in &rows {
         let last = row
             .iter()
             .rposition(|(cell, _)| !cell.is_empty())
@@ -139,6 +144,16 @@ mod tests {
         assert_eq!(
             table(&rows, colored),
             "SITE    STATE\nbücher  \x1b[32mlive\x1b[0m   x\nb\n"
+        );
+    }
+
+    #[test]
+    fn a_cell_cannot_forge_a_row_or_speak_to_the_terminal() {
+        let cell = |text: &str| (text.to_owned(), None);
+        let rows = [[cell("a\nevil  live\u{1b}[2J"), cell("\u{202e}b")]];
+        assert_eq!(
+            table(&rows, Screen::PLAIN),
+            "a\\nevil  live\\u{1b}[2J  \\u{202e}b\n"
         );
     }
 

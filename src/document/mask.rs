@@ -15,25 +15,47 @@ const LOGINS: [&str; 4] = [
 /// In their place.
 const MASK: &str = "\"(not shown)\"";
 
+/// Whether the values of a header are what people log in with.
+pub fn is_login(name: &str) -> bool {
+    LOGINS.iter().any(|login| name.eq_ignore_ascii_case(login))
+}
+
 /// The text with the values of Authorization, Cookie and their like replaced. One that is no TOML ends in front
 /// of the first such word.
 pub fn mask(text: &str) -> String {
     let (table, errors) = DeTable::parse_recoverable(text);
     if !errors.is_empty() {
-        return mask_from_first(text);
+        return match first_login(text) {
+            Some(shown) => format!("{}(the rest is not shown)\n", &text[..shown]),
+            None => text.to_owned(),
+        };
     }
-    let mut secrets = Vec::new();
-    find(table.get_ref(), &mut secrets);
-    secrets.sort_by_key(|span| span.start);
     let mut masked = String::with_capacity(text.len());
     let mut rest = 0;
-    for span in secrets.into_iter().filter(|span| !span.is_empty()) {
+    for span in secrets_in(table.get_ref()) {
         masked.push_str(text.get(rest..span.start).unwrap_or_default());
         masked.push_str(MASK);
         rest = span.end;
     }
     masked.push_str(text.get(rest..).unwrap_or_default());
     masked
+}
+
+/// Where the secrets of a text are that is TOML, in its order.
+pub(super) fn secrets_in(table: &Table<'_>) -> Vec<Span> {
+    let mut secrets = Vec::new();
+    find(table, &mut secrets);
+    secrets.retain(|span| !span.is_empty());
+    secrets.sort_by_key(|span| span.start);
+    secrets
+}
+
+/// The same of a text that is none. Where a value ends is not known there, so all of the rest is one.
+pub(super) fn secrets_in_torn(text: &str) -> Vec<Span> {
+    first_login(text)
+        .map(|start| start..text.len())
+        .into_iter()
+        .collect()
 }
 
 /// One line of it as it may be drawn: stars for what stands between quotes behind such a word, question marks for what
@@ -65,7 +87,7 @@ pub(super) fn veil(line: &str) -> String {
 
 fn find(table: &Table<'_>, secrets: &mut Vec<Span>) {
     for (name, value) in table {
-        if LOGINS.contains(&name.get_ref().to_ascii_lowercase().as_str()) {
+        if is_login(name.get_ref()) {
             leaves(value, secrets);
             continue;
         }
@@ -89,20 +111,17 @@ fn leaves(value: &Value<'_>, secrets: &mut Vec<Span>) {
     }
 }
 
-fn mask_from_first(text: &str) -> String {
-    let is_secret = |line: &&str| {
-        let line = line.to_ascii_lowercase();
-        LOGINS.iter().any(|login| line.contains(login))
-    };
-    let mut shown = 0;
+/// Where the first line begins that names such a header.
+fn first_login(text: &str) -> Option<usize> {
+    let mut start = 0;
     for line in text.split_inclusive('\n') {
-        if is_secret(&line) {
-            // Where the value ends is not known, if this is no TOML.
-            return format!("{}(the rest is not shown)\n", &text[..shown]);
+        let words = line.to_ascii_lowercase();
+        if LOGINS.iter().any(|login| words.contains(login)) {
+            return Some(start);
         }
-        shown += line.len();
+        start += line.len();
     }
-    text.to_owned()
+    None
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use keys::{Kind, Place, Status};
-pub use mask::mask;
+pub use mask::{is_login, mask};
 pub use problem::{Excerpt, Problem, Severity};
 
 pub type Table<'t> = DeTable<'t>;
@@ -33,6 +33,9 @@ const PROBLEMS: usize = 50;
 /// Collected at most, of which the first are reported: guessing what 80,000 unknown keys meant takes seconds.
 const COLLECTED: usize = 500;
 
+/// Bytes between two marks of a text.
+const MARK: usize = 256;
+
 /// The text of one file and what is wrong with it.
 #[derive(Debug)]
 pub struct Reader<'t> {
@@ -40,8 +43,12 @@ pub struct Reader<'t> {
     origin: PathBuf,
     excerpt: Excerpt,
     line_starts: Vec<usize>,
+    /// How many characters stand in front of every [`MARK`] bytes: a place costs the same at the end of a long line.
+    marks: Vec<u32>,
     /// Lines on which the syntax is broken: what the shape says about them is only an echo.
     broken: BTreeSet<u32>,
+    /// What nobody is shown, in the order of the text.
+    secrets: Vec<Span>,
     problems: Vec<Problem>,
 }
 
@@ -60,7 +67,10 @@ impl<'t> Reader<'t> {
             origin: origin.to_owned(),
             excerpt,
             line_starts: line_starts.collect(),
+            marks: marks(text),
             broken: BTreeSet::new(),
+            // Until it is known to be TOML.
+            secrets: mask::secrets_in_torn(text),
             problems: Vec::new(),
         };
         let table = reader.parse();
@@ -84,6 +94,9 @@ impl<'t> Reader<'t> {
             return Table::default();
         }
         let (table, errors) = DeTable::parse_recoverable(self.text);
+        if errors.is_empty() {
+            self.secrets = mask::secrets_in(table.get_ref());
+        }
         for error in errors.iter().take(PROBLEMS) {
             let span = error.span().unwrap_or(self.text.len()..self.text.len());
             let message = self.syntax_message(error.message(), &span);
@@ -242,16 +255,13 @@ impl<'t> Reader<'t> {
         if full || self.broken.contains(&line) {
             return;
         }
-        let hidden = self.excerpt == Excerpt::Hidden;
-        let shown = |words: String| {
-            if hidden {
-                self.without_quotes(&words)
-            } else {
-                words
-            }
+        let (excerpt, secrets) = match self.excerpt {
+            Excerpt::Hidden => (Excerpt::Hidden, self.text),
+            Excerpt::Shown => self.excerpt_of(line, &span),
         };
+        let shown = |words: String| without_quotes(&words, secrets);
         let (message, help) = (shown(message), help.map(shown));
-        let (origin, excerpt) = (self.origin.clone(), self.excerpt);
+        let origin = self.origin.clone();
         self.problems.push(Problem {
             origin,
             line,
@@ -265,18 +275,22 @@ impl<'t> Reader<'t> {
         });
     }
 
-    /// `message` without quoted pieces of the text: a link out of the sites directory must not read a file aloud.
-    fn without_quotes(&self, message: &str) -> String {
-        let pieces = message.split('"').enumerate().map(|(at, piece)| {
-            let quoted = at % 2 == 1;
-            let ours = keys::KEYS.iter().any(|key| key.name == piece);
-            if quoted && !ours && self.text.contains(piece) {
-                "..."
-            } else {
-                piece
+    /// Whether the line of a problem may be drawn, and the piece of the text whose words its message may not quote.
+    fn excerpt_of(&self, line: u32, span: &Span) -> (Excerpt, &'t str) {
+        let line = (line as usize).saturating_sub(1);
+        let start_of = |line: usize| self.line_starts.get(line).copied();
+        let from = start_of(line).unwrap_or(0).min(span.start);
+        let to = start_of(line + 1).unwrap_or(self.text.len()).max(span.end);
+        let first = self.secrets.partition_point(|secret| secret.end <= from);
+        let rest = self.secrets.get(first..).unwrap_or_default();
+        let count = rest.partition_point(|secret| secret.start < to);
+        match (rest.first(), rest[..count].last()) {
+            (Some(first), Some(last)) => {
+                let text = self.text.get(first.start..last.end);
+                (Excerpt::Hidden, text.unwrap_or_default())
             }
-        });
-        pieces.collect::<Vec<_>>().join("\"")
+            _ => (Excerpt::Shown, ""),
+        }
     }
 
     /// 1-based line and column (in characters) of a byte of the text.
@@ -285,20 +299,23 @@ impl<'t> Reader<'t> {
             .line_starts
             .partition_point(|&start| start <= at)
             .max(1);
-        let before = self
-            .text
-            .get(self.line_starts[line - 1]..at)
-            .unwrap_or_default();
-        let column = before
-            .trim_start_matches('\u{feff}')
-            .trim_end_matches('\r')
-            .chars()
-            .count()
-            + 1;
+        let start = self.line_starts[line - 1];
+        let before = self.text.get(start..at).unwrap_or_default();
+        let behind_mark = before.trim_start_matches('\u{feff}');
+        let start = start + (before.len() - behind_mark.len());
+        let end = start + behind_mark.trim_end_matches('\r').len();
+        let column = self.characters_before(end) - self.characters_before(start) + 1;
         (
             u32::try_from(line).unwrap_or(u32::MAX),
             u32::try_from(column).unwrap_or(u32::MAX),
         )
+    }
+
+    fn characters_before(&self, at: usize) -> usize {
+        let mark = at / MARK;
+        let marked = self.marks.get(mark).copied().unwrap_or_default();
+        let rest = self.text.as_bytes().get(mark * MARK..at);
+        marked as usize + characters_in(rest.unwrap_or_default())
     }
 
     /// The line of a place, for messages that name a second one.
@@ -416,6 +433,24 @@ impl<'t> Reader<'t> {
         }
     }
 
+    /// Those of `values` that make `most` with the `before` that there are already, and an error at the one behind them: to
+    /// work through them, at an edit or for a request, is everybody's time.
+    pub fn at_most<T>(
+        &mut self,
+        mut values: Vec<T>,
+        before: usize,
+        (most, what): (usize, &str),
+        place: impl Fn(&T) -> Span,
+    ) -> Vec<T> {
+        let room = most.saturating_sub(before);
+        if let Some(surplus) = values.get(room) {
+            let message = format!("a site has at most {most} {what}, and this is one more");
+            self.error(place(surplus), message);
+            values.truncate(room);
+        }
+        values
+    }
+
     /// A value with a unit, or its error at `span`.
     pub fn unit<T>(
         &mut self,
@@ -427,6 +462,61 @@ impl<'t> Reader<'t> {
             .map_err(|error| self.error(span.clone(), format!("{text:?}: {error}")))
             .ok()
     }
+}
+
+fn marks(text: &str) -> Vec<u32> {
+    let pieces = text.as_bytes().chunks(MARK);
+    let counted = pieces.scan(0, |before, piece| {
+        *before += characters_in(piece) as u32;
+        Some(*before)
+    });
+    std::iter::once(0).chain(counted).collect()
+}
+
+/// Each has one byte that does not go on with another.
+fn characters_in(piece: &[u8]) -> usize {
+    piece.iter().filter(|&&byte| byte & 0xc0 != 0x80).count()
+}
+
+/// `message` without what it quotes of `secrets`: neither a password nor, behind a link out of the sites directory, a file
+/// is read aloud by an error. Our own words stay.
+fn without_quotes(message: &str, secrets: &str) -> String {
+    if secrets.is_empty() {
+        return message.to_owned();
+    }
+    let secrets = secrets.to_lowercase();
+    let mut shown = String::with_capacity(message.len());
+    let mut rest = message;
+    while let Some(start) = rest.find('"') {
+        let (before, quoted) = rest.split_at(start + 1);
+        shown.push_str(before);
+        let end = closing_quote(quoted);
+        let (piece, behind) = quoted.split_at(end);
+        let ours = keys::KEYS.iter().any(|key| key.name == piece);
+        // A piece that was escaped for the message is not in the text as it stands here.
+        let is_secret = piece.contains('\\') || secrets.contains(&piece.to_lowercase());
+        shown.push_str(if is_secret && !ours { "..." } else { piece });
+        rest = behind;
+        if let Some(behind) = rest.strip_prefix('"') {
+            shown.push('"');
+            rest = behind;
+        }
+    }
+    shown.push_str(rest);
+    shown
+}
+
+/// Where a quoted piece ends that `{:?}` or we have written.
+fn closing_quote(text: &str) -> usize {
+    let mut is_escaped = false;
+    for (at, byte) in text.bytes().enumerate() {
+        match byte {
+            b'"' if !is_escaped => return at,
+            b'\\' => is_escaped = !is_escaped,
+            _ => is_escaped = false,
+        }
+    }
+    text.len()
 }
 
 /// The value itself, or what is in the list.
@@ -669,6 +759,29 @@ mod tests {
     }
 
     #[test]
+    fn the_column_is_counted_in_characters_however_long_the_line() {
+        let text = format!(
+            "note = '{}'\nnote = '{}', x",
+            "ü".repeat(1000),
+            "€a".repeat(999)
+        );
+        let (reader, _) = Reader::open(&text, Path::new("a"), Excerpt::Shown, Place::Site);
+        for (at, _) in text.char_indices().chain([(text.len(), ' ')]) {
+            let before = &text[..at];
+            let line = before.matches('\n').count() + 1;
+            let column = before
+                .rsplit('\n')
+                .next()
+                .unwrap_or_default()
+                .chars()
+                .count()
+                + 1;
+            let (found_line, found_column) = reader.place_of(at);
+            assert_eq!((found_line as usize, found_column as usize), (line, column));
+        }
+    }
+
+    #[test]
     fn depth_cannot_overflow_the_stack() {
         for opening in ["[", "{a=", "[[", "a.", "{", "[{x=["] {
             let found = problems(&format!("a = {}", opening.repeat(10_000)));
@@ -689,6 +802,62 @@ mod tests {
                 "{rubbish:?}"
             );
         }
+    }
+
+    #[test]
+    fn no_error_shows_what_people_log_in_with() {
+        let torn = "host = 'a.test'\n[headers.request.set]\nauthorization = S3CRET\n";
+        for (text, message) in [
+            (torn, "3:17: a text stands in quotes, write \"...\""),
+            (
+                "[headers.request]\nset = { Cookie = 'S3CRET' X-A = 'b' }\n",
+                "2:",
+            ),
+            (
+                "[headers.request]\nset = { Authorization = \"Bearer S3CRET\n",
+                "2:",
+            ),
+            (
+                "[headers.request.set]\nCookie = S3\"CRET\n",
+                "2:10: a text stands in quotes, write \"...\"",
+            ),
+            ("[headers.request.set]\nCookie = \"\"\"\nS3CRET\n", ""),
+            (
+                "[headers.request.set]\nCookie = 'a\0S3CRET'\n",
+                "2:12: a NUL byte",
+            ),
+            (
+                "[headers.request]\nsett = { Authorization = 'Bearer S3CRET', X = 'y' }\n",
+                "2:1: unknown key \"sett\", did you mean \"set\"?",
+            ),
+            (
+                "[headers]\nrequest = { set = { Set-Cookie = [\n'S3CRET',\n'S3CRET'] }, sett = 1 }\n",
+                "4:14: unknown key \"sett\", did you mean \"set\"?",
+            ),
+        ] {
+            let (reader, _) = Reader::open(text, Path::new("a"), Excerpt::Shown, Place::Site);
+            let found = reader.finish();
+            assert!(!found.is_empty(), "{text}");
+            for problem in &found {
+                let drawn = problem.render(text, false);
+                assert!(!drawn.contains("S3") && !drawn.contains("CRET"), "{drawn}");
+                assert!(drawn.contains(&format!("a:{}:", problem.line)), "{drawn}");
+            }
+            let lines: Vec<String> = found.iter().map(Problem::to_string).collect();
+            let starts = |line: &String| line.starts_with(&format!("a:{message}"));
+            assert!(lines.iter().any(starts), "{message}: {lines:?}");
+        }
+    }
+
+    #[test]
+    fn a_line_without_a_secret_is_drawn_as_ever() {
+        let text = "upstream = 1\n[headers.request.set]\nCookie = 'S3CRET'\n[limit]\nbody = 5\n";
+        let (reader, _) = Reader::open(text, Path::new("a"), Excerpt::Shown, Place::Site);
+        let drawn: String = (reader.finish().iter())
+            .map(|problem| problem.render(text, false))
+            .collect();
+        assert!(drawn.contains("1 | upstream = 1"), "{drawn}");
+        assert!(drawn.contains("5 | body = 5"), "{drawn}");
     }
 
     #[test]

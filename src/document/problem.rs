@@ -178,16 +178,25 @@ impl fmt::Display for Problem {
 impl std::error::Error for Problem {}
 
 /// Whether it would do something to a terminal, or turn the direction of what stands behind it.
-pub(super) fn is_risky(c: char) -> bool {
+pub fn is_risky(c: char) -> bool {
     c.is_control()
-        || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+        || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// Without control characters: a file name or a value must not be able to write to a terminal or forge a log line.
 pub fn printable(text: &str) -> String {
+    printable_but(text, |_| false)
+}
+
+/// The same of a text that may have lines and tabs.
+pub fn printable_lines(text: &str) -> String {
+    printable_but(text, |c| matches!(c, '\n' | '\t'))
+}
+
+fn printable_but(text: &str, is_fine: impl Fn(char) -> bool) -> String {
     let mut safe = String::with_capacity(text.len());
     for c in text.chars() {
-        if is_risky(c) {
+        if is_risky(c) && !is_fine(c) {
             safe.extend(c.escape_default());
         } else {
             safe.push(c);
@@ -237,6 +246,23 @@ mod tests {
         assert!(drawn.contains("2 | upstream = 80"), "{drawn}");
         assert!(drawn.contains("| ^^^^^^^^"), "{drawn}");
         assert!(drawn.contains("help: write to = 80"), "{drawn}");
+    }
+
+    #[test]
+    fn nothing_in_a_line_is_obeyed_by_a_terminal_and_the_caret_stays_where_it_was() {
+        let source = "\nx = 'a\u{9b}31m\u{202e}b\x1b[2J'\t# y\n";
+        let at = source.find('#').expect("there");
+        let found = Problem {
+            span: at..at + 1,
+            ..problem()
+        };
+        let drawn = found.render(source, false);
+        assert!(!drawn.contains(|c| c != '\n' && is_risky(c)), "{drawn:?}");
+        assert!(drawn.contains("'a??31m???b?[2J'"), "{drawn}");
+        assert_eq!(
+            printable_lines("a\n\tb\x1b\u{2028}"),
+            "a\n\tb\\u{1b}\\u{2028}"
+        );
     }
 
     #[test]

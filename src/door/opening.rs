@@ -29,6 +29,8 @@ pub(super) struct Hello {
     pub(super) sni: Option<Box<str>>,
     /// The protocols offered, as the client wrote them.
     pub(super) alpn: Box<[u8]>,
+    /// It offers no version of TLS that may still be spoken.
+    pub(super) is_outdated: bool,
     /// As it came, with what came behind it.
     pub(super) bytes: Box<[u8]>,
 }
@@ -129,9 +131,15 @@ async fn wait(arrival: &mut Arrival, held: &[u8]) -> Result<Block, Refusal> {
 fn whole(came: &Block, most: usize) -> Result<Option<Hello>, Refusal> {
     let mut room = Room::default();
     match client_hello::read(came.filled(), most, &mut room) {
-        Ok(Parsed::Complete(ClientHello { sni, alpn, .. })) => Ok(Some(Hello {
+        Ok(Parsed::Complete(ClientHello {
+            sni,
+            alpn,
+            is_outdated,
+            ..
+        })) => Ok(Some(Hello {
             sni: sni.map(Box::from),
             alpn: alpn.list().into(),
+            is_outdated,
             bytes: came.filled().into(),
         })),
         Ok(Parsed::NeedMore) => Ok(None),

@@ -78,6 +78,10 @@ async fn serve_tls(arrival: Box<Arrival>, hello: Hello) -> Option<Box<Arrival>> 
         }
         // CASES T-27: it speaks no TLS, and nobody else's certificate will do.
         Mode::Off => refused(&arrival.kit, Some(Reason::TlsOff)),
+        // CASES T-49: the library would find fault with something else of such a hello first.
+        Mode::Auto | Mode::Local | Mode::Files(_) if hello.is_outdated => {
+            refuse_with(Alert::ProtocolVersion, arrival, Reason::HandshakeFailed).await;
+        }
         Mode::Auto | Mode::Local | Mode::Files(_) => {
             return end_tls(arrival, site, &host, hello.bytes).await;
         }
@@ -108,7 +112,7 @@ async fn end_tls(
     drop(site); // an edit may let go of this version meanwhile
     let _stage = arrival.kit.counters.enter(Stage::Handshake);
     let kit = Rc::clone(&arrival.kit);
-    match terminate::terminate(arrival, &hello, host, shown).await {
+    match terminate::terminate(arrival, hello, host, shown).await {
         Ok(arrival) => Some(arrival),
         Err(reason) => {
             refused(&kit, Some(reason));

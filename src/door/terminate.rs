@@ -6,7 +6,7 @@ use crate::http::Arrival;
 use crate::observe::Reason;
 use crate::site::Site;
 use crate::stream::Stream;
-use crate::tls::{Certificate, Offer, Policy, shake_hands};
+use crate::tls::{Certificate, InTheWay, Offer, Policy, shake_hands};
 
 /// What a client will be shown.
 #[derive(Debug)]
@@ -75,7 +75,7 @@ pub(super) async fn choose(
 /// Why it came to nothing; the client knows as much as can be told.
 pub(super) async fn terminate(
     arrival: Box<Arrival>,
-    hello: &[u8],
+    hello: Box<[u8]>,
     host: &str,
     shown: Shown,
 ) -> Result<Box<Arrival>, Reason> {
@@ -92,14 +92,18 @@ pub(super) async fn terminate(
         return Err(Reason::Internal);
     };
     let too_slow = |_| Reason::HandshakeTimeout;
-    let place = timer.until_fired(kit.turnstile.pass()).await;
-    let place = place.map_err(too_slow)?;
+    let patience = kit.shared.limits.idle_when_full;
+    let place = timer.until_fired(kit.turnstile.pass(patience)).await;
+    let place = place.map_err(too_slow)?.ok_or(Reason::Internal)?;
     let Shown {
         policy,
         certificates,
     } = shown;
     let shaken = shake_hands(hello, stream, host, policy, certificates);
-    let shaken = timer.until_fired(shaken).await.map_err(too_slow)?;
+    let shaken = timer.until_fired(place.shake(shaken)).await;
+    let shaken = shaken
+        .map_err(too_slow)?
+        .map_err(|InTheWay| Reason::MadeRoom)?;
     let (stream, secure) = shaken.map_err(|_| Reason::HandshakeFailed)?;
     drop(place);
     kit.counters.handshakes.add(1);

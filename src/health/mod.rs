@@ -40,7 +40,8 @@ pub struct Tools {
     pub port: u16,
     /// Backends that are asked at once, each with a descriptor.
     pub most: usize,
-    pub link_local: LinkLocal,
+    /// Whether link-local addresses count, as the daemon file says it now.
+    pub link_local: tokio::sync::watch::Receiver<LinkLocal>,
     pub seed: [u64; 2],
 }
 

@@ -119,6 +119,16 @@ impl Names {
         }
     }
 
+    /// Other addresses count from now on: looks everything up anew. What is out of bounds now is no answer any more, and
+    /// what it was before stays, as a site does that was live before its fence.
+    pub(super) fn change_fence(&mut self, link_local: LinkLocal, now: Instant) {
+        self.link_local = link_local;
+        for (name, known) in &mut self.known {
+            known.again_after = SOON;
+            known.put_off(&mut self.due, name, now);
+        }
+    }
+
     /// When something is to be looked up next.
     pub(super) fn next(&self) -> Option<Instant> {
         self.due.first().map(|(at, _)| *at)

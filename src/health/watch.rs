@@ -97,8 +97,9 @@ struct User {
 impl Watch {
     pub(super) fn new(tools: Tools) -> Watch {
         let (events, inbox) = mpsc::unbounded_channel();
+        let link_local = *tools.link_local.borrow();
         Watch {
-            names: Names::new(tools.link_local),
+            names: Names::new(link_local),
             random: tools.seed[0] | 1,
             tools,
             sites: HashMap::new(),
@@ -141,6 +142,10 @@ impl Watch {
                     }
                 },
                 Some(event) = self.inbox.recv() => self.take(event),
+                Ok(()) = self.tools.link_local.changed() => {
+                    let link_local = *self.tools.link_local.borrow_and_update();
+                    self.names.change_fence(link_local, Instant::now());
+                }
                 () = doubts.notified() => self.names.hear_doubts(Instant::now()),
                 () = sleep_until(next) => {}
             }

@@ -151,6 +151,20 @@ pub(super) async fn send(
     .await
 }
 
+/// Tells the client that nothing more comes, as soon as it has taken enough of what was sent before.
+///
+/// # Errors
+/// See [`Unsent`].
+pub(super) async fn end(client: &mut Stream, pace: Pace, timer: &Timer) -> Result<(), Unsent> {
+    let mut reader = Reader::new(pace);
+    poll_fn(|cx| match client.poll_end(cx) {
+        Poll::Ready(Ok(())) => Poll::Ready(Ok(())),
+        Poll::Ready(Err(_)) => Poll::Ready(Err(Unsent::Gone)),
+        Poll::Pending => poll_slow(cx, &mut reader, || client.unacknowledged(), 0, timer),
+    })
+    .await
+}
+
 /// Waits for a client that has to take something, as long as it does.
 ///
 /// # Errors

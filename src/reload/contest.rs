@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::book::Book;
 use super::status::State;
-use super::wait::distance;
+use crate::document::keys::distance;
 use crate::site::{HostPattern, Hostname, SiteName};
 
 /// Names that are alike, and files that are not served, as many as a person reads.

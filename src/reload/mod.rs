@@ -43,6 +43,7 @@ pub use gauges::{BackendGauges, Gauges, SiteGauges};
 pub use handle::Reload;
 pub use news::News;
 pub use offline::Offline;
+pub(crate) use status::seconds;
 pub use status::{BackendStatus, FileStatus, Overview, Report, State, Summary, Until, Waited};
 
 use crate::observe::panic::contain;

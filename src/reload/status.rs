@@ -127,7 +127,7 @@ impl FileStatus {
 }
 
 /// Unix time: programs compare it, and `ls` knows how people like to read it.
-fn seconds(time: SystemTime) -> u64 {
+pub(crate) fn seconds(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH)
         .unwrap_or_default()
         .as_secs()

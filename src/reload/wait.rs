@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::book::{Book, Standing};
 use super::settle::Settle;
 use super::status::{Report, Until, Waited};
+use crate::document::keys::distance;
 use crate::document::problem::printable;
 use crate::site::SiteName;
 
@@ -237,31 +238,4 @@ fn closest(name: &SiteName, book: &Book) -> Option<String> {
         rest.is_some_and(|rest| rest.starts_with('.')) || other.ends_with(&format!("/{name}"))
     });
     longer.map(str::to_owned)
-}
-
-/// Levenshtein's: insertions, deletions and replacements.
-pub(super) fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, a) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, b) in b.iter().enumerate() {
-            let replaced = diagonal + usize::from(a != *b);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn a_mistyped_name_is_near_the_right_one() {
-        assert_eq!(super::distance("shop", "shop"), 0);
-        assert_eq!(super::distance("shpo", "shop"), 2);
-        assert_eq!(super::distance("sho", "shop"), 1);
-        assert_eq!(super::distance("", "shop"), 4);
-    }
 }

@@ -6,6 +6,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 use tracing::warn;
 
 use super::StartError;
@@ -42,14 +43,22 @@ impl Home {
             }
         };
         let mut lock = lock;
-        if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
-            let mut pid = String::new();
-            // Only for the message; without it the message is still true.
-            drop(lock.read_to_string(&mut pid));
-            return Err(StartError::Running {
-                state: state.display().to_string(),
-                by: pid.trim().parse().ok(),
-            });
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(Errno::WOULDBLOCK) => {
+                let mut pid = String::new();
+                // Only for the message; without it the message is still true.
+                drop(lock.read_to_string(&mut pid));
+                return Err(StartError::Running {
+                    state: state.display().to_string(),
+                    by: pid.trim().parse().ok(),
+                });
+            }
+            // Some network file systems have no locks.
+            Err(source) => warn!(
+                path = %state.display(), cause = %source,
+                "the state directory cannot be locked; see that no second onedoor uses it"
+            ),
         }
         drop(write_pid(&mut lock));
         Ok(Home {

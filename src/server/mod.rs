@@ -23,7 +23,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::runtime::LocalOptions;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{Mutex, Notify, mpsc, oneshot};
+use tokio::sync::{Mutex, Notify, mpsc, oneshot, watch};
 use tracing::{error, info, warn};
 
 use crate::admin::{self, About, Again};
@@ -211,6 +211,7 @@ async fn serve(mut settings: Settings, logging: Arc<Logging>) -> Result<Ending, 
         states: Arc::clone(&states),
         full: Arc::default(),
     };
+    let (link_local, link_local_now) = watch::channel(settings.link_local());
     let tools = health::Tools {
         states: Arc::clone(&states),
         keyring,
@@ -218,7 +219,7 @@ async fn serve(mut settings: Settings, logging: Arc<Logging>) -> Result<Ending, 
         via: via(&home.pseudonym),
         port: settings.listen.first().map_or(80, SocketAddr::port),
         most: share.checks,
-        link_local: settings.link_local(),
+        link_local: link_local_now,
         seed: [home::random(), home::random()],
     };
     drop(tokio::task::spawn_local(health::watch(to_watch, tools)));
@@ -231,6 +232,7 @@ async fn serve(mut settings: Settings, logging: Arc<Logging>) -> Result<Ending, 
         workers: workers.notes.clone(),
         logging,
         reload: reload.clone(),
+        link_local,
         in_force: Mutex::new(asked_for),
         shared: Arc::new(RwLock::new(shared)),
     };
@@ -392,6 +394,7 @@ fn about(
         listening: settings.listen.clone(),
         sites: absolute(&settings.sites),
         state: absolute(&settings.state),
+        config: settings.config.as_deref().map(absolute),
         counters: workers.counters.clone(),
         current: Arc::clone(current),
         shared: Arc::clone(&renewal.shared),

@@ -4,7 +4,7 @@
 
 use std::sync::{Arc, PoisonError, RwLock};
 
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::{Mutex, mpsc, watch};
 use tokio::task::spawn_blocking;
 use tracing::{error, info, warn};
 
@@ -17,6 +17,7 @@ use crate::http::h1::head::HeadLimits;
 use crate::http::{FullSites, Shared};
 use crate::reload::Reload;
 use crate::settings::{Renewed, Settings};
+use crate::site::backend::LinkLocal;
 use crate::tls::Keyring;
 use crate::upstream::States;
 
@@ -28,6 +29,8 @@ pub(super) struct Renewal {
     pub(super) workers: Vec<mpsc::UnboundedSender<Note>>,
     pub(super) logging: Arc<Logging>,
     pub(super) reload: Reload,
+    /// For whoever looks names up.
+    pub(super) link_local: watch::Sender<LinkLocal>,
     /// As they were asked for: with port 0, where that was meant.
     pub(super) in_force: Mutex<Settings>,
     /// The same as the workers have, for those who ask what is in force.
@@ -119,7 +122,11 @@ impl Renewal {
         drop(taken);
         // Ends when every worker has dropped its end.
         while all_taken.recv().await.is_some() {}
+        let link_local = settings.link_local();
+        self.link_local
+            .send_if_modified(|before| std::mem::replace(before, link_local) != link_local);
         let has_other_rules = before.defaults != settings.defaults
+            || before.allow_link_local != settings.allow_link_local
             || before.files_under != settings.files_under
             || before.sockets_under != settings.sockets_under
             || before.log.sites_under != settings.log.sites_under;

@@ -15,7 +15,7 @@ use super::{
 use crate::document::{Reader, Span, Table, integer, one_or_more, units};
 use crate::limits::{Limits, MOST_FIELDS, MOST_HEAD_BYTES};
 use crate::observe::access::{self, Destination};
-use crate::site::fence::Fence;
+use crate::site::fence::{Around, Fence};
 use crate::site::file::{
     Defaults, read_allow, read_balancing, read_default_tls, read_drain, read_health, read_limits,
     read_network, read_retry, read_send_host, read_send_proxy, read_timeouts,
@@ -305,7 +305,7 @@ impl DaemonFile<'_, '_> {
         // The daemon file is the operator's own: no fence around it.
         let fence = Fence {
             folder: self.folder,
-            sites: Path::new("/"),
+            around: Around::Sites(Path::new("/")),
             files_under: &[],
             sockets_under: None,
         };

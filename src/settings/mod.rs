@@ -6,6 +6,7 @@
 use std::env;
 use std::ffi::OsString;
 use std::fmt;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -264,6 +265,54 @@ pub fn load(config: Option<&Path>, overrides: Overrides) -> Result<Settings, Vec
     load_in(config, overrides, &|name| env::var_os(name))
 }
 
+/// The admin socket of a daemon whose file cannot be used just now: commands find it by what the file still says.
+/// `None`: that cannot be told, or nobody has put one there.
+pub fn socket_all_the_same(config: Option<&Path>, overrides: Overrides) -> Option<PathBuf> {
+    let path = config.unwrap_or(Path::new("onedoor.toml"));
+    let text = read_text(path).ok()?;
+    let (reader, table) = Reader::open(&text, path, Excerpt::Shown, Place::Daemon);
+    // One that is written and was not read might lead elsewhere, and so to somebody else's daemon.
+    let is_read = |key: &str| {
+        let read = table.get(key).and_then(|value| value.get_ref().as_str());
+        is_written(&text, key) == read.is_some()
+    };
+    const PLACES: [&str; 3] = ["admin", "state", "sites"];
+    if !PLACES.into_iter().all(is_read) {
+        return None;
+    }
+    let folder = folder_of(path);
+    let mut file = DaemonFile {
+        reader,
+        folder: &folder,
+    };
+    let mut settings = file.settings(&table);
+    // What is read of a line with an error in it may be less than was meant.
+    let is_of_a_place = |problem: &Problem| {
+        let line = text.lines().nth((problem.line as usize).wrapping_sub(1));
+        line.is_some_and(|line| PLACES.iter().any(|key| is_written(line, key)))
+    };
+    if file.reader.finish().iter().any(is_of_a_place) {
+        return None;
+    }
+    apply(&mut settings, overrides);
+    settings.state = state_directory(&settings, &|name| env::var_os(name)).ok()?;
+    Some(settings.admin_socket()).filter(|socket| socket.exists())
+}
+
+/// Whether some line of `text` looks as if it gave `key` a value.
+fn is_written(text: &str, key: &str) -> bool {
+    let quotes = ['"', '\''];
+    text.lines().any(|line| {
+        let line = line.trim_start().trim_start_matches(quotes);
+        let behind = line.strip_prefix(key);
+        behind.is_some_and(|rest| {
+            rest.trim_start_matches(quotes)
+                .trim_start()
+                .starts_with('=')
+        })
+    })
+}
+
 type Environment<'e> = &'e dyn Fn(&str) -> Option<OsString>;
 
 fn load_in(
@@ -272,7 +321,12 @@ fn load_in(
     environment: Environment<'_>,
 ) -> Result<Settings, Vec<Problem>> {
     let usual = Path::new("onedoor.toml");
-    let config = config.or_else(|| usual.exists().then_some(usual));
+    // A link that leads nowhere, or a file we may not see, was meant to say something.
+    let is_none = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+    let config = config.or_else(|| match usual.symlink_metadata() {
+        Err(error) if is_none(&error) => None,
+        _ => Some(usual),
+    });
     let text = match config {
         Some(path) => read_text(path).map_err(|problem| vec![problem])?,
         None => String::new(),

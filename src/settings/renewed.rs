@@ -46,6 +46,10 @@ impl Settings {
                 (self.certificates != new.certificates, "certificates"),
                 (self.files_under != new.files_under, "files_under"),
                 (self.sockets_under != new.sockets_under, "sockets_under"),
+                (
+                    self.allow_link_local != new.allow_link_local,
+                    "allow_link_local",
+                ),
             ]),
             waiting: differing(&[
                 (self.listen != new.listen, "listen"),
@@ -57,10 +61,6 @@ impl Settings {
                 (self.workers != new.workers, "workers"),
                 (self.watch != new.watch, "watch"),
                 (self.catch_all != new.catch_all, "catch_all"),
-                (
-                    self.allow_link_local != new.allow_link_local,
-                    "allow_link_local",
-                ),
             ]),
             problems: Vec::new(),
         };
@@ -75,7 +75,6 @@ impl Settings {
             workers: self.workers,
             watch: self.watch,
             catch_all: self.catch_all.clone(),
-            allow_link_local: self.allow_link_local,
             ..new
         };
         (settings, renewed)

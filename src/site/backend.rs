@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use super::backend_tls::BackendTls;
 use super::hostname::{Hostname, HostnameError};
+use crate::document::problem::is_risky;
 
 /// The longest path `sockaddr_un` holds, without its final NUL (unix(7)).
 const SOCKET_PATH_BYTES: usize = 107;
@@ -249,6 +250,9 @@ fn read_socket_path(text: &str, folder: &Path) -> Result<Address, AddressError> 
     if text.starts_with('@') || text.contains('\0') {
         return Err(AddressError::AbstractSocket);
     }
+    if let Some(c) = text.chars().find(|&c| is_risky(c)) {
+        return Err(AddressError::Unprintable(c));
+    }
     let path: PathBuf = folder.join(text);
     let bytes = path.as_os_str().as_bytes().len();
     if bytes > SOCKET_PATH_BYTES {
@@ -284,6 +288,8 @@ pub enum AddressError {
     LinkLocal(IpAddr),
     NoSocketPath,
     AbstractSocket,
+    /// In the path of a socket, which is shown to people.
+    Unprintable(char),
     LongSocketPath(usize),
 }
 
@@ -343,6 +349,10 @@ impl fmt::Display for AddressError {
             AddressError::AbstractSocket => {
                 f.write_str("abstract sockets are not supported, write a path")
             }
+            AddressError::Unprintable(c) => write!(
+                f,
+                "the path of a socket has no control characters, and {c:?} is one"
+            ),
             AddressError::LongSocketPath(bytes) => {
                 write!(
                     f,
@@ -427,6 +437,10 @@ mod tests {
             ("unix:", NoSocketPath),
             ("unix:/run/", NoSocketPath),
             ("unix:@x", AbstractSocket),
+            ("unix:/a\u{1b}]0;x\u{7}", Unprintable('\u{1b}')),
+            ("unix:/a\nevil  live", Unprintable('\n')),
+            ("unix:/a\u{9b}31m", Unprintable('\u{9b}')),
+            ("unix:/a\u{202e}b", Unprintable('\u{202e}')),
             ("a b:1", Host(HostnameError::Character(' '))),
             ("nowhere", NoPort),
         ] {

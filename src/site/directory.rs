@@ -368,7 +368,7 @@ pub fn read(path: &Path, name: &SiteName) -> Result<SiteDocument, ReadError> {
     let bytes = read_regular(&real, SITE_FILE_BYTES).map_err(|error| match error {
         FileError::Io(error) => ReadError::from_io(error, &real),
         FileError::TooLarge { .. } => ReadError::TooLarge,
-        FileError::NotRegular | FileError::Outside => ReadError::NotRegular,
+        FileError::NotRegular | FileError::Outside | FileError::OutsideOwn => ReadError::NotRegular,
     })?;
     let text = decode(bytes)?;
     Ok(SiteDocument {

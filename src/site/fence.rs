@@ -1,8 +1,9 @@
 //! Other files and sockets that a site file points at: which ones it may, and reading them without ever hanging.
 
 use std::fmt;
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -15,11 +16,31 @@ const O_NONBLOCK: i32 = 0o4000;
 pub struct Fence<'a> {
     /// Where relative paths start: the folder of the real site file.
     pub folder: &'a Path,
-    pub sites: &'a Path,
-    /// Folders besides the sites directory.
+    pub around: Around<'a>,
+    /// Folders besides that.
     pub files_under: &'a [PathBuf],
     /// `None`: sockets may be anywhere.
     pub sockets_under: Option<&'a [PathBuf]>,
+}
+
+/// The folder whose files may be read without a word in the daemon file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Around<'a> {
+    /// That of the site file: for what is shown to others, because each team has a folder of its own.
+    Own(&'a Path),
+    /// That of all site files: for what never leaves us.
+    Sites(&'a Path),
+}
+
+impl<'a> Around<'a> {
+    /// The folder of a site file: of the real one where it is below `sites`, else of the link to it.
+    pub fn own(origin: &'a Path, real: &'a Path, sites: &Path) -> Around<'a> {
+        let folder = |file: &'a Path| file.parent().unwrap_or(Path::new(""));
+        match is_under(folder(real), std::iter::once(sites)) {
+            true => Around::Own(folder(real)),
+            false => Around::Own(folder(origin)),
+        }
+    }
 }
 
 impl Fence<'_> {
@@ -31,15 +52,43 @@ impl Fence<'_> {
     /// Reads a file of at most `cap` bytes, if it lies, symlinks resolved, where it may.
     ///
     /// # Errors
-    /// `Outside` before anything is opened; else as [`read_regular`].
+    /// As [`Fence::admit`], before anything is opened; else as [`read_regular`].
     pub fn read(&self, path: &Path, cap: u64) -> Result<Vec<u8>, FileError> {
-        let real = path.canonicalize().map_err(FileError::Io)?;
-        let allowed =
-            std::iter::once(self.sites).chain(self.files_under.iter().map(PathBuf::as_path));
-        if !is_under(&real, allowed) {
-            return Err(FileError::Outside);
+        self.find(path, cap).map(|(_, bytes)| bytes)
+    }
+
+    /// The same, and where the file really is.
+    ///
+    /// # Errors
+    /// As [`Fence::read`].
+    pub fn find(&self, path: &Path, cap: u64) -> Result<(PathBuf, Vec<u8>), FileError> {
+        const ATTEMPTS: usize = 3;
+        for _ in 0..ATTEMPTS {
+            let real = self.admit(path)?;
+            let file = open_regular(&real, cap)?;
+            // A folder on the way may have been switched for a link since it was looked at.
+            if is_opened_at(&file, &real) {
+                return Ok((real, read_capped(file, cap)?));
+            }
         }
-        read_regular(&real, cap)
+        Err(FileError::Io(io::Error::other("it moves while it is read")))
+    }
+
+    /// Where a file really is, if that is where it may be.
+    ///
+    /// # Errors
+    /// `Outside` or `OutsideOwn`, and `Io` when it is nowhere.
+    pub fn admit(&self, path: &Path) -> Result<PathBuf, FileError> {
+        let real = path.canonicalize().map_err(FileError::Io)?;
+        let (Around::Own(folder) | Around::Sites(folder)) = self.around;
+        let allowed = std::iter::once(folder).chain(self.files_under.iter().map(PathBuf::as_path));
+        match is_under(&real, allowed) {
+            true => Ok(real),
+            false => Err(match self.around {
+                Around::Own(_) => FileError::OutsideOwn,
+                Around::Sites(_) => FileError::Outside,
+            }),
+        }
     }
 
     /// Whether an access log may be written to `file`, which need not be there yet: in one of `folders`, symlinks resolved,
@@ -118,6 +167,10 @@ fn is_under<'p>(real: &Path, mut folders: impl Iterator<Item = &'p Path>) -> boo
 /// `NotRegular` for a FIFO, socket, device or folder, without waiting for it; `TooLarge` also when the file grows
 /// while it is read.
 pub fn read_regular(path: &Path, cap: u64) -> Result<Vec<u8>, FileError> {
+    read_capped(open_regular(path, cap)?, cap)
+}
+
+fn open_regular(path: &Path, cap: u64) -> Result<File, FileError> {
     // Asked before it is opened: opening alone does something with a watchdog, a tape or a FIFO.
     if !path.metadata().map_err(FileError::Io)?.is_file() {
         return Err(FileError::NotRegular);
@@ -135,10 +188,17 @@ pub fn read_regular(path: &Path, cap: u64) -> Result<Vec<u8>, FileError> {
     if metadata.len() > cap {
         return Err(FileError::TooLarge { cap });
     }
-    read_capped(file, metadata.len(), cap)
+    Ok(file)
 }
 
-fn read_capped(file: File, expected: u64, cap: u64) -> Result<Vec<u8>, FileError> {
+/// Whether an open file is the one at `real`. Where the system does not tell, which is without /proc, it is believed.
+fn is_opened_at(file: &File, real: &Path) -> bool {
+    let told = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()));
+    told.map_or(true, |told| told == real)
+}
+
+fn read_capped(file: File, cap: u64) -> Result<Vec<u8>, FileError> {
+    let expected = file.metadata().map_err(FileError::Io)?.len().min(cap);
     let mut bytes = Vec::with_capacity(usize::try_from(expected).unwrap_or(0));
     file.take(cap + 1)
         .read_to_end(&mut bytes)
@@ -153,6 +213,7 @@ fn read_capped(file: File, expected: u64, cap: u64) -> Result<Vec<u8>, FileError
 #[derive(Debug)]
 pub enum FileError {
     Outside,
+    OutsideOwn,
     NotRegular,
     TooLarge { cap: u64 },
     Io(io::Error),
@@ -164,6 +225,9 @@ impl fmt::Display for FileError {
             FileError::Outside => {
                 f.write_str("lies outside the sites directory and of files_under in onedoor.toml")
             }
+            FileError::OutsideOwn => f.write_str(
+                "lies outside the folder of the site file and of files_under in onedoor.toml",
+            ),
             FileError::NotRegular => f.write_str("is not a regular file"),
             FileError::TooLarge { cap } => write!(f, "is larger than {} KiB", cap >> 10),
             FileError::Io(error) => write!(f, "cannot be read: {error}"),
@@ -172,3 +236,28 @@ impl fmt::Display for FileError {
 }
 
 impl std::error::Error for FileError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_was_switched_while_it_was_looked_for_is_told_by_where_it_was_opened() {
+        let folder = std::env::temp_dir().join(format!("onedoor-opened-{}", std::process::id()));
+        fs::create_dir_all(folder.join("in")).expect("folder");
+        fs::create_dir_all(folder.join("out")).expect("folder");
+        let folder = folder.canonicalize().expect("there");
+        for file in ["in/a", "out/a"] {
+            fs::write(folder.join(file), "x").expect("file");
+        }
+        let real = folder.join("in/a");
+        assert!(is_opened_at(&open_regular(&real, 10).expect("open"), &real));
+        fs::rename(folder.join("in"), folder.join("away")).expect("renamed");
+        std::os::unix::fs::symlink("out", folder.join("in")).expect("link");
+        assert!(!is_opened_at(
+            &open_regular(&real, 10).expect("open"),
+            &real
+        ));
+        fs::remove_dir_all(&folder).expect("gone");
+    }
+}

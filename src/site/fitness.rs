@@ -181,7 +181,7 @@ impl Outage {
     }
 
     /// The right to be the one request that tries it again, when its time has come. A request that knows no better
-    /// after [`LONGEST_OUT`] (its client still sends) leaves that to another.
+    /// after `LONGEST_OUT` (its client still sends) leaves that to another.
     pub fn trial(&self, now: Moment) -> bool {
         let since = self.trial.load(Ordering::Relaxed);
         self.trial_at.load(Ordering::Relaxed) <= now

@@ -1,10 +1,12 @@
 //! `[headers]`: the operator's changes to heads, checked so that they can be applied without another look.
 
+use std::collections::HashSet;
+use std::path::PathBuf;
+
 use super::fence::Fence;
 use super::{HeaderEdit, HeaderEdits};
 use crate::document::{Reader, Span, Table, Value, one_or_more};
-use crate::limits::HEADER_FILE_BYTES;
-use std::path::PathBuf;
+use crate::limits::{HEADER_FILE_BYTES, SITE_HEADERS};
 
 /// Which heads an edit changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,15 +32,19 @@ pub(crate) fn read(
                 reader,
                 fence,
                 files,
-                seen: Vec::new(),
+                seen: HashSet::new(),
+                room: SITE_HEADERS,
                 secret: &mut secret,
             }
             .read(table)
         });
         let own = own.unwrap_or_default();
         // What the site sets or removes takes the place of what the defaults set or add.
-        let stays =
-            |edit: &&HeaderEdit| !own.iter().any(|own| own.replaces(edit.name().as_bytes()));
+        let replaced: HashSet<String> = (own.iter())
+            .filter(|own| own.replaces(own.name().as_bytes()))
+            .map(|own| own.name().to_ascii_lowercase())
+            .collect();
+        let stays = |edit: &&HeaderEdit| !replaced.contains(&edit.name().to_ascii_lowercase());
         let base: Vec<_> = base.iter().filter(stays).cloned().collect();
         base.into_iter().chain(own).collect()
     };
@@ -59,7 +65,9 @@ struct Edits<'r, 't> {
     fence: &'r Fence<'r>,
     files: &'r mut Vec<PathBuf>,
     /// Names set or removed so far, in lower case.
-    seen: Vec<String>,
+    seen: HashSet<String>,
+    /// How many more changes there may be.
+    room: usize,
     /// Names whose values come from files.
     secret: &'r mut Vec<Box<str>>,
 }
@@ -69,6 +77,9 @@ impl Edits<'_, '_> {
     fn read(&mut self, table: &Table<'_>) -> Vec<HeaderEdit> {
         let mut edits = Vec::new();
         for (name, span) in self.reader.texts(table, "remove").unwrap_or_default() {
+            if !self.has_room(&span) {
+                return edits;
+            }
             if self.admits_once(name, &span) {
                 edits.push(HeaderEdit::Remove { name: name.into() });
             }
@@ -77,8 +88,11 @@ impl Edits<'_, '_> {
             if !self.admits_once(name, &span) {
                 continue;
             }
+            let Some(values) = self.values(name, value) else {
+                return edits;
+            };
             // A list replaces the field by several: the first sets, the others add.
-            for (at, value) in self.values(name, value).into_iter().enumerate() {
+            for (at, value) in values.into_iter().enumerate() {
                 let name = name.into();
                 edits.push(if at == 0 {
                     HeaderEdit::Set { name, value }
@@ -89,8 +103,10 @@ impl Edits<'_, '_> {
         }
         for (name, span, value) in fields(table, "add") {
             if self.admits(name, &span) {
-                let values = self.values(name, value).into_iter();
-                edits.extend(values.map(|value| HeaderEdit::Add {
+                let Some(values) = self.values(name, value) else {
+                    return edits;
+                };
+                edits.extend(values.into_iter().map(|value| HeaderEdit::Add {
                     name: name.into(),
                     value,
                 }));
@@ -100,13 +116,11 @@ impl Edits<'_, '_> {
     }
 
     fn admits_once(&mut self, name: &str, span: &Span) -> bool {
-        let lower = name.to_ascii_lowercase();
-        if self.seen.contains(&lower) {
+        if !self.seen.insert(name.to_ascii_lowercase()) {
             self.reader
                 .error(span.clone(), format!("{name:?} is set or removed twice"));
             return false;
         }
-        self.seen.push(lower);
         self.admits(name, span)
     }
 
@@ -126,14 +140,32 @@ impl Edits<'_, '_> {
         true
     }
 
-    fn values(&mut self, name: &str, value: &Value<'_>) -> Vec<Box<[u8]>> {
+    /// Whether one more change fits; the error about it is said once, because nothing is read behind it.
+    fn has_room(&mut self, span: &Span) -> bool {
+        let has_room = self.room > 0;
+        if !has_room {
+            let message =
+                format!("a site changes at most {SITE_HEADERS} headers of requests or responses");
+            self.reader.error(span.clone(), message);
+        }
+        self.room = self.room.saturating_sub(1);
+        has_room
+    }
+
+    /// `None`: there is no room for them.
+    fn values(&mut self, name: &str, value: &Value<'_>) -> Option<Vec<Box<[u8]>>> {
         let is_of_file = |value: &Value<'_>| value.get_ref().as_table().is_some();
         if one_or_more(value).any(is_of_file) {
             self.secret.push(name.into());
         }
-        one_or_more(value)
-            .filter_map(|value| self.value(value))
-            .collect()
+        let mut values = Vec::new();
+        for value in one_or_more(value) {
+            if !self.has_room(&value.span()) {
+                return None;
+            }
+            values.extend(self.value(value));
+        }
+        Some(values)
     }
 
     /// A text or `{ file = "..." }`. A message never quotes the value: it may be a secret.

@@ -47,6 +47,7 @@ pub use slots::{SiteSlot, SiteSlots};
 pub use tls::Tls;
 pub use waiting::{Line, Waiting};
 
+use crate::document::is_login;
 use crate::limits::{SiteLimits, SiteTimeouts};
 #[cfg(feature = "serve")]
 use crate::observe::access::OfSite;
@@ -326,13 +327,7 @@ impl Default for HeaderEdits {
 impl HeaderEdits {
     /// Whether the value of this field may be shown: it was not read from a file, and is not what people log in with.
     pub fn may_show(&self, name: &str) -> bool {
-        const LOGINS: [&str; 4] = [
-            "authorization",
-            "proxy-authorization",
-            "cookie",
-            "set-cookie",
-        ];
-        !LOGINS.iter().any(|login| name.eq_ignore_ascii_case(login))
+        !is_login(name)
             && !self
                 .secret
                 .iter()

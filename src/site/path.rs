@@ -435,7 +435,7 @@ mod tests {
         assert_eq!(place(&site, "/api/v2/health/x"), Ok((201, 7)));
         assert_eq!(place(&site, "/"), Ok((203, 1)));
         assert_eq!(place(&site, "/apix"), Ok((299, 0)));
-        assert_eq!(place(&site, "*"), Ok((299, 0)));
+        assert_eq!(place(&site, "*"), Ok((203, 0)));
         assert_eq!(place(&site, "//api"), Ok((299, 0)));
     }
 

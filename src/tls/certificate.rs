@@ -51,8 +51,13 @@ impl Certificate {
     /// Whether a client that asked for `host` (normalised) accepts this certificate (RFC 9525 6.3: a wildcard is one
     /// label; the common name counts for nothing).
     pub fn covers(&self, host: &str) -> bool {
+        self.name_for(host).is_some()
+    }
+
+    /// The name in it by which it is good for `host`.
+    pub(super) fn name_for(&self, host: &str) -> Option<&HostPattern> {
         let rest = host.split_once('.').map(|(_, rest)| rest);
-        self.names.iter().any(|name| match name {
+        self.names.iter().find(|name| match name {
             HostPattern::Exact(name) => name.as_str() == host,
             HostPattern::Wildcard(suffix) => rest == Some(suffix.as_str()),
             HostPattern::Any => false,

@@ -31,7 +31,7 @@ pub async fn connect(
     };
     let config = Arc::clone(config);
     let shaken = match UnbufferedClientConnection::new(config, identity.name.clone()) {
-        Ok(connection) => shake(connection, stream, &[]).await,
+        Ok(connection) => shake(connection, stream, Box::default()).await,
         Err(error) => Err(HandshakeError::Refused(error)),
     };
     match shaken {

@@ -79,7 +79,7 @@ impl std::error::Error for HandshakeError {}
 /// # Errors
 /// See [`HandshakeError`].
 pub async fn shake_hands(
-    hello: &[u8],
+    hello: Box<[u8]>,
     stream: TcpStream,
     name: &str,
     policy: Arc<Policy>,

@@ -173,7 +173,7 @@ impl Keyring {
                 policy,
                 certificate,
             } => {
-                self.remembered.remember(host);
+                self.remember(site, host, &certificate);
                 (policy, Some(certificate))
             }
             Choice::Local { policy } => {
@@ -258,10 +258,7 @@ impl Keyring {
                 Some(Held::Unusable) | None => InClear::NoCertificate,
                 Some(_) => wished(ClearText::Redirect),
             },
-            Mode::Auto if self.found.load().find(host).is_some() => {
-                self.remembered.remember(host);
-                wished(ClearText::Redirect)
-            }
+            Mode::Auto if self.has_found(site, host) => wished(ClearText::Redirect),
             Mode::Auto if self.remembered.had(host) => InClear::NoCertificate,
             Mode::Auto | Mode::Local if authority::vouches_for(host) => {
                 if authority::is_near(client) {
@@ -275,6 +272,32 @@ impl Keyring {
             Mode::Auto if wished(for_local) == InClear::Serve => InClear::Serve,
             Mode::Auto => InClear::NoCertificate,
         }
+    }
+
+    /// Whether a certificate for `host`, a name of `site`, lies in the daemon's folders. One that does is remembered.
+    fn has_found(&self, site: &Site, host: &str) -> bool {
+        let found = self.found.load();
+        let certificate = found.find(host);
+        if let Some(certificate) = certificate {
+            self.remember(site, host, certificate);
+        }
+        certificate.is_some()
+    }
+
+    /// Keeps that `host`, a name of `site`, was served with `certificate`: as the site claims it, or where a wildcard of the
+    /// site stands for it, as the certificate does. A label that a client thought of is no name of anybody's.
+    fn remember(&self, site: &Site, host: &str, certificate: &Certificate) {
+        let pattern = || {
+            let is_claimed = site.claims.iter().any(|claim| match &claim.pattern {
+                HostPattern::Exact(name) => name.as_str() == host,
+                HostPattern::Wildcard(_) | HostPattern::Any => false,
+            });
+            match certificate.name_for(host) {
+                Some(name) if !is_claimed => name.to_string(),
+                _ => host.to_owned(),
+            }
+        };
+        self.remembered.remember(host, pattern);
     }
 
     /// The policy under which clients of `site` have to come. `None`: they cannot come by TLS.

@@ -3,6 +3,7 @@
 //! Blocks on the disk. Never says what a file contains, only where it is and what it is not.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -20,7 +21,7 @@ use super::identity::Terms;
 use super::revoked::{self, Lists};
 use super::{sha256, system};
 use crate::site::backend_tls::{BackendTls, Verify};
-use crate::site::fence::{Fence, FileError, read_regular};
+use crate::site::fence::{Around, Fence, FileError, read_regular};
 use crate::site::file::Rules;
 use crate::site::tls::{Mode, PairFiles};
 use crate::site::{Claim, Hostname, Site};
@@ -180,8 +181,9 @@ pub fn load_shown(site: &Site, rules: &Rules) -> Result<Loaded, LoadError> {
 pub fn load_backends(site: &Site, rules: &Rules) -> Result<Loaded, LoadError> {
     let fence = &fence(rules);
     let mut loaded = Loaded::default();
+    let mut known = HashMap::new();
     for tls in site.backends().filter_map(|backend| backend.tls.as_deref()) {
-        let terms = terms(tls, fence, &mut loaded.warnings)?;
+        let terms = terms(tls, fence, &mut known, &mut loaded.warnings)?;
         loaded.backends.push(terms);
     }
     Ok(loaded)
@@ -190,13 +192,14 @@ pub fn load_backends(site: &Site, rules: &Rules) -> Result<Loaded, LoadError> {
 fn terms(
     tls: &BackendTls,
     fence: &Fence<'_>,
+    known: &mut HashMap<PathBuf, Authorities>,
     warnings: &mut Vec<String>,
 ) -> Result<Terms, LoadError> {
     let name = ServerName::try_from(tls.server_name.as_str().to_owned())
         .map_err(|_| LoadError::NoName(tls.server_name.clone()))?;
     let authorities = match &tls.verify {
         Verify::System => Some(system::authorities()?),
-        Verify::Authorities(path) => Some(read_authorities(path, fence)?),
+        Verify::Authorities(path) => Some(read_once(path, fence, known)?),
         Verify::Off => None,
     };
     let own = match &tls.own {
@@ -214,7 +217,7 @@ fn fence(rules: &Rules) -> Fence<'_> {
     Fence {
         // Paths of a site start where its file lies already.
         folder: Path::new(""),
-        sites: &rules.sites,
+        around: Around::Sites(&rules.sites),
         files_under: &rules.files_under,
         sockets_under: None,
     }
@@ -299,6 +302,21 @@ pub(super) fn match_up(chain: &[u8], key: &[u8]) -> Result<Certificate, Mismatch
     } else {
         "the key is of no kind that TLS uses"
     }))
+}
+
+/// A thousand backends of one site come to the same authorities: these are read and held once.
+fn read_once(
+    path: &Path,
+    fence: &Fence<'_>,
+    known: &mut HashMap<PathBuf, Authorities>,
+) -> Result<Authorities, LoadError> {
+    let real = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    if let Some(authorities) = known.get(&real) {
+        return Ok(authorities.clone());
+    }
+    let authorities = read_authorities(path, fence)?;
+    known.insert(real, authorities.clone());
+    Ok(authorities)
 }
 
 fn read_authorities(path: &Path, fence: &Fence<'_>) -> Result<Authorities, LoadError> {
@@ -405,5 +423,45 @@ fn warn_of_names(certificates: &[Arc<Certificate>], claims: &[Claim], warnings: 
                 claim.pattern
             ));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::site::{SiteDocument, SiteName, file};
+    use crate::tls::authority::{Authority, root_path};
+
+    #[test]
+    fn backends_of_one_site_hold_their_authorities_once() {
+        let state = std::env::temp_dir().join(format!("onedoor-roots-{}", std::process::id()));
+        std::fs::create_dir_all(&state).expect("folder");
+        Authority::open(&state).expect("made");
+        let ca = root_path(&state);
+        let text = format!(
+            "host = 'a.test'\nto = [{{ at = 'https://10.0.0.1', ca = '{0}' }}, {{ at = 'https://10.0.0.2', ca = '{1}' }}]\n",
+            ca.display(),
+            // The same by another way.
+            ca.parent()
+                .unwrap_or(&ca)
+                .join(".")
+                .join(ca.file_name().unwrap_or_default())
+                .display(),
+        );
+        let document = SiteDocument {
+            name: SiteName::new("a"),
+            text,
+            origin: "sites.d/a.toml".into(),
+            real: "sites.d/a.toml".into(),
+        };
+        let rules = Rules::default();
+        let site = file::read(&document, &rules).expect("a site").site;
+        let loaded = load_backends(&site, &rules).expect("read");
+        let roots: Vec<_> = (loaded.backends.iter())
+            .filter_map(|terms| terms.authorities.as_ref())
+            .map(|authorities| &authorities.roots)
+            .collect();
+        assert!(roots.len() == 2 && Arc::ptr_eq(roots[0], roots[1]));
+        std::fs::remove_dir_all(&state).expect("gone");
     }
 }

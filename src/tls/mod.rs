@@ -40,7 +40,7 @@ pub use keyring::{
 pub use load::{LoadError, Loaded, load, load_backends, load_shown};
 pub use policy::Policy;
 pub use stream::TlsStream;
-pub use turnstile::Turnstile;
+pub use turnstile::{InTheWay, Turnstile};
 
 /// By the library's own, so that no other is needed.
 fn sha256(bytes: &[u8]) -> Box<[u8]> {

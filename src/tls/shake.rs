@@ -51,10 +51,10 @@ pub(super) struct Shaken {
 pub(super) async fn shake<H: Handshake>(
     mut handshake: H,
     mut tcp: TcpStream,
-    came: &[u8],
+    came: Box<[u8]>,
 ) -> Result<Shaken, HandshakeError> {
     // Bytes that came and are not done with. As long as the handshake waits it holds these, and not a block.
-    let mut held = came.to_vec();
+    let mut held = Vec::from(came);
     // Those of them that the library has seen.
     let mut seen = 0;
     loop {

@@ -166,6 +166,9 @@ fn bad_clients_write_nothing_into_the_log() {
         .site("app.toml", site)
         .site("dead.toml", "host = 'dead.test'\nto = 1")
         .start();
+    // That an app is not there is for its operator to know, and said once.
+    assert_eq!(proxy.get("dead.test", "/").status, 502);
+    proxy.until_logged("does not accept connections");
     let before = proxy.log();
     for _ in 0..50 {
         for bytes in [

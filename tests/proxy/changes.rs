@@ -1,6 +1,7 @@
 //! Sites added, removed, changed and taken back by command; waited for without a race.
 
 use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::process::Output;
 
 use rustix::process::Signal;
@@ -86,6 +87,42 @@ fn what_would_be_rejected_is_not_written() {
         );
     }
     assert_eq!(fs::read_dir(proxy.sites().path()).unwrap().count(), 1);
+}
+
+#[test]
+fn the_name_of_a_live_site_is_not_given_to_a_file_that_is_called_before_it() {
+    let proxy = Proxy::plan()
+        .site("zzz.toml", says("shop.test", "z"))
+        .start();
+    let output = proxy.command(["add", "shop.test", "5000", "--name", "aaa"]);
+    assert_eq!(output.status.code(), Some(1), "{}", words_of(&output));
+    let part = "zzz.toml, which serves it";
+    assert!(words_of(&output).contains(part), "{}", words_of(&output));
+    assert!(!proxy.sites().join("aaa.toml").exists());
+    // Written by hand, the newcomer is what is wrong.
+    proxy.sites().write("aaa.toml", says("shop.test", "a"));
+    proxy.until_state("aaa", "conflict");
+    let check = proxy.command(["check"]);
+    assert_eq!(check.status.code(), Some(1));
+    assert!(out(&check).contains("aaa.toml:1:8"), "{}", out(&check));
+    assert!(!out(&check).contains("zzz.toml:1:8"), "{}", out(&check));
+    let zzz = proxy.sites().join("zzz.toml");
+    fine(proxy.command(["check", zzz.to_str().unwrap()]));
+    assert_eq!(proxy.get("shop.test", "/").text(), "z");
+}
+
+#[test]
+fn what_is_added_is_checked_by_the_settings_of_the_daemon() {
+    let plan = Proxy::plan();
+    let config = plan.folder().join("conf/daemon.toml");
+    fs::create_dir(config.parent().unwrap()).unwrap();
+    fs::write(&config, "sockets_under = '/run/apps'\n").unwrap();
+    let proxy = plan.flag("--config").flag(&config).start();
+    let output = proxy.command(["add", "shop.test", "unix:/tmp/shop.sock"]);
+    assert_eq!(output.status.code(), Some(1), "{}", words_of(&output));
+    let part = "lies outside of sockets_under";
+    assert!(words_of(&output).contains(part), "{}", words_of(&output));
+    assert!(!proxy.sites().join("shop.test.toml").exists());
 }
 
 #[test]
@@ -190,6 +227,129 @@ fn versions_are_listed_compared_and_written_back() {
 }
 
 #[test]
+fn rollback_of_a_file_that_was_rejected_writes_what_serves() {
+    let proxy = Proxy::start();
+    proxy.site("shop.toml", says("shop.test", "one"));
+    proxy.site("shop.toml", says("shop.test", "two"));
+    proxy.sites().write("shop.toml", "nonsense");
+    proxy.until_state("shop", "stale");
+    let said = fine(proxy.command(["rollback", "shop"]));
+    assert!(said.contains("version 1, which serves"), "{said}");
+    assert_eq!(proxy.get("shop.test", "/").text(), "two");
+    let said = fine(proxy.command(["rollback", "shop"]));
+    assert!(said.contains("version 2, the one before"), "{said}");
+    assert_eq!(proxy.get("shop.test", "/").text(), "one");
+}
+
+#[test]
+fn rollback_follows_no_link_out_of_the_folder() {
+    let proxy = Proxy::start();
+    let sites = proxy.sites().path().to_owned();
+    fs::create_dir(sites.join(".store")).unwrap();
+    fs::write(sites.join(".store/in"), says("in.test", "one")).unwrap();
+    symlink(".store/in", sites.join("in.toml")).unwrap();
+    proxy.wait_for("in.toml");
+    fs::write(sites.join(".store/in"), says("in.test", "two")).unwrap();
+    until("the link's file is read", || {
+        proxy.command(["reload"]);
+        proxy.get("in.test", "/").text() == "two"
+    });
+    fine(proxy.command(["rollback", "in"]));
+    assert_eq!(proxy.get("in.test", "/").text(), "one");
+    assert!(sites.join("in.toml").is_symlink(), "a link stays one");
+
+    proxy.site("out.toml", says("out.test", "one"));
+    proxy.site("out.toml", says("out.test", "two"));
+    let victim = proxy.folder().join("victim");
+    fs::write(&victim, "not yours").unwrap();
+    fs::remove_file(sites.join("out.toml")).unwrap();
+    symlink(&victim, sites.join("out.toml")).unwrap();
+    // And where a folder is the link.
+    let theirs = proxy.folder().join("theirs");
+    fs::create_dir(&theirs).unwrap();
+    symlink(&theirs, sites.join("team")).unwrap();
+    for words in [
+        &["rollback", "out"][..],
+        &["add", "team.test", "5000", "--name", "team/x"],
+    ] {
+        let output = proxy.command(words.iter().copied());
+        assert_eq!(output.status.code(), Some(1), "{}", words_of(&output));
+        assert!(
+            words_of(&output).contains("outside of the sites folder"),
+            "{}",
+            words_of(&output)
+        );
+    }
+    assert_eq!(fs::read_to_string(&victim).unwrap(), "not yours");
+    assert_eq!(fs::read_dir(&theirs).unwrap().count(), 0);
+}
+
+/// The owner, the group and the mode of a file.
+fn rights(file: &std::path::Path) -> (u32, u32, u32) {
+    let of = fs::metadata(file).unwrap();
+    (of.uid(), of.gid(), of.mode() & 0o7777)
+}
+
+#[test]
+fn what_commands_write_is_read_by_whom_it_was_read_before() {
+    const NOBODY: u32 = 65_534;
+    if !rustix::process::geteuid().is_root() || !crate::harness::found("setpriv") {
+        return println!("left out: only root can start onedoor as somebody else");
+    }
+    let plan = Proxy::plan().under([
+        "setpriv",
+        "--reuid=65534",
+        "--regid=65534",
+        "--clear-groups",
+    ]);
+    let folder = plan.folder().path().to_owned();
+    chown(&folder, Some(NOBODY), Some(NOBODY)).unwrap();
+    let sites = plan.sites().path().to_owned();
+    let proxy = plan.site("shop.toml", says("shop.test", "one")).start();
+    let set = |path: &std::path::Path, group, mode| {
+        chown(path, Some(0), Some(group)).unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let shop = sites.join("shop.toml");
+    proxy.site("shop.toml", says("shop.test", "two"));
+    set(&shop, NOBODY, 0o640);
+    fine(proxy.command(["rollback", "shop"]));
+    assert_eq!(proxy.get("shop.test", "/").text(), "one");
+    assert_eq!(rights(&shop), (0, NOBODY, 0o640));
+
+    // As root with a narrow umask: in a folder for everybody, and in one for the daemon's group only.
+    let add = |name: &str| {
+        std::process::Command::new("sh")
+            .args(["-c", "umask 077; exec \"$@\"", "sh"])
+            .arg(env!("CARGO_BIN_EXE_onedoor"))
+            .args(["add", &format!("{}.test", name.replace('/', ".")), "5000"])
+            .args(["--name", name, "--timeout", "30s", "--state"])
+            .arg(proxy.state())
+            .arg("--sites")
+            .arg(&sites)
+            .output()
+            .unwrap()
+    };
+    set(&sites, 0, 0o755);
+    fine(add("open"));
+    assert_eq!(rights(&sites.join("open.toml")), (0, 0, 0o644));
+    set(&sites, NOBODY, 0o750);
+    fine(add("closed"));
+    assert_eq!(rights(&sites.join("closed.toml")), (0, NOBODY, 0o640));
+    fine(add("team/shop"));
+    assert_eq!(rights(&sites.join("team")), (0, NOBODY, 0o750));
+
+    // A password that comes back where everybody may list the folder.
+    set(&sites, 0, 0o755);
+    let secret = "[headers.request]\nset = { Authorization = 'x' }\n";
+    let text = format!("host = 'secret.test'\nto = 5000\n{secret}");
+    proxy.site("secret.toml", text);
+    fine(proxy.command(["rm", "secret"]));
+    fine(proxy.command(["rollback", "secret"]));
+    assert_eq!(rights(&sites.join("secret.toml")), (0, NOBODY, 0o640));
+}
+
+#[test]
 fn secrets_are_not_shown_and_come_back_all_the_same() {
     let app = Backend::echoing();
     let proxy = Proxy::start();
@@ -287,7 +447,6 @@ fn drain_ends_the_daemon_politely() {
 
 #[test]
 fn who_is_in_the_group_may_read_and_not_change() {
-    use std::os::unix::fs::{PermissionsExt, chown};
     if !rustix::process::geteuid().is_root() {
         return println!("left out: only root can become somebody else");
     }

@@ -85,6 +85,50 @@ fn a_wrong_daemon_file_is_1_with_its_place() {
 }
 
 #[test]
+fn commands_find_the_daemon_of_a_broken_file_where_it_says_for_sure_where_that_is() {
+    let state = "state = 'state'\n";
+    let proxy = Proxy::plan()
+        .daemon_file(state)
+        .site("one.toml", says("one.test", "x"))
+        .start();
+    for broken in [
+        "workrs = 2\n",
+        "listen = \n",
+        "limit = { linee = '512b' }\n",
+    ] {
+        proxy.daemon_file(&format!("{state}{broken}"));
+        let output = onedoor(proxy.folder(), ["ls"]);
+        let said = err(&output);
+        assert_eq!(output.status.code(), Some(0), "{said}");
+        assert!(out(&output).contains("one.test"), "{}", out(&output));
+        assert!(said.contains("onedoor.toml:2"), "{said}");
+        assert!(said.contains("with the settings of before"), "{said}");
+    }
+    // The daemon tells the same of its file, and goes on.
+    let output = onedoor(proxy.folder(), ["reload"]);
+    assert_eq!(output.status.code(), Some(1), "{}", err(&output));
+    for unsure in [
+        // What is broken is where.
+        "state = 'state\n",
+        "state = 7\n",
+        "state = 'state'\nadmin = \n",
+        // It says something, and it is not read.
+        "listen = '''\nstate = 'state'\n",
+        // Nobody is there.
+        "workrs = 2\nstate = 'elsewhere'\n",
+    ] {
+        proxy.daemon_file(unsure);
+        let output = onedoor(proxy.folder(), ["ls"]);
+        let said = err(&output);
+        assert_eq!(output.status.code(), Some(1), "{unsure:?}: {said}");
+        assert!(said.contains("name its socket with --admin"), "{said}");
+        assert!(out(&output).is_empty());
+        // A state directory that is named needs no file.
+        assert_eq!(proxy.command(["ls"]).status.code(), Some(0));
+    }
+}
+
+#[test]
 fn a_bad_site_file_does_not_stop_the_start_and_is_counted() {
     let proxy = Proxy::plan()
         .site("good.toml", says("good.test", "x"))

@@ -4,7 +4,9 @@ use std::fs;
 
 use rustix::process::Signal;
 
-use crate::harness::{Authority, Backend, Client, Plan, Proxy, Tls, until, words_of};
+use crate::harness::{
+    Authority, Backend, Client, Folder, Plan, Proxy, Sites, Tls, onedoor, until, words_of,
+};
 
 const FORWARDED: &str = "GET / HTTP/1.1\r\nHost: shop.test\r\nX-Forwarded-For: 203.0.113.9\r\n\r\n";
 
@@ -29,6 +31,23 @@ fn forwarded_for(client: &mut Client, app: &Backend) -> String {
     client.send(FORWARDED);
     assert_eq!(client.response().status, 200);
     app.only_request().value("x-forwarded-for")
+}
+
+#[test]
+fn a_daemon_file_that_leads_nowhere_is_an_error_and_not_the_defaults() {
+    let folder = Folder::new();
+    let sites = Sites::at(folder.join("sites.d"));
+    sites.write("a.toml", "host = 'a.test'\nrespond = 'a'");
+    let check = || onedoor(&folder, ["check", "--state", "state"]);
+    assert_eq!(check().status.code(), Some(0), "{}", words_of(&check()));
+    std::os::unix::fs::symlink("nowhere.toml", folder.join("onedoor.toml")).unwrap();
+    let output = check();
+    assert_eq!(output.status.code(), Some(1), "{}", words_of(&output));
+    assert!(
+        words_of(&output).contains("onedoor.toml: cannot be read"),
+        "{}",
+        words_of(&output)
+    );
 }
 
 #[test]
@@ -177,6 +196,36 @@ fn a_tighter_fence_rejects_what_lies_outside_and_keeps_what_served() {
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(proxy.state_of("page"), "stale");
     assert_eq!(proxy.get("page.test", "/").text(), "page");
+}
+
+#[test]
+fn link_local_backends_are_allowed_without_a_restart_by_address_and_by_name() {
+    let proxy = Proxy::plan().daemon_file("").start();
+    let sites = proxy.sites();
+    sites.write(
+        "address.toml",
+        "host = 'address.test'\nto = '169.254.0.9:9'",
+    );
+    proxy.until_state("address", "down");
+    // The same address, in a spelling that only a resolver reads.
+    proxy.site("name.toml", "host = 'name.localhost'\nto = '0xa9fe0009:9'");
+    let is_fenced = || {
+        let answer = proxy.get("name.localhost", "/");
+        answer.text().contains("allow_link_local")
+    };
+    until("the name is fenced", is_fenced);
+    proxy.daemon_file("allow_link_local = true\n");
+    let said = reload(&proxy);
+    assert!(said.contains("in force  allow_link_local"), "{said}");
+    assert!(!said.contains("restart"), "{said}");
+    proxy.until_state("address", "live");
+    until("the name leads there", || !is_fenced());
+    // Back again: what served stays, and what comes is refused.
+    proxy.daemon_file("");
+    assert_eq!(proxy.command(["reload"]).status.code(), Some(1));
+    assert_eq!(proxy.state_of("address"), "stale");
+    sites.write("late.toml", "host = 'late.test'\nto = '169.254.0.9:9'");
+    proxy.until_state("late", "down");
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! TLS with the app: who is believed, who shares an upstream, and what a cut means.
 
 use std::fs;
-use std::io::Read;
+use std::io::{Read, Write};
+use std::net::Shutdown;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
@@ -9,7 +10,8 @@ use std::sync::Arc;
 use rustls::{HandshakeKind, ServerConfig, version};
 
 use crate::harness::{
-    Authority, Backend, Pair, Plan, Proxy, Server, found, free_port, onedoor, put, until, words_of,
+    Authority, Backend, Pair, Plan, Proxy, Server, Tls, found, free_port, onedoor, put, until,
+    words_of,
 };
 
 /// A site `app.localhost`, whose clients from this machine are told why; `more` goes behind the address of its backend.
@@ -399,7 +401,7 @@ fn the_next_backend_is_asked_when_the_tls_of_one_fails() {
     let good = Backend::saying_over_tls(&shows(&authority, &["localhost"]), "hello");
     let entry = |port| format!("{{ at = 'https://localhost:{port}', ca = 'ca.pem' }}");
     let file = format!(
-        "host = 'app.localhost'\nto = [{}, {}]\n",
+        "host = 'app.localhost'\nto = [{}, {}]\nbalance = 'round-robin'\n",
         entry(bad.port),
         entry(good.port)
     );
@@ -684,6 +686,57 @@ fn a_websocket_that_ends_without_a_goodbye_ends_for_the_client() {
     assert_eq!(client.bytes(3), b"bye");
     // An end and no reset, which could have overtaken what came before.
     assert_eq!(client.stream().read(&mut [0]).unwrap(), 0);
+}
+
+/// Whoever is at the end of a tunnel through two TLS connections can tell a meant end from a cut (RFC 8446 6.1).
+#[test]
+fn a_tunnel_that_breaks_off_ends_without_a_goodbye_on_the_other_side_too() {
+    let authority = Authority::new("internal");
+    let app = Backend::over_tls(&shows(&authority, &["localhost"]), |conversation| {
+        let Some(request) = conversation.request() else {
+            return;
+        };
+        conversation.send(
+            "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\nbye",
+        );
+        match request.target() {
+            "/cut" => conversation.cut(),
+            "/listens" => {
+                let is_meant = conversation.ends_cleanly();
+                assert!(!is_meant, "a client that was cut off has said goodbye");
+            }
+            _ => {}
+        }
+    });
+    let plan = plan(&authority);
+    authority
+        .pair(&["app.localhost"])
+        .write(plan.sites().path(), "app");
+    let file = site(app.port, ", ca = 'ca.pem'") + "[tls]\ncert = 'app.pem'\nkey = 'app.key'\n";
+    let proxy = plan.site("app.toml", file).start();
+    let open = |path: &str| {
+        let mut line = Tls::to("app.localhost").shake(proxy.address()).unwrap();
+        let head = "Host: app.localhost\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n";
+        line.write_all(format!("GET {path} HTTP/1.1\r\n{head}").as_bytes())
+            .unwrap();
+        line
+    };
+    for (path, is_meant) in [("/goodbye", true), ("/cut", false)] {
+        let mut text = Vec::new();
+        let end = open(path).read_to_end(&mut text);
+        assert!(text.ends_with(b"\r\n\r\nbye"), "{path}: nothing is lost");
+        assert_eq!(end.is_ok(), is_meant, "{path}: {end:?}");
+    }
+    let mut line = open("/listens");
+    let mut text = Vec::new();
+    while !text.ends_with(b"bye") {
+        let mut byte = [0];
+        line.read_exact(&mut byte).unwrap();
+        text.push(byte[0]);
+    }
+    line.sock.shutdown(Shutdown::Write).unwrap();
+    // Until the app has judged it.
+    until("the app has seen the end", || app.closed() == 3);
 }
 
 #[test]

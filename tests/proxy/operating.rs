@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::process::{Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 
 use serde_json::Value;
 
@@ -524,13 +524,8 @@ fn top_shows_what_moves_and_needs_a_terminal() {
     );
 }
 
-/// `script` gives it a terminal; q ends it, and the terminal is as it was.
-#[test]
-fn top_is_drawn_on_a_terminal_until_q() {
-    if !found("script") {
-        return;
-    }
-    let proxy = Proxy::plan().site("a.toml", says("a.test", "x")).start();
+/// `onedoor top` on a terminal, which `script` gives it: when it has drawn its screen, and what it has drawn.
+fn top_on_a_terminal(proxy: &Proxy) -> (Child, ChildStdout, Vec<u8>) {
     let command = format!(
         "{} top --state {}",
         env!("CARGO_BIN_EXE_onedoor"),
@@ -551,6 +546,17 @@ fn top_is_drawn_on_a_terminal_until_q() {
         assert!(count > 0, "it ended: {}", String::from_utf8_lossy(&seen));
         seen.extend_from_slice(&part[..count]);
     }
+    (script, screen, seen)
+}
+
+/// q ends it, and the terminal is as it was.
+#[test]
+fn top_is_drawn_on_a_terminal_until_q() {
+    if !found("script") {
+        return;
+    }
+    let proxy = Proxy::plan().site("a.toml", says("a.test", "x")).start();
+    let (mut script, mut screen, mut seen) = top_on_a_terminal(&proxy);
     script.stdin.take().unwrap().write_all(b"q").unwrap();
     screen.read_to_end(&mut seen).unwrap();
     assert!(script.wait().unwrap().success());
@@ -571,27 +577,8 @@ fn top_says_why_it_ends_where_that_can_be_read() {
         return;
     }
     let mut proxy = Proxy::plan().site("a.toml", says("a.test", "x")).start();
-    let command = format!(
-        "{} top --state {}",
-        env!("CARGO_BIN_EXE_onedoor"),
-        proxy.state().display()
-    );
-    let mut script = Command::new("script")
-        .args(["-q", "-e", "-c", &command, "/dev/null"])
-        .env("TERM", "xterm")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let (mut script, mut screen, mut seen) = top_on_a_terminal(&proxy);
     let _open = script.stdin.take();
-    let mut screen = script.stdout.take().unwrap();
-    let mut seen = Vec::new();
-    let mut part = [0; 1024];
-    while !String::from_utf8_lossy(&seen).contains("q ends") {
-        let count = screen.read(&mut part).unwrap();
-        assert!(count > 0, "it ended: {}", String::from_utf8_lossy(&seen));
-        seen.extend_from_slice(&part[..count]);
-    }
     proxy.kill();
     screen.read_to_end(&mut seen).unwrap();
     assert_eq!(script.wait().unwrap().code(), Some(4));

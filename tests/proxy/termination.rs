@@ -4,6 +4,7 @@ mod breaches;
 mod certificates;
 mod clients;
 mod names;
+mod records;
 mod streams;
 
 use rustls::version::{TLS12, TLS13};

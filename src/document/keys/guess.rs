@@ -71,9 +71,9 @@ fn written(key: &'static Key) -> &'static str {
     }
 }
 
-/// Edits between two words, a swap of neighbours counting as one (optimal string alignment).
-fn distance(a: &str, b: &str) -> usize {
-    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().take(64).collect());
+/// Edits between two words, or their first 256 characters, a swap of neighbours counting as one (optimal string alignment).
+pub fn distance(a: &str, b: &str) -> usize {
+    let [a, b] = [a, b].map(|word| word.chars().take(256).collect::<Vec<char>>());
     let mut rows = vec![vec![0; b.len() + 1]; a.len() + 1];
     for i in 0..=a.len() {
         for j in 0..=b.len() {
@@ -314,6 +314,13 @@ const SYNONYMS: &[(Place, &[&str], &str)] = &[
 mod tests {
     use super::*;
     use crate::document::keys::Status;
+
+    #[test]
+    fn a_mistyped_name_is_near_the_right_one() {
+        for (typed, edits) in [("shop", 0), ("shpo", 1), ("sho", 1), ("", 4)] {
+            assert_eq!(distance(typed, "shop"), edits, "{typed}");
+        }
+    }
 
     #[test]
     fn every_synonym_of_the_design_leads_to_our_word() {

@@ -9,7 +9,7 @@ mod reference;
 pub mod schema;
 mod table;
 
-pub use guess::{Guess, guess, unknown};
+pub use guess::{Guess, distance, guess, unknown};
 pub use reference::reference;
 pub use table::KEYS;
 

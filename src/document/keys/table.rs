@@ -16,7 +16,7 @@ pub const KEYS: &[Key] = &[
         "to",
         Kind::Backends,
         "",
-        "where requests go: `5000`, `\"10.0.0.7:5000\"`, `\"app.internal:5000\"`, `\"unix:/run/shop.sock\"`, `\"https://10.0.0.9:8443\"` (TLS), `\"h2c://127.0.0.1:5003\"` (HTTP/2 in clear text), or a list, taken in turn; an entry may be a table",
+        "where requests go: `5000`, `\"10.0.0.7:5000\"`, `\"app.internal:5000\"`, `\"unix:/run/shop.sock\"`, `\"https://10.0.0.9:8443\"` (TLS), `\"h2c://127.0.0.1:5003\"` (HTTP/2 in clear text), or a list, of which the one with less to do is asked (`balance`); an entry may be a table",
     ),
     key(
         Place::Site,
@@ -756,8 +756,8 @@ pub const KEYS: &[Key] = &[
         Place::Daemon,
         "files_under",
         Kind::Texts,
-        "the sites directory",
-        "folders, besides the sites directory, whose files a site file may point at; certificates may be anywhere until it is set",
+        "the folder of the site file",
+        "folders, besides that, whose files a site file may respond with or take values of headers from; certificates may be anywhere until it is set",
     ),
     key(
         Place::Daemon,
@@ -904,8 +904,8 @@ pub const KEYS: &[Key] = &[
         Place::DoorLimit,
         "handshakes",
         Kind::Count,
-        "256",
-        "TLS handshakes at once on a worker; more wait within `[timeout] opening`",
+        "1024",
+        "TLS handshakes at once on a worker; then clients that have let wait for `[timeout] idle_when_full` make room",
     )
     .because("each holds some 20 KiB"),
     key(

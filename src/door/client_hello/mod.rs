@@ -22,6 +22,8 @@ pub struct ClientHello<'a> {
     /// The name asked for, normalised. `None`: none was.
     pub sni: Option<&'a str>,
     pub alpn: Alpn<'a>,
+    /// Whether it offers no version of TLS that may still be spoken, nothing above 1.1 (RFC 8996).
+    pub is_outdated: bool,
     /// How many bytes it came in, with the headers of its records.
     pub bytes: usize,
 }
@@ -104,20 +106,27 @@ pub fn read<'a>(
     let mut hello = ClientHello {
         sni: None,
         alpn: Alpn::default(),
+        is_outdated: false,
         bytes,
     };
-    if let Some(mut extensions) = extensions(body)? {
+    let (version, extensions) = parts(body)?;
+    hello.is_outdated = version < TLS12;
+    if let Some(mut extensions) = extensions {
         read_extensions(&mut hello, &mut extensions, name)?;
     }
     Ok(Parsed::Complete(hello))
 }
 
-/// What stands at the end of the message; `None` in one as old as TLS 1.1, which need not have any.
-fn extensions(body: &[u8]) -> Result<Option<Fields<'_>>, HelloRefusal> {
+const TLS12: usize = 0x0303;
+const TLS13: usize = 0x0304;
+
+/// The version that it says itself, and what stands at the end of the message: `None` in one as old as TLS 1.1, which
+/// need not have any.
+fn parts(body: &[u8]) -> Result<(usize, Option<Fields<'_>>), HelloRefusal> {
     const SESSION_ID_BYTES: usize = 32;
     const NO_COMPRESSION: u8 = 0;
     let mut body = Fields(body);
-    body.take(2)?; // legacy_version: the true ones are offered in an extension
+    let version = body.number::<2>()?; // legacy_version: since 1.3 the true ones are offered in an extension
     body.take(32)?; // random
     let session = body.list::<1>()?;
     let suites = body.list::<2>()?;
@@ -132,11 +141,11 @@ fn extensions(body: &[u8]) -> Result<Option<Fields<'_>>, HelloRefusal> {
         return Err(HelloRefusal::Compression);
     }
     if body.0.is_empty() {
-        return Ok(None);
+        return Ok((version, None));
     }
     let extensions = body.list::<2>()?;
     body.end()?;
-    Ok(Some(extensions))
+    Ok((version, Some(extensions)))
 }
 
 fn read_extensions<'a>(
@@ -147,6 +156,7 @@ fn read_extensions<'a>(
     const SERVER_NAME: usize = 0;
     const ALPN: usize = 16;
     const PRE_SHARED_KEY: usize = 41;
+    const SUPPORTED_VERSIONS: usize = 43;
     let mut seen = [0; HELLO_EXTENSIONS];
     let mut count = 0;
     let mut server_name = None;
@@ -161,6 +171,7 @@ fn read_extensions<'a>(
         match kind {
             SERVER_NAME => server_name = Some(host_name(body)?),
             ALPN => hello.alpn = alpn(body)?,
+            SUPPORTED_VERSIONS => hello.is_outdated = is_outdated(body),
             PRE_SHARED_KEY if !extensions.0.is_empty() => return Err(HelloRefusal::KeyNotLast),
             _ => {}
         }
@@ -169,6 +180,19 @@ fn read_extensions<'a>(
         hello.sni = Some(normalised(raw, name)?);
     }
     Ok(())
+}
+
+/// Whether a list of versions (4.2.1) has none that may still be spoken. One that cannot be read is for whoever ends TLS.
+fn is_outdated(mut body: Fields<'_>) -> bool {
+    let Ok(mut versions) = body.list::<1>() else {
+        return false;
+    };
+    while let Ok(version) = versions.number::<2>() {
+        if version == TLS12 || version == TLS13 {
+            return false;
+        }
+    }
+    true
 }
 
 /// The one name of a server_name extension (RFC 6066 3).

@@ -178,6 +178,45 @@ fn a_hello_without_extensions_has_no_name() {
     assert_eq!((said.sni, said.alpn.len()), (None, 0));
 }
 
+#[test]
+fn a_hello_that_offers_nothing_above_tls_1_1_is_outdated() {
+    let is_outdated = |version: u16, extensions: &[Extension]| {
+        let mut message = message(&[0x13, 0x01], &[0], extensions);
+        message[4..6].copy_from_slice(&version.to_be_bytes());
+        let bytes = in_records(&message, []);
+        let mut room = Room::default();
+        match read(&bytes, MOST, &mut room) {
+            Ok(Parsed::Complete(hello)) => hello.is_outdated,
+            other => panic!("{other:?}"),
+        }
+    };
+    let offering = |versions: &[u8]| {
+        let list = [&[versions.len() as u8][..], versions].concat();
+        [name(b"a.test"), (43, list)]
+    };
+    for (version, is_old) in [
+        (0x0300, true),
+        (0x0301, true),
+        (0x0302, true),
+        (0x0303, false),
+    ] {
+        assert_eq!(
+            is_outdated(version, &[name(b"a.test")]),
+            is_old,
+            "{version:x}"
+        );
+        // What is offered counts, whatever is said besides; GREASE is nothing (RFC 8701).
+        assert!(!is_outdated(version, &offering(&[0x3a, 0x3a, 3, 4, 3, 1])));
+        assert!(!is_outdated(version, &offering(&[3, 2, 3, 3])));
+        assert!(is_outdated(version, &offering(&[0x3a, 0x3a, 3, 2, 3, 1])));
+        // Of a list that is none the library tells what is wrong.
+        assert!(!is_outdated(
+            version,
+            &[name(b"a.test"), (43, vec![9, 3, 1])]
+        ));
+    }
+}
+
 /// What is asked of any bytes: a refusal is never taken back, and the answer does not depend on what follows.
 fn is_steady(bytes: &[u8]) {
     let whole = said(bytes);
@@ -650,7 +689,7 @@ fn bare(bytes: &[u8]) -> Vec<u8> {
         panic!("accepted and not whole");
     };
     let mut kept = vec![signatures()];
-    if let Some(mut list) = extensions(body).expect("accepted") {
+    if let (_, Some(mut list)) = parts(body).expect("accepted") {
         while let Ok(kind) = list.number::<2>() {
             let extension = (kind as u16, list.list::<2>().expect("accepted").0.to_vec());
             if matches!(kind, 0 | 16) {

@@ -57,11 +57,8 @@ pub(crate) async fn serve(arrival: Box<Arrival>, mut early: Option<Block>) {
         // Boxed, so that a connection that waits is not as large as one that works.
         match Box::pin(connection.one_request(inbound)).await {
             After::Next(rest) => early = rest,
-            // Closed with bytes unread, the kernel resets, and the client may lose what it has not read yet.
-            After::Close if !connection.arrival.stream.is_quiet() => {
-                return Box::pin(connection.linger()).await;
-            }
-            After::Close => return,
+            After::Close if connection.may_leave_at_once() => return,
+            After::Close => return Box::pin(connection.linger()).await,
             After::Linger => return Box::pin(connection.linger()).await,
             After::Abort => return connection.arrival.stream.abort(),
         }
@@ -197,6 +194,13 @@ impl Connection {
         }
     }
 
+    /// Whether all has been said, and a close loses nothing of it: with bytes unread the kernel would reset, and the
+    /// client might lose what it has not read yet.
+    fn may_leave_at_once(&mut self) -> bool {
+        let stream = &mut self.arrival.stream;
+        stream.say_goodbye() && stream.is_quiet()
+    }
+
     /// Sends a response of our own.
     async fn say(&mut self, said: Said, after: After, started: Tick) -> After {
         let to_client = said.bytes();
@@ -209,11 +213,7 @@ impl Connection {
             log,
         } = said;
         // A body of `respond` may be long, and a client slow.
-        let known = self.known.as_ref().and_then(|known| known.site());
-        let pace = match known {
-            Some(site) => Pace::of(&site.limits, &site.timeouts),
-            None => Pace::of(&SiteLimits::default(), &SiteTimeouts::default()),
-        };
+        let pace = self.pace();
         let arrival = &mut *self.arrival;
         let mut sent = reader::send(&mut arrival.stream, &out, pace, &arrival.timer).await;
         if let (Ok(()), Some(body)) = (sent, &body) {
@@ -245,11 +245,23 @@ impl Connection {
         }
     }
 
-    /// Lets the client read what we said last.
+    /// How slowly the client may read what comes from the site it asked last.
+    fn pace(&self) -> Pace {
+        match self.known.as_ref().and_then(|known| known.site()) {
+            Some(site) => Pace::of(&site.limits, &site.timeouts),
+            None => Pace::of(&SiteLimits::default(), &SiteTimeouts::default()),
+        }
+    }
+
+    /// Lets the client read what we said last. As long as it reads what is before, it has its time for that.
     async fn linger(&mut self) {
+        let pace = self.pace();
         let Arrival {
             stream, timer, kit, ..
         } = &mut *self.arrival;
+        if reader::end(stream, pace, timer).await.is_err() {
+            return;
+        }
         Box::pin(linger(stream, timer, &kit.shared.limits)).await;
     }
 }

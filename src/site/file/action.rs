@@ -1,11 +1,16 @@
 //! What answers: the one of `to`, `redirect` and `respond` that is there.
 
-use std::path::Path;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use memchr::memmem;
 
 use super::SiteFile;
 use crate::document::keys::{self, Place};
 use crate::document::{Span, Table, Value, integer};
-use crate::limits::RESPOND_FILE_BYTES;
+use crate::limits::{RESPOND_FILE_BYTES, RESPOND_FILES_BYTES};
+use crate::site::fence::{Fence, FileError};
 use crate::site::headers::is_field_value;
 use crate::site::hostname::{HostBuffer, authority};
 use crate::site::{Action, Redirect, Respond};
@@ -110,7 +115,7 @@ impl<'t> SiteFile<'_, 't> {
             (None, Some((path, span))) => self.body_file(path, span)?,
             (body, None) => (
                 PLAIN_TEXT,
-                body.map(|(text, _)| text.as_bytes().to_vec())
+                body.map(|(text, _)| text.as_bytes().into())
                     .unwrap_or_default(),
             ),
         };
@@ -133,7 +138,7 @@ impl<'t> SiteFile<'_, 't> {
         Some(Respond {
             status,
             content_type: content_type.into(),
-            body: body.into(),
+            body,
         })
     }
 
@@ -149,20 +154,66 @@ impl<'t> SiteFile<'_, 't> {
         status
     }
 
-    fn body_file(&mut self, text: &str, span: Span) -> Option<(&'static str, Vec<u8>)> {
-        let path = self.fence.locate(text);
-        match self.fence.read(&path, RESPOND_FILE_BYTES) {
-            Ok(body) => {
-                let content_type = content_type(&path, &body);
-                self.files.push(path);
-                Some((content_type, body))
-            }
-            Err(error) => {
-                self.reader
-                    .error_about(span, format!("{} {error}", path.display()), path);
-                None
-            }
+    fn body_file(&mut self, text: &str, span: Span) -> Option<(&'static str, Arc<[u8]>)> {
+        if self.bodies.are_too_many() {
+            // Said once, and what is not kept need not be read.
+            return None;
         }
+        let path = self.fence.locate(text);
+        let shown = path.display();
+        let why_not = match self.bodies.read(&self.fence, &path) {
+            Err(error) => format!("{shown} {error}"),
+            Ok(body) if body.has_key => {
+                format!("{shown} holds a private key, which everybody who asks would get")
+            }
+            Ok(_) if self.bodies.are_too_many() => format!(
+                "with {shown} the files that this site responds with are larger than {} MiB together",
+                RESPOND_FILES_BYTES >> 20
+            ),
+            Ok(body) => {
+                let content_type = content_type(&path, body.is_text);
+                self.files.push(path);
+                return Some((content_type, body.bytes));
+            }
+        };
+        self.reader.error_about(span, why_not, path);
+        None
+    }
+}
+
+/// The files that one site responds with: each is read, judged and held once, however many paths send it.
+#[derive(Default)]
+pub(super) struct Bodies {
+    by_file: HashMap<PathBuf, Body>,
+    bytes: u64,
+}
+
+#[derive(Clone)]
+struct Body {
+    bytes: Arc<[u8]>,
+    is_text: bool,
+    has_key: bool,
+}
+
+impl Bodies {
+    fn read(&mut self, fence: &Fence<'_>, path: &Path) -> Result<Body, FileError> {
+        let real = fence.admit(path)?;
+        if let Some(body) = self.by_file.get(&real) {
+            return Ok(body.clone());
+        }
+        let (real, bytes) = fence.find(path, RESPOND_FILE_BYTES)?;
+        self.bytes += bytes.len() as u64;
+        let body = Body {
+            is_text: std::str::from_utf8(&bytes).is_ok(),
+            has_key: memmem::find(&bytes, b"PRIVATE KEY-----").is_some(),
+            bytes: bytes.into(),
+        };
+        self.by_file.insert(real, body.clone());
+        Ok(body)
+    }
+
+    fn are_too_many(&self) -> bool {
+        self.bytes > RESPOND_FILES_BYTES
     }
 }
 
@@ -200,7 +251,7 @@ fn read_location(target: &str) -> Result<bool, String> {
 }
 
 /// By the file's extension; what has none that we know is text if it is UTF-8.
-fn content_type(path: &Path, body: &[u8]) -> &'static str {
+fn content_type(path: &Path, is_text: bool) -> &'static str {
     let extension = path
         .extension()
         .and_then(|extension| extension.to_str())
@@ -224,7 +275,7 @@ fn content_type(path: &Path, body: &[u8]) -> &'static str {
         "woff2" => "font/woff2",
         "pdf" => "application/pdf",
         "wasm" => "application/wasm",
-        _ if std::str::from_utf8(body).is_ok() => PLAIN_TEXT,
+        _ if is_text => PLAIN_TEXT,
         _ => "application/octet-stream",
     }
 }

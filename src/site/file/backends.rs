@@ -5,6 +5,7 @@ use std::num::NonZero;
 
 use super::SiteFile;
 use crate::document::{Span, Table, Value, integer, one_or_more};
+use crate::limits::SITE_BACKENDS;
 use crate::site::backend::{Address, Backend, LinkLocal};
 use crate::site::backend_tls::{BackendTls, Verify};
 use crate::site::fence::is_same_socket;
@@ -18,7 +19,11 @@ const OF_TLS: [&str; 5] = ["server_name", "ca", "verify", "cert", "key"];
 impl<'t> SiteFile<'_, 't> {
     pub(super) fn backends(&mut self, value: &Value<'t>) -> Option<Backends> {
         let mut list: Vec<Member> = Vec::new();
-        for entry in one_or_more(value) {
+        let entries: Vec<&Value<'t>> = one_or_more(value).collect();
+        let most = (SITE_BACKENDS, "backends");
+        let entries = (self.reader).at_most(entries, self.backends, most, |entry| entry.span());
+        self.backends += entries.len();
+        for entry in entries {
             let Some(member) = self.member(entry) else {
                 continue;
             };

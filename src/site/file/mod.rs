@@ -8,10 +8,11 @@ use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
 
+use self::action::Bodies;
 use self::tls::with_hsts;
-use super::fence::Fence;
 #[cfg(feature = "serve")]
 use super::fence::LogRefusal;
+use super::fence::{Around, Fence};
 use super::headers;
 use super::tls::Mode;
 use super::{
@@ -130,7 +131,7 @@ pub fn read(document: &SiteDocument, rules: &Rules) -> Result<Accepted, Vec<Prob
     let (reader, table) = Reader::open(&document.text, &document.origin, excerpt, Place::Site);
     let fence = Fence {
         folder: document.real.parent().unwrap_or(Path::new("")),
-        sites: &rules.sites,
+        around: Around::own(&document.origin, &document.real, &rules.sites),
         files_under: &rules.files_under,
         sockets_under: rules.sockets_under.as_deref(),
     };
@@ -139,6 +140,8 @@ pub fn read(document: &SiteDocument, rules: &Rules) -> Result<Accepted, Vec<Prob
         name: &document.name,
         rules,
         fence,
+        bodies: Bodies::default(),
+        backends: 0,
         files: Vec::new(),
     };
     let site = file.site(&table);
@@ -175,6 +178,9 @@ struct SiteFile<'a, 't> {
     name: &'a SiteName,
     rules: &'a Rules,
     fence: Fence<'a>,
+    bodies: Bodies,
+    /// How many have been read so far.
+    backends: usize,
     files: Vec<PathBuf>,
 }
 

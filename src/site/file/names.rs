@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use super::SiteFile;
 use crate::document::{Span, Table};
+use crate::limits::SITE_HOSTS;
 use crate::site::hostname::{HostPattern, Hostname};
 use crate::site::{Claim, ClaimRole};
 
@@ -21,6 +22,7 @@ impl<'t> SiteFile<'_, 't> {
                         "\"host\" is an empty list, so nobody could ask for this site",
                     );
                 }
+                let hosts = self.at_most_hosts(hosts, 0);
                 for (text, span) in hosts {
                     self.claim(&mut claims, &mut lines, text, span, ClaimRole::Serve);
                 }
@@ -50,6 +52,7 @@ impl<'t> SiteFile<'_, 't> {
                 format!("\"redirect_from\" sends clients to the first host, and {first:?} is not one name"),
             );
         }
+        let from = self.at_most_hosts(from, claims.len());
         for (text, span) in from {
             self.claim(
                 &mut claims,
@@ -60,6 +63,16 @@ impl<'t> SiteFile<'_, 't> {
             );
         }
         claims
+    }
+
+    fn at_most_hosts<'a>(
+        &mut self,
+        hosts: Vec<(&'a str, Span)>,
+        before: usize,
+    ) -> Vec<(&'a str, Span)> {
+        (self.reader).at_most(hosts, before, (SITE_HOSTS, "hosts"), |(_, span)| {
+            span.clone()
+        })
     }
 
     fn claim_by_file_name(&mut self) -> Option<Claim> {

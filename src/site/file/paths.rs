@@ -5,7 +5,8 @@ use std::collections::hash_map::Entry;
 
 use super::action::has_action;
 use super::{SiteFile, read_allow};
-use crate::document::{Span, Table};
+use crate::document::{Span, Table, Value};
+use crate::limits::SITE_PATHS;
 use crate::site::path::PathPattern;
 use crate::site::{Action, PathRule};
 
@@ -17,7 +18,10 @@ impl<'t> SiteFile<'_, 't> {
             .and_then(|value| value.get_ref().as_array());
         let mut rules: Vec<PathRule> = Vec::new();
         let mut lines = HashMap::new();
-        for entry in entries.into_iter().flatten() {
+        let entries: Vec<&Value<'t>> = entries.into_iter().flatten().collect();
+        let most = (SITE_PATHS, "[[path]]");
+        let entries = (self.reader).at_most(entries, 0, most, |entry| entry.span());
+        for entry in entries {
             let Some(path) = entry.get_ref().as_table() else {
                 continue;
             };

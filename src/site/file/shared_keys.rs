@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{inner, read_network};
 use crate::document::units;
 use crate::document::{Reader, Table};
-use crate::limits::{SiteLimits, SiteTimeouts};
+use crate::limits::{ALLOW_NETWORKS, SiteLimits, SiteTimeouts};
 use crate::site::hostname::{Hostname, HostnameError};
 use crate::site::{Allow, DrainPolicy, SendHost, SendProxy};
 
@@ -145,6 +145,8 @@ pub(crate) fn read_allow(reader: &mut Reader<'_>, table: &Table<'_>) -> Option<A
             "\"allow\" is an empty list, so nobody could ask",
         );
     }
+    let most = (ALLOW_NETWORKS, "networks in allow");
+    let networks = reader.at_most(networks, 0, most, |(_, span)| span.clone());
     let read = networks
         .into_iter()
         .filter_map(|(text, span)| read_network(reader, text, span));

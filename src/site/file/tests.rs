@@ -6,6 +6,9 @@ use proptest::prelude::*;
 
 use super::*;
 
+use crate::limits::{
+    ALLOW_NETWORKS, SITE_BACKENDS, SITE_HEADERS, SITE_HOSTS, SITE_PATHS, TLS_PAIRS, TLS_REVOKED,
+};
 use crate::site::health::{Ask, Check, Passive, WhenNone};
 use crate::site::{Action, ClaimRole, HeaderEdit, Member};
 
@@ -529,6 +532,199 @@ fn files_and_sockets_stay_inside_their_fences() {
     assert!(!under("away/run/app/x.sock", "sites.d"));
     assert!(!under("open/x.sock", "sites.d"), "it leads elsewhere");
     assert!(!under("run/../x.sock", "sites.d"), "it climbs");
+    std::fs::remove_dir_all(&root).expect("gone");
+}
+
+#[test]
+fn a_team_reads_the_files_of_its_own_folder_and_nobody_sends_a_private_key() {
+    let root = std::env::temp_dir().join(format!("onedoor-teams-{}", std::process::id()));
+    let sites = root.join("sites.d");
+    for folder in ["a", "b/pages", "../elsewhere"] {
+        std::fs::create_dir_all(sites.join(folder)).expect("folder");
+    }
+    let key = "some words\n-----BEGIN EC PRIVATE KEY-----\nabc\n";
+    for (file, text) in [
+        ("shop.token", "tok3n"),
+        ("a/token", "tok3n"),
+        ("b/pages/sorry.html", "<p>"),
+        ("b/shop.key", key),
+        ("../elsewhere/token", "tok3n"),
+    ] {
+        std::fs::write(sites.join(file), text).expect("file");
+    }
+    let rules = Rules {
+        sites: sites.clone(),
+        ..Rules::default()
+    };
+    let outcome = |real: &Path, text: &str| {
+        let document = SiteDocument {
+            origin: sites.join("b/z.toml"),
+            real: real.to_owned(),
+            ..document(&format!("host = 'z.test'\n{text}"))
+        };
+        read(&document, &rules).map_err(|problems| problems[0].message.clone())
+    };
+    let own = sites.join("b/z.toml");
+    let body = |file: &str| format!("respond = {{ file = '{file}' }}\n");
+    let field =
+        |file: &str| format!("to = 1\n[headers.request]\nset = {{ A = {{ file = '{file}' }} }}\n");
+    assert!(outcome(&own, &body("pages/sorry.html")).is_ok());
+    for file in ["../shop.token", "../a/token"] {
+        for text in [body(file), field(file)] {
+            let message = outcome(&own, &text).expect_err(file);
+            assert!(
+                message.contains("outside the folder of the site file"),
+                "{message}"
+            );
+        }
+    }
+    let message = outcome(&own, &body("shop.key")).expect_err("a key");
+    assert!(message.contains("holds a private key"), "{message}");
+    // A link to a site file elsewhere opens neither that folder nor that of all sites.
+    let linked = root.join("elsewhere/z.toml");
+    let all = sites.join("shop.token").display().to_string();
+    let theirs = sites.join("b/pages/sorry.html").display().to_string();
+    assert!(outcome(&linked, &body("token")).is_err());
+    assert!(outcome(&linked, &body(&all)).is_err());
+    assert!(outcome(&linked, &body(&theirs)).is_ok());
+    std::fs::remove_dir_all(&root).expect("gone");
+}
+
+#[test]
+fn what_a_site_may_have_of_a_kind_has_a_bound_and_the_first_beyond_it_is_told() {
+    let listed = |count: usize, entry: fn(usize) -> String| {
+        let entries: Vec<String> = (1..=count).map(entry).collect();
+        format!("[{}]", entries.join(","))
+    };
+    let hosts = |count| {
+        let hosts = listed(count, |number| format!("'h{number}.test'"));
+        format!("host = {hosts}\nto = 1\n")
+    };
+    let backends = |count| {
+        let own = listed(count - 1, |number| number.to_string());
+        format!("host = 'a.test'\nto = {own}\n[[path]]\nmatch = '/a'\nto = 'unix:/x'\n")
+    };
+    let paths = |count| {
+        let paths = (0..count).map(|number| format!("[[path]]\nmatch = '/{number}'\n"));
+        format!("host = 'a.test'\nto = 1\n{}", paths.collect::<String>())
+    };
+    let headers = |count| {
+        let values = listed(count - 1, |_| "'v'".to_owned());
+        format!("host = 'a.test'\nto = 1\n[headers.request]\nset = {{ A = 'a', B = {values} }}\n")
+    };
+    let networks = |count| {
+        let networks = listed(count, |number| {
+            format!("'10.{}.{}.1'", number / 250, number % 250)
+        });
+        format!("host = 'a.test'\nto = 1\nallow = {networks}\n")
+    };
+    let pairs = |count| {
+        let files = listed(count, |number| format!("'{number}'"));
+        format!("host = 'a.test'\nto = 1\ntls.cert = {files}\ntls.key = {files}\n")
+    };
+    let crls = |count| {
+        let files = listed(count, |number| format!("'{number}'"));
+        format!("host = 'a.test'\nto = 1\ntls.client = {{ ca = 'a', crl = {files} }}\n")
+    };
+    type Kind<'k> = (&'k str, &'k dyn Fn(usize) -> String, usize);
+    let kinds: [Kind; 7] = [
+        ("hosts", &hosts, SITE_HOSTS),
+        ("backends", &backends, SITE_BACKENDS),
+        ("[[path]]", &paths, SITE_PATHS),
+        ("headers", &headers, SITE_HEADERS),
+        ("networks", &networks, ALLOW_NETWORKS),
+        ("pairs", &pairs, TLS_PAIRS),
+        ("lists", &crls, TLS_REVOKED),
+    ];
+    for (what, text, most) in kinds {
+        site(&text(most));
+        let text = text(most + 1);
+        let problems = read(&document(&text), &Rules::default()).expect_err(what);
+        assert_eq!(problems.len(), 1, "{problems:#?}");
+        let told = &problems[0];
+        assert!(
+            told.message.contains(&format!("at most {most} ")) && told.message.contains(what),
+            "{told}"
+        );
+        let place = &text[told.span.clone()];
+        match what {
+            "hosts" => assert_eq!(place, format!("'h{}.test'", most + 1)),
+            "backends" => assert_eq!(place, "'unix:/x'"),
+            "headers" => assert_eq!(place, "'v'"),
+            "pairs" => assert_eq!(place, format!("'{}'", most + 1)),
+            "[[path]]" => assert_eq!(told.line as usize, 3 + 2 * most),
+            _ => assert!(told.line == 3, "{told}"),
+        }
+    }
+}
+
+#[test]
+fn a_megabyte_of_names_on_one_line_is_refused_in_an_instant() {
+    let names: String = (0..60_000)
+        .map(|number| format!("x{number} = 'a', "))
+        .collect();
+    let hosts: String = (0..60_000)
+        .map(|number| format!("'x{number}.b', "))
+        .collect();
+    let start = std::time::Instant::now();
+    for text in [
+        format!("host = 'a.b'\nto = 5\nheaders.request.set = {{ {names} y = '' }}\n"),
+        format!("host = [{hosts}]\nto = 5\n"),
+    ] {
+        assert!(read(&document(&text), &Rules::default()).is_err());
+    }
+    // Minutes in a build for tests when each was compared with all before it; a fraction of a second now.
+    assert!(
+        start.elapsed() < Duration::from_secs(20),
+        "{:?}",
+        start.elapsed()
+    );
+}
+
+#[test]
+fn a_file_that_many_paths_respond_with_is_in_memory_once_and_all_files_have_a_bound() {
+    let root = std::env::temp_dir().join(format!("onedoor-bodies-{}", std::process::id()));
+    std::fs::create_dir_all(&root).expect("folder");
+    let rules = Rules {
+        sites: root.clone(),
+        ..Rules::default()
+    };
+    let outcome = |files: &[&str]| {
+        let paths = files.iter().enumerate();
+        let paths = paths.map(|(at, file)| {
+            format!("[[path]]\nmatch = '/{at}'\nrespond = {{ file = '{file}' }}\n")
+        });
+        let mut document = document(&format!("host = 'a.test'\n{}", paths.collect::<String>()));
+        document.real = root.join("shop.toml");
+        document.origin = document.real.clone();
+        read(&document, &rules)
+    };
+    let large: Vec<String> = (0..6).map(|at| format!("page{at}")).collect();
+    for name in &large {
+        let file = std::fs::File::create(root.join(name)).expect("file");
+        file.set_len(4 << 20).expect("room");
+    }
+    symlink("page0", root.join("link")).expect("link");
+
+    let accepted = outcome(&["page0", "./page0", "link", "page1"]).expect("a site");
+    let bodies: Vec<&Arc<[u8]>> = (accepted.site.paths.iter())
+        .map(|rule| match &rule.action {
+            Some(Action::Respond(respond)) => &respond.body,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert!(Arc::ptr_eq(bodies[0], bodies[1]) && Arc::ptr_eq(bodies[0], bodies[2]));
+    assert!(!Arc::ptr_eq(bodies[0], bodies[3]));
+
+    let large: Vec<&str> = large.iter().map(String::as_str).collect();
+    assert!(outcome(&large[..4]).is_ok(), "16 MiB");
+    let problems = outcome(&large).expect_err("more");
+    assert_eq!(problems.len(), 1, "said once: {problems:?}");
+    assert_eq!((problems[0].line, problems[0].column), (16, 20));
+    assert!(
+        problems[0].message.contains("larger than 16 MiB together"),
+        "{problems:?}"
+    );
     std::fs::remove_dir_all(&root).expect("gone");
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::{SiteFile, inner};
 use crate::document::{Reader, Span, Table};
+use crate::limits::{TLS_PAIRS, TLS_REVOKED};
 use crate::site::fence::Fence;
 use crate::site::tls::{ClearText, ClientAuth, Http2, MinVersion, Mode, Need, PairFiles, Tls};
 use crate::site::{Action, HeaderEdit};
@@ -28,11 +29,9 @@ impl<'t> SiteFile<'_, 't> {
         tls
     }
 
-    /// A file that the site is made from, and changes with.
+    /// See [`tls_file`].
     pub(super) fn tls_file(&mut self, text: &str) -> PathBuf {
-        let path = self.fence.locate(text);
-        self.files.push(path.clone());
-        path
+        tls_file(&self.fence, &mut self.files, text)
     }
 
     /// What only somebody who reads the requests could do.
@@ -230,8 +229,11 @@ impl TlsKeys<'_, '_> {
             }
             return Vec::new();
         }
-        let pairs = certs.into_iter().zip(keys);
+        let pairs: Vec<_> = certs.into_iter().zip(keys).collect();
+        let most = (TLS_PAIRS, "pairs of cert and key");
+        let pairs = (self.reader).at_most(pairs, 0, most, |pair| pair.0.1.clone());
         pairs
+            .into_iter()
             .map(|((cert, _), (key, _))| PairFiles {
                 cert: self.tls_file(cert),
                 key: self.tls_file(key),
@@ -239,11 +241,8 @@ impl TlsKeys<'_, '_> {
             .collect()
     }
 
-    /// A file that the site is made from, and changes with.
     fn tls_file(&mut self, text: &str) -> PathBuf {
-        let path = self.fence.locate(text);
-        self.files.push(path.clone());
-        path
+        tls_file(self.fence, self.files, text)
     }
 
     fn client_auth(
@@ -269,7 +268,10 @@ impl TlsKeys<'_, '_> {
         let forward = self.reader.flag(client, "forward");
         let forward = forward.unwrap_or(base.is_some_and(|base| base.forward));
         let ca = self.reader.text(client, "ca").map(|(ca, _)| ca);
-        let crls = self.reader.texts(client, "crl");
+        let crls = self.reader.texts(client, "crl").map(|crls| {
+            let most = (TLS_REVOKED, "lists in crl");
+            (self.reader).at_most(crls, 0, most, |(_, span)| span.clone())
+        });
         let ca = match (ca, base) {
             (Some(ca), _) => self.tls_file(ca),
             (None, Some(base)) => base.ca.clone(),
@@ -352,6 +354,13 @@ impl TlsKeys<'_, '_> {
             }
         }
     }
+}
+
+/// A file that the site is made from, and changes with.
+fn tls_file(fence: &Fence<'_>, files: &mut Vec<PathBuf>, text: &str) -> PathBuf {
+    let path = fence.locate(text);
+    files.push(path.clone());
+    path
 }
 
 /// The operator's own words about it go before ours.

@@ -113,10 +113,11 @@ impl Session {
     }
 
     /// Opens the records that `sealed` begins with, into `to`. What `to` has no room for goes behind `rest`, of one
-    /// record at most. Stops where more must come, where there is no more room, and at the end.
+    /// record at most. Stops where more must come, where there is no more room, and at the end; behind an error nothing is
+    /// opened any more.
     pub(super) fn open(&mut self, sealed: &mut [u8], to: &mut [u8], rest: &mut Vec<u8>) -> Opened {
         let mut opened = Opened::default();
-        while !self.peer_has_ended && opened.clear < to.len() {
+        while !self.has_failed && !self.peer_has_ended && opened.clear < to.len() {
             let came = &mut sealed[opened.sealed..];
             let Some(count) = came.get(self.seen..).and_then(record::whole) else {
                 return opened;

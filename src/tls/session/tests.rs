@@ -289,6 +289,64 @@ proptest! {
         prop_assert!(clear.starts_with(&first));
     }
 
+    /// Whoever has no keys can do this: turn bits about, leave out, repeat, swap, cut, and put something between.
+    #[test]
+    fn of_records_that_are_meddled_with_a_beginning_of_what_was_sent_is_given_out_and_nothing_behind_an_error(
+        suite in suites(),
+        texts in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 1..5000), 1..6),
+        meddling in proptest::collection::vec((0..6u8, any::<prop::sample::Index>(), any::<prop::sample::Index>()), 0..4),
+        cuts in proptest::collection::vec(1usize..6000, 1..20),
+        rooms in proptest::collection::vec(1usize..10_000, 1..20),
+    ) {
+        let (mut from, mut ours) = forged(suite);
+        let mut records: Vec<Vec<u8>> =
+            texts.iter().map(|text| from.record(ContentType::ApplicationData, text)).collect();
+        let good = records.concat();
+        for (what, at, other) in &meddling {
+            let at = at.index(records.len());
+            let (place, count) = (other.index(records[at].len().max(1)), records.len());
+            match what {
+                0 => records[at].get_mut(place).into_iter().for_each(|byte| *byte ^= 1 << (place % 8)),
+                1 => records[at].clear(),
+                2 => records.insert(at, records[at].clone()),
+                3 => records.swap(at, other.index(count)),
+                4 => records[at].truncate(place),
+                _ => records.insert(at, [23, 3, 3, 0, 20].repeat(1 + place % 5)),
+            }
+        }
+        let wire = records.concat();
+        let (mut held, mut clear, mut error) = (Vec::new(), Vec::new(), None);
+        let (mut rooms, mut cuts) = (rooms.iter().cycle(), cuts.iter().cycle());
+        let mut rest = &wire[..];
+        while !rest.is_empty() && error.is_none() {
+            let (piece, behind) = rest.split_at(rest.len().min(*cuts.next().unwrap()));
+            rest = behind;
+            held.extend_from_slice(piece);
+            while error.is_none() {
+                let (mut to, mut over) = (vec![0; *rooms.next().unwrap()], Vec::new());
+                let opened = ours.open(&mut held, &mut to, &mut over);
+                held.drain(..opened.sealed);
+                clear.extend_from_slice(&to[..opened.clear]);
+                clear.extend_from_slice(&over);
+                error = opened.error;
+                if opened.sealed == 0 {
+                    break;
+                }
+            }
+        }
+        prop_assert!(texts.concat().starts_with(&clear), "{} bytes nobody sent", clear.len());
+        prop_assert_eq!(wire == good, error.is_none() && clear == texts.concat());
+        if error.is_some() {
+            let (mut over, mut good) = (Vec::new(), from.record(ContentType::ApplicationData, b"good"));
+            held.extend_from_slice(rest);
+            for sealed in [&mut held, &mut good] {
+                let opened = ours.open(sealed, &mut [0; 9999], &mut over);
+                prop_assert!(opened.clear == 0 && over.is_empty(), "{opened:?}");
+            }
+            prop_assert!(ours.seal(b"answer", &mut [0; 1024], &mut []).is_err());
+        }
+    }
+
     #[test]
     fn one_other_bit_is_noticed(suite in suites(), at in any::<prop::sample::Index>(), bit in 0..8u8) {
         let (mut client, mut server) = both(suite);

@@ -33,6 +33,8 @@ pub struct TlsStream {
     /// Clear bytes that are in `out` or were. They count as written when all of it is with the kernel, so that
     /// whoever has written everything has nothing left to flush.
     owed: usize,
+    /// The last words are said as soon as the kernel has taken `out`.
+    is_ending: bool,
     /// What came was not as it should.
     failed: Option<Error>,
     is_aborted: Cell<bool>,
@@ -54,6 +56,7 @@ impl TlsStream {
             clear: Vec::new(),
             out: None,
             owed: 0,
+            is_ending: false,
             failed: None,
             is_aborted: Cell::new(false),
         }
@@ -83,7 +86,18 @@ impl TlsStream {
             || self.session.can_open(&self.sealed)
     }
 
-    /// The other side shall notice that something is missing: no close_notify when this is dropped.
+    /// Whether the other side has said that nothing more comes. An end without that may be a cut.
+    pub fn peer_has_ended(&self) -> bool {
+        self.session.peer_has_ended()
+    }
+
+    /// Says that nothing more comes: without a close_notify the other side could not tell the end from a cut
+    /// (RFC 8446 6.1). `false`: the kernel has no room for it yet. Then it is said by a shutdown, which waits.
+    pub fn say_goodbye(&mut self) -> bool {
+        self.is_aborted.get() || self.say_last()
+    }
+
+    /// The other side shall notice that something is missing: no close_notify, not even when this is dropped.
     pub fn abort(&self) -> &TcpStream {
         self.is_aborted.set(true);
         self.tcp()
@@ -140,44 +154,61 @@ impl TlsStream {
         }
         to.advance(opened.clear);
         if let Some(error) = opened.error {
-            self.last_words();
+            self.say_last();
             self.failed = Some(error);
         }
         opened.clear
     }
 
-    /// Says why or that it is over, as far as the kernel takes it at once: a peer that reads nothing has to do without.
-    fn last_words(&mut self) {
-        if let Some(out) = self.out.take() {
+    /// Says why or that it is over, behind what was said before, as far as the kernel takes it at once. Whether that
+    /// was all.
+    fn say_last(&mut self) -> bool {
+        self.is_ending |= !self.session.is_over();
+        loop {
+            self.put_last_words_out();
+            let Some(out) = &mut self.out else {
+                return true;
+            };
             match self.tcp.try_write(out.filled()) {
-                Ok(count) if count == out.len() => {}
-                // Behind half a record nothing can be said.
-                _ => return,
+                Ok(count) if count > 0 => out.consume(count),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
+                // There is nobody to be told.
+                Ok(_) | Err(_) => return true,
             }
-        }
-        let mut record = [0; BESIDE_BYTES];
-        let length = self.session.end(&mut record, &mut self.sealed);
-        if length > 0 {
-            drop(self.tcp.try_write(&record[..length]));
         }
     }
 
     /// Hands records to the kernel until it has them all.
     fn poll_out(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while let Some(out) = &mut self.out {
-            let Poll::Ready(count) = Pin::new(&mut self.tcp).poll_write(cx, out.filled())? else {
-                out.settle();
-                return Poll::Pending;
+        loop {
+            self.put_last_words_out();
+            let Some(out) = &mut self.out else {
+                return Poll::Ready(Ok(()));
             };
-            if count == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-            }
-            out.consume(count);
-            if out.is_empty() {
-                self.out = None;
+            match Pin::new(&mut self.tcp).poll_write(cx, out.filled())? {
+                Poll::Ready(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(count) => out.consume(count),
+                Poll::Pending => {
+                    out.settle();
+                    return Poll::Pending;
+                }
             }
         }
-        Poll::Ready(Ok(()))
+    }
+
+    /// Where all of `out` has been taken, the last words come next.
+    fn put_last_words_out(&mut self) {
+        if self.out.as_ref().is_some_and(Block::is_empty) {
+            self.out = None;
+        }
+        if self.out.is_none() && std::mem::take(&mut self.is_ending) {
+            let mut record = [0; BESIDE_BYTES];
+            let length = self.session.end(&mut record, &mut self.sealed);
+            let mut out = Block::lend();
+            if length > 0 && out.append(&record[..length]) {
+                self.out = Some(out);
+            }
+        }
     }
 }
 
@@ -253,25 +284,15 @@ impl AsyncWrite for TlsStream {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        this.is_ending |= !this.session.is_over() && !this.is_aborted.get();
         ready!(this.poll_out(cx))?;
-        if !this.session.is_over() {
-            let mut record = [0; BESIDE_BYTES];
-            let length = this.session.end(&mut record, &mut this.sealed);
-            let mut out = Block::lend();
-            if length > 0 && out.append(&record[..length]) {
-                this.out = Some(out);
-            }
-            ready!(this.poll_out(cx))?;
-        }
         Pin::new(&mut this.tcp).poll_shutdown(cx)
     }
 }
 
-/// Says goodbye: without a close_notify the other side could not tell the end from a cut (RFC 8446 6.1).
+/// A peer that has no room even now has to do without a goodbye.
 impl Drop for TlsStream {
     fn drop(&mut self) {
-        if !self.is_aborted.get() {
-            self.last_words();
-        }
+        self.say_goodbye();
     }
 }

@@ -59,7 +59,9 @@ fn server<T: Send + 'static, F: Future>(
         }),
         async |tcp, other| {
             let connection = UnbufferedServerConnection::new(server_config).expect("a server");
-            let shaken = shake(connection, tcp, &[]).await.expect("shaken hands");
+            let shaken = shake(connection, tcp, Box::default())
+                .await
+                .expect("shaken hands");
             ours(shaken.stream, other).await
         },
     )
@@ -80,7 +82,9 @@ fn client<T: Send + 'static, F: Future>(
         async |tcp, other| {
             let connection =
                 UnbufferedClientConnection::new(client_config, shop()).expect("a client");
-            let shaken = shake(connection, tcp, &[]).await.expect("shaken hands");
+            let shaken = shake(connection, tcp, Box::default())
+                .await
+                .expect("shaken hands");
             ours(shaken.stream, other).await
         },
     )
@@ -206,6 +210,89 @@ fn a_reader_that_sleeps_holds_one_block_and_loses_nothing() {
         },
     );
     assert!(whole);
+}
+
+#[test]
+fn a_goodbye_that_finds_no_room_waits_for_it_and_comes_last() {
+    let (wake, sleep) = std::sync::mpsc::channel::<()>();
+    let (count, end) = server(
+        tls13(),
+        move |mut connection, mut tcp| {
+            let mut line = rustls::Stream::new(&mut connection, &mut tcp);
+            line.conn.complete_io(line.sock).expect("shaken hands");
+            sleep.recv().expect("woken");
+            let mut back = Vec::new();
+            let end = line.read_to_end(&mut back).map_err(|error| error.kind());
+            (back.len(), end.is_ok())
+        },
+        async |mut ours, other| {
+            let kernel = socket2::SockRef::from(ours.tcp());
+            kernel.set_send_buffer_size(64 << 10).expect("a small one");
+            let text = vec![b'x'; 50_000];
+            poll_fn(|cx| {
+                while Pin::new(&mut ours).poll_write(cx, &text).is_ready() {}
+                Poll::Ready(())
+            })
+            .await;
+            // Asked again it is not said twice, nor anything instead of it.
+            for _ in 0..3 {
+                assert!(!ours.say_goodbye());
+                assert!(ours.out.is_some());
+            }
+            wake.send(()).expect("it sleeps");
+            let end = poll_fn(|cx| Pin::new(&mut ours).poll_shutdown(cx)).await;
+            end.expect("said to be over");
+            assert!(ours.say_goodbye());
+            assert!(holds_nothing(&ours));
+            other.join().expect("the other side")
+        },
+    );
+    assert!(end, "without a goodbye, behind {count} bytes");
+    assert_eq!(count % 50_000, 0, "what was begun came whole");
+}
+
+#[test]
+fn nothing_is_said_behind_half_a_record() {
+    // Our alert, then our goodbye, find no room; later there is some.
+    let (wake, sleep) = std::sync::mpsc::channel::<()>();
+    let end = server(
+        tls13(),
+        move |mut connection, mut tcp| {
+            // What is not read stays with the sender.
+            let kernel = socket2::SockRef::from(&tcp);
+            kernel.set_recv_buffer_size(4 << 10).expect("a small one");
+            while connection.is_handshaking() {
+                connection.complete_io(&mut tcp).expect("shaken hands");
+            }
+            tcp.write_all(&[23, 3, 3, 0, 20]).expect("sent");
+            tcp.write_all(&[0; 20]).expect("sent");
+            sleep.recv().expect("woken");
+            let mut line = rustls::Stream::new(&mut connection, &mut tcp);
+            let error = line.read_to_end(&mut Vec::new()).err();
+            error.map(|error| (error.kind(), error.to_string()))
+        },
+        async |mut ours, other| {
+            let kernel = socket2::SockRef::from(ours.tcp());
+            kernel.set_send_buffer_size(64 << 10).expect("a small one");
+            let text = vec![b'x'; 50_000];
+            poll_fn(|cx| {
+                while Pin::new(&mut ours).poll_write(cx, &text).is_ready() {}
+                Poll::Ready(())
+            })
+            .await;
+            assert!(ours.read(&mut [0; 100]).await.is_err());
+            assert!(ours.out.is_some() && ours.is_ending);
+            wake.send(()).expect("it sleeps");
+            // What was begun is finished, and the alert is the last thing.
+            let end = poll_fn(|cx| Pin::new(&mut ours).poll_shutdown(cx)).await;
+            end.expect("said to be over");
+            drop(ours);
+            other.join().expect("the other side")
+        },
+    );
+    let (kind, text) = end.expect("an alert is an error");
+    assert_eq!(kind, ErrorKind::InvalidData, "{text}");
+    assert!(text.contains("BadRecordMac"), "{text}");
 }
 
 #[test]
@@ -361,7 +448,9 @@ fn a_session_is_kept_for_the_next_connection_to_a_backend() {
                 async |tcp, other| {
                     let connection =
                         UnbufferedClientConnection::new(client_config, shop()).expect("a client");
-                    let shaken = shake(connection, tcp, &[]).await.expect("shaken hands");
+                    let shaken = shake(connection, tcp, Box::default())
+                        .await
+                        .expect("shaken hands");
                     let mut ours = shaken.stream;
                     ours.read_exact(&mut [0; 5]).await.expect("read");
                     drop(ours);

@@ -31,5 +31,5 @@ pub(crate) use reading::{Kind as ReadingKind, Read as Reading, read_alike};
 pub(crate) use script::Script;
 pub(crate) use server::{Server, free_port};
 pub(crate) use sites::Sites;
-pub(crate) use tls::{Agreed, Tls, in_records, is_same, tls_app};
+pub(crate) use tls::{Agreed, Tls, in_records, is_same, tls_app, with_secrets};
 pub(crate) use wait::{PATIENCE, until, until_some};

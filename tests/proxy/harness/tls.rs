@@ -15,7 +15,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{
     ClientConfig, ClientConnection, DigitallySignedStruct, HandshakeKind, NamedGroup,
     ProtocolVersion, RootCertStore, ServerConfig, ServerConnection, SignatureScheme, StreamOwned,
-    SupportedProtocolVersion, version,
+    SupportedCipherSuite, SupportedProtocolVersion, version,
 };
 
 use super::backend::Backend;
@@ -173,6 +173,22 @@ impl Tls {
         config.resumption = self.sessions.clone().unwrap_or_else(Resumption::disabled);
         config
     }
+}
+
+/// For a client that trusts everybody and gets the keys of its connection, of this one kind.
+pub(crate) fn with_secrets(suite: SupportedCipherSuite) -> Arc<ClientConfig> {
+    let provider = Arc::new(CryptoProvider {
+        cipher_suites: vec![suite],
+        ..aws_lc_rs::default_provider()
+    });
+    let mut config = ClientConfig::builder_with_provider(provider.clone())
+        .with_protocol_versions(&[suite.version()])
+        .unwrap()
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Anybody(provider)))
+        .with_no_client_auth();
+    config.enable_secret_extraction = true;
+    Arc::new(config)
 }
 
 /// An app that ends TLS itself: says `text` to whoever has shaken hands, then sends back what it gets.

@@ -4,7 +4,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::with_limits;
-use crate::harness::{Backend, PATIENCE, Proxy, Tls, until};
+use crate::harness::{Backend, Client, PATIENCE, Proxy, Tls, until};
 
 #[test]
 fn no_more_requests_are_served_at_once_than_there_may_be_connections() {
@@ -230,7 +230,7 @@ fn ten_thousand_requests_at_once_are_worked_on_one_by_one_in_little_memory() {
 #[test]
 fn a_handshake_that_is_one_too_many_waits_until_another_is_over() {
     let proxy = Proxy::plan()
-        .daemon_file("workers = 1\n[limit]\nhandshakes = 1\n")
+        .daemon_file("workers = 1\n[timeout]\nidle_when_full = '1h'\n[limit]\nhandshakes = 1\n")
         .site("blue.localhost.toml", "respond = 'blue'")
         .start();
     let tls = Tls::to("blue.localhost");
@@ -249,4 +249,30 @@ fn a_handshake_that_is_one_too_many_waits_until_another_is_over() {
     second.bytes(1);
     drop(second);
     tls.shake(proxy.address()).unwrap();
+}
+
+#[test]
+fn clients_that_say_hello_and_no_more_keep_nobody_out() {
+    const PLACES: usize = 8;
+    let text = format!("workers = 1\n[timeout]\nopening = '10m'\n[limit]\nhandshakes = {PLACES}\n");
+    let proxy = Proxy::plan()
+        .daemon_file(&text)
+        .site("blue.localhost.toml", "respond = 'blue'")
+        .start();
+    let tls = Tls::to("blue.localhost");
+    let hello = tls.hello();
+    let _silent: Vec<Client> = (0..3 * PLACES)
+        .map(|_| {
+            let mut client = proxy.client();
+            client.send(&hello);
+            client
+        })
+        .collect();
+    let mut good = Client::over(tls.shake(proxy.address()).unwrap());
+    assert_eq!(good.get("blue.localhost", "/").text(), "blue");
+    // Each of those who came later has had the place of one before it.
+    until("room is made", || {
+        proxy.counted("made-room") >= 2 * PLACES as u64
+    });
+    assert_eq!(proxy.counted("handshake-timeout"), 0);
 }

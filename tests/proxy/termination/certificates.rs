@@ -314,6 +314,66 @@ fn a_name_that_had_a_certificate_never_falls_back_to_clear_text() {
     assert_eq!(proxy.get("shop.example.com", "/").text(), "shop");
 }
 
+/// Whoever asks for many names of a wildcard must not fill the memory and the disk.
+#[test]
+fn names_that_only_a_wildcard_stands_for_are_remembered_as_one() {
+    let authority = Authority::new("test");
+    let plan = with_folder("");
+    let live = plan.folder().join("live");
+    authority.pair(&["*.example.com"]).write(&live, "any");
+    let proxy = plan
+        .site("any.toml", "host = '*.example.com'\nrespond = 'any'")
+        .site("shop.toml", "host = 'shop.example.com'\nrespond = 'shop'")
+        .start();
+    for number in 0..50 {
+        let host = format!("any-{number}.example.com");
+        assert_eq!(proxy.get(&host, "/").status, 308);
+    }
+    assert!(Tls::to("other.example.com").shake(proxy.address()).is_ok());
+    assert_eq!(proxy.get("shop.example.com", "/").status, 308);
+    let remembered = || fs::read_to_string(proxy.state().join("had-certificates"));
+    until("they are remembered", || {
+        remembered().is_ok_and(|text| text == "*.example.com\n")
+    });
+    fs::remove_file(live.join("any.pem")).unwrap();
+    fs::remove_file(live.join("any.key")).unwrap();
+    // One that was never asked for would have been shown the certificate, too.
+    until("the folder was looked at", || {
+        proxy.command(["reload"]);
+        proxy.get("new.example.com", "/").said() == "503 no-certificate"
+    });
+}
+
+#[test]
+fn labels_that_clients_think_of_are_remembered_as_the_wildcard_they_fall_under() {
+    let authority = Authority::new("test");
+    let plan = with_folder("");
+    let live = plan.folder().join("live");
+    let names = ["*.w.example.com", "one.w.example.com"];
+    authority.pair(&names).write(&live, "w");
+    let proxy = plan
+        .site("w.toml", "host = '*.w.example.com'\nrespond = 'w'")
+        .site("one.toml", "host = 'one.w.example.com'\nrespond = 'one'")
+        .start();
+    let kept = || fs::read_to_string(proxy.state().join("had-certificates")).unwrap_or_default();
+    assert_eq!(proxy.get("one.w.example.com", "/").status, 308);
+    for number in 0..50 {
+        let host = format!("x{number}.w.example.com");
+        assert_eq!(proxy.get(&host, "/").status, 308);
+        if number == 0 {
+            tls_to(&proxy, &Tls::to(&host));
+        }
+    }
+    until("the wildcard is kept", || kept().contains("*.w"));
+    assert_eq!(kept(), "one.w.example.com\n*.w.example.com\n");
+    fs::remove_file(live.join("w.pem")).unwrap();
+    fs::remove_file(live.join("w.key")).unwrap();
+    until("the folder was looked at", || {
+        proxy.command(["reload"]);
+        proxy.get("never-asked.w.example.com", "/").said() == "503 no-certificate"
+    });
+}
+
 #[test]
 fn a_site_without_a_certificate_is_served_in_clear_text_and_says_so() {
     let proxy = Proxy::plan()

@@ -4,7 +4,7 @@ use std::io::{self, Read, Write};
 use std::net::TcpStream;
 
 use super::{tls_to, with_files};
-use crate::harness::{Authority, Backend, Client, Conversation, Proxy, Tls};
+use crate::harness::{Authority, Backend, Client, Conversation, Proxy, Tls, until};
 
 /// A onedoor with one site over TLS in front of `app`.
 fn in_front_of(app: &Backend) -> Proxy {
@@ -195,4 +195,44 @@ fn a_websocket_opens_over_tls() {
     assert_eq!(client.response_head().status, 101);
     client.send("hello");
     assert_eq!(client.bytes(5), b"hello");
+}
+
+/// Whoever asks with HTTP/1.0 for what has no length knows by its end alone that it is whole. That a goodbye finds no room
+/// in the kernel is a matter of 24 bytes; `tls::stream::tests` makes it happen.
+#[test]
+fn a_long_answer_without_a_length_has_an_end_for_those_who_read_late() {
+    let app = Backend::doing(|talk: &mut Conversation| {
+        let Some(request) = talk.request() else {
+            return;
+        };
+        let length = request.target().trim_start_matches('/').parse().unwrap();
+        talk.send("HTTP/1.1 200 OK\r\n\r\n");
+        talk.send(vec![b'x'; length]);
+    });
+    let proxy = in_front_of(&app);
+    let lengths: Vec<usize> = (0..8).map(|n| 2_100_000 + n * 120_001).collect();
+    let lines: Vec<_> = lengths
+        .iter()
+        .map(|length| {
+            let mut line = Tls::to("shop.example.com").shake(proxy.address()).unwrap();
+            line.write_all(
+                format!("GET /{length} HTTP/1.0\r\nHost: shop.example.com\r\n\r\n").as_bytes(),
+            )
+            .unwrap();
+            line
+        })
+        .collect();
+    until("all has been sent", || app.closed() == lengths.len());
+    for (mut line, length) in lines.into_iter().zip(lengths) {
+        let mut text = Vec::new();
+        // Without close_notify the library calls it an unexpected end.
+        let end = line.read_to_end(&mut text);
+        end.unwrap_or_else(|error| panic!("{length} bytes: {error} after {}", text.len()));
+        let body = text
+            .windows(4)
+            .position(|four| four == b"\r\n\r\n")
+            .unwrap()
+            + 4;
+        assert_eq!(text.len() - body, length);
+    }
 }

@@ -48,6 +48,7 @@ impl Unfinished {
                     || line.ends_with(b"\r")
                     || line.len() > limits.line_bytes
                     || memchr_iter(b' ', line).nth(1).is_some()
+                    || memchr(b'\t', &line[old..]).is_some()
                     || !is_beginning(line, old, b' ')
             } else if end.is_some() {
                 self.lines > limits.fields || line == b"\r" || !is_field(line, old)
@@ -158,6 +159,7 @@ mod tests {
             ("GET / HTTP/1.1\r\nHost: a.test\r\n", ":"),
             ("GET / HTTP/", "x"),
             ("GE", "(T"),
+            ("GET ", "\t"),
         ] {
             let (outcome, number, _) = read(&[good.as_bytes(), bad.as_bytes(), b"more"], false);
             assert!(matches!(outcome, Some(Err(_))), "{good:?} {bad:?}");
