@@ -11,6 +11,7 @@ pub mod h2;
 
 #[cfg(feature = "serve")]
 mod answer;
+#[cfg(feature = "serve")]
 mod asked_by;
 #[cfg(feature = "serve")]
 mod begin;
