@@ -5,10 +5,10 @@
 
 use std::fmt;
 
-use rustls::Error;
 use rustls::client::UnbufferedClientConnection;
 use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, UnbufferedStatus};
+use rustls::{Error, InvalidMessage};
 
 use super::record::{self, CLEAR_BYTES};
 
@@ -21,6 +21,10 @@ pub(super) mod tests;
 pub(super) const BESIDE_BYTES: usize = 256;
 /// What a record has more than its clear text: its header, half of a nonce (TLS 1.2) or the type, and the tag.
 const AROUND_BYTES: usize = 5 + 8 + 16;
+
+/// What a client may have us hold of a message in pieces. Behind the handshake it has nothing to say that takes more than
+/// five bytes; a backend has tickets.
+const PIECES_BYTES: usize = 4 << 10;
 
 /// See the module.
 pub(super) struct Session {
@@ -130,6 +134,10 @@ impl Session {
             };
             let shown = self.show(came, &mut clear, &mut opened.sealed);
             opened.clear += clear.count;
+            let shown = shown.and_then(|()| match self.seen > PIECES_BYTES && !self.is_client() {
+                true => Err(InvalidMessage::HandshakePayloadTooLarge.into()),
+                false => Ok(()),
+            });
             if let Err(error) = shown {
                 self.has_failed = true;
                 opened.error = Some(error);

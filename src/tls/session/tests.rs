@@ -471,6 +471,22 @@ fn a_message_in_pieces_waits_for_the_rest_and_stops_nobody() {
 }
 
 #[test]
+fn a_client_whose_message_takes_more_room_than_any_it_may_send_is_cut() {
+    let (mut client, mut server) = forged(tls13());
+    let mut held = client.record(ContentType::Handshake, &[24, 0, 100, 0]);
+    for _ in 0..1000 {
+        let opened = open(&mut server, &mut held, &mut Vec::new());
+        held.drain(..opened.sealed);
+        if opened.error.is_some() {
+            assert!(held.len() < 5 << 10, "{} bytes held", held.len());
+            return;
+        }
+        held.extend(client.record(ContentType::Handshake, &[0; 16]));
+    }
+    panic!("there was no end to it");
+}
+
+#[test]
 fn a_message_that_does_not_end_is_cut() {
     // A session ticket of 16 MiB: too long, and none that a client may send.
     let (mut client, mut server) = forged(tls13());
