@@ -144,8 +144,12 @@ impl Follower {
     fn look_anew(&mut self) {
         let now = Instant::now();
         for name in self.book.rejected_by_itself() {
-            if self.book.print(name).is_some() && !self.settle.is_pending(name) {
-                self.anew.insert(name.clone());
+            if self.book.print(name).is_none() {
+                continue;
+            }
+            // What is pending is looked at in any case, but it would be compared with what it was.
+            self.anew.insert(name.clone());
+            if !self.settle.is_pending(name) {
                 self.settle.hint(name, Hint::Whole, now);
             }
         }
