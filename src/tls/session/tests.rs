@@ -335,7 +335,9 @@ proptest! {
             }
         }
         prop_assert!(texts.concat().starts_with(&clear), "{} bytes nobody sent", clear.len());
-        prop_assert_eq!(wire == good, error.is_none() && clear == texts.concat());
+        // The other way round it need not be: a record's version is ignored (RFC 8446 5.1), and half a record at the end
+        // waits for its rest.
+        prop_assert!(wire != good || (error.is_none() && clear == texts.concat()));
         if error.is_some() {
             let (mut over, mut good) = (Vec::new(), from.record(ContentType::ApplicationData, b"good"));
             held.extend_from_slice(rest);
