@@ -214,7 +214,8 @@ fn apps_are_taken_in_turn_and_one_that_refuses_is_passed_over() {
     let hello_bytes = hello().len();
     let (one, two) = (taking(hello_bytes), taking(hello_bytes));
     let list = format!("[{}, {gone}, {}]", one.port, two.port);
-    let proxy = with_site(list, "").flag("--workers").flag("1").start();
+    let in_turn = "balance = 'round-robin'\n";
+    let proxy = with_site(list, in_turn).flag("--workers=1").start();
     for _ in 0..6 {
         let mut client = proxy.client();
         client.send(hello());
