@@ -179,6 +179,15 @@ fn control_characters_of_a_file_do_not_reach_the_terminal() {
     assert!(!proxy.log().contains("\u{1b}[31m"));
     let output = proxy.command(["ls"]);
     assert!(!String::from_utf8_lossy(&output.stdout).contains("\u{1b}[31m"));
+    // What is compared is written out, too.
+    proxy.site("shop.toml", says("shop.test", "x"));
+    let broken = format!("# \u{1b}[31m\n{}", says("shop.test", "x"));
+    proxy.sites().write_in_place("shop.toml", broken);
+    proxy.until_state("shop", "stale");
+    let output = proxy.command(["diff", "shop"]);
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains("+# \\u{1b}[31m"), "{said:?}");
+    assert!(!said.contains('\u{1b}'), "{said:?}");
 }
 
 #[test]
