@@ -4,106 +4,44 @@ mod descriptors;
 mod home;
 mod logging;
 mod renewal;
+mod signals;
 mod sockets;
+mod start_error;
+mod workers;
 
-use std::fmt;
-use std::future::{Future, poll_fn};
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
 use std::process::ExitCode;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
-use std::task::Poll;
-use std::thread;
+use std::sync::{Arc, RwLock};
 use std::time::{Duration, SystemTime};
 
 use tokio::runtime::LocalOptions;
-use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{Mutex, Notify, mpsc, oneshot, watch};
+use tokio::sync::{Mutex, Notify, mpsc, watch};
 use tracing::{error, info, warn};
 
-use crate::admin::{self, About, Again};
+use crate::admin::{self, About};
 use crate::door::slots::Slots;
-use crate::door::worker::{self, Note, Start};
 use crate::health;
-use crate::http::{Seat, Shared};
-use crate::observe::Counters;
-use crate::observe::access::{self, Writer};
+use crate::http::Shared;
 use crate::reload::{self, Summary};
 use crate::route::Current;
 use crate::settings::Settings;
 use crate::tls::Keyring;
 use crate::upstream::States;
 
-use descriptors::Share;
 use home::Home;
 use logging::Logging;
 use renewal::{Lasting, Renewal};
-use sockets::Socket;
+use signals::{Ending, Signals, attend};
+use start_error::StartError;
+use workers::Workers;
 
 /// How long the last writes into the state directory may take at the end: those of a thousand sites on a slow disk.
 const LAST_WRITES: Duration = Duration::from_secs(10);
 const LAST_WRITES_IN_A_HURRY: Duration = Duration::from_secs(1);
-
-/// Why a run could not begin.
-#[derive(Debug)]
-enum StartError {
-    /// Another onedoor has the state directory.
-    Running { state: String, by: Option<u32> },
-    Bind {
-        address: SocketAddr,
-        source: io::Error,
-    },
-    /// Threads, runtimes, signals: the system has no more of something.
-    System(io::Error),
-}
-
-impl fmt::Display for StartError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            StartError::Running { state, by } => {
-                f.write_str("it is running already")?;
-                if let Some(pid) = by {
-                    write!(f, " as process {pid}")?;
-                }
-                write!(
-                    f,
-                    " with the state directory {state}; `onedoor ls` shows what it serves; a second one needs \
-                     --sites and --listen of its own"
-                )
-            }
-            StartError::Bind { address, source } if source.kind() == io::ErrorKind::AddrInUse => {
-                write!(
-                    f,
-                    "{address} is in use by another process; choose another with --listen"
-                )
-            }
-            StartError::Bind { address, source }
-                if source.kind() == io::ErrorKind::PermissionDenied =>
-            {
-                write!(
-                    f,
-                    "{address} needs CAP_NET_BIND_SERVICE, which this user does not have: {source}; \
-                     `sudo setcap cap_net_bind_service=+ep` on the executable gives it, or choose a port above 1023"
-                )
-            }
-            StartError::Bind { address, source } => {
-                write!(f, "cannot listen on {address}: {source}")
-            }
-            StartError::System(source) => write!(f, "cannot start: {source}"),
-        }
-    }
-}
-
-impl From<io::Error> for StartError {
-    fn from(source: io::Error) -> StartError {
-        StartError::System(source)
-    }
-}
 
 /// Serves until told to stop: 0 after a drain, 1 when it could not start.
 pub fn run(settings: Settings) -> ExitCode {
@@ -150,17 +88,6 @@ fn failed(error: &StartError) -> ExitCode {
     // Standard error may be closed; the exit code says it then.
     drop(writeln!(io::stderr(), "onedoor: {error}"));
     ExitCode::FAILURE
-}
-
-/// How a run ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ending {
-    Drained,
-    /// Told to stop twice.
-    Hurried,
-    /// A worker could not start, or panicked outside of a connection. The others could go on, with less than was
-    /// asked for and nobody noticing.
-    WorkerLost,
 }
 
 /// The whole run, on the control thread.
@@ -262,104 +189,6 @@ async fn serve(mut settings: Settings, logging: Arc<Logging>) -> Result<Ending, 
         bound.remove();
     }
     Ok(ending)
-}
-
-/// The worker threads.
-struct Workers {
-    notes: Vec<mpsc::UnboundedSender<Note>>,
-    ended: Vec<oneshot::Receiver<()>>,
-    counters: Vec<Arc<Counters>>,
-    access: Writer,
-    /// Told to everybody who asks whether we are ready.
-    draining: Arc<AtomicBool>,
-}
-
-impl Workers {
-    /// Starts one thread for each part of `sockets`.
-    fn start(
-        settings: &Settings,
-        sockets: Vec<Socket>,
-        current: &Arc<Current>,
-        shared: &'static Shared,
-        slots: &Slots,
-        states: &States,
-        share: Share,
-    ) -> io::Result<Workers> {
-        let writer = access::start()?;
-        let mut workers = Workers {
-            notes: Vec::new(),
-            ended: Vec::new(),
-            counters: Vec::new(),
-            access: writer.clone(),
-            draining: Arc::default(),
-        };
-        let mut sockets: Vec<Option<Socket>> = sockets.into_iter().map(Some).collect();
-        for number in 0..settings.workers {
-            let mine = sockets
-                .iter_mut()
-                .filter(|socket| socket.as_ref().is_some_and(|s| s.worker == number));
-            let (notes, inbox) = mpsc::unbounded_channel();
-            let (end, ended) = oneshot::channel();
-            let counters = Arc::new(Counters::default());
-            workers.counters.push(Arc::clone(&counters));
-            let start = Start {
-                listeners: mine
-                    .filter_map(Option::take)
-                    .map(|socket| socket.listener.into())
-                    .collect(),
-                shared,
-                current: Arc::clone(current),
-                published: current.subscribe(),
-                notes: inbox,
-                counters,
-                tally: states.tally(number),
-                slots: slots.clone(),
-                pipes: share.pipes,
-                access: writer.clone(),
-                seat: Seat {
-                    worker: number,
-                    workers: settings.workers,
-                    seed: [home::random(), home::random()],
-                },
-            };
-            thread::Builder::new()
-                .name(format!("worker-{number}"))
-                .spawn(move || {
-                    if let Err(source) = worker::run(start) {
-                        error!(worker = number, cause = %source, "a worker has ended");
-                    }
-                    // Dropped by a panic, too.
-                    drop(end);
-                })?;
-            workers.notes.push(notes);
-            workers.ended.push(ended);
-        }
-        Ok(workers)
-    }
-
-    /// Until a worker has ended without being told to drain.
-    async fn until_one_has_ended(&mut self) {
-        poll_fn(|cx| {
-            let mut ended = self.ended.iter_mut();
-            match ended.any(|ended| Pin::new(ended).poll(cx).is_ready()) {
-                true => Poll::Ready(()),
-                false => Poll::Pending,
-            }
-        })
-        .await;
-    }
-
-    /// Tells all workers to drain and waits until they have.
-    async fn drain(&mut self) {
-        self.draining.store(true, Ordering::Relaxed);
-        for notes in &self.notes {
-            // A worker that has ended has drained.
-            drop(notes.send(Note::Drain));
-        }
-        for ended in &mut self.ended {
-            drop(ended.await);
-        }
-    }
 }
 
 /// Our name in Via.
@@ -497,92 +326,4 @@ fn say_hello(settings: &Settings, summary: &Summary) {
             .write_all(text.as_bytes())
             .and_then(|()| io::stdout().flush()),
     );
-}
-
-/// The signals a run answers to.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    hangup: Signal,
-    upgrade: Signal,
-    reopen: Signal,
-}
-
-impl Signals {
-    fn listen() -> io::Result<Signals> {
-        Ok(Signals {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            hangup: signal(SignalKind::hangup())?,
-            upgrade: signal(SignalKind::user_defined2())?,
-            reopen: signal(SignalKind::user_defined1())?,
-        })
-    }
-
-    /// Until we are told to stop.
-    async fn stop(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
-}
-
-/// Does what signals say, until the end.
-async fn attend(
-    signals: &mut Signals,
-    drain: &Notify,
-    mut asked: mpsc::UnboundedReceiver<Again>,
-    renewal: Rc<Renewal>,
-    mut workers: Workers,
-) -> Ending {
-    let reload = |accept_removals, reply: Option<oneshot::Sender<_>>| {
-        let renewal = Rc::clone(&renewal);
-        drop(tokio::task::spawn_local(async move {
-            let reloaded = renewal.reload(accept_removals).await;
-            // Whoever asked may have gone.
-            reply.map(|reply| reply.send(reloaded).ok());
-        }));
-    };
-    loop {
-        tokio::select! {
-            () = workers.until_one_has_ended() => return Ending::WorkerLost,
-            _ = signals.terminate.recv() => break,
-            _ = signals.interrupt.recv() => break,
-            () = drain.notified() => break,
-            _ = signals.hangup.recv() => {
-                info!("SIGHUP: reading the daemon file and looking at all site files");
-                reload(false, None);
-            }
-            Some(Again { accept_removals, reply }) = asked.recv() => reload(accept_removals, Some(reply)),
-            _ = signals.reopen.recv() => workers.access.reopen(),
-            _ = signals.upgrade.recv() => warn!("SIGUSR2 is kept for the upgrade in place, which is not there yet"),
-        }
-    }
-    // As the workers have it: a reload that hangs must not keep anybody waiting here.
-    let shared = *renewal
-        .shared
-        .read()
-        .unwrap_or_else(PoisonError::into_inner);
-    let limit = shared.limits.drain_time;
-    info!(
-        "draining: no new connections; open ones may finish within {limit:?}; a second signal ends at once"
-    );
-    let ending = tokio::select! {
-        () = workers.drain() => {
-            info!("drained");
-            Ending::Drained
-        }
-        () = tokio::time::sleep(limit) => {
-            warn!("the drain limit is reached; what is still open is closed");
-            Ending::Drained
-        }
-        () = signals.stop() => {
-            warn!("a second signal; what is still open is closed");
-            Ending::Hurried
-        }
-    };
-    // What the workers said last.
-    workers.access.flush();
-    ending
 }
