@@ -4,6 +4,7 @@
 //! says whether such a connection may ask for it, `exchange` decides, `forward` writes the head. Nothing is sent.
 
 mod choice;
+mod explanation;
 mod greeting;
 mod heads;
 mod url;
@@ -13,8 +14,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
 use super::answer::{self, Answer};
 use super::asked_by::AskedBy;
 use super::exchange::{self, Decision};
@@ -23,12 +22,14 @@ use super::h1::head::{self, Parsed, RequestHead, Room};
 use super::kit::{Client, Shared};
 use super::known_host::{FoundSite, Gate, KnownHost, gate};
 use super::obtain::Affinity;
-use crate::observe::Reason;
 use crate::reload::{Contest, patterns_for};
 use crate::route::RouteTable;
 use crate::site::hostname::{HostBuffer, authority};
 use crate::site::{Action, Backends, ClaimRole, HostPattern, SendHost, Site, Wire};
 
+pub use explanation::{
+    BackendState, Explanation, Limit, Loser, Outcome, OutcomeKind, PathWalk, Rule, Winner,
+};
 pub use greeting::{Greeting, Shown};
 pub use heads::{Added, Changes, MASK, Removed};
 pub use url::Url;
@@ -54,156 +55,6 @@ pub struct Scene<'a> {
     pub listening: &'a [SocketAddr],
     /// Nothing runs: this is what a start would serve.
     pub offline: bool,
-}
-
-/// See the module. As it is told to programs; `None` and empty where the walk has not come so far.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Explanation {
-    pub method: String,
-    pub url: String,
-    pub client: IpAddr,
-    pub offline: bool,
-    /// Where it would arrive.
-    pub listener: Option<SocketAddr>,
-    pub tls: Option<Greeting>,
-    /// The host as it is understood.
-    pub hostname: Option<String>,
-    pub site: Option<Winner>,
-    /// Who else claims the name.
-    pub lost: Vec<Loser>,
-    pub path: Option<PathWalk>,
-    pub limits: Vec<Limit>,
-    /// What changes in the head on its way to the app.
-    pub request: Changes,
-    /// What the site changes in the response.
-    pub response: Changes,
-    pub backends: Vec<BackendState>,
-    /// How one of them is chosen, where there are several.
-    pub balance: Option<String>,
-    pub outcome: Outcome,
-    /// What may help.
-    pub hints: Vec<String>,
-}
-
-/// The site that answers, and the claim that made it so.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Winner {
-    pub name: String,
-    pub file: String,
-    pub line: u32,
-    pub column: u32,
-    pub pattern: String,
-    pub state: String,
-    pub note: Option<String>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Loser {
-    pub name: String,
-    pub file: Option<String>,
-    pub line: u32,
-    pub column: u32,
-    pub pattern: String,
-    pub why: String,
-}
-
-/// Which part of the site answers.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PathWalk {
-    pub path: String,
-    /// `None`: the site itself.
-    pub rule: Option<Rule>,
-    /// What the app is asked for, where that differs.
-    pub sent_as: Option<String>,
-    pub lost: Vec<Rule>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Rule {
-    #[serde(rename = "match")]
-    pub pattern: String,
-    pub line: u32,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Limit {
-    /// As in a file: `timeout.connect`.
-    pub key: String,
-    pub value: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BackendState {
-    pub address: String,
-    pub state: String,
-    /// Whether the next such request would go there.
-    pub chosen: bool,
-}
-
-/// What comes of it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Outcome {
-    pub kind: OutcomeKind,
-    /// `None`: the app decides, or there is none.
-    pub status: Option<u16>,
-    /// As in Onedoor-Reason.
-    pub reason: Option<String>,
-    pub location: Option<String>,
-    pub words: String,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum OutcomeKind {
-    /// An app answers.
-    Forward,
-    /// An app gets the whole connection.
-    PassThrough,
-    Respond,
-    Redirect,
-    /// An answer of our own that says no.
-    Refuse,
-    /// No answer: the connection ends.
-    Close,
-}
-
-impl Outcome {
-    fn of(kind: OutcomeKind, status: u16, words: impl Into<String>) -> Outcome {
-        Outcome {
-            kind,
-            status: Some(status),
-            reason: None,
-            location: None,
-            words: words.into(),
-        }
-    }
-
-    fn closed(reason: Reason, words: &str) -> Outcome {
-        Outcome {
-            kind: OutcomeKind::Close,
-            status: None,
-            reason: Some(reason.code().to_owned()),
-            location: None,
-            words: words.to_owned(),
-        }
-    }
-
-    fn redirect(status: u16, location: String) -> Outcome {
-        Outcome {
-            location: Some(location.clone()),
-            ..Outcome::of(OutcomeKind::Redirect, status, format!("to {location}"))
-        }
-    }
-}
-
-impl From<Answer> for Outcome {
-    fn from(answer: Answer) -> Outcome {
-        let (status, reason, sentence) = answer.parts();
-        Outcome {
-            reason: Some(reason.code().to_owned()),
-            ..Outcome::of(OutcomeKind::Refuse, status, sentence)
-        }
-    }
 }
 
 /// Walks. `contest` knows, of a normalised name and the site that answers for it, who else would like to.
