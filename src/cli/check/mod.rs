@@ -3,11 +3,12 @@
 //! Reads what is on disk as a start would. Where two files claim one name, its owner is whose the daemon says it is, if one
 //! serves this folder, and else the first by file name; one file alone is held against all others.
 
+mod claims;
+
 use std::collections::HashMap;
-use std::fmt::{self, Write};
+use std::fmt::Write;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use serde_json::{Value, json};
 
@@ -16,10 +17,10 @@ use crate::document::{Problem, Severity};
 use crate::limits::SITE_FILE_BYTES;
 use crate::settings::Settings;
 use crate::site::directory::{self, Ignored, Listing};
-use crate::site::file::{self, Excerpts, Rules};
-use crate::site::tls::Mode;
-use crate::site::{Claim, HostPattern, Site, SiteDocument, SiteName};
-use crate::tls::{self, Certificate, LoadError};
+use crate::site::file::{Excerpts, Rules};
+use crate::site::{SiteDocument, SiteName};
+
+use claims::Claims;
 
 /// What to check, and how to say it.
 #[derive(Clone, Copy, Debug, Default)]
@@ -357,121 +358,6 @@ fn site_name(rules: &Rules, path: &Path, as_name: Option<&str>) -> Result<SiteNa
         Ignored::NotToml { .. } => format!("{reason}; --as NAME checks it as that site"),
         reason => format!("would be ignored: {reason}; --as NAME checks it as that site"),
     })
-}
-
-/// Who claimed what so far.
-#[derive(Default)]
-struct Claims<'q> {
-    live: Option<&'q Owners>,
-    owners: HashMap<HostPattern, Owner>,
-    /// Names whose TLS is passed through, and whose file says so.
-    passed: Vec<(PathBuf, HostPattern)>,
-    /// What sites show.
-    shown: Vec<Arc<Certificate>>,
-}
-
-struct Owner {
-    origin: PathBuf,
-    line: u32,
-    column: u32,
-}
-
-impl fmt::Display for Owner {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}:{}", self.origin.display(), self.line, self.column)
-    }
-}
-
-impl<'q> Claims<'q> {
-    fn of(live: Option<&'q Owners>) -> Claims<'q> {
-        Claims {
-            live,
-            ..Claims::default()
-        }
-    }
-
-    /// Reads a document and takes its claims, if it is fine; its problems, conflicts among them.
-    fn add(&mut self, document: &SiteDocument, rules: &Rules) -> Vec<Problem> {
-        let accepted = match file::read(document, rules) {
-            Ok(accepted) => accepted,
-            Err(problems) => return problems,
-        };
-        let mut problems: Vec<Problem> = accepted
-            .site
-            .claims
-            .iter()
-            .filter_map(|claim| self.conflict(document, claim, rules))
-            .collect();
-        if problems.is_empty() {
-            for claim in &accepted.site.claims {
-                let owner = Owner {
-                    origin: document.origin.clone(),
-                    line: claim.line,
-                    column: claim.column,
-                };
-                self.owners.insert(claim.pattern.clone(), owner);
-            }
-        }
-        problems.extend(accepted.warnings);
-        problems.extend(self.certificates(document, &accepted.site, rules));
-        problems
-    }
-
-    /// Reads the files that the TLS of a site needs, and says what is wrong with them. One that is not there may be made
-    /// later.
-    fn certificates(
-        &mut self,
-        document: &SiteDocument,
-        site: &Site,
-        rules: &Rules,
-    ) -> Vec<Problem> {
-        let origin = &document.origin;
-        if site.tls.mode == Mode::Passthrough {
-            let names = site.claims.iter().map(|claim| claim.pattern.clone());
-            self.passed.extend(names.map(|name| (origin.clone(), name)));
-        }
-        match tls::load(site, rules) {
-            Ok(loaded) => {
-                self.shown.extend(loaded.certificates.iter().cloned());
-                let warnings = loaded.warnings.into_iter();
-                warnings
-                    .map(|warning| Problem::warning_of_file(origin, warning))
-                    .collect()
-            }
-            Err(error @ LoadError::Missing(_)) => {
-                let message = format!("{error}; the site waits for it");
-                vec![Problem::warning_of_file(origin, message)]
-            }
-            Err(error) => vec![Problem::of_file(origin, error.to_string())],
-        }
-    }
-
-    /// CASES T-22.
-    fn passed_and_shown(&self) -> Vec<Problem> {
-        let is_shown =
-            |name: &HostPattern| self.shown.iter().any(|shown| shown.covers_pattern(name));
-        self.passed
-            .iter()
-            .filter(|(_, name)| is_shown(name))
-            .map(|(origin, name)| Problem::warning_of_file(origin, tls::passed_and_shown(name)))
-            .collect()
-    }
-
-    fn conflict(&self, document: &SiteDocument, claim: &Claim, rules: &Rules) -> Option<Problem> {
-        let live = self.live.map(|live| live.0.get(&claim.pattern.to_string()));
-        let owner = match live.flatten() {
-            Some((name, _)) if name == document.name.as_str() => return None,
-            Some((_, file)) => format!("{}, which serves it", file.display()),
-            None => self.owners.get(&claim.pattern)?.to_string(),
-        };
-        let message = format!("\"{}\" is already claimed by {owner}", claim.pattern);
-        Some(Problem {
-            excerpt: file::excerpt(document, rules),
-            ..Problem::of_file(&document.origin, message)
-                .at(&document.text, claim.line, claim.column)
-                .with_help("a name has one owner; take it out of one of the files")
-        })
-    }
 }
 
 #[cfg(test)]
