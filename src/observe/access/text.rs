@@ -5,6 +5,8 @@
 
 use std::net::IpAddr;
 
+use crate::document::problem::is_risky;
+
 /// At most `cap` bytes of it, escaped, and a mark where it was longer.
 #[inline]
 pub(super) fn put_text(out: &mut Vec<u8>, text: &[u8], cap: usize) {
@@ -39,12 +41,7 @@ fn put_escaped(out: &mut Vec<u8>, text: &[u8]) {
             match c {
                 '"' | '\\' => out.extend_from_slice(&[b'\\', c as u8]),
                 ' '..='~' => out.push(c as u8),
-                // Control characters, and those that turn the direction of what is shown.
-                _ if c.is_control()
-                    || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}') =>
-                {
-                    put_unit(out, c as u32);
-                }
+                _ if is_risky(c) => put_unit(out, c as u32),
                 _ => out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
             }
         }
