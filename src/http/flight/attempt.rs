@@ -27,6 +27,8 @@ pub(super) struct Returning {
     /// How the client is told where the body ends.
     pub(super) framing_back: Framing,
     pub(super) close: bool,
+    /// The request was with the backend, to its end, before this came.
+    pub(super) is_to_all: bool,
     pub(super) reusable: bool,
     pub(super) keep_alive: Option<Duration>,
     pub(super) authenticates_connection: bool,
@@ -69,6 +71,8 @@ pub(super) struct Attempt<'a> {
     pub(super) began: Tick,
     /// Responses before the final one.
     pub(super) interim: u32,
+    /// The backend has asked for the body that the client announced (100).
+    pub(super) wants_body: bool,
     /// Whether every head so far leaves the upstream fit for another exchange.
     pub(super) reusable: bool,
 }
@@ -169,6 +173,7 @@ impl<C: ClientSide> Flight<'_, C> {
                     return Ok((returning, head_out, block));
                 }
                 attempt.interim += 1;
+                attempt.wants_body |= returning.status == 100;
                 attempt.began = self.timer.wheel().now();
                 if attempt.interim > self.kit.shared.limits.interim {
                     let what = "one interim response after the other";
@@ -325,6 +330,7 @@ impl<C: ClientSide> Flight<'_, C> {
             framing: head.framing,
             framing_back,
             close,
+            is_to_all: request_is_over,
             reusable: head.reusable,
             // A second less than it says: the race about who closes first is ours to avoid.
             keep_alive: head
@@ -463,6 +469,12 @@ impl<C: ClientSide> Flight<'_, C> {
 }
 
 impl Attempt<'_> {
+    /// Whether the backend and we can only mean the same by what comes next on the upstream. CASES: one that
+    /// has answered before the body was there, or without having asked for it, may take the body for a request.
+    pub(super) fn is_in_step(&self, asked: &Asked, returning: &Returning) -> bool {
+        returning.is_to_all && (self.wants_body || !asked.expects_continue)
+    }
+
     /// Whether it may be sent once more: nothing has been sent, or it may be done twice and all that was sent is still here.
     fn is_repeatable(&self, asked: &Asked, upload: &Body) -> bool {
         let is_untouched = self.sent == 0 && !self.sent_in_part;
@@ -478,5 +490,5 @@ impl Attempt<'_> {
 
 /// Whether it is the app that is waited for: the client sends no body before it is told to go on.
 fn waits_for_100(asked: &Asked, attempt: &Attempt<'_>, upload: &Body) -> bool {
-    asked.expects_continue && attempt.interim == 0 && upload.read == 0
+    asked.expects_continue && !attempt.wants_body && upload.read == 0
 }

@@ -134,6 +134,7 @@ impl<'a, C: ClientSide> Flight<'a, C> {
                 end,
                 began: self.timer.wheel().now(),
                 interim: 0,
+                wants_body: false,
                 reusable: true,
             };
             let response = self.response(&out, &asked, &mut upload, &mut attempt, &mut search);

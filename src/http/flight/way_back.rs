@@ -106,6 +106,7 @@ impl<C: ClientSide> Flight<'_, C> {
             return After::Abort;
         }
         finished.kind = Kind::Exchange;
+        let is_in_step = attempt.is_in_step(asked, &returning);
         let Attempt {
             upstream,
             upstream_deaf,
@@ -113,8 +114,8 @@ impl<C: ClientSide> Flight<'_, C> {
             ..
         } = attempt;
         // CASES R-07: whatever came behind the response was not asked for.
-        let is_clean = download.take_surplus().is_none() && upload.is_done() && !upstream_deaf;
-        if reusable && is_clean {
+        let is_clean = download.take_surplus().is_none() && !upstream_deaf;
+        if reusable && is_in_step && is_clean {
             let kept_for = returning.keep_alive.unwrap_or(self.site.timeouts.pool_idle);
             let authenticates =
                 returning.authenticates_connection || asked.authenticates_connection;
