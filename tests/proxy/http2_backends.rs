@@ -14,7 +14,7 @@ use crate::harness::http2::{
 use crate::harness::{Authority, Backend, Proxy, Server, found, free_port, until};
 
 /// Node's server. `/count` says how many sessions there were; `/large` is 1 MiB; `/bye` ends the session once it is answered; `/slow`
-/// answers when the next request has come; others are sent back what they sent, and their trailers.
+/// answers when the next request has come; `/t/` says what was asked for; others are sent back what they sent, and their trailers.
 const APP: &str = r#"
 const http2 = require("http2")
 const fs = require("fs")
@@ -34,6 +34,7 @@ server.on("request", (request, response) => {
     response.setHeader("x-version", request.httpVersion)
     response.setHeader("x-scheme", request.headers[":scheme"] || "")
     response.setHeader("x-authority", request.headers[":authority"] || request.headers.host)
+    if (request.url.startsWith("/t/")) return response.end(request.url)
     if (request.url === "/large") return response.end(Buffer.alloc(1 << 20))
     if (request.url === "/count") return response.end(String(sessions))
     if (request.url === "/refuse") return request.stream.close(http2.constants.NGHTTP2_REFUSED_STREAM)
@@ -158,6 +159,23 @@ fn clients_that_do_not_read_do_not_stop_the_others_on_a_connection_to_the_app() 
     let sessions: usize = other.get("app.test", "/count").text().parse().unwrap();
     // One more was opened to see whether it listens.
     assert!(sessions <= 2, "{sessions}");
+}
+
+/// Over HTTP/1.1 they pass as they are, and browsers send them in queries.
+#[test]
+fn a_target_that_the_library_would_not_say_reaches_the_app() {
+    if !found("node") {
+        return;
+    }
+    let (_app, proxy) = in_front_of("{}");
+    for (target, said) in [
+        ("/t/?q={\"a\":[1]}", "/t/?q={%22a%22:[1]}"),
+        ("/t/a<b>`c", "/t/a%3Cb%3E%60c"),
+        ("/t/a{b}|\\^\"", "/t/a{b}|\\^\""),
+    ] {
+        let answer = proxy.get("app.test", target);
+        assert_eq!((answer.status, answer.text()), (200, said.to_owned()));
+    }
 }
 
 /// CASES G-08.

@@ -143,9 +143,15 @@ impl Line {
         Poll::Ready(Ok(()))
     }
 
-    /// Sends the request whose head is `text`.
+    /// Sends the request whose head is `text`. What is wrong is what whoever reads next is told.
     fn ask(&mut self, text: &[u8]) -> io::Result<Up> {
-        let (request, body) = talk::read_head(text, self.connection.scheme)?;
+        let (request, body) = match talk::read_head(text, self.connection.scheme) {
+            Ok(read) => read,
+            Err(error) => {
+                self.down = Down::Failed(Some(error));
+                return Err(io::ErrorKind::BrokenPipe.into());
+            }
+        };
         self.is_head = request.method() == ::http::Method::HEAD;
         let is_all = matches!(body, talk::Upload::None | talk::Upload::Length(0));
         if let talk::Upload::WebSocket(accept) = &body {
