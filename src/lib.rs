@@ -10,7 +10,7 @@
 //! - beside it: [`health`] watches the backends that [`upstream`] chooses from
 //! - around both: [`cli`] (what a person types), [`settings`], [`server`] (one run), [`admin`] (the socket that
 //!   answers), [`observe`], [`limits`]
-//! - below both: [`stream`], [`sending`] (half a stream of HTTP/2), [`block`] and [`pipe`] (lent buffers), [`wheel`]
+//! - below both: [`stream`], [`sending`] and [`receiving`] (the halves of a stream of HTTP/2), [`block`] and [`pipe`] (lent buffers), [`wheel`]
 //!   (timers), [`linger`] (the last words), [`proxy_header`] (both ways), [`parsed`] (what a parser says)
 //!
 //! Without the feature `serve` only the parsers are built: [`document`], [`site`], of [`http`] the head and the chunk,
@@ -41,6 +41,8 @@ pub mod parsed;
 #[cfg(feature = "serve")]
 pub mod pipe;
 pub mod proxy_header;
+#[cfg(feature = "serve")]
+pub mod receiving;
 #[cfg(feature = "serve")]
 pub mod relay;
 #[cfg(feature = "serve")]

@@ -14,7 +14,7 @@ use crate::http::field::same;
 use crate::http::forward::{self, Back};
 use crate::http::h1::head::{self, Framing, Method, Parsed, Room, Version};
 use crate::http::obtain::{Failure, Search, Visit};
-use crate::http::side::ClientSide;
+use crate::http::side::{ClientSide, Source};
 use crate::site::faults::Fault;
 use crate::tls;
 use crate::upstream::{self, Upstream};
@@ -230,7 +230,9 @@ impl<C: ClientSide> Flight<'_, C> {
                 }
             }
         }
-        if *sent == out.len() && !*is_sent && !*upstream_deaf {
+        if *sent < out.len() || *upstream_deaf {
+            self.client.source().take_ahead(cx);
+        } else if !*is_sent {
             match upload.poll(cx, self.client.source(), &mut upstream.stream) {
                 Poll::Ready(Ok(())) => {
                     *is_sent = true;

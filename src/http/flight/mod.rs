@@ -10,7 +10,7 @@ use self::attempt::{Attempt, Retry};
 use super::body::BadBody;
 use super::departure::{After, Asked, Departure, Order};
 use super::h1::head::{Method, Version};
-use super::side::ClientSide;
+use super::side::{ClientSide, Source};
 use crate::block::Sheet;
 use crate::http::answer::Answer;
 use crate::http::kit::{Client, Kit};
@@ -316,12 +316,19 @@ struct Waits<'c, C> {
 impl<C: ClientSide> Patient for Waits<'_, C> {
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         // What comes of its body, or behind it, is for later.
+        self.take_ahead(cx);
         if self.client.has_left(cx) {
             return Poll::Ready(());
         }
         match self.is_over {
             true => self.client.poll_gone(cx),
             false => Poll::Pending,
+        }
+    }
+
+    fn take_ahead(&mut self, cx: &mut Context<'_>) {
+        if !self.is_over {
+            self.client.source().take_ahead(cx);
         }
     }
 }

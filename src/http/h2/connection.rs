@@ -22,6 +22,7 @@ use crate::limits::{Limits, SiteLimits, SiteTimeouts};
 use crate::linger::linger;
 use crate::observe::Reason;
 use crate::observe::panic::contain;
+use crate::receiving::Receiving;
 use crate::site;
 use crate::tls::Secure;
 use crate::upstream::Upstream;
@@ -170,6 +171,10 @@ async fn serve_all(arrival: Box<Arrival>, early: Option<Block>) {
     }
 }
 
+/// What frames of data that no request has taken yet may cost, each 256 bytes less what it carries. 2 MiB: more than one
+/// read brings, and after a read of many small ones the requests have their turn ([`Wire`]).
+const SMALL_FRAMES_BYTES: usize = 2 << 20;
+
 async fn shake_hands(
     wire: &Wire,
     timer: &Timer,
@@ -182,6 +187,7 @@ async fn shake_hands(
         .initial_connection_window_size(limits.connection_window)
         .max_concurrent_streams(limits.streams)
         .max_header_list_size(u32::try_from(limits.head_bytes).unwrap_or(u32::MAX))
+        .data_frame_budget(SMALL_FRAMES_BYTES)
         // Above what is handed over at once; the queue of the connection is what limits.
         .max_send_buffer_size(limits.stream_queue)
         // The meter counts them too; these are the library's own last lines.
@@ -276,6 +282,9 @@ impl Running {
             };
             self.set_timer(is_stuck, cx);
             if self.timer.poll_fired(cx).is_pending() {
+                if self.wire.gives_way() {
+                    cx.waker().wake_by_ref();
+                }
                 return Poll::Pending;
             }
             if let Some(ended) = self.fired(is_stuck) {
@@ -292,7 +301,7 @@ impl Running {
         let shared = &self.shared;
         let stream = ClientStream {
             wire: shared.wire,
-            incoming: Incoming::new(recv, shared.kit.shared.head_limits.fields),
+            incoming: Incoming::new(Receiving::new(recv), shared.kit.shared.head_limits.fields),
             outgoing: Outgoing::new(respond, &shared.queue),
             head_limits: shared.kit.shared.head_limits,
             is_tunnel: false,

@@ -13,6 +13,9 @@ const CONTROL_PER_REQUEST: u64 = 4;
 /// The same for each frame of data, either way: a window for the stream and one for the connection, and as much again.
 const CONTROL_PER_DATA: u64 = 4;
 
+/// A frame of data with less costs more to keep than what it carries.
+const SMALL_BYTES: u32 = 256;
+
 /// What a connection may do in 30 s that is of no use to anybody.
 #[derive(Clone, Copy, Debug)]
 pub struct Budget {
@@ -43,6 +46,8 @@ pub struct Meter {
     data: u64,
     resets: u64,
     control: u64,
+    /// Small frames of data since somebody asked.
+    small: u32,
     excess: Option<Excess>,
 }
 
@@ -58,6 +63,7 @@ impl Meter {
             data: 0,
             resets: 0,
             control: 0,
+            small: 0,
             excess: None,
         }
     }
@@ -70,6 +76,11 @@ impl Meter {
     /// Whether any frame has come.
     pub fn has_heard(&self) -> bool {
         self.has_heard
+    }
+
+    /// How many small frames of data have come since this was asked last.
+    pub fn take_small(&mut self) -> u32 {
+        std::mem::take(&mut self.small)
     }
 
     /// Bytes from the client, behind the preface, at tick `now`.
@@ -86,6 +97,7 @@ impl Meter {
             resets,
             control,
             has_heard,
+            small,
             excess,
             ..
         } = self;
@@ -94,7 +106,10 @@ impl Meter {
                 *excess = Some(Excess::NoSettings);
             }
             match frame.kind {
-                DATA if frame.bytes > 0 || frame.flags & END_STREAM != 0 => *data += 1,
+                DATA if frame.bytes > 0 || frame.flags & END_STREAM != 0 => {
+                    *data += 1;
+                    *small += u32::from(frame.bytes < SMALL_BYTES);
+                }
                 HEADERS => *requests += 1,
                 RST_STREAM => *resets += 1,
                 _ => *control += 1,

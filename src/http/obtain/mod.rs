@@ -100,6 +100,9 @@ pub(crate) enum NotFound {
 /// Says when a client has left that is owed a response. Asked once a tick at least: not everything wakes whoever waits.
 pub(crate) trait Patient {
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()>;
+
+    /// Takes what it sends where it must not be left lying ([`Source`](super::side::Source)).
+    fn take_ahead(&mut self, _: &mut Context<'_>) {}
 }
 
 impl<'k, 'a> Search<'k, 'a> {

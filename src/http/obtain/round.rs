@@ -2,6 +2,8 @@
 //! against, in this order.
 
 use std::cell::RefCell;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::sync::Arc;
 
 use super::turn::{Trial, Turn};
@@ -37,7 +39,7 @@ impl<'k> Search<'k, '_> {
         // Whoever came before and waits for a turn has it first.
         let round = match backends.has_max && !site.waiting.is_line_empty(backends.line()) {
             true => Round::Full,
-            false => self.round(&site, backends).await?,
+            false => self.round(&site, backends, client).await?,
         };
         match round {
             Round::Found(found) => Ok(found),
@@ -51,10 +53,11 @@ impl<'k> Search<'k, '_> {
         &mut self,
         site: &Arc<Site>,
         backends: &Backends,
+        client: &mut impl Patient,
     ) -> Result<Round<'k>, NotFound> {
         let mut last = None;
         if let Some(round) = self
-            .ask(site, backends, Among::Fit, false, &mut last)
+            .ask(site, backends, Among::Fit, false, &mut last, client)
             .await?
         {
             return Ok(round);
@@ -67,7 +70,7 @@ impl<'k> Search<'k, '_> {
             self.tried = before.others;
             // What is wrong with those is no answer to what is wrong with the new ones.
             let mut theirs = None;
-            let asked = self.ask(site, before.backends, Among::Fit, true, &mut theirs);
+            let asked = self.ask(site, before.backends, Among::Fit, true, &mut theirs, client);
             let round = asked.await?;
             (self.tried, self.full) = (tried, full);
             if let Some(round) = round {
@@ -76,7 +79,7 @@ impl<'k> Search<'k, '_> {
         }
         if site.health.when_none == WhenNone::Try
             && let Some(round) = self
-                .ask(site, backends, Among::All, false, &mut last)
+                .ask(site, backends, Among::All, false, &mut last, client)
                 .await?
         {
             return Ok(round);
@@ -92,6 +95,7 @@ impl<'k> Search<'k, '_> {
         among: Among,
         of_before: bool,
         last: &mut Option<UpstreamError>,
+        client: &mut impl Patient,
     ) -> Result<Option<Round<'k>>, NotFound> {
         let mut is_full = false;
         while let Some((at, trial)) = self.choose(site, backends, among) {
@@ -119,7 +123,7 @@ impl<'k> Search<'k, '_> {
             {
                 return Ok(Some(Round::Found(Found { upstream, visit })));
             }
-            match self.open(site, backends, member, visit).await? {
+            match self.open(site, backends, member, visit, client).await? {
                 Ok(found) => return Ok(Some(Round::Found(found))),
                 Err(error) => {
                     self.tried.add(at);
@@ -169,6 +173,7 @@ impl<'k> Search<'k, '_> {
         backends: &Backends,
         member: &Member,
         visit: Visit<'k>,
+        client: &mut impl Patient,
     ) -> Result<Result<Found<'k>, UpstreamError>, NotFound> {
         // Held until the backend has accepted, or has not.
         let most = site.limits.connecting;
@@ -181,12 +186,13 @@ impl<'k> Search<'k, '_> {
         };
         let first = self.introduction.as_deref().unwrap_or_default();
         let limit = site.timeouts.connect;
-        let opened = self
-            .kit
-            .upstreams
-            .open(member, self.speaks, first, limit, self.timer)
-            .await;
-        match opened {
+        let upstreams = &self.kit.upstreams;
+        let mut opening = pin!(upstreams.open(member, self.speaks, first, limit, self.timer));
+        let opened = poll_fn(|cx| {
+            client.take_ahead(cx);
+            opening.as_mut().poll(cx)
+        });
+        match opened.await {
             Ok(upstream) => {
                 learn::accepted(site, member);
                 let introduced = self.site.send_proxy;

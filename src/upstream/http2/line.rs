@@ -7,13 +7,14 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use ::bytes::Bytes;
+use ::h2::Reason;
 use ::h2::client::{ResponseFuture, SendRequest};
-use ::h2::{Reason, RecvStream};
 use ::http::HeaderValue;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::Connection;
 use super::talk::{self, Piece, Pieces, broken};
+use crate::receiving::Receiving;
 use crate::sending::Sending;
 
 /// What one write takes at most.
@@ -52,9 +53,9 @@ enum Down {
     /// It could not be asked; whoever reads is told why.
     Failed(Option<io::Error>),
     Awaited(ResponseFuture),
-    Length(RecvStream),
-    Chunked(RecvStream),
-    WebSocket(RecvStream),
+    Length(Receiving),
+    Chunked(Receiving),
+    WebSocket(Receiving),
     Ended,
 }
 
@@ -76,6 +77,15 @@ impl Line {
     /// Whether a read would find something.
     pub fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.poll_text(cx).map(drop)
+    }
+
+    /// Nobody reads just now, and others share the connection.
+    pub fn take_ahead(&mut self, cx: &mut Context<'_>) {
+        if let Down::Length(recv) | Down::Chunked(recv) | Down::WebSocket(recv) = &mut self.down
+            && recv.take_ahead(cx)
+        {
+            self.connection.has_come.set(true);
+        }
     }
 
     /// Waits until there is text to read, or the end.
@@ -100,7 +110,8 @@ impl Line {
                     let response = ready!(Pin::new(response).poll(cx)).map_err(broken)?;
                     self.connection.has_come.set(true);
                     let (head, recv) = response.into_parts();
-                    let is_over = recv.is_end_stream();
+                    let recv = Receiving::new(recv);
+                    let is_over = recv.is_over();
                     if let Some(accept) = &self.websocket
                         && head.status.is_success()
                     {
@@ -115,20 +126,20 @@ impl Line {
                         talk::Body::Chunked => Down::Chunked(recv),
                     };
                 }
-                Down::Length(recv) | Down::WebSocket(recv) => match ready!(recv.poll_data(cx)) {
+                Down::Length(recv) | Down::WebSocket(recv) => match ready!(recv.poll_bytes(cx)) {
                     Some(bytes) => {
                         let bytes = bytes.map_err(broken)?;
                         self.connection.has_come.set(true);
-                        release(recv, bytes.len())?;
+                        recv.release(bytes.len()).map_err(broken)?;
                         self.text.extend_from_slice(&bytes);
                     }
                     None => self.down = Down::Ended,
                 },
-                Down::Chunked(recv) => match ready!(recv.poll_data(cx)) {
+                Down::Chunked(recv) => match ready!(recv.poll_bytes(cx)) {
                     Some(bytes) => {
                         let bytes = bytes.map_err(broken)?;
                         self.connection.has_come.set(true);
-                        release(recv, bytes.len())?;
+                        recv.release(bytes.len()).map_err(broken)?;
                         talk::write_chunk(&mut self.text, &bytes);
                     }
                     None => {
@@ -266,11 +277,6 @@ impl Line {
         }
         Ok(())
     }
-}
-
-/// One frame is held at a time, so the backend may send as much again.
-fn release(recv: &mut RecvStream, count: usize) -> io::Result<()> {
-    recv.flow_control().release_capacity(count).map_err(broken)
 }
 
 impl Drop for Line {

@@ -37,6 +37,9 @@ const MOST_LINES: u16 = 100;
 /// The same as of one for all streams of a connection together: many clients share it, and those that do not read must
 /// not stop the others.
 const CONNECTION_WINDOW: u32 = STREAM_WINDOW * MOST_LINES as u32;
+/// What frames of data that nobody has taken yet may cost, each 256 bytes less what it carries. 32 MiB: 130,000 of the
+/// smallest, more than come before whoever they are for has its turn; from then on they cost no more than their bytes.
+const SMALL_FRAMES_BYTES: usize = 32 << 20;
 /// A head of a response, decoded; the reader of heads has its own bound.
 const HEAD_BYTES: u32 = 64 << 10;
 
@@ -121,6 +124,7 @@ impl Connections {
             .initial_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_header_list_size(HEAD_BYTES)
+            .data_frame_budget(SMALL_FRAMES_BYTES)
             // None before the backend has said how many it takes.
             .initial_max_send_streams(0)
             .handshake::<_, Bytes>(stream)

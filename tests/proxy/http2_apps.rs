@@ -1,0 +1,158 @@
+//! Apps of HTTP/2, frame by frame: what one visitor's exchange does to the connection that the others share.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::harness::hpack::Table;
+use crate::harness::http2::{
+    ACK, DATA, END_HEADERS, END_STREAM, Frame, HEADERS, Http2, PING, PREFACE, RST_STREAM, SETTINGS,
+    block, frame, request,
+};
+use crate::harness::{Backend, Conversation, Plan, Proxy, until};
+
+/// The window of a stream that an app begins with.
+const WINDOW: usize = 64 << 10;
+
+fn in_front_of(app: &App) -> Plan {
+    let text = format!(
+        "host = 'app.test'\nto = 'h2c://127.0.0.1:{}'",
+        app.backend.port
+    );
+    Proxy::plan().flag("--workers=1").site("app.toml", text)
+}
+
+const CANCEL: [u8; 4] = [0, 0, 0, 8];
+
+/// What happens to an app.
+enum Event {
+    /// A request for this path; perhaps its body follows.
+    Asked(String),
+    TakenBack,
+    /// All that was sent before has been read.
+    Settled,
+}
+
+struct App {
+    backend: Backend,
+    requests: Arc<AtomicUsize>,
+    connections: Arc<AtomicUsize>,
+}
+
+impl App {
+    fn until_asked(&self) {
+        until("the app is asked", || {
+            self.requests.load(Ordering::SeqCst) > 0
+        });
+    }
+
+    fn connections(&self) -> usize {
+        self.connections.load(Ordering::SeqCst)
+    }
+}
+
+/// An app that does `what`, told on which stream. It says SETTINGS by itself.
+fn app(what: impl Fn(&mut Conversation, u32, Event, &mut Vec<u32>) + Send + Sync + 'static) -> App {
+    let requests = Arc::new(AtomicUsize::new(0));
+    let connections = Arc::new(AtomicUsize::new(0));
+    let (asked, opened) = (Arc::clone(&requests), Arc::clone(&connections));
+    let backend = Backend::doing(move |conversation| {
+        // Whether somebody listens is looked at, too.
+        if conversation.bytes(PREFACE.len()).len() < PREFACE.len() {
+            return;
+        }
+        opened.fetch_add(1, Ordering::SeqCst);
+        conversation.send(frame(SETTINGS, 0, 0, &[]));
+        let mut table = Table::default();
+        // For whatever the app remembers.
+        let mut streams = Vec::new();
+        while let Some(frame) = next(conversation) {
+            let event = match frame.kind {
+                HEADERS => {
+                    let fields = table.read(&frame.payload);
+                    let path = fields.into_iter().find(|(name, _)| name == ":path");
+                    Event::Asked(path.unwrap_or_default().1)
+                }
+                RST_STREAM if frame.payload == CANCEL => Event::TakenBack,
+                PING if frame.flags & ACK != 0 => Event::Settled,
+                PING => {
+                    conversation.send(self::frame(PING, ACK, 0, &frame.payload));
+                    continue;
+                }
+                _ => continue,
+            };
+            asked.fetch_add(
+                usize::from(matches!(event, Event::Asked(_))),
+                Ordering::SeqCst,
+            );
+            what(conversation, frame.stream, event, &mut streams);
+        }
+    });
+    App {
+        backend,
+        requests,
+        connections,
+    }
+}
+
+fn next(conversation: &mut Conversation) -> Option<Frame> {
+    let head = conversation.bytes(9);
+    let length = u32::from_be_bytes([0, *head.first()?, *head.get(1)?, *head.get(2)?]);
+    Some(Frame {
+        kind: *head.get(3)?,
+        flags: *head.get(4)?,
+        stream: u32::from_be_bytes(head.get(5..9)?.try_into().ok()?),
+        payload: conversation.bytes(length as usize),
+    })
+}
+
+fn ok(stream: u32) -> Vec<u8> {
+    frame(HEADERS, END_HEADERS, stream, &block(&[(":status", "200")]))
+}
+
+/// Sends what the events of a busy app are: `size` bytes in each frame, as many as its window lets through.
+fn events(stream: u32, size: usize) -> Vec<u8> {
+    let event = frame(DATA, 0, stream, &vec![b'e'; size]);
+    [ok(stream), event.repeat((WINDOW - 1) / size)].concat()
+}
+
+fn settle(conversation: &mut Conversation) {
+    conversation.send(frame(PING, 0, 0, b"settled?"));
+}
+
+#[test]
+fn visitors_that_do_not_read_small_events_do_not_end_the_connection_of_the_others() {
+    const STALLED: usize = 24;
+    let app = app(|conversation, stream, event, streams| match event {
+        Event::Asked(_) => {
+            streams.push(stream);
+            // The first is the other visitor's.
+            if streams.len() == STALLED + 1 {
+                for stream in &streams[1..] {
+                    conversation.send(events(*stream, 10));
+                }
+                settle(conversation);
+            }
+        }
+        Event::Settled => {
+            conversation.send(ok(streams[0]));
+            conversation.send(frame(DATA, END_STREAM, streams[0], b"other"));
+        }
+        Event::TakenBack => {}
+    });
+    let proxy = in_front_of(&app).start();
+    let mut other = proxy.client();
+    other.send("GET / HTTP/1.1\r\nHost: app.test\r\n\r\n");
+    app.until_asked();
+    let mut stalled = Http2::over(proxy.client(), &[(4, 0)]);
+    let asked: Vec<u32> = (0..STALLED)
+        .map(|_| stalled.ask(&request("GET", "app.test", "/", &[])))
+        .collect();
+    assert_eq!(other.response().text(), "other");
+    assert_eq!(app.connections(), 1);
+    // Nothing of it is lost.
+    for stream in asked {
+        stalled.window(stream, 1 << 20);
+        let all = stalled.until(stream, |seen| seen.body.len() >= WINDOW - 10);
+        assert!(all.body.iter().all(|byte| *byte == b'e'));
+    }
+}
