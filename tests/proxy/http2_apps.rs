@@ -156,3 +156,45 @@ fn visitors_that_do_not_read_small_events_do_not_end_the_connection_of_the_other
         assert!(all.body.iter().all(|byte| *byte == b'e'));
     }
 }
+
+#[test]
+fn what_an_app_says_on_requests_that_were_taken_back_does_not_end_the_connection_of_the_others() {
+    const TAKEN_BACK: usize = 90;
+    const ROUNDS: usize = 60;
+    let app = app(|conversation, stream, event, streams| match event {
+        Event::Asked(path) if path == "/other" => streams.insert(0, stream),
+        Event::Asked(_) => {}
+        Event::TakenBack => {
+            streams.push(stream);
+            if streams.len() == TAKEN_BACK + 1 {
+                settle(conversation);
+            }
+        }
+        // What it says it says little by little: of each piece onedoor says that it is too late.
+        Event::Settled if streams.len() <= TAKEN_BACK + ROUNDS => {
+            for stream in &streams[1..=TAKEN_BACK] {
+                conversation.send(frame(DATA, 0, *stream, b"late"));
+            }
+            settle(conversation);
+            streams.push(0);
+        }
+        Event::Settled => {
+            conversation.send(ok(streams[0]));
+            conversation.send(frame(DATA, END_STREAM, streams[0], b"other"));
+        }
+    });
+    let proxy = in_front_of(&app).start();
+    let mut other = proxy.client();
+    other.send("GET /other HTTP/1.1\r\nHost: app.test\r\n\r\n");
+    app.until_asked();
+    let mut client = Http2::to(&proxy);
+    let asked: Vec<u32> = (0..TAKEN_BACK)
+        .map(|_| client.ask(&request("GET", "app.test", "/", &[])))
+        .collect();
+    client.settle();
+    for stream in asked {
+        client.frame(RST_STREAM, 0, stream, &CANCEL);
+    }
+    assert_eq!(other.response().text(), "other");
+    assert_eq!(app.connections(), 1);
+}

@@ -15,6 +15,7 @@ use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use ::bytes::Bytes;
 use ::h2::client::{self, SendRequest};
@@ -40,6 +41,11 @@ const CONNECTION_WINDOW: u32 = STREAM_WINDOW * MOST_LINES as u32;
 /// What frames of data that nobody has taken yet may cost, each 256 bytes less what it carries. 32 MiB: 130,000 of the
 /// smallest, more than come before whoever they are for has its turn; from then on they cost no more than their bytes.
 const SMALL_FRAMES_BYTES: usize = 32 << 20;
+/// Streams that were taken back, and of which the backend may not know yet: what it says on others that are over counts as
+/// an error of its own. 1000, ten times as many as may be open, each some 500 bytes, and for no longer than a busy app
+/// takes to look at what has come.
+const RESETS_REMEMBERED: usize = 10 * MOST_LINES as usize;
+const RESET_REMEMBERED_FOR: Duration = Duration::from_secs(30);
 /// A head of a response, decoded; the reader of heads has its own bound.
 const HEAD_BYTES: u32 = 64 << 10;
 
@@ -125,6 +131,10 @@ impl Connections {
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_header_list_size(HEAD_BYTES)
             .data_frame_budget(SMALL_FRAMES_BYTES)
+            .max_concurrent_reset_streams(RESETS_REMEMBERED)
+            .reset_stream_duration(RESET_REMEMBERED_FOR)
+            // One that is beyond these costs a frame of ours, and not everybody's connection.
+            .max_local_error_reset_streams(None)
             // None before the backend has said how many it takes.
             .initial_max_send_streams(0)
             .handshake::<_, Bytes>(stream)
