@@ -129,7 +129,8 @@ impl Meter {
         to_client.each(bytes, |frame| match frame.kind {
             DATA => *data += 1,
             // Whoever makes us reset its streams costs as much as one that does it itself (CVE-2025-8671).
-            RST_STREAM if frame.error != NO_ERROR => *resets += 1,
+            // What breaks with an app is not its doing: that we say with a code of our own, the library with others.
+            RST_STREAM if !matches!(frame.error, NO_ERROR | INTERNAL_ERROR) => *resets += 1,
             _ => {}
         });
         self.judge();
@@ -156,6 +157,7 @@ const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const END_STREAM: u8 = 1;
 const NO_ERROR: u32 = 0;
+const INTERNAL_ERROR: u32 = 2;
 
 /// One frame, as far as it is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -288,10 +290,11 @@ mod tests {
     }
 
     #[test]
-    fn our_own_resets_count_but_not_those_that_only_end_a_body() {
+    fn our_own_resets_count_but_not_those_that_end_a_body_or_are_the_app_s() {
         let mut meter = Meter::new(BUDGET);
         for _ in 0..100 {
             meter.sent(&frame(RST_STREAM, 0, &[0, 0, 0, 0]));
+            meter.sent(&frame(RST_STREAM, 0, &[0, 0, 0, 2]));
         }
         assert_eq!(meter.excess(), None);
         for _ in 0..11 {

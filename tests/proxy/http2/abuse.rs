@@ -51,6 +51,22 @@ fn requests_that_are_taken_back_at_once_are_ended_and_cancelled() {
     });
 }
 
+/// What we break off because an app did is no flood of the client's.
+#[test]
+fn an_app_that_breaks_off_again_and_again_does_not_end_the_connection_of_its_client() {
+    let app = Backend::raw("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc");
+    let proxy = in_front_of(&app)
+        .daemon_file("[limit]\nresets = 5\n")
+        .site("own.toml", "host = 'own.test'\nrespond = 'own'")
+        .start();
+    let mut client = Http2::to(&proxy);
+    for _ in 0..30 {
+        assert_eq!(client.get("app.test", "/").reset, Some(2));
+    }
+    assert_eq!(client.get("own.test", "/").text(), "own");
+    assert_eq!(proxy.counted("reset-flood"), 0);
+}
+
 /// CASES H-02.
 #[test]
 fn requests_that_make_us_reset_them_are_ended_too() {
