@@ -157,6 +157,43 @@ fn visitors_that_do_not_read_small_events_do_not_end_the_connection_of_the_other
     }
 }
 
+/// It has all the time that its app has; whether it is still there, its connection asks.
+#[test]
+fn a_call_of_grpc_whose_client_does_not_read_is_not_slow() {
+    let app = app(|conversation, stream, event, _| {
+        if let Event::Asked(_) = event {
+            let head = [(":status", "200"), ("content-type", "application/grpc")];
+            conversation.send(frame(HEADERS, END_HEADERS, stream, &block(&head)));
+            conversation.send(frame(DATA, 0, stream, &[b'x'; 5000]));
+            let trailers = block(&[("grpc-status", "0")]);
+            conversation.send(frame(HEADERS, END_HEADERS | END_STREAM, stream, &trailers));
+        }
+    });
+    let silent = Backend::silent();
+    let text = format!(
+        "host = 'app.test'\nto = 'h2c://127.0.0.1:{}'\n[timeout]\nidle = '200ms'\n",
+        app.backend.port
+    );
+    let clock = format!(
+        "host = 'silent.test'\nto = {}\n[timeout]\nfirst_byte = '2s'\n",
+        silent.port
+    );
+    let plan = Proxy::plan()
+        .site("app.toml", text)
+        .site("silent.toml", clock);
+    let proxy = plan.start();
+    let mut client = Http2::over(proxy.client(), &[(4, 1000)]);
+    let more = [("content-type", "application/grpc"), ("te", "trailers")];
+    let call = client.ask(&request("POST", "app.test", "/", &more));
+    client.until(call, |seen| seen.body.len() == 1000);
+    client.reads = false;
+    assert_eq!(client.get("silent.test", "/").status(), 504);
+    client.window(call, 1 << 20);
+    let seen = client.whole(call);
+    assert_eq!((seen.body.len(), seen.reset), (5000, None));
+    assert_eq!(seen.trailers, [("grpc-status".to_owned(), "0".to_owned())]);
+}
+
 #[test]
 fn what_an_app_says_on_requests_that_were_taken_back_does_not_end_the_connection_of_the_others() {
     const TAKEN_BACK: usize = 90;

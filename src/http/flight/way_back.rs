@@ -185,7 +185,8 @@ impl<C: ClientSide> Flight<'_, C> {
             if was_awaited || upload.moved + download.moved != before {
                 self.set(attempt.end, self.site.timeouts.idle);
             }
-        } else if !reader.is_awaited() {
+        } else if !self.is_patient && !reader.is_awaited() {
+            // Of a call that both sides may be silent on, the connection looks whether its client is there.
             self.timer.set_at(reader.await_it(self.timer).min(end));
         }
         while self.timer.poll_fired(cx).is_ready() {
