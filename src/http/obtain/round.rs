@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::turn::{Trial, Turn};
 use super::words;
@@ -15,6 +16,7 @@ use crate::http::answer::Answer;
 use crate::site::health::WhenNone;
 use crate::site::{Backends, Member, Site};
 use crate::upstream::{Among, PLACES, Tried, Upstream, UpstreamError, moment};
+use crate::wheel::TICK;
 
 /// What came of asking each backend once.
 #[derive(Debug)]
@@ -185,7 +187,10 @@ impl<'k> Search<'k, '_> {
             ));
         };
         let first = self.introduction.as_deref().unwrap_or_default();
-        let limit = site.timeouts.connect;
+        let left = self.left();
+        let limit = left.map_or(site.timeouts.connect, |left| {
+            left.min(site.timeouts.connect)
+        });
         let upstreams = &self.kit.upstreams;
         let mut opening = pin!(upstreams.open(member, self.speaks, first, limit, self.timer));
         let opened = poll_fn(|cx| {
@@ -203,6 +208,13 @@ impl<'k> Search<'k, '_> {
                 Ok(Ok(Found { upstream, visit }))
             }
             Err(_) if self.timer.was_cut() => Err(Answer::SiteGone.into()),
+            // It might have accepted in its own time.
+            Err(UpstreamError::TimedOut { .. }) if left == Some(limit) => {
+                let why =
+                    format!("no connection to {member} in the time that the whole request has");
+                let why = Some(words::of_site(site, &why));
+                Err(NotFound::Answer(Answer::BackendTimeout, why))
+            }
             // No other backend would find more.
             Err(error @ UpstreamError::Exhausted { .. }) => Err(NotFound::Answer(
                 Answer::from(&error),
@@ -216,6 +228,12 @@ impl<'k> Search<'k, '_> {
                 Ok(Err(error))
             }
         }
+    }
+
+    /// What is left of the time of the whole exchange.
+    fn left(&self) -> Option<Duration> {
+        let ticks = self.end?.saturating_sub(self.timer.wheel().now());
+        Some(TICK * ticks)
     }
 
     /// The backends that the site had before, as long as they may answer.
