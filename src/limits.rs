@@ -189,6 +189,9 @@ impl Default for SiteTimeouts {
     }
 }
 
+/// The longest that an idle upstream is kept, whatever its backend's Keep-Alive says. 2 min: who comes less often can pay
+/// for a connect, and a backend that is gone without a word is tried in vain no longer than that.
+pub const LONGEST_KEPT: Duration = Duration::from_secs(120);
 /// After how long without a word the kernel asks whether the other side of a connection is still there. 2 min: what waits
 /// for a request is closed before, so that only tunnels and long answers are asked, and it keeps them in the memory of
 /// most firewalls.

@@ -431,7 +431,7 @@ impl Upstreams {
             .give_back(upstream.endpoint, upstream.stream, until);
     }
 
-    /// Closes what has been idle for too long. Called once a second.
+    /// Closes what has been idle for too long, or that the backend has closed. Called once a second.
     pub fn sweep(&self) {
         self.pool.borrow_mut().sweep(self.wheel.now());
         self.http2.sweep();

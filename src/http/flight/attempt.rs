@@ -15,6 +15,7 @@ use crate::http::forward::{self, Back};
 use crate::http::h1::head::{self, Framing, Method, Parsed, Room, Version};
 use crate::http::obtain::{Failure, Search, Visit};
 use crate::http::side::{ClientSide, Source};
+use crate::limits::LONGEST_KEPT;
 use crate::site::faults::Fault;
 use crate::tls;
 use crate::upstream::{self, Upstream};
@@ -337,7 +338,7 @@ impl<C: ClientSide> Flight<'_, C> {
             // A second less than it says: the race about who closes first is ours to avoid.
             keep_alive: head
                 .keep_alive_seconds
-                .map(|s| Duration::from_secs(u64::from(s.saturating_sub(1)))),
+                .map(|s| Duration::from_secs(u64::from(s.saturating_sub(1))).min(LONGEST_KEPT)),
             authenticates_connection: head.authenticates_connection,
             becomes_tunnel,
             head_bytes: head.bytes,
