@@ -421,14 +421,18 @@ impl<C: ClientSide> Flight<'_, C> {
         if self.timer.was_cut() {
             return Retry::answer(Answer::SiteGone);
         }
-        let waits_for_client = upload.waits_for_source() && !waits_for_100(asked, attempt, upload);
-        if attempt.sent == out.len() && waits_for_client {
+        let address = &attempt.upstream.endpoint.address;
+        let waits_for_body = attempt.sent == out.len() && upload.waits_for_source();
+        if waits_for_body && waits_for_100(asked, attempt, upload) {
+            // Either may wait for the other (RFC 9110 10.1.1), and a client that never sends is no fault of the backend.
+            let why = format!("{address} sent no 100 Continue, and the client no body without one");
+            let why = Some(self.of_site(&why));
+            return Retry::Never(Failed::Answer(Answer::BackendTimeout, why));
+        }
+        if waits_for_body {
             return Retry::answer(Answer::BodyTimeout);
         }
-        let why = format!(
-            "{} took the request and did not answer in time",
-            attempt.upstream.endpoint.address
-        );
+        let why = format!("{address} took the request and did not answer in time");
         search.fails(&attempt.visit, Fault::Timeout, &why);
         search.broke_off(&attempt.visit);
         Retry::Never(Failed::Answer(

@@ -51,6 +51,42 @@ fn a_backend_that_refuses_is_out_after_three_connects_and_back_when_it_accepts()
 }
 
 #[test]
+fn a_client_that_waits_for_100_and_sends_nothing_takes_no_backend_out() {
+    // It reads the body, and says nothing before, as it may (RFC 9110 10.1.1).
+    let app = || {
+        Backend::doing(|conversation| {
+            while conversation.request().is_some() {
+                conversation.answer("app");
+            }
+        })
+    };
+    let (one, other) = (app(), app());
+    let site = in_turn(one.port, other.port, "['connect', 'reset']");
+    let proxy = Proxy::plan()
+        .flag("--workers=1")
+        .site(
+            "app.toml",
+            format!("{site}[timeout]\nfirst_byte = '200ms'\n"),
+        )
+        .start();
+    let mut clients: Vec<_> = (0..20).map(|_| proxy.client()).collect();
+    for client in &mut clients {
+        client.send("POST / HTTP/1.1\r\nHost: app.test\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n");
+    }
+    for client in &mut clients {
+        let answer = client.response();
+        assert_eq!(
+            (answer.status, answer.value("onedoor-reason")),
+            (504, "backend-timeout".to_owned())
+        );
+    }
+    assert!(!proxy.log().contains("backend out"), "{}", proxy.log());
+    for port in [one.port, other.port] {
+        assert_eq!(backend(&proxy, "app", port)["fit"], true);
+    }
+}
+
+#[test]
 fn answers_from_500_on_take_a_backend_out_at_the_threshold_of_the_site() {
     let ((bad, _), good) = (answering(503), Backend::saying("good"));
     let proxy = Proxy::plan()
