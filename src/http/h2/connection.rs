@@ -231,6 +231,8 @@ struct Running {
 enum Phase {
     /// Its first frame has not come (CASES H-24).
     Silent,
+    /// The end of this head has not come; nothing else can come before (CASES D-01).
+    InHead(u64),
     /// No request is open.
     AtRest,
     /// It is the requests that have times. Where they have none, as calls of gRPC and tunnels, their client must still be
@@ -362,10 +364,11 @@ impl Running {
         }
         self.reader.is_served();
         let limits = &self.shared.kit.shared.limits;
-        let phase = match self.shared.open.get() {
+        let phase = match (self.wire.unfinished_head(), self.shared.open.get()) {
             _ if self.phase == Phase::Silent && !self.wire.has_heard() => Phase::Silent,
-            0 => Phase::AtRest,
-            _ => Phase::Busy,
+            (Some(head), _) => Phase::InHead(head),
+            (None, 0) => Phase::AtRest,
+            (None, _) => Phase::Busy,
         };
         if phase != Phase::AtRest {
             let mut at_rest = self.shared.at_rest.borrow_mut();
@@ -383,6 +386,7 @@ impl Running {
         self.is_asked = false;
         match phase {
             Phase::Silent => {}
+            Phase::InHead(_) => self.timer.set(limits.head_time),
             Phase::Busy => self.timer.set(limits.idle_time),
             Phase::AtRest if self.is_ending => self.timer.set(limits.linger_time),
             Phase::AtRest => self.timer.rest(limits.idle_time),
@@ -405,6 +409,10 @@ impl Running {
             };
         }
         match self.phase {
+            Phase::InHead(_) => {
+                counters.because(Reason::HeadTimeout);
+                Some(Ended::Politely)
+            }
             Phase::Silent => {
                 counters.because(Reason::OpeningTimeout);
                 Some(Ended::Politely)

@@ -91,6 +91,11 @@ impl Wire {
         self.0.borrow().meter.has_heard()
     }
 
+    /// The number of the head that has begun and has not come to its end.
+    pub(super) fn unfinished_head(&self) -> Option<u64> {
+        self.0.borrow().meter.unfinished_head()
+    }
+
     /// How much the client has sent.
     pub(super) fn received(&self) -> u64 {
         self.0.borrow().received
