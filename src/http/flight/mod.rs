@@ -98,6 +98,9 @@ impl<'a, C: ClientSide> Flight<'a, C> {
         if asked.upgrade.is_some() {
             search.insist_on_http1();
         }
+        if !asked.method.is_idempotent() {
+            search.leave_trials();
+        }
         let answered = loop {
             let is_over = upload.is_done();
             let Found { upstream, visit } = match self.obtain(&mut search, is_over).await {

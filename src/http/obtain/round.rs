@@ -152,8 +152,13 @@ impl<'k> Search<'k, '_> {
     ) -> Option<(usize, Option<Trial>)> {
         let tried = self.tried.and(self.full);
         if backends.list.len() > 1 {
-            let trials = backends.list.iter().enumerate();
-            let mut trials = trials.filter(|(at, m)| !tried.has(*at) && !m.is_drained());
+            let usable = |(at, m): &(usize, &Member)| !tried.has(*at) && !m.is_drained();
+            let all = || backends.list.iter().enumerate().filter(usable);
+            let clock = match self.is_scout || !all().any(|(_, m)| m.state.is_fit()) {
+                true => moment(),
+                false => self.trial_clock(),
+            };
+            let mut trials = all().filter(|(_, m)| m.state.awaits_trial(|| clock));
             let trial = trials.find_map(|(at, member)| Some((at, Trial::of(&member.state)?)));
             if let Some((at, trial)) = trial {
                 return Some((at, Some(trial)));
