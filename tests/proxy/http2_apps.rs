@@ -194,6 +194,31 @@ fn a_call_of_grpc_whose_client_does_not_read_is_not_slow() {
     assert_eq!(seen.trailers, [("grpc-status".to_owned(), "0".to_owned())]);
 }
 
+/// A way that is gone without a word: what is asked for later goes another one.
+#[test]
+fn a_connection_on_which_nothing_came_in_time_gets_no_new_requests() {
+    let app = app(|conversation, stream, event, _| {
+        if let Event::Asked(path) = event {
+            if path == "/hole" {
+                // From here on it hears nothing.
+                conversation.rest();
+            }
+            conversation.send(ok(stream));
+            conversation.send(frame(DATA, END_STREAM, stream, b"there"));
+        }
+    });
+    let text = format!(
+        "host = 'app.test'\nto = 'h2c://127.0.0.1:{}'\n[timeout]\nfirst_byte = '300ms'\n",
+        app.backend.port
+    );
+    let plan = Proxy::plan().flag("--workers=1").site("app.toml", text);
+    let proxy = plan.start();
+    assert_eq!(proxy.get("app.test", "/").text(), "there");
+    assert_eq!(proxy.get("app.test", "/hole").said(), "504 backend-timeout");
+    assert_eq!(proxy.get("app.test", "/").text(), "there");
+    assert_eq!(app.connections(), 2);
+}
+
 #[test]
 fn what_an_app_says_on_requests_that_were_taken_back_does_not_end_the_connection_of_the_others() {
     const TAKEN_BACK: usize = 90;

@@ -17,6 +17,7 @@ use crate::http::obtain::{Failure, Search, Visit};
 use crate::http::side::{ClientSide, Source};
 use crate::limits::LONGEST_KEPT;
 use crate::site::faults::Fault;
+use crate::stream::Stream;
 use crate::tls;
 use crate::upstream::{self, Upstream};
 use crate::wheel::Tick;
@@ -433,6 +434,9 @@ impl<C: ClientSide> Flight<'_, C> {
             return Retry::answer(Answer::BodyTimeout);
         }
         let why = format!("{address} took the request and did not answer in time");
+        if let Stream::Line(line) = &attempt.upstream.stream {
+            line.give_up();
+        }
         search.fails(&attempt.visit, Fault::Timeout, &why);
         search.broke_off(&attempt.visit);
         Retry::Never(Failed::Answer(

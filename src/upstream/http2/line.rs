@@ -27,6 +27,8 @@ pub struct Line {
     requests: SendRequest<Bytes>,
     up: Up,
     down: Down,
+    /// How often its connection had heard something when it was asked.
+    heard: u32,
     /// Text of the response that was not read yet.
     text: Vec<u8>,
     at: usize,
@@ -67,6 +69,7 @@ impl Line {
             connection: Rc::clone(connection),
             up: Up::Head(Vec::new()),
             down: Down::NotAsked,
+            heard: 0,
             text: Vec::new(),
             at: 0,
             is_head: false,
@@ -79,12 +82,20 @@ impl Line {
         self.poll_text(cx).map(drop)
     }
 
+    /// The response has not come in its time. Where nothing else has come on the connection either, it may be gone without
+    /// a word: nobody asks for anything on it any more. What is open on it may still end.
+    pub fn give_up(&self) {
+        if matches!(self.down, Down::Awaited(_)) && self.heard == self.connection.heard.get() {
+            self.connection.is_over.set(true);
+        }
+    }
+
     /// Nobody reads just now, and others share the connection.
     pub fn take_ahead(&mut self, cx: &mut Context<'_>) {
         if let Down::Length(recv) | Down::Chunked(recv) | Down::WebSocket(recv) = &mut self.down
             && recv.take_ahead(cx)
         {
-            self.connection.has_come.set(true);
+            self.connection.hears();
         }
     }
 
@@ -103,12 +114,12 @@ impl Line {
                 }
                 Down::Awaited(response) => {
                     if let Poll::Ready(Some(interim)) = response.poll_informational(cx) {
-                        self.connection.has_come.set(true);
+                        self.connection.hears();
                         talk::write_interim(&mut self.text, &interim.map_err(broken)?);
                         continue;
                     }
                     let response = ready!(Pin::new(response).poll(cx)).map_err(broken)?;
-                    self.connection.has_come.set(true);
+                    self.connection.hears();
                     let (head, recv) = response.into_parts();
                     let recv = Receiving::new(recv);
                     let is_over = recv.is_over();
@@ -129,7 +140,7 @@ impl Line {
                 Down::Length(recv) | Down::WebSocket(recv) => match ready!(recv.poll_bytes(cx)) {
                     Some(bytes) => {
                         let bytes = bytes.map_err(broken)?;
-                        self.connection.has_come.set(true);
+                        self.connection.hears();
                         recv.release(bytes.len()).map_err(broken)?;
                         self.text.extend_from_slice(&bytes);
                     }
@@ -138,7 +149,7 @@ impl Line {
                 Down::Chunked(recv) => match ready!(recv.poll_bytes(cx)) {
                     Some(bytes) => {
                         let bytes = bytes.map_err(broken)?;
-                        self.connection.has_come.set(true);
+                        self.connection.hears();
                         recv.release(bytes.len()).map_err(broken)?;
                         talk::write_chunk(&mut self.text, &bytes);
                     }
@@ -181,6 +192,8 @@ impl Line {
             }
         };
         self.down = Down::Awaited(response);
+        self.heard = self.connection.heard.get();
+        self.connection.was_asked.set(true);
         let send = Sending::new(send);
         Ok(match body {
             _ if is_all => Up::Sent,

@@ -25,7 +25,7 @@ use tokio::sync::Notify;
 pub use line::Line;
 pub use talk::{is_untouched, takes_no_websockets};
 
-use self::watch::{TICK, Verdict, Watch};
+use self::watch::{TICK, Tick, Verdict, Watch};
 use super::Endpoint;
 use crate::site::{Address, Wire};
 use crate::stream::Stream;
@@ -67,6 +67,10 @@ pub(super) struct Connection {
     lines: Cell<usize>,
     /// Something has come on one of them since the last tick.
     has_come: Cell<bool>,
+    /// How often something has.
+    heard: Cell<u32>,
+    /// Something was asked for on it since the last tick.
+    was_asked: Cell<bool>,
     is_over: Cell<bool>,
 }
 
@@ -153,6 +157,8 @@ impl Connections {
             scheme,
             lines: Cell::new(0),
             has_come: Cell::new(false),
+            heard: Cell::new(0),
+            was_asked: Cell::new(false),
             is_over: Cell::new(false),
         });
         if is_shared {
@@ -212,6 +218,12 @@ pub async fn alone(stream: Stream, address: &Address) -> io::Result<Stream> {
 }
 
 impl Connection {
+    /// Something has come on one of its lines.
+    fn hears(&self) {
+        self.has_come.set(true);
+        self.heard.set(self.heard.get().wrapping_add(1));
+    }
+
     /// Whether another stream may be opened on it at all: the backend has not said that it ends.
     fn is_fit(&self) -> bool {
         if self.is_over.get() {
@@ -260,7 +272,11 @@ async fn drive(
         if !ticked.await {
             return;
         }
-        match watch.tick(held.lines.get() > 0, held.has_come.replace(false)) {
+        match watch.tick(Tick {
+            is_needed: held.lines.get() > 0,
+            has_come: held.has_come.take(),
+            was_asked: held.was_asked.take(),
+        }) {
             Verdict::Wait => {}
             Verdict::Ask => {
                 if let Some(pings) = &mut pings {
