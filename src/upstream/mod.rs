@@ -32,7 +32,7 @@ use crate::wheel::{Timer, Wheel};
 pub use balance::{Among, Balancer, PLACES, Tried, Way};
 pub use connect::{reach, secure};
 pub use endpoint::Endpoint;
-pub use http2::{Line, alone, is_untouched, takes_no_websockets};
+pub use http2::{Line, alone, is_stream_reset, is_untouched, takes_no_websockets, wants_http1};
 use pool::Pool;
 pub use resolve::look_up;
 pub use states::States;

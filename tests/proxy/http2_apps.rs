@@ -194,6 +194,69 @@ fn a_call_of_grpc_whose_client_does_not_read_is_not_slow() {
     assert_eq!(seen.trailers, [("grpc-status".to_owned(), "0".to_owned())]);
 }
 
+/// An app that resets every request with `code`.
+fn resetting(code: u32) -> App {
+    app(move |conversation, stream, event, _| {
+        if let Event::Asked(_) = event {
+            conversation.send(frame(RST_STREAM, 0, stream, &code.to_be_bytes()));
+        }
+    })
+}
+
+/// That others use the connection does not mean that the app was about to close it.
+#[test]
+fn a_request_that_the_app_resets_is_sent_again_as_often_as_retry_says() {
+    const INTERNAL_ERROR: u32 = 2;
+    for times in [0, 1] {
+        let app = resetting(INTERNAL_ERROR);
+        let text = format!(
+            "host = 'app.test'\nto = 'h2c://127.0.0.1:{}'\n[retry]\ntimes = {times}\non = ['reset-before-response']\n",
+            app.backend.port
+        );
+        let plan = Proxy::plan().flag("--workers=1").site("app.toml", text);
+        let proxy = plan.start();
+        for _ in 0..5 {
+            assert_eq!(proxy.get("app.test", "/").status, 502);
+        }
+        let asked = app.requests.load(Ordering::SeqCst);
+        assert_eq!(asked, 5 * (1 + times), "{times}");
+    }
+}
+
+#[test]
+fn a_request_that_is_passed_over_is_sent_again_once_for_nothing_and_then_within_the_budget() {
+    const REFUSED_STREAM: u32 = 7;
+    const POST: &str = "POST / HTTP/1.1\r\nHost: app.test\r\nContent-Length: 2\r\n\r\nab";
+    let app = resetting(REFUSED_STREAM);
+    let refusing = format!("'h2c://127.0.0.1:{}'", app.backend.port);
+    let good = Backend::saying("good");
+    let retry = "[retry]\nbudget = '1%'\n";
+    let proxy = Proxy::plan()
+        .flag("--workers=1")
+        .site(
+            "app.toml",
+            format!("host = 'app.test'\nto = {refusing}\n{retry}"),
+        )
+        .site(
+            "two.toml",
+            format!(
+                "host = 'two.test'\nto = [{refusing}, {}]\nbalance = 'round-robin'\n",
+                good.port
+            ),
+        )
+        .start();
+    for _ in 0..50 {
+        assert_eq!(proxy.ask(POST).status, 502);
+    }
+    // Fifty, each once more, and the ten that a quiet site may have at once.
+    let asked = app.requests.load(Ordering::SeqCst);
+    assert!((100..=112).contains(&asked), "{asked}");
+    for _ in 0..8 {
+        let post = POST.replace("app.test", "two.test");
+        assert_eq!(proxy.ask(post).text(), "good");
+    }
+}
+
 /// A way that is gone without a word: what is asked for later goes another one.
 #[test]
 fn a_connection_on_which_nothing_came_in_time_gets_no_new_requests() {

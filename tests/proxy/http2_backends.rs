@@ -37,6 +37,7 @@ server.on("request", (request, response) => {
     if (request.url.startsWith("/t/")) return response.end(request.url)
     if (request.url === "/large") return response.end(Buffer.alloc(1 << 20))
     if (request.url === "/count") return response.end(String(sessions))
+    if (request.url === "/old" && request.stream) return request.stream.close(http2.constants.NGHTTP2_HTTP_1_1_REQUIRED)
     if (request.url === "/refuse") return request.stream.close(http2.constants.NGHTTP2_REFUSED_STREAM)
     if (request.trailers["x-sum"]) response.addTrailers({ "x-sum": request.trailers["x-sum"] })
     response.end(Buffer.concat(pieces))
@@ -244,6 +245,17 @@ fn over_tls_the_app_chooses_the_version() {
         "GET / HTTP/1.1\r\nHost: app.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
     );
     assert_eq!(answer.value("x-version"), "1.1");
+    // And so is what the app does not speak of in HTTP/2 (RFC 9113 7).
+    for method in ["GET", "POST"] {
+        let ask =
+            format!("{method} /old HTTP/1.1\r\nHost: app.test\r\nContent-Length: 2\r\n\r\nab");
+        let answer = proxy.ask(ask);
+        assert_eq!(
+            (answer.status, answer.value("x-version")),
+            (200, "1.1".to_owned()),
+            "{method}"
+        );
+    }
 }
 
 /// It is asked whether it is there.

@@ -5,7 +5,7 @@ use std::io;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use super::{Failed, Flight, MOST_UNTOUCHED, answer_to};
+use super::{Failed, Flight, answer_to};
 use crate::block::{Block, READ_BYTES};
 use crate::http::answer::Answer;
 use crate::http::body::{BadBody, Body, BodyError};
@@ -85,8 +85,6 @@ pub(super) enum Retry {
     Fresh,
     /// As the search has been told.
     Again,
-    /// The backend says that it has not looked at it (RFC 9113 8.7): on another, some times; then this.
-    Untouched(Failed),
     Never(Failed),
 }
 
@@ -369,13 +367,28 @@ impl<C: ClientSide> Flight<'_, C> {
             return Retry::Never(Failed::Answer(Answer::BackendNoWebSocket, why));
         }
         let said_anything = said_anything || attempt.interim > 0;
-        let was_idle = attempt.upstream.reused && !attempt.upstream.is_pinned;
+        // Of a body that has gone out nothing is left.
+        let is_whole = !said_anything && upload.moved == 0;
+        if is_whole
+            && attempt.upstream.endpoint.speaks_tls()
+            && error.as_ref().is_some_and(upstream::wants_http1)
+        {
+            search.insist_on_http1();
+            search.retries += 1;
+            return Retry::Again;
+        }
+        // CASES G-08.
+        let is_passed_over = error.as_ref().is_some_and(upstream::is_untouched);
+        // A stream that the backend resets has met nobody who was just closing the connection.
+        let is_reset = is_passed_over || error.as_ref().is_some_and(upstream::is_stream_reset);
+        let was_idle = attempt.upstream.reused && !attempt.upstream.is_pinned && !is_reset;
         let is_repeatable = !said_anything && attempt.is_repeatable(asked, upload);
         if was_idle && is_repeatable {
             return Retry::Fresh;
         }
-        // CASES G-08. Of a body that has gone out nothing is left.
-        let is_untouched = error.as_ref().is_some_and(upstream::is_untouched) && upload.moved == 0;
+        if is_whole && is_passed_over && search.goes_past(&attempt.visit) {
+            return Retry::Again;
+        }
         let address = &attempt.upstream.endpoint.address;
         // With TLS 1.3 a client certificate is refused after the handshake.
         let complaint = error.and_then(|error| tls::complaint(&error, address));
@@ -391,11 +404,8 @@ impl<C: ClientSide> Flight<'_, C> {
                 (Answer::BackendFailed, Fault::Failed, why)
             }
         };
-        // Passed over once or twice it is nobody's fault.
-        if !is_untouched || search.retries >= MOST_UNTOUCHED {
-            search.fails(&attempt.visit, fault, &why);
-        }
-        if !is_untouched {
+        search.fails(&attempt.visit, fault, &why);
+        if !is_passed_over {
             search.broke_off(&attempt.visit);
             if is_repeatable
                 && !attempt.upstream.is_pinned
@@ -404,11 +414,7 @@ impl<C: ClientSide> Flight<'_, C> {
                 return Retry::Again;
             }
         }
-        let failed = Failed::Answer(answer, Some(self.of_site(&why)));
-        if is_untouched && !said_anything && fault == Fault::Failed {
-            return Retry::Untouched(failed);
-        }
-        Retry::Never(failed)
+        Retry::Never(Failed::Answer(answer, Some(self.of_site(&why))))
     }
 
     fn timed_out(

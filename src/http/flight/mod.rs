@@ -26,10 +26,6 @@ use crate::wheel::{Tick, Timer};
 mod attempt;
 mod way_back;
 
-/// How often a request may be passed over before that is the answer. A backend that ends its connections one after the
-/// other passes over a request once or twice.
-const MOST_UNTOUCHED: u32 = 4;
-
 /// What an exchange works with.
 pub(super) struct Flight<'a, C> {
     pub(super) client: &'a mut C,
@@ -145,8 +141,7 @@ impl<'a, C: ClientSide> Flight<'a, C> {
                 Ok((returning, head, block)) => break Ok((returning, head, block, attempt)),
                 Err(Retry::Fresh) => search.insist_on_fresh(),
                 Err(Retry::Again) => {}
-                Err(Retry::Untouched(_)) if search.retries < MOST_UNTOUCHED => search.retries += 1,
-                Err(Retry::Untouched(failed) | Retry::Never(failed)) => break Err(failed),
+                Err(Retry::Never(failed)) => break Err(failed),
             }
             if let Some(log) = &mut finished.log {
                 self.kit.access.tries_again(log);

@@ -23,7 +23,7 @@ use ::h2::{Ping, PingPong};
 use tokio::sync::Notify;
 
 pub use line::Line;
-pub use talk::{is_untouched, takes_no_websockets};
+pub use talk::{is_stream_reset, is_untouched, takes_no_websockets, wants_http1};
 
 use self::watch::{TICK, Tick, Verdict, Watch};
 use super::Endpoint;

@@ -37,6 +37,23 @@ pub fn is_untouched(error: &io::Error) -> bool {
     error.get_ref().is_some_and(|inner| inner.is::<Untouched>())
 }
 
+/// Whether what went wrong is that the backend has reset this one stream. Its connection is as well as ever.
+pub fn is_stream_reset(error: &io::Error) -> bool {
+    reset_with(error).is_some()
+}
+
+/// Whether it wants to be asked in HTTP/1.1 (RFC 9113 7).
+pub fn wants_http1(error: &io::Error) -> bool {
+    reset_with(error) == Some(Reason::HTTP_1_1_REQUIRED)
+}
+
+fn reset_with(error: &io::Error) -> Option<Reason> {
+    let error: &::h2::Error = error.get_ref()?.downcast_ref()?;
+    error
+        .reason()
+        .filter(|_| error.is_reset() && error.is_remote())
+}
+
 /// A WebSocket was asked for, and the backend has not said that it takes them over HTTP/2 (RFC 8441 3).
 #[derive(Debug)]
 struct NoWebSockets;
