@@ -4,6 +4,7 @@ mod balance;
 mod connect;
 mod endpoint;
 mod http2;
+mod introduced;
 mod pool;
 mod resolve;
 mod socket;
@@ -27,12 +28,14 @@ use crate::site::fitness::Moment;
 use crate::site::{Address, Backend, Member, SendProxy};
 use crate::stream::Stream;
 use crate::tls::{Identity, Keyring, Turnstile};
-use crate::wheel::{Timer, Wheel};
+use crate::wheel::{Tick, Timer, Wheel};
 
 pub use balance::{Among, Balancer, PLACES, Tried, Way};
 pub use connect::{reach, secure};
 pub use endpoint::Endpoint;
 pub use http2::{Line, alone, is_stream_reset, is_untouched, takes_no_websockets, wants_http1};
+use introduced::AllIntroduced;
+pub use introduced::Introduced;
 use pool::Pool;
 pub use resolve::look_up;
 pub use states::States;
@@ -58,6 +61,8 @@ pub struct Upstream {
     pub is_pinned: bool,
     /// The PROXY header it began with: then it is the connection of one client, and of no other (CASES T-32).
     pub introduced: Option<SendProxy>,
+    /// How long it may wait for the next request of the one client that it belongs to.
+    pub kept_until: Tick,
 }
 
 impl Upstream {
@@ -128,6 +133,7 @@ pub enum Phase {
 pub struct Upstreams {
     pool: RefCell<Pool>,
     http2: http2::Connections,
+    introduced: AllIntroduced,
     keyring: Arc<Keyring>,
     turnstile: Rc<Turnstile>,
     wheel: Rc<Wheel>,
@@ -148,6 +154,7 @@ impl Upstreams {
         Upstreams {
             pool: RefCell::new(Pool::new(most_per_backend, most)),
             http2: http2::Connections::default(),
+            introduced: AllIntroduced::default(),
             keyring,
             turnstile,
             wheel,
@@ -190,6 +197,7 @@ impl Upstreams {
                 reused: true,
                 is_pinned: false,
                 introduced: None,
+                kept_until: Tick::MAX,
             };
             if upstream.is_quiet() {
                 return Some(upstream);
@@ -244,6 +252,7 @@ impl Upstreams {
             reused: false,
             is_pinned: false,
             introduced: None,
+            kept_until: Tick::MAX,
         })
     }
 
@@ -417,7 +426,7 @@ impl Upstreams {
 
     /// Closes all idle upstreams, because somebody needs what they hold. Whether there were any.
     pub fn close_idle(&self) -> bool {
-        self.pool.borrow_mut().clear() + self.http2.close_idle() > 0
+        self.pool.borrow_mut().clear() + self.introduced.clear() + self.http2.close_idle() > 0
     }
 
     /// Keeps `upstream` for at most `idle`. The caller knows that its last exchange has ended where it should.
@@ -431,9 +440,15 @@ impl Upstreams {
             .give_back(upstream.endpoint, upstream.stream, until);
     }
 
+    /// Where a client connection keeps its own, which are told whose they are.
+    pub fn introduced(&self) -> Rc<Introduced> {
+        self.introduced.begin()
+    }
+
     /// Closes what has been idle for too long, or that the backend has closed. Called once a second.
     pub fn sweep(&self) {
         self.pool.borrow_mut().sweep(self.wheel.now());
+        self.introduced.sweep(self.wheel.now());
         self.http2.sweep();
     }
 
@@ -450,6 +465,7 @@ fn on_line(line: Line, endpoint: Endpoint, reused: bool) -> Upstream {
         reused,
         is_pinned: false,
         introduced: None,
+        kept_until: Tick::MAX,
     }
 }
 

@@ -197,6 +197,7 @@ impl<'a, C: ClientSide> Flight<'a, C> {
         let send_proxy = self.site.send_proxy;
         if let Some(pinned) = self.pinned.take()
             && pinned.introduced == send_proxy
+            && pinned.kept_until >= self.timer.wheel().now()
             && let Some(visit) = search.visit(&pinned.endpoint)
             && pinned.is_quiet()
         {
@@ -245,10 +246,12 @@ impl<'a, C: ClientSide> Flight<'a, C> {
                 ..upstream
             }));
         } else if upstream.introduced.is_some() {
-            // Kept as long as its client stays, or the backend likes: what it closes is opened anew.
+            // What its backend closes is opened anew.
+            let kept_until = self.timer.wheel().at(kept_for);
             *self.pinned = (!kept_for.is_zero()).then(|| {
                 Box::new(Upstream {
                     reused: true,
+                    kept_until,
                     ..upstream
                 })
             });

@@ -1,6 +1,6 @@
 //! One connection: reads what comes, gives each request a task of its own, and sends what those have to say.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
@@ -25,7 +25,7 @@ use crate::observe::panic::contain;
 use crate::receiving::Receiving;
 use crate::site;
 use crate::tls::Secure;
-use crate::upstream::Upstream;
+use crate::upstream::Introduced;
 use crate::wheel::{Expired, Timer};
 
 /// What the requests of a connection share.
@@ -43,7 +43,7 @@ pub(super) struct Shared {
     /// The name asked for last.
     pub(super) known: RefCell<Option<Box<KnownHost>>>,
     /// Upstreams that were told whose connection this is, and that nobody uses just now.
-    pub(super) introduced: RefCell<Vec<Upstream>>,
+    pub(super) introduced: OnceCell<Rc<Introduced>>,
     queue: Rc<Queue>,
     open: Cell<u32>,
     /// Told when the last request has ended.
@@ -132,7 +132,7 @@ async fn serve_all(arrival: Box<Arrival>, early: Option<Block>) {
         secure,
         wire: of_stream,
         known: RefCell::default(),
-        introduced: RefCell::default(),
+        introduced: OnceCell::new(),
         queue: Queue::new(limits.stream_queue),
         open: Cell::new(0),
         at_rest: RefCell::default(),

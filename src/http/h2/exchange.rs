@@ -163,7 +163,8 @@ async fn send(
     let asker = shared.asker();
     let mut pinned = None;
     if site.send_proxy.is_some() {
-        pinned = shared.introduced.borrow_mut().pop().map(Box::new);
+        let introduced = shared.introduced.get();
+        pinned = introduced.and_then(|kept| kept.take()).map(Box::new);
     }
     let flight = Flight {
         client: stream,
@@ -188,7 +189,8 @@ async fn send(
     }
     // One that has authenticated somebody is nobody else's, and over HTTP/2 it is not his alone either.
     if let Some(upstream) = pinned.filter(|upstream| !upstream.is_pinned) {
-        shared.introduced.borrow_mut().push(*upstream);
+        let introduced = shared.introduced.get_or_init(|| kit.upstreams.introduced());
+        introduced.keep(*upstream);
     }
     kit.finished(&mut finished, Some(&site.slots));
 }
