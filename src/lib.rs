@@ -10,8 +10,9 @@
 //! - beside it: [`health`] watches the backends that [`upstream`] chooses from
 //! - around both: [`cli`] (what a person types), [`settings`], [`server`] (one run), [`admin`] (the socket that
 //!   answers), [`observe`], [`limits`]
-//! - below both: [`stream`], [`sending`] and [`receiving`] (the halves of a stream of HTTP/2), [`block`] and [`pipe`] (lent buffers), [`wheel`]
-//!   (timers), [`linger`] (the last words), [`proxy_header`] (both ways), [`parsed`] (what a parser says)
+//! - below both: [`stream`], [`sending`] and [`receiving`] (the halves of a stream of HTTP/2), [`block`] and [`pipe`]
+//!   (lent buffers), [`slots`] (how many may be open), [`wheel`] (timers), [`linger`] (the last words), [`proxy_header`]
+//!   (both ways), [`parsed`] (what a parser says)
 //!
 //! Without the feature `serve` only the parsers are built: [`document`], [`site`], of [`http`] the head and the chunk,
 //! of [`door`] the client hello, and [`proxy_header`].
@@ -55,6 +56,8 @@ pub mod sending;
 pub mod server;
 #[cfg(feature = "serve")]
 pub mod settings;
+#[cfg(feature = "serve")]
+pub mod slots;
 #[cfg(feature = "serve")]
 pub mod stream;
 #[cfg(feature = "serve")]

@@ -7,7 +7,6 @@ use super::alert::Alert;
 use super::introduction;
 use super::opening::{self, Hello, Opening, Refusal};
 use super::passthrough;
-use super::slots::Slot;
 use super::terminate::{self, NothingToShow};
 use crate::block::Block;
 use crate::http::{self, Arrival, Kit};
@@ -15,6 +14,7 @@ use crate::linger::linger;
 use crate::observe::{Finished, Kind, Protocol, Reason, Stage};
 use crate::site::Site;
 use crate::site::tls::Mode;
+use crate::slots::Slot;
 
 /// The whole way of one connection. `slot` is held for as long as it lives.
 pub(crate) async fn serve(mut arrival: Box<Arrival>, mut slot: Slot) {
