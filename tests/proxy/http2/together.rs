@@ -38,6 +38,50 @@ fn a_stream_that_is_not_read_does_not_stop_the_others() {
     }
 }
 
+/// CASES D-07: each holds an upstream, as a connection of HTTP/1 does.
+#[test]
+fn requests_beside_each_other_are_of_the_share_of_their_client() {
+    // No name of this machine alone.
+    const HOST: &str = "app.example.com";
+    let app = Backend::doing(|conversation| {
+        while let Some(request) = conversation.request() {
+            if request.target() == "/wait" {
+                conversation.rest();
+                return;
+            }
+            conversation.answer("app");
+        }
+    });
+    let text = format!("host = '{HOST}'\nto = {}", app.port);
+    let proxy = Proxy::plan()
+        .site("app.toml", text)
+        .daemon_file("[trust]\nproxy_protocol = '127.0.0.1'\n[limit]\nper_client = 4\n")
+        .start();
+    let connection_of = |address: &str| {
+        let mut client = proxy.client();
+        client.send(format!("PROXY TCP4 {address} 198.51.100.1 50000 443\r\n"));
+        client
+    };
+    let client_at = |address: &str| Http2::over(connection_of(address), &[]);
+    let mut client = client_at("192.0.2.7");
+    let waiting: Vec<u32> = (0..4)
+        .map(|_| client.ask(&request("GET", HOST, "/wait", &[])))
+        .collect();
+    let seen = client.get(HOST, "/");
+    let reason = seen.value("onedoor-reason");
+    assert_eq!((seen.status(), reason), (503, "client-full".to_owned()));
+    // So does another connection of it, and nobody else.
+    connection_of("192.0.2.7").expect_close();
+    assert_eq!(client_at("192.0.2.8").get(HOST, "/").text(), "app");
+    for stream in waiting {
+        client.frame(RST_STREAM, 0, stream, &[0, 0, 0, 8]);
+    }
+    client.settle();
+    until("its share is free again", || {
+        client.get(HOST, "/").status() == 200
+    });
+}
+
 /// The library keeps each until its request takes it, and ends a connection that makes it keep too many.
 #[test]
 fn small_messages_do_not_end_the_connection_of_their_client() {
