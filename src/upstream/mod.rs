@@ -33,6 +33,7 @@ use crate::wheel::{Tick, Timer, Wheel};
 pub use balance::{Among, Balancer, PLACES, Tried, Way};
 pub use connect::{reach, secure};
 pub use endpoint::Endpoint;
+use http2::LineOrOpening;
 pub use http2::{Line, alone, is_stream_reset, is_untouched, takes_no_websockets, wants_http1};
 use introduced::AllIntroduced;
 pub use introduced::Introduced;
@@ -329,16 +330,13 @@ impl Upstreams {
     ) -> Result<Stream, UpstreamError> {
         let endpoint = Endpoint::at(at, backend).ok_or_else(|| no_identity(at))?;
         // One that begins with somebody's name is nobody else's.
-        let _opening = loop {
-            if !first.is_empty() {
-                break None;
-            }
-            if let Some(line) = self.http2.line(&endpoint) {
-                return Ok(Stream::Line(Box::new(line)));
-            }
-            if let Some(opening) = self.http2.open_or_wait(&endpoint).await {
-                break Some(opening);
-            }
+        let _opening = match first.is_empty() {
+            true => match self.http2.line_or_opening(&endpoint).await {
+                LineOrOpening::Line(line) => return Ok(Stream::Line(line)),
+                LineOrOpening::Opening(opening) => Some(opening),
+                LineOrOpening::Neither => None,
+            },
+            false => None,
         };
         let stream = self.dial(at, first).await?;
         self.begin_http2(stream, endpoint, first.is_empty()).await
@@ -372,14 +370,27 @@ impl Upstreams {
         phase.set(Phase::Files);
         let identity = self.identity(at, tls).await?;
         phase.set(Phase::Connect);
+        let endpoint = Endpoint::at(at, backend).ok_or_else(|| no_identity(at))?;
+        let may_share = speaks == Speaks::Any && first.is_empty();
+        let _opening = match may_share {
+            true => match self.http2.line_or_opening(&endpoint).await {
+                LineOrOpening::Line(line) => return Ok(Stream::Line(line)),
+                LineOrOpening::Opening(opening) => Some(opening),
+                LineOrOpening::Neither => None,
+            },
+            false => None,
+        };
         let stream = self.dial(at, first).await?;
         phase.set(Phase::Handshake);
         self.turnstile.turn_up().await;
         let stream = connect::secure(stream, &identity, at, speaks).await?;
-        if stream.alpn() != Some(b"h2") {
+        let chose_http2 = stream.alpn() == Some(b"h2");
+        if may_share {
+            self.http2.chose(&endpoint, chose_http2);
+        }
+        if !chose_http2 {
             return Ok(stream);
         }
-        let endpoint = Endpoint::at(at, backend).ok_or_else(|| no_identity(at))?;
         self.begin_http2(stream, endpoint, first.is_empty()).await
     }
 
@@ -410,6 +421,8 @@ impl Upstreams {
     async fn dial(&self, address: &Address, first: &[u8]) -> Result<Stream, UpstreamError> {
         let mut dialled = connect::reach_and_say(address, first).await;
         if matches!(dialled, Err(UpstreamError::Exhausted { .. })) && self.close_idle() {
+            // Connections of HTTP/2 are let go of by those who drive them.
+            tokio::task::yield_now().await;
             dialled = connect::reach_and_say(address, first).await;
         }
         match &dialled {

@@ -32,8 +32,8 @@ enum Event {
     Settled,
 }
 
-struct App {
-    backend: Backend,
+pub(crate) struct App {
+    pub(crate) backend: Backend,
     requests: Arc<AtomicUsize>,
     connections: Arc<AtomicUsize>,
 }
@@ -48,6 +48,16 @@ impl App {
     fn connections(&self) -> usize {
         self.connections.load(Ordering::SeqCst)
     }
+}
+
+/// An app that answers everything.
+pub(crate) fn answering() -> App {
+    app(|conversation, stream, event, _| {
+        if let Event::Asked(_) = event {
+            conversation.send(ok(stream));
+            conversation.send(frame(DATA, END_STREAM, stream, b"app"));
+        }
+    })
 }
 
 /// An app that does `what`, told on which stream. It says SETTINGS by itself.

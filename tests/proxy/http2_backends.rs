@@ -11,7 +11,7 @@ use crate::harness::http2::{
     DATA, END_HEADERS, END_STREAM, HEADERS, Http2, PREFACE, SETTINGS, block as fields, frame,
     request,
 };
-use crate::harness::{Authority, Backend, Proxy, Server, found, free_port, until};
+use crate::harness::{Authority, Backend, Plan, Proxy, Server, found, free_port, until};
 
 /// Node's server. `/count` says how many sessions there were; `/large` is 1 MiB; `/bye` ends the session once it is answered; `/slow`
 /// answers when the next request has come; `/t/` says what was asked for; others are sent back what they sent, and their trailers.
@@ -62,6 +62,24 @@ fn in_front_of(settings: &str) -> (Server, Proxy) {
     let plan = Proxy::plan();
     let app = start(plan.folder().path(), settings, &[]);
     let text = format!("host = 'app.test'\nto = 'h2c://127.0.0.1:{}'", app.port);
+    (app, plan.site("app.toml", text).start())
+}
+
+/// The app speaks both versions.
+fn behind_tls(plan: Plan) -> (Server, Proxy) {
+    let authority = Authority::new("test");
+    authority
+        .pair(&["localhost"])
+        .write(plan.sites().path(), "app");
+    crate::harness::put(plan.sites().path(), "ca.pem", &authority.pem);
+    let app = start(
+        plan.folder().path(),
+        "{}",
+        &["sites.d/app.pem", "sites.d/app.key"],
+    );
+    let port = app.port;
+    let text =
+        format!("host = 'app.test'\nto = {{ at = 'https://localhost:{port}', ca = 'ca.pem' }}");
     (app, plan.site("app.toml", text).start())
 }
 
@@ -214,26 +232,29 @@ fn a_request_that_is_always_refused_is_502_and_not_asked_for_ever() {
     assert_eq!(proxy.get("app.test", "/").status, 200);
 }
 
+/// Whoever comes while the first finds out what is spoken waits for that.
+#[test]
+fn requests_that_come_at_once_open_one_connection_over_tls_too() {
+    if !found("node") {
+        return;
+    }
+    let (_app, proxy) = behind_tls(Proxy::plan().flag("--workers=1"));
+    let mut client = Http2::to(&proxy);
+    let asked: Vec<u32> = (0..60)
+        .map(|_| client.ask(&request("GET", "app.test", "/", &[])))
+        .collect();
+    for stream in asked {
+        assert_eq!(client.whole(stream).value("x-version"), "2.0");
+    }
+    assert_eq!(client.get("app.test", "/count").text(), "1");
+}
+
 #[test]
 fn over_tls_the_app_chooses_the_version() {
     if !found("node") {
         return;
     }
-    let plan = Proxy::plan();
-    let authority = Authority::new("test");
-    authority
-        .pair(&["localhost"])
-        .write(plan.sites().path(), "app");
-    crate::harness::put(plan.sites().path(), "ca.pem", &authority.pem);
-    let app = start(
-        plan.folder().path(),
-        "{}",
-        &["sites.d/app.pem", "sites.d/app.key"],
-    );
-    let port = app.port;
-    let text =
-        format!("host = 'app.test'\nto = {{ at = 'https://localhost:{port}', ca = 'ca.pem' }}");
-    let proxy = plan.site("app.toml", text).start();
+    let (_app, proxy) = behind_tls(Proxy::plan());
     let answer = proxy.get("app.test", "/");
     assert_eq!(
         (answer.status, answer.value("x-version")),

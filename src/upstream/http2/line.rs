@@ -296,6 +296,9 @@ impl Drop for Line {
     fn drop(&mut self) {
         let lines = &self.connection.lines;
         lines.set(lines.get() - 1);
+        if lines.get() == 0 && self.connection.is_over.get() {
+            self.connection.wake_driver();
+        }
         // Whoever needs nothing more says so at once, and not only by letting go.
         match &mut self.up {
             // Both sides have had their last word; ours was only not passed on.

@@ -9,7 +9,7 @@ mod talk;
 mod watch;
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
@@ -46,6 +46,9 @@ const SMALL_FRAMES_BYTES: usize = 32 << 20;
 /// takes to look at what has come.
 const RESETS_REMEMBERED: usize = 10 * MOST_LINES as usize;
 const RESET_REMEMBERED_FOR: Duration = Duration::from_secs(30);
+/// Backends behind TLS of which it is remembered that they speak HTTP/1.1. 1000, a hundred bytes each: one that is forgotten
+/// is asked again, by one request.
+const MOST_REMEMBERED: usize = 1000;
 /// A head of a response, decoded; the reader of heads has its own bound.
 const HEAD_BYTES: u32 = 64 << 10;
 
@@ -55,6 +58,20 @@ pub(super) struct Connections {
     open: RefCell<HashMap<Endpoint, Vec<Rc<Connection>>>>,
     /// Being opened: whoever comes meanwhile waits for that one.
     opening: RefCell<HashMap<Endpoint, Rc<Notify>>>,
+    /// Behind TLS, and have chosen HTTP/1.1 when they were asked last: each request there needs an upstream of its own.
+    http1: RefCell<HashSet<Endpoint>>,
+    /// Given up, and not yet gone.
+    given_up: Rc<Cell<usize>>,
+}
+
+/// What there is to begin with where HTTP/2 is spoken, or may be.
+#[derive(Debug)]
+pub(super) enum LineOrOpening<'a> {
+    Line(Box<Line>),
+    /// Nobody else opens a connection meanwhile.
+    Opening(Opening<'a>),
+    /// Whoever comes opens one.
+    Neither,
 }
 
 /// One connection.
@@ -72,6 +89,10 @@ pub(super) struct Connection {
     /// Something was asked for on it since the last tick.
     was_asked: Cell<bool>,
     is_over: Cell<bool>,
+    /// Its descriptor is waited for.
+    is_given_up: Cell<bool>,
+    /// Whoever drives it, to be told when it is over.
+    driver: RefCell<Option<Waker>>,
 }
 
 /// The right to open a connection to an endpoint; others wait until it is dropped.
@@ -100,8 +121,38 @@ impl Connections {
         roomy.map(Line::on)
     }
 
+    /// A line on an open connection, also on one that somebody opens just now; or leave to open one. Where it is not known
+    /// what will be spoken, the first to come finds out, and the others wait for that.
+    pub(super) async fn line_or_opening(&self, endpoint: &Endpoint) -> LineOrOpening<'_> {
+        loop {
+            if let Some(line) = self.line(endpoint) {
+                return LineOrOpening::Line(Box::new(line));
+            }
+            if self.http1.borrow().contains(endpoint) {
+                return LineOrOpening::Neither;
+            }
+            if let Some(opening) = self.open_or_wait(endpoint).await {
+                return LineOrOpening::Opening(opening);
+            }
+        }
+    }
+
+    /// A backend behind TLS has chosen what is spoken.
+    pub(super) fn chose(&self, endpoint: &Endpoint, http2: bool) {
+        let mut http1 = self.http1.borrow_mut();
+        if http2 {
+            http1.remove(endpoint);
+        } else if !http1.contains(endpoint) {
+            // Those of sites that are gone are never asked for again.
+            if http1.len() >= MOST_REMEMBERED {
+                http1.clear();
+            }
+            http1.insert(endpoint.clone());
+        }
+    }
+
     /// Leave to open a connection, or, once somebody else's attempt is over, `None`.
-    pub(super) async fn open_or_wait(&self, endpoint: &Endpoint) -> Option<Opening<'_>> {
+    async fn open_or_wait(&self, endpoint: &Endpoint) -> Option<Opening<'_>> {
         let told = self.opening.borrow().get(endpoint).map(Rc::clone);
         if let Some(told) = told {
             told.notified().await;
@@ -160,6 +211,8 @@ impl Connections {
             heard: Cell::new(0),
             was_asked: Cell::new(false),
             is_over: Cell::new(false),
+            is_given_up: Cell::new(false),
+            driver: RefCell::default(),
         });
         if is_shared {
             let mut open = self.open.borrow_mut();
@@ -171,11 +224,15 @@ impl Connections {
             held.is_over.set(true);
         }
         let line = Line::on(&held);
+        let given_up = Rc::clone(&self.given_up);
         let pings = connection.ping_pong();
         drop(tokio::task::spawn_local(async move {
             let driven = async { drop((&mut connection).await) };
             drive(driven, pings, &held).await;
             held.is_over.set(true);
+            if held.is_given_up.get() {
+                given_up.set(given_up.get() - 1);
+            }
         }));
         Ok(line)
     }
@@ -188,19 +245,22 @@ impl Connections {
         });
     }
 
-    /// Lets go of connections that carry nothing.
+    /// Lets go of connections that carry nothing. How many are about to be gone: they are once their drivers have had a
+    /// turn.
     pub(super) fn close_idle(&self) -> usize {
-        let mut count = 0;
+        let mut count = self.given_up.get();
         for list in self.open.borrow_mut().values_mut() {
             list.retain(|connection| {
                 let is_idle = connection.lines.get() == 0;
-                if is_idle {
-                    connection.is_over.set(true);
+                if is_idle && !connection.is_over.replace(true) {
+                    connection.is_given_up.set(true);
+                    connection.wake_driver();
                     count += 1;
                 }
                 !is_idle
             });
         }
+        self.given_up.set(count);
         count
     }
 }
@@ -218,6 +278,13 @@ pub async fn alone(stream: Stream, address: &Address) -> io::Result<Stream> {
 }
 
 impl Connection {
+    /// Nobody needs it any more: what it holds is wanted before its next tick.
+    fn wake_driver(&self) {
+        if let Some(driver) = self.driver.take() {
+            driver.wake();
+        }
+    }
+
     /// Something has come on one of its lines.
     fn hears(&self) {
         self.has_come.set(true);
@@ -260,6 +327,14 @@ async fn drive(
             {
                 return Poll::Ready(false);
             }
+            let mut driver = held.driver.borrow_mut();
+            if !driver
+                .as_ref()
+                .is_some_and(|driver| driver.will_wake(cx.waker()))
+            {
+                *driver = Some(cx.waker().clone());
+            }
+            drop(driver);
             if let Some(pings) = &mut pings {
                 match pings.poll_pong(cx) {
                     Poll::Ready(Ok(_)) => watch.answered(),
