@@ -112,6 +112,10 @@ impl UpstreamError {
     }
 }
 
+/// How long one of the addresses of a name that was out is waited for, at most, by the request that tries it again: the
+/// others are well. 1 s, in which anybody near answers, and no more than a quarter of the time to connect.
+const TRIAL_TIME: Duration = Duration::from_secs(1);
+
 /// What may be spoken on an upstream, where the backend leaves a choice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Speaks {
@@ -228,7 +232,7 @@ impl Upstreams {
             match address {
                 // Boxed, so that an exchange with any other is no larger for it.
                 Address::Name { .. } => {
-                    return Box::pin(self.dial_name(member, speaks, first, &phase)).await;
+                    return Box::pin(self.dial_name(member, speaks, first, limit, &phase)).await;
                 }
                 _ => {
                     self.dial_at(address, &member.backend, speaks, first, &phase)
@@ -263,6 +267,7 @@ impl Upstreams {
         member: &Member,
         speaks: Speaks,
         first: &[u8],
+        limit: Duration,
         phase: &Cell<Phase>,
     ) -> Result<(Stream, Address), UpstreamError> {
         let address = &member.backend.address;
@@ -280,7 +285,21 @@ impl Upstreams {
         let others = others.map(|located| (located, Trying::at(&located.endpoint)));
         for (located, trying) in rested.into_iter().chain(others) {
             let dialled = self.dial_at(&located.address, &member.backend, speaks, first, phase);
-            match dialled.await {
+            let dialled = match trying.is_trial() && addresses.list.len() > 1 {
+                true => {
+                    let after = TRIAL_TIME.min(limit / 4);
+                    let dialled = tokio::time::timeout(after, dialled).await;
+                    dialled.unwrap_or_else(|_| {
+                        Err(UpstreamError::TimedOut {
+                            backend: located.address.clone(),
+                            after,
+                            during: phase.get(),
+                        })
+                    })
+                }
+                false => dialled.await,
+            };
+            match dialled {
                 Ok(stream) => {
                     trying.accepted();
                     return Ok((stream, located.address.clone()));
