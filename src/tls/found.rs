@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::certificate::Certificate;
-use super::load::match_up;
+use super::pair::match_up;
 use crate::site::HostPattern;
 use crate::site::directory::{Stamp, stamp};
 use crate::site::fence::read_regular;

@@ -10,14 +10,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use rustls::crypto::aws_lc_rs::sign::any_supported_type;
+use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::sign::CertifiedKey;
-use rustls::{Error, InconsistentKeys, RootCertStore};
+use rustls::pki_types::{CertificateDer, ServerName};
 
 use super::certificate::Certificate;
 use super::identity::Terms;
+use super::pair::{Mismatch, match_up};
 use super::revoked::{self, Lists};
 use super::{sha256, system};
 use crate::site::backend_tls::{BackendTls, Verify};
@@ -239,69 +238,6 @@ fn read_pair(
     })?;
     warn_of_dates(&certificate, &pair.cert, audience, warnings);
     Ok(certificate)
-}
-
-/// Why a chain and a key are no pair.
-pub(super) struct Mismatch {
-    of_key: bool,
-    why: Cow<'static, str>,
-}
-
-/// A certificate from the text of its chain and its key, in whatever order the chain is and whatever stands between.
-pub(super) fn match_up(chain: &[u8], key: &[u8]) -> Result<Certificate, Mismatch> {
-    let of_chain = |why: &'static str| Mismatch {
-        of_key: false,
-        why: why.into(),
-    };
-    let of_key = |why: &'static str| Mismatch {
-        of_key: true,
-        why: why.into(),
-    };
-    let mut chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(chain)
-        .collect::<Result<_, _>>()
-        .map_err(|_| of_chain("the PEM in it is damaged"))?;
-    if chain.is_empty() {
-        return Err(of_chain("there is no certificate in it"));
-    }
-    let keys: Vec<PrivateKeyDer<'static>> = PrivateKeyDer::pem_slice_iter(key)
-        .collect::<Result<_, _>>()
-        .map_err(|_| of_key("the PEM in it is damaged"))?;
-    if keys.is_empty() {
-        let is_encrypted = key
-            .windows(b"BEGIN ENCRYPTED".len())
-            .any(|part| part == b"BEGIN ENCRYPTED");
-        return Err(of_key(if is_encrypted {
-            "the key is encrypted, and nobody is there to type its passphrase; `openssl pkey` decrypts it"
-        } else {
-            "there is no private key in it"
-        }));
-    }
-    let mut is_supported = false;
-    for key in &keys {
-        let Ok(signing) = any_supported_type(key) else {
-            continue;
-        };
-        is_supported = true;
-        // Usually the first; some authorities hand them out the other way round.
-        for at in 0..chain.len() {
-            chain.swap(0, at);
-            let certified = CertifiedKey::new(chain.clone(), signing.clone());
-            match certified.keys_match() {
-                Ok(()) => {
-                    let certificate = Certificate::new(certified);
-                    return certificate.map_err(of_chain);
-                }
-                Err(Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) => {}
-                Err(_) => return Err(of_chain("a certificate in it is not one")),
-            }
-            chain.swap(0, at);
-        }
-    }
-    Err(of_key(if is_supported {
-        "the key does not fit the certificate"
-    } else {
-        "the key is of no kind that TLS uses"
-    }))
 }
 
 /// A thousand backends of one site come to the same authorities: these are read and held once.

@@ -18,6 +18,7 @@ mod handshake;
 mod identity;
 mod keyring;
 mod load;
+mod pair;
 mod policy;
 mod record;
 mod remembered;

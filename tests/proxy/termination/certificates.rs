@@ -127,6 +127,8 @@ fn every_way_in_which_a_pair_can_be_wrong_is_said() {
     let encrypted =
         "-----BEGIN ENCRYPTED PRIVATE KEY-----\nMIIB\n-----END ENCRYPTED PRIVATE KEY-----\n";
     let torn = &good.cert[..good.cert.len() / 2];
+    // Each is tried with each: so many that this would keep a processor busy are no pair of anybody's.
+    let (many, keys) = (good.cert.repeat(17), good.key.repeat(5));
     for (cert, key, said) in [
         (
             good.cert.as_str(),
@@ -149,6 +151,16 @@ fn every_way_in_which_a_pair_can_be_wrong_is_said() {
             "bad.pem: there is no certificate in it",
         ),
         (torn, good.key.as_str(), "bad.pem: the PEM in it is damaged"),
+        (
+            many.as_str(),
+            good.key.as_str(),
+            "bad.pem: there are more than 16 certificates in it",
+        ),
+        (
+            good.cert.as_str(),
+            keys.as_str(),
+            "bad.key: there are more than 4 private keys in it",
+        ),
     ] {
         put(proxy.sites().path(), "bad.pem", cert);
         put(proxy.sites().path(), "bad.key", key);
