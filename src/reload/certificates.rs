@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use tokio::task::spawn_blocking;
+use tokio::time::Instant;
 use tracing::warn;
 
 use super::book::{Held, TALKATIVE};
@@ -125,14 +126,30 @@ impl Follower {
     /// Looks into the folders of certificates. What is found there changes what open connections may ask for.
     pub(super) async fn search_certificates(&mut self) {
         let keyring = Arc::clone(&self.keyring);
+        let begun = Instant::now();
         // A search that panicked has found nothing new.
-        let is_news = self
-            .on_disk(move || keyring.search())
-            .await
-            .unwrap_or(false);
-        if is_news {
+        let told = self.on_disk(move || keyring.search()).await;
+        let told = told.unwrap_or_default();
+        self.search = told.again_in.map(|pause| {
+            // However many there are, looking for them is the least of what we do.
+            let least = begun.elapsed() * 20;
+            Instant::now() + pause.max(least)
+        });
+        tell_of_folders(&told.problems);
+        if told.is_news {
             let table = self.current.snapshot().with([]);
             drop(tokio::spawn(self.current.publish(table, Vec::new())));
         }
+    }
+}
+
+/// Says what in the folders of certificates is of no use.
+pub(super) fn tell_of_folders(problems: &[String]) {
+    for problem in problems.iter().take(TALKATIVE) {
+        warn!("in the folders of certificates: {problem}");
+    }
+    let more = problems.len().saturating_sub(TALKATIVE);
+    if more > 0 {
+        warn!(more, "more is wrong in the folders of certificates");
     }
 }

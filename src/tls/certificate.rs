@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::path::Path;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -18,6 +19,8 @@ use crate::site::{HostPattern, Hostname};
 /// See the module. The key fits the chain's first certificate.
 pub struct Certificate {
     pub certified: Arc<CertifiedKey>,
+    /// Where it was read. Empty: it was made here.
+    pub(super) file: Box<Path>,
     names: Box<[HostPattern]>,
     pub not_before: SystemTime,
     pub not_after: SystemTime,
@@ -40,12 +43,24 @@ impl Certificate {
         let validity = parsed.validity();
         Ok(Certificate {
             names,
+            file: Path::new("").into(),
             not_before: time(validity.not_before.timestamp()),
             not_after: time(validity.not_after.timestamp()),
             is_ecdsa: parsed.public_key().algorithm.algorithm.to_id_string()
                 == ELLIPTIC_CURVE_PUBLIC_KEY,
             certified: Arc::new(certified),
         })
+    }
+
+    /// The same, with its place.
+    pub(super) fn of_file(self, path: &Path) -> Certificate {
+        let file = path.into();
+        Certificate { file, ..self }
+    }
+
+    /// Whether `now` is between its dates.
+    pub(super) fn is_valid(&self, now: SystemTime) -> bool {
+        self.not_before <= now && now <= self.not_after
     }
 
     /// Whether a client that asked for `host` (normalised) accepts this certificate (RFC 9525 6.3: a wildcard is one

@@ -11,11 +11,11 @@ use std::time::SystemTime;
 use arc_swap::ArcSwap;
 use dashmap::DashMap;
 use tokio::sync::Notify;
-use tracing::{error, warn};
+use tracing::error;
 
 use super::authority::{self, Authority};
 use super::certificate::Certificate;
-use super::found::Found;
+use super::found::{Again, Found, Told};
 use super::identity::{Identities, Identity};
 use super::load::{LoadError, Loaded};
 use super::policy::{Policies, Policy};
@@ -75,7 +75,7 @@ pub enum Choice {
     /// One that lies in the daemon's folders.
     Found {
         policy: Arc<Policy>,
-        certificate: Arc<Certificate>,
+        certificates: Arc<[Arc<Certificate>]>,
     },
     /// One of the local authority's, made when it is first asked for.
     Local {
@@ -171,10 +171,13 @@ impl Keyring {
             }
             Choice::Found {
                 policy,
-                certificate,
+                certificates,
             } => {
-                self.remember(site, host, &certificate);
-                (policy, Some(certificate))
+                self.remember(site, host, &certificates);
+                return Offer::Show {
+                    policy,
+                    certificates,
+                };
             }
             Choice::Local { policy } => {
                 let leaf = self.authority().and_then(|authority| authority.leaf(host));
@@ -213,9 +216,9 @@ impl Keyring {
         let is_local = || authority::vouches_for(host) && authority::is_near(client);
         match site.tls.mode {
             Mode::Auto => match self.found.load().find(host) {
-                Some(certificate) => Choice::Found {
+                Some(shown) => Choice::Found {
                     policy,
-                    certificate: Arc::clone(certificate),
+                    certificates: Arc::clone(&shown.certificates),
                 },
                 None if self.remembered.had(host) => Choice::Broken,
                 None if is_local() => Choice::Local { policy },
@@ -277,22 +280,23 @@ impl Keyring {
     /// Whether a certificate for `host`, a name of `site`, lies in the daemon's folders. One that does is remembered.
     fn has_found(&self, site: &Site, host: &str) -> bool {
         let found = self.found.load();
-        let certificate = found.find(host);
-        if let Some(certificate) = certificate {
-            self.remember(site, host, certificate);
+        let shown = found.find(host);
+        if let Some(shown) = shown {
+            self.remember(site, host, &shown.certificates);
         }
-        certificate.is_some()
+        shown.is_some()
     }
 
-    /// Keeps that `host`, a name of `site`, was served with `certificate`: as the site claims it, or where a wildcard of the
-    /// site stands for it, as the certificate does. A label that a client thought of is no name of anybody's.
-    fn remember(&self, site: &Site, host: &str, certificate: &Certificate) {
+    /// Keeps that `host`, a name of `site`, was served with `certificates`: as the site claims it, or where a wildcard of the
+    /// site stands for it, as they do. A label that a client thought of is no name of anybody's.
+    fn remember(&self, site: &Site, host: &str, certificates: &[Arc<Certificate>]) {
         let pattern = || {
             let is_claimed = site.claims.iter().any(|claim| match &claim.pattern {
                 HostPattern::Exact(name) => name.as_str() == host,
                 HostPattern::Wildcard(_) | HostPattern::Any => false,
             });
-            match certificate.name_for(host) {
+            let mut certificates = certificates.iter();
+            match certificates.find_map(|certificate| certificate.name_for(host)) {
                 Some(name) if !is_claimed => name.to_string(),
                 _ => host.to_owned(),
             }
@@ -424,18 +428,14 @@ impl Keyring {
         self.folders.store(Arc::new(folders));
     }
 
-    /// Looks into the folders again, blocking. Whether anything is another one now.
-    pub fn search(&self) -> bool {
-        match self.found.load().again(&self.folders.load()) {
-            None => false,
-            Some((found, problems)) => {
-                for problem in problems {
-                    warn!("a folder of certificates is of no use: {problem}");
-                }
-                self.found.store(Arc::new(found));
-                true
-            }
+    /// Looks into the folders again, blocking.
+    pub fn search(&self) -> Told {
+        let now = SystemTime::now();
+        let Again { found, told } = self.found.load().again(&self.folders.load(), now);
+        if let Some(found) = found {
+            self.found.store(Arc::new(found));
         }
+        told
     }
 
     /// What an operator of `site` should know about its certificate, one line each.

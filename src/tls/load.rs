@@ -5,15 +5,15 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 
+use super::advice;
 use super::certificate::Certificate;
 use super::identity::Terms;
 use super::pair::{Mismatch, match_up};
@@ -23,12 +23,10 @@ use crate::site::backend_tls::{BackendTls, Verify};
 use crate::site::fence::{Around, Fence, FileError, read_regular};
 use crate::site::file::Rules;
 use crate::site::tls::{Mode, PairFiles};
-use crate::site::{Claim, Hostname, Site};
+use crate::site::{Hostname, Site};
 
 /// A chain with a few hundred names is 20 KiB; a bundle of authorities is 250.
 const PEM_BYTES: u64 = 1 << 20;
-/// From then on a certificate is said to end soon: Let's Encrypt renews 30 days before, so this one was not.
-const SOON: Duration = Duration::from_secs(14 * 86_400);
 
 /// What the files of one site gave.
 #[derive(Debug, Default)]
@@ -139,11 +137,14 @@ pub fn load_shown(site: &Site, rules: &Rules) -> Result<Loaded, LoadError> {
     if let Mode::Files(pairs) = &tls.mode {
         let mut certificates = Vec::new();
         for pair in pairs {
-            let pair = read_pair(pair, fence, "clients", &mut loaded.warnings)?;
+            let pair = read_pair(pair, fence, &mut loaded.warnings)?;
+            let of_dates = advice::of_dates(&pair, "clients", SystemTime::now());
+            loaded.warnings.extend(of_dates);
             certificates.push(Arc::new(pair));
         }
         certificates.sort_by_key(|certificate| !certificate.is_ecdsa());
-        warn_of_names(&certificates, claims, &mut loaded.warnings);
+        let of_names = advice::of_names(&certificates, claims);
+        loaded.warnings.extend(of_names);
         loaded.certificates = certificates.into();
     }
     if let Some(client) = &tls.client {
@@ -202,7 +203,11 @@ fn terms(
         Verify::Off => None,
     };
     let own = match &tls.own {
-        Some(pair) => Some(Arc::new(read_pair(pair, fence, "the backend", warnings)?)),
+        Some(pair) => {
+            let own = read_pair(pair, fence, warnings)?;
+            warnings.extend(advice::of_dates(&own, "the backend", SystemTime::now()));
+            Some(Arc::new(own))
+        }
         None => None,
     };
     Ok(Terms {
@@ -222,22 +227,19 @@ fn fence(rules: &Rules) -> Fence<'_> {
     }
 }
 
-/// `audience` is who looks at the certificate.
 fn read_pair(
     pair: &PairFiles,
     fence: &Fence<'_>,
-    audience: &str,
     warnings: &mut Vec<String>,
 ) -> Result<Certificate, LoadError> {
     let chain = read(&pair.cert, fence)?;
     let key = read(&pair.key, fence)?;
-    warn_of_permissions(&pair.key, warnings);
+    warnings.extend(advice::of_key(&pair.key));
     let certificate = match_up(&chain, &key).map_err(|Mismatch { of_key, why }| {
         let path = if of_key { &pair.key } else { &pair.cert };
         broken(path, why)
     })?;
-    warn_of_dates(&certificate, &pair.cert, audience, warnings);
-    Ok(certificate)
+    Ok(certificate.of_file(&pair.cert))
 }
 
 /// A thousand backends of one site come to the same authorities: these are read and held once.
@@ -295,70 +297,6 @@ pub(super) fn broken(path: &Path, why: impl Into<Cow<'static, str>>) -> LoadErro
     LoadError::Broken {
         path: path.to_owned(),
         why: why.into().into_owned(),
-    }
-}
-
-/// Like sshd: a key that others can read is no secret (CASES T-60).
-fn warn_of_permissions(key: &Path, warnings: &mut Vec<String>) {
-    let Ok(metadata) = key.metadata() else {
-        return;
-    };
-    let who = match metadata.mode() & 0o077 {
-        0 => return,
-        bits if bits & 0o007 != 0 => "everybody",
-        // A group made for those who may: ssl-cert on Debian.
-        bits if bits & 0o070 == 0o040 => return,
-        _ => "the group",
-    };
-    warnings.push(format!(
-        "{}: {who} can read or change the key; `chmod 600` keeps it to its owner",
-        key.display()
-    ));
-}
-
-fn warn_of_dates(
-    certificate: &Certificate,
-    path: &Path,
-    audience: &str,
-    warnings: &mut Vec<String>,
-) {
-    let (path, now) = (path.display(), SystemTime::now());
-    let days = |span: Duration| span.as_secs() / 86_400;
-    if let Ok(ago) = now.duration_since(certificate.not_after) {
-        warnings.push(format!(
-            "{path}: the certificate ended {} days ago; {audience} will refuse it",
-            days(ago)
-        ));
-    } else if let Ok(left) = certificate.not_after.duration_since(now)
-        && left < SOON
-    {
-        warnings.push(format!(
-            "{path}: the certificate ends in {} days",
-            days(left)
-        ));
-    }
-    if let Ok(until) = certificate.not_before.duration_since(now)
-        && !until.is_zero()
-    {
-        warnings.push(format!(
-            "{path}: the certificate begins in {} days; {audience} will refuse it until then",
-            days(until)
-        ));
-    }
-}
-
-/// Hosts that clients would be shown a certificate of another name for.
-fn warn_of_names(certificates: &[Arc<Certificate>], claims: &[Claim], warnings: &mut Vec<String>) {
-    for claim in claims {
-        let is_covered = certificates
-            .iter()
-            .any(|certificate| certificate.covers_pattern(&claim.pattern));
-        if !is_covered {
-            warnings.push(format!(
-                "the certificate is not for {}; clients will refuse it",
-                claim.pattern
-            ));
-        }
     }
 }
 

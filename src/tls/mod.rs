@@ -8,6 +8,7 @@
 
 use rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256;
 
+mod advice;
 mod authority;
 mod certificate;
 mod chosen;
@@ -33,6 +34,7 @@ mod unverified;
 pub use authority::{Authority, root_path};
 pub use certificate::Certificate;
 pub use connect::{complaint, connect};
+pub use found::Told;
 pub use handshake::{HandshakeError, Secure, shake_hands};
 pub use identity::{Identity, Terms};
 pub use keyring::{

@@ -3,6 +3,7 @@
 mod breaches;
 mod certificates;
 mod clients;
+mod folders;
 mod names;
 mod records;
 mod streams;

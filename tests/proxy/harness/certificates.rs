@@ -15,6 +15,8 @@ use rustls::server::{WantsServerCert, WebPkiClientVerifier};
 use rustls::{ConfigBuilder, RootCertStore, ServerConfig, SupportedProtocolVersion};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
+const A_YEAR: time::Duration = time::Duration::days(365);
+
 /// An authority of a test's own.
 #[derive(Debug)]
 pub(crate) struct Authority {
@@ -45,20 +47,35 @@ impl Authority {
 
     /// For a server that answers to `names`.
     pub(crate) fn pair(&self, names: &[&str]) -> Pair {
-        self.sign(names, KeyPair::generate().unwrap(), 365)
+        self.sign(names, KeyPair::generate().unwrap(), A_YEAR)
     }
 
     /// The same with an RSA key.
     pub(crate) fn rsa_pair(&self, names: &[&str]) -> Pair {
-        self.sign(names, KeyPair::generate_for(&PKCS_RSA_SHA256).unwrap(), 365)
+        self.sign(
+            names,
+            KeyPair::generate_for(&PKCS_RSA_SHA256).unwrap(),
+            A_YEAR,
+        )
     }
 
     /// One that is good until so many days from now; a negative number is over.
     pub(crate) fn pair_for_days(&self, names: &[&str], days: i64) -> Pair {
-        self.sign(names, KeyPair::generate().unwrap(), days)
+        self.pair_for(names, time::Duration::days(days))
     }
 
-    fn sign(&self, names: &[&str], key: KeyPair, days: i64) -> Pair {
+    pub(crate) fn pair_for(&self, names: &[&str], span: time::Duration) -> Pair {
+        self.sign(names, KeyPair::generate().unwrap(), span)
+    }
+
+    /// The same pair with those that vouch for it.
+    pub(crate) fn whole_pair(&self, names: &[&str]) -> Pair {
+        let Pair { cert, key } = self.pair(names);
+        let cert = format!("{cert}{}", self.pem);
+        Pair { cert, key }
+    }
+
+    fn sign(&self, names: &[&str], key: KeyPair, span: time::Duration) -> Pair {
         let mut params = CertificateParams::default();
         params.subject_alt_names = names
             .iter()
@@ -71,7 +88,7 @@ impl Authority {
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         let now = time::OffsetDateTime::now_utc();
         params.not_before = now - time::Duration::days(30);
-        params.not_after = now + time::Duration::days(days);
+        params.not_after = now + span;
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         Pair {
             cert: certificate.pem(),
