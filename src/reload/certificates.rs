@@ -11,6 +11,7 @@ use super::look::{self, Complaint};
 use super::{Follower, parallel};
 use crate::document::Problem;
 use crate::site::Site;
+use crate::site::tls::Mode;
 use crate::tls::{self, LoadError, Loaded};
 
 /// What reading the files of a site that serves already brought.
@@ -25,30 +26,38 @@ impl Follower {
     /// Gives the keyring what belongs to the sites that are about to be published.
     pub(super) fn hold(&mut self, held: Vec<Held>) {
         let mut unread = Vec::new();
-        let sites: Vec<Arc<Site>> = held.iter().map(|held| Arc::clone(&held.site)).collect();
-        self.advise(&sites);
+        let mut ready = Vec::new();
         for Held { site, tls } in held {
             match tls {
                 Some(loaded) => {
                     self.keyring.hold(&site, Ok(&loaded));
                     self.keyring.hold_backends(&site, Ok(&loaded));
+                    ready.push(site);
                 }
                 None if tls::needs_files(&site) || tls::has_tls_backends(&site) => {
                     self.keyring.hold_unread(&site);
                     unread.push(site);
                 }
-                None => self.keyring.hold(&site, Ok(&Loaded::default())),
+                None => {
+                    self.keyring.hold(&site, Ok(&Loaded::default()));
+                    ready.push(site);
+                }
             }
         }
         if !unread.is_empty() {
+            // What the certificates of others cover is known when these have been read.
+            ready.retain(|site| site.tls.mode != Mode::Passthrough);
             self.read_behind(unread);
         }
+        self.advise(&ready);
     }
 
-    /// Says which of the sites that have just gone live are without TLS although nobody said so.
-    fn advise(&self, sites: &[Arc<Site>]) {
+    /// Says what their operators should know of sites that have just gone live: that they are without TLS although nobody
+    /// said so, that a certificate has ended.
+    pub(super) fn advise(&self, sites: &[Arc<Site>]) {
+        let adviser = self.keyring.adviser();
         let advised = sites.iter().filter_map(|site| {
-            let advice = self.keyring.advice(site);
+            let advice = adviser.when_live(site);
             (!advice.is_empty()).then_some((site, advice))
         });
         let advised: Vec<_> = advised.collect();
@@ -56,7 +65,7 @@ impl Follower {
             let sites = advised.len();
             return warn!(
                 sites,
-                "live, clear text only: no certificate for them; `onedoor ls` names them"
+                "live in clear text only, or with a certificate of which there is something to say; `onedoor ls` says it"
             );
         }
         for (site, advice) in advised {
@@ -79,8 +88,9 @@ impl Follower {
                     backends,
                 };
                 // A loop that has ended serves nobody.
-                read.send(done).ok();
+                read.send(Some(done)).ok();
             });
+            read.send(None).ok();
         }));
     }
 
@@ -99,6 +109,9 @@ impl Follower {
         // Only now it is known how its backends are asked.
         self.tell_news(vec![Arc::clone(&site)], &[]);
         self.keyring.hold(&site, shown.as_ref());
+        if site.tls.mode != Mode::Passthrough {
+            self.advise(&[Arc::clone(&site)]);
+        }
         let path = self.book.path(&site.name).cloned().unwrap_or_default();
         let mut lines = match shown {
             Ok(loaded) => loaded.warnings,

@@ -54,7 +54,8 @@ const A_DAY: Duration = Duration::from_secs(86_400);
 #[derive(Debug)]
 pub(super) struct Ends {
     next: Instant,
-    told: BTreeMap<String, Instant>,
+    /// And whether it had ended by then.
+    told: BTreeMap<String, (Instant, bool)>,
 }
 
 impl Ends {
@@ -77,8 +78,11 @@ impl Ends {
                 self.told.remove(&name);
                 continue;
             }
-            let told = self.told.get(&name);
-            if told.is_some_and(|told| now.duration_since(*told) < A_DAY) {
+            let has_ended = end <= wall;
+            let is_told = |(at, had_ended): &(Instant, bool)| {
+                now.duration_since(*at) < A_DAY && *had_ended == has_ended
+            };
+            if self.told.get(&name).is_some_and(is_told) {
                 continue;
             }
             let what = match end.duration_since(wall) {
@@ -89,7 +93,7 @@ impl Ends {
                 },
                 Err(_) => "it has ended; clients refuse it".to_owned(),
             };
-            self.told.insert(name.clone(), now);
+            self.told.insert(name.clone(), (now, has_ended));
             news.push((name, what));
         }
         news
@@ -148,6 +152,11 @@ mod tests {
         assert!(news(26 * HOUR, end + 90 * A_DAY).is_empty(), "renewed");
         let end = wall + 28 * HOUR;
         assert_eq!(news(27 * HOUR, end), ["shop.test: it ends within a day"]);
+        assert_eq!(
+            news(32 * HOUR, end),
+            ["shop.test: it has ended; clients refuse it"],
+            "at once"
+        );
         assert_eq!(
             news(60 * HOUR, end),
             ["shop.test: it has ended; clients refuse it"]

@@ -190,9 +190,9 @@ struct Follower {
     rules: Arc<Rules>,
     current: Arc<Current>,
     keyring: Arc<Keyring>,
-    reads: mpsc::UnboundedSender<Read>,
-    /// Certificates of sites that serve already.
-    read: mpsc::UnboundedReceiver<Read>,
+    reads: mpsc::UnboundedSender<Option<Read>>,
+    /// Certificates of sites that serve already. `None`: those that were to be read at once are.
+    read: mpsc::UnboundedReceiver<Option<Read>>,
     /// To whoever watches backends.
     news: mpsc::UnboundedSender<News>,
     wish: settings::Watch,
@@ -301,7 +301,10 @@ impl Follower {
                     let numbers = self.outstanding.remove(&generation);
                     self.free(numbers.unwrap_or_default());
                 }
-                Some(read) = self.read.recv() => self.take_read(read),
+                Some(read) = self.read.recv() => match read {
+                    Some(read) => self.take_read(read),
+                    None => self.advise(&self.book.passed_through()),
+                },
                 () = sleep_until(next) => {}
             }
             self.take_notes();
@@ -468,8 +471,9 @@ impl Follower {
         if !self.status_files.are_wanted() {
             return;
         }
+        let adviser = self.keyring.adviser();
         let batch = touched.into_iter().map(|name| {
-            let status = self.book.status_of(&name, &self.keyring);
+            let status = self.book.status_of(&name, &adviser);
             (name, status.map(|status| status.state_json()))
         });
         self.status_files.write(batch.collect());

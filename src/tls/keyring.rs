@@ -3,6 +3,7 @@
 //! Asked when a connection shakes hands and when it asks for another host, never for a request. What stands here
 //! outlives reloads; a site's entry is replaced just before the table with its new version is published.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
@@ -13,6 +14,7 @@ use dashmap::DashMap;
 use tokio::sync::Notify;
 use tracing::error;
 
+use super::adviser::Adviser;
 use super::authority::{self, Authority};
 use super::certificate::Certificate;
 use super::found::{Again, Found, Told};
@@ -23,7 +25,7 @@ use super::remembered::Remembered;
 use super::revoked::Lists;
 use crate::site::backend_tls::TlsIdentity;
 use crate::site::tls::{ClearText, Http2, MinVersion, Mode, Need};
-use crate::site::{Claim, HostPattern, Site};
+use crate::site::{HostPattern, Site};
 
 /// See the module.
 #[derive(Debug)]
@@ -396,14 +398,7 @@ impl Keyring {
     /// When each certificate ends that may be shown, by its first name. Not those of the local authority, which are made
     /// anew in time.
     pub fn ends(&self) -> Vec<(String, SystemTime)> {
-        let of_sites: Vec<Arc<Certificate>> = self
-            .sites
-            .iter()
-            .flat_map(|held| match held.value() {
-                Held::Ready(ready) => ready.certificates.to_vec(),
-                Held::Unread | Held::Unusable => Vec::new(),
-            })
-            .collect();
+        let of_sites = self.of_sites();
         let found = self.found.load();
         let all = of_sites.iter().chain(found.certificates());
         let mut ends: Vec<(String, SystemTime)> = all
@@ -438,68 +433,43 @@ impl Keyring {
         told
     }
 
-    /// What an operator of `site` should know about its certificate, one line each.
-    pub fn advice(&self, site: &Site) -> Vec<String> {
-        let mut advice = match site.tls.mode {
-            Mode::Auto => self.advice_on_auto(site),
-            Mode::Passthrough => self.advice_on_passthrough(site),
-            Mode::Local | Mode::Files(_) | Mode::Off => Vec::new(),
-        };
-        if let Some(Held::Ready(ready)) = self.sites.get(&site.number).as_deref() {
-            advice.extend(ready.lists.advice());
-        }
-        advice
+    /// To be asked what operators should know of their sites' certificates.
+    pub fn adviser(&self) -> Adviser<'_> {
+        Adviser::new(self, self.found.load_full())
     }
 
-    /// CASES T-22: a browser that is shown the certificate of another site for such a name uses that connection for it
-    /// (RFC 9113 9.1.1), and is sent away with 421.
-    fn advice_on_passthrough(&self, site: &Site) -> Vec<String> {
-        let found = self.found.load();
-        let is_shown = |claim: &&Claim| {
-            found.covering(&claim.pattern).is_some()
-                || self.sites.iter().any(|held| match held.value() {
-                    Held::Ready(ready) => ready
-                        .certificates
-                        .iter()
-                        .any(|certificate| certificate.covers_pattern(&claim.pattern)),
-                    Held::Unread | Held::Unusable => false,
-                })
-        };
-        let shown = site.claims.iter().filter(is_shown);
-        shown
-            .map(|claim| passed_and_shown(&claim.pattern))
+    /// The certificates of a site, by its number, that come from files which it names.
+    pub(super) fn own(&self, number: u32) -> Arc<[Arc<Certificate>]> {
+        match self.sites.get(&number).as_deref() {
+            Some(Held::Ready(ready)) => Arc::clone(&ready.certificates),
+            Some(Held::Unread | Held::Unusable) | None => Arc::default(),
+        }
+    }
+
+    /// The names in all such certificates.
+    pub(super) fn names_of_sites(&self) -> HashSet<HostPattern> {
+        let of_sites = self.of_sites();
+        let names = of_sites.iter().flat_map(|certificate| certificate.names());
+        names.cloned().collect()
+    }
+
+    fn of_sites(&self) -> Vec<Arc<Certificate>> {
+        let sites = self.sites.iter();
+        sites
+            .flat_map(|held| match held.value() {
+                Held::Ready(ready) => ready.certificates.to_vec(),
+                Held::Unread | Held::Unusable => Vec::new(),
+            })
             .collect()
     }
 
-    fn advice_on_auto(&self, site: &Site) -> Vec<String> {
-        let found = self.found.load();
-        let lacks = |claim: &&Claim| {
-            let name = claim.pattern.to_string();
-            found.covering(&claim.pattern).is_none()
-                && !authority::vouches_for(name.strip_prefix("*.").unwrap_or(&name))
-        };
-        let without: Vec<String> = site
-            .claims
-            .iter()
-            .filter(lacks)
-            .map(|claim| claim.pattern.to_string())
-            .collect();
-        if without.is_empty() {
-            return Vec::new();
+    /// Of the lists that clients of a site are looked up in.
+    pub(super) fn advice_on_lists(&self, number: u32) -> Option<String> {
+        match self.sites.get(&number).as_deref() {
+            Some(Held::Ready(ready)) => ready.lists.advice(),
+            Some(Held::Unread | Held::Unusable) | None => None,
         }
-        vec![format!(
-            "live, clear text only: no certificate for {}",
-            without.join(", ")
-        )]
     }
-}
-
-/// What is to be said of a passthrough name that a certificate here is good for.
-pub fn passed_and_shown(name: &HostPattern) -> String {
-    format!(
-        "a certificate that onedoor shows for other names is also for {name}, whose TLS is passed through: browsers may \
-         ask for it on such a connection, get 421, and have to open another"
-    )
 }
 
 /// Whether a site has the policy of those that say nothing, and finds its certificate by the name that is asked for.

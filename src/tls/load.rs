@@ -138,8 +138,6 @@ pub fn load_shown(site: &Site, rules: &Rules) -> Result<Loaded, LoadError> {
         let mut certificates = Vec::new();
         for pair in pairs {
             let pair = read_pair(pair, fence, &mut loaded.warnings)?;
-            let of_dates = advice::of_dates(&pair, "clients", SystemTime::now());
-            loaded.warnings.extend(of_dates);
             certificates.push(Arc::new(pair));
         }
         certificates.sort_by_key(|certificate| !certificate.is_ecdsa());

@@ -9,6 +9,7 @@
 use rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256;
 
 mod advice;
+mod adviser;
 mod authority;
 mod certificate;
 mod chosen;
@@ -31,15 +32,14 @@ mod system;
 mod turnstile;
 mod unverified;
 
+pub use adviser::Adviser;
 pub use authority::{Authority, root_path};
 pub use certificate::Certificate;
 pub use connect::{complaint, connect};
 pub use found::Told;
 pub use handshake::{HandshakeError, Secure, shake_hands};
 pub use identity::{Identity, Terms};
-pub use keyring::{
-    Choice, InClear, Keyring, Offer, admits, has_tls_backends, needs_files, passed_and_shown,
-};
+pub use keyring::{Choice, InClear, Keyring, Offer, admits, has_tls_backends, needs_files};
 pub use load::{LoadError, Loaded, load, load_backends, load_shown};
 pub use policy::Policy;
 pub use stream::TlsStream;

@@ -25,6 +25,8 @@ pub(super) struct Folder {
     pub(super) pairs: Box<[Arc<Pair>]>,
     /// It was another one a look ago, or has only just been written.
     pub(super) is_restless: bool,
+    /// What is of no use in it.
+    pub(super) problems: Vec<String>,
     /// What was to be said of it so far.
     said: BTreeSet<String>,
 }
@@ -71,7 +73,7 @@ impl Folder {
         // Half of a renewal is nothing to tell of: it is whole a moment later.
         if !is_restless {
             let advice = pairs.iter().flat_map(|pair| pair.advice(now));
-            let all: BTreeSet<String> = problems.into_iter().chain(advice).collect();
+            let all: BTreeSet<String> = problems.iter().cloned().chain(advice).collect();
             news.extend(all.difference(&said).cloned());
             said = all;
         }
@@ -81,6 +83,7 @@ impl Folder {
             pairs: pairs.into(),
             stamps,
             is_restless,
+            problems,
             said,
         };
         (folder, news)

@@ -75,6 +75,24 @@ impl Found {
         folders.flat_map(|folder| folder.pairs.iter().map(|pair| &pair.certificate))
     }
 
+    /// What is of no use in the folders.
+    pub(super) fn problems(&self) -> impl Iterator<Item = &String> {
+        let of_folders = self.folders.values().flat_map(|folder| &folder.problems);
+        self.closed.values().chain(of_folders)
+    }
+
+    /// What an operator should know of the pairs that are shown for `pattern`, as of `now`.
+    pub(super) fn advice(&self, pattern: &HostPattern, now: SystemTime) -> Vec<String> {
+        let shown = self.covering(pattern).into_iter();
+        let shown = shown.flat_map(|shown| shown.certificates.iter());
+        let pairs = shown.filter_map(|certificate| {
+            let folder = self.folders.get(certificate.file.parent()?)?;
+            let mut pairs = folder.pairs.iter();
+            pairs.find(|pair| Arc::ptr_eq(&pair.certificate, certificate))
+        });
+        pairs.flat_map(|pair| pair.advice(now)).collect()
+    }
+
     /// What is there now, reading only what has changed since `self`.
     pub(super) fn again(&self, roots: &[PathBuf], now: SystemTime) -> Again {
         let Listing { seen, closed } = Listing::of(roots);

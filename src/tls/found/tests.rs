@@ -256,6 +256,7 @@ fn what_is_of_no_use_is_said_once() {
     desk.put("key.key", &desk.make(&["b.test"], 50).key);
     let (found, told) = desk.look(&Found::default(), 0);
     assert_eq!((told.problems.len(), told.again_in), (0, Some(RESTLESS)));
+    assert_eq!(found.problems().count(), 2, "for who asks");
     let (found, told) = desk.look(&found, LATER);
     let [alone, torn] = told.problems.as_slice() else {
         panic!("{told:?}");

@@ -2,13 +2,14 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
 use super::{tls_to, two_and_one, with_files, with_folder};
 use crate::harness::{
-    Agreed, Authority, Client, Folder, Proxy, Tls, found, is_same, may_mount, onedoor, put, until,
-    words_of,
+    Agreed, Authority, Client, Folder, Plan, Proxy, Tls, found, is_same, may_mount, onedoor, put,
+    until, words_of,
 };
 
 #[test]
@@ -50,6 +51,8 @@ fn a_renewed_certificate_is_shown_without_one_failed_handshake() {
 fn a_broken_new_pair_keeps_the_old_one_and_is_said() {
     let authority = Authority::new("test");
     let proxy = two_and_one(&authority);
+    // Once it was shown it has been read.
+    tls_to(&proxy, &Tls::to("shop.example.com"));
     let stranger = authority.pair(&["shop.example.com"]);
     put(proxy.sites().path(), "shop.key", &stranger.key);
     proxy.until_state("shop", "stale");
@@ -116,6 +119,77 @@ fn a_pair_that_is_broken_at_a_restart_closes_the_site_and_no_other() {
     let shop = Tls::to("shop.example.com").trusting(&authority.pem);
     until("it is mended", || shop.shake(proxy.address()).is_ok());
     assert_eq!(proxy.get("shop.example.com", "/").status, 308);
+}
+
+/// A plan for which opening `file` takes so many microseconds.
+fn slow_to_open(plan: Plan, file: &Path, delay: u64) -> Plan {
+    let inject = format!("inject=openat:delay_enter={delay}");
+    let file = file.display().to_string();
+    let quiet = ["strace", "-f", "-qq", "--seccomp-bpf", "-o", "/dev/null"];
+    let only = ["-P", &file, "-e", "trace=openat", "-e", &inject];
+    plan.under(quiet.into_iter().chain(only))
+}
+
+/// Reading takes a while at a start, and nobody is turned away for it.
+#[test]
+fn a_handshake_for_a_pair_that_is_still_being_read_waits_as_long_as_it_may() {
+    if !found("strace") {
+        return;
+    }
+    let authority = Authority::new("test");
+    for (delay, limit, is_served) in [(4_000_000, "60s", true), (60_000_000, "1s", false)] {
+        let plan = Proxy::plan().daemon_file(&format!("[timeout]\nopening = '{limit}'\n"));
+        authority
+            .pair(&["shop.example.com"])
+            .write(plan.sites().path(), "shop");
+        let chain = plan.sites().join("shop.pem");
+        let proxy = slow_to_open(plan, &chain, delay)
+            .site("shop.toml", with_files("shop.example.com", "shop", "shop"))
+            .start();
+        let tls = Tls::to("shop.example.com").trusting(&authority.pem);
+        let line = tls.shake(proxy.address());
+        assert_eq!(line.is_ok(), is_served, "after {delay} us");
+        match line {
+            Ok(line) => {
+                let mut client = Client::over(line);
+                assert_eq!(client.get("shop.example.com", "/").text(), "shop");
+            }
+            Err(_) => proxy.until_counted("handshake-timeout", 1),
+        }
+    }
+}
+
+/// As certbot lays them: the site file names a link, and what that leads to is switched.
+#[test]
+fn a_pair_behind_links_is_renewed_when_the_links_are() {
+    let authority = Authority::new("test");
+    let plan = Proxy::plan();
+    let archive = plan.folder().join("archive");
+    fs::create_dir(&archive).unwrap();
+    let put_in = |round: usize| {
+        let pair = authority.pair(&["shop.example.com"]);
+        for (name, text) in [("shop.key", &pair.key), ("shop.pem", &pair.cert)] {
+            let kept = format!("{round}-{name}");
+            put(&archive, &kept, text);
+            let beside = archive.join(format!(".{name}"));
+            symlink(archive.join(kept), &beside).unwrap();
+            fs::rename(beside, archive.join(name)).unwrap();
+        }
+        pair
+    };
+    let first = put_in(1);
+    for name in ["shop.key", "shop.pem"] {
+        symlink(archive.join(name), plan.sites().join(name)).unwrap();
+    }
+    let proxy = plan
+        .site("shop.toml", with_files("shop.example.com", "shop", "shop"))
+        .start();
+    let tls = Tls::to("shop.example.com").trusting(&authority.pem);
+    let shown = || tls.shake(proxy.address()).unwrap().shown();
+    assert!(is_same(&first.cert, &shown()));
+    let second = put_in(2);
+    until("the second is shown", || is_same(&second.cert, &shown()));
+    assert_eq!(proxy.state_of("shop"), "live");
 }
 
 #[test]
@@ -233,6 +307,64 @@ fn what_an_operator_should_know_of_a_certificate_is_said_and_stops_nothing() {
     }
     for host in ["shop.example.com", "weblog.example.com"] {
         assert_eq!(tls_to(&proxy, &Tls::to(host)).get(host, "/").status, 200);
+    }
+}
+
+/// What was true when it was read is not what `ls` says a week later.
+#[test]
+fn the_end_of_a_certificate_is_said_as_it_is_now() {
+    let authority = Authority::new("test");
+    let plan = with_folder("");
+    let span = time::Duration::seconds(6);
+    authority
+        .pair_for(&["shop.example.com"], span)
+        .write(plan.sites().path(), "shop");
+    authority
+        .pair_for(&["found.example.com"], span)
+        .write(&plan.folder().join("live"), "found");
+    let proxy = plan
+        .site("shop.toml", with_files("shop.example.com", "shop", "shop"))
+        .site(
+            "found.toml",
+            "host = 'found.example.com'\nrespond = 'found'",
+        )
+        .start();
+    for site in ["shop", "found"] {
+        let ls = || proxy.status(site).unwrap()["problems"].to_string();
+        until("it has ended", || ls().contains("the certificate ended"));
+        assert!(!ls().contains("ends in"), "{}", ls());
+    }
+}
+
+/// CASES T-60.
+#[test]
+fn a_key_that_somebody_else_owns_is_said() {
+    if !rustix::process::geteuid().is_root() {
+        println!("left out: only root can give a file away");
+        return;
+    }
+    let authority = Authority::new("test");
+    let plan = with_folder("");
+    let live = plan.folder().join("live");
+    authority
+        .pair(&["shop.example.com"])
+        .write(plan.sites().path(), "shop");
+    authority.pair(&["found.example.com"]).write(&live, "found");
+    for key in [plan.sites().join("shop.key"), live.join("found.key")] {
+        std::os::unix::fs::chown(key, Some(12345), None).unwrap();
+    }
+    let proxy = plan
+        .site("shop.toml", with_files("shop.example.com", "shop", "shop"))
+        .site(
+            "found.toml",
+            "host = 'found.example.com'\nrespond = 'found'",
+        )
+        .start();
+    for name in ["shop", "found"] {
+        let said = format!("{name}.key: the key belongs to user 12345");
+        proxy.until_logged(&said);
+        let ls = proxy.status(name).unwrap()["problems"].to_string();
+        assert!(ls.contains(&said), "{ls}");
     }
 }
 
