@@ -113,6 +113,11 @@ impl Follower {
             self.advise(&[Arc::clone(&site)]);
         }
         let path = self.book.path(&site.name).cloned().unwrap_or_default();
+        if let Err(error @ LoadError::Missing(_)) = &shown {
+            let problem = Problem::of_file(&path, error.to_string());
+            let at = self.moment();
+            self.book.await_file(&site.name, &problem, at);
+        }
         let mut lines = match shown {
             Ok(loaded) => loaded.warnings,
             Err(error) => vec![format!(

@@ -121,6 +121,32 @@ fn a_pair_that_is_broken_at_a_restart_closes_the_site_and_no_other() {
     assert_eq!(proxy.get("shop.example.com", "/").status, 308);
 }
 
+#[test]
+fn a_certificate_that_is_missing_at_a_start_is_waited_for() {
+    let authority = Authority::new("test");
+    let mut proxy = two_and_one(&authority);
+    let folder = proxy.sites().path().to_owned();
+    proxy.stop();
+    fs::remove_file(folder.join("shop.pem")).unwrap();
+    proxy.start_again();
+    proxy.until_state("shop", "waiting");
+    let reason = proxy.status("shop").unwrap()["reason"].to_string();
+    assert!(reason.contains("shop.pem is not there yet"), "{reason}");
+    assert!(Tls::to("shop.example.com").shake(proxy.address()).is_err());
+    assert_eq!(
+        proxy.get("shop.example.com", "/").said(),
+        "503 no-certificate"
+    );
+    assert_eq!(proxy.state_of("blog"), "live");
+    authority.pair(&["shop.example.com"]).write(&folder, "shop");
+    proxy.until_state("shop", "live");
+    let shop = Tls::to("shop.example.com").trusting(&authority.pem);
+    assert_eq!(
+        tls_to(&proxy, &shop).get("shop.example.com", "/").text(),
+        "shop"
+    );
+}
+
 /// A plan for which opening `file` takes so many microseconds.
 fn slow_to_open(plan: Plan, file: &Path, delay: u64) -> Plan {
     let inject = format!("inject=openat:delay_enter={delay}");
