@@ -357,10 +357,11 @@ impl Keyring {
         self.identities.find(identity)
     }
 
-    /// The site is published before its files have been read.
+    /// The site is published before its files have been read. Where only its backends need some, it is ready.
     pub fn hold_unread(&self, site: &Site) {
-        if needs_files(site) {
-            self.sites.insert(site.number, Held::Unread);
+        match needs_files(site) {
+            true => drop(self.sites.insert(site.number, Held::Unread)),
+            false => self.hold(site, Ok(&Loaded::default())),
         }
     }
 

@@ -185,6 +185,25 @@ fn a_handshake_for_a_pair_that_is_still_being_read_waits_as_long_as_it_may() {
     }
 }
 
+#[test]
+fn a_site_shakes_hands_while_what_its_backends_need_is_being_read() {
+    if !found("strace") {
+        return;
+    }
+    let authority = Authority::new("test");
+    let plan = with_folder("");
+    let live = plan.folder().join("live");
+    authority.pair(&["shop.example.com"]).write(&live, "shop");
+    let ca = plan.sites().join("ca.pem");
+    put(plan.sites().path(), "ca.pem", &authority.pem);
+    let file = "host = 'shop.example.com'\nto = { at = 'https://127.0.0.1:1', ca = 'ca.pem' }\n";
+    let proxy = slow_to_open(plan, &ca, 60_000_000)
+        .site("shop.toml", format!("{file}[tls]\nmin = '1.3'\n"))
+        .start();
+    let tls = Tls::to("shop.example.com").trusting(&authority.pem);
+    assert!(tls.shake(proxy.address()).is_ok());
+}
+
 /// As certbot lays them: the site file names a link, and what that leads to is switched.
 #[test]
 fn a_pair_behind_links_is_renewed_when_the_links_are() {
