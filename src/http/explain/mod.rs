@@ -279,7 +279,7 @@ impl Walk<'_> {
                 if forward::request_head(&mut out, raw, head, &onward).is_err() {
                     return Answer::TooManyConnectionOptions.into();
                 }
-                self.told.request = heads::of_request(&out, head, &site.headers);
+                self.told.request = heads::of_request(&out, head, site);
                 let of_each = [("X-Request-Id", "(a new one for each request)")];
                 self.each_time(&of_each);
                 if site.send_host == SendHost::Backend {

@@ -118,6 +118,49 @@ fn the_app_is_told_whose_certificate_it_was_and_clients_cannot_say_so() {
 }
 
 #[test]
+fn a_trusted_proxy_cannot_say_whose_certificate_it_was_where_onedoor_does() {
+    let (authority, partners) = (Authority::new("test"), Authority::new("partners"));
+    let app = Backend::saying("app");
+    let plan = Proxy::plan().daemon_file("[trust]\nproxies = '127.0.0.1'\n");
+    authority
+        .pair(&["shop.example.com"])
+        .write(plan.sites().path(), "shop");
+    put(plan.sites().path(), "partners.pem", &partners.pem);
+    let file = |forward: bool| {
+        format!(
+            "host = 'shop.example.com'\nto = {}\n[tls]\ncert = 'shop.pem'\nkey = 'shop.key'\n\
+             [tls.client]\nca = 'partners.pem'\nmode = 'optional'\nforward = {forward}\n",
+            app.port
+        )
+    };
+    let proxy = plan.site("shop.toml", file(true)).start();
+    let ask = |tls: &Tls| {
+        let mut client = tls_to(&proxy, tls);
+        client.send(
+            "GET / HTTP/1.1\r\nHost: shop.example.com\r\nX-Client-Cert: forged\r\n\
+             X-Client-Cert-Subject: CN=forged\r\nClient-Cert: :forged:\r\n\
+             X-Forwarded-Client-Cert: forged\r\nX-SSL-Client-S-DN: CN=forged\r\n\
+             Forwarded: for=203.0.113.7\r\n\r\n",
+        );
+        assert_eq!(client.response().status, 200);
+        last(&app)
+    };
+    let nobody = Tls::to("shop.example.com");
+    let seen = ask(&nobody);
+    assert!(!seen.head.contains("forged"), "{}", seen.head);
+    assert!(!seen.has("x-client-cert"), "{}", seen.head);
+    // The rest of what it says is believed.
+    assert_eq!(seen.value("forwarded"), "for=203.0.113.7");
+    let seen = ask(&nobody.clone().showing(&partners.client("ann")));
+    assert!(!seen.head.contains("forged"), "{}", seen.head);
+    assert_eq!(seen.values("x-client-cert-subject"), ["CN=ann"]);
+    // Where the app is told nothing by us, the proxy's word is the only one.
+    proxy.site("shop.toml", file(false));
+    let seen = ask(&nobody);
+    assert_eq!(seen.value("x-client-cert-subject"), "CN=forged");
+}
+
+#[test]
 fn authorities_that_cannot_be_read_never_open_a_site() {
     let (authority, partners) = (Authority::new("test"), Authority::new("partners"));
     let mut proxy = two_and_one(&authority);
