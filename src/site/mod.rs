@@ -21,6 +21,7 @@ pub mod fitness;
 pub(crate) mod headers;
 pub mod health;
 pub mod hostname;
+pub mod local;
 pub mod member;
 pub mod path;
 pub mod slots;

@@ -23,9 +23,8 @@ use rustls::sign::CertifiedKey;
 use time::OffsetDateTime;
 
 use super::certificate::Certificate;
+use crate::site::local::SUFFIXES;
 
-/// RFC 6761 (localhost, test), RFC 8375 (home.arpa), and internal, which ICANN keeps for private use.
-pub(super) const SUFFIXES: [&str; 4] = ["localhost", "test", "internal", "home.arpa"];
 /// Where it is in the state directory.
 const FOLDER: &str = "authority";
 const CERTIFICATE: &str = "root.pem";
@@ -77,7 +76,7 @@ impl Authority {
         })
     }
 
-    /// A certificate for `host`, which [`vouches_for`] has admitted. Costs a signature the first time.
+    /// A certificate for `host`, which must be a local name. Costs a signature the first time.
     pub(super) fn leaf(&self, host: &str) -> Option<Arc<Certificate>> {
         let now = SystemTime::now();
         if let Some(leaf) = self.leaves.get(host)
@@ -114,17 +113,6 @@ impl Authority {
 /// Where the root's certificate is, made or not.
 pub fn root_path(state: &Path) -> PathBuf {
     state.join(FOLDER).join(CERTIFICATE)
-}
-
-/// Whether the local authority gives certificates for `host` (normalised).
-pub(super) fn vouches_for(host: &str) -> bool {
-    if let Ok(ip) = host.parse::<IpAddr>() {
-        return ip.is_loopback();
-    }
-    SUFFIXES.iter().any(|suffix| {
-        host.strip_suffix(suffix)
-            .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
-    })
 }
 
 /// Whether a client is near enough to be shown a certificate of the local authority: nobody on the internet has a
@@ -214,34 +202,6 @@ fn valid_for(params: &mut CertificateParams, days: i64) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn it_vouches_for_local_names_only() {
-        for host in [
-            "localhost",
-            "blue.localhost",
-            "a.b.test",
-            "x.internal",
-            "nas.home.arpa",
-            "127.0.0.1",
-            "127.9.9.9",
-            "::1",
-        ] {
-            assert!(vouches_for(host), "{host}");
-        }
-        for host in [
-            "example.com",
-            "notlocalhost",
-            "atest",
-            "arpa",
-            "home.arpa.example.com",
-            "10.0.0.1",
-            "::2",
-            "",
-        ] {
-            assert!(!vouches_for(host), "{host}");
-        }
-    }
 
     #[test]
     fn only_private_clients_are_near() {

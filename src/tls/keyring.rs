@@ -13,7 +13,7 @@ use dashmap::DashMap;
 use tokio::sync::Notify;
 use tracing::{error, warn};
 
-use super::authority::{self, Authority};
+use super::authority::{Authority, is_near};
 use super::certificate::Certificate;
 use super::found::Found;
 use super::identity::{Identities, Identity};
@@ -22,6 +22,7 @@ use super::policy::{Policies, Policy};
 use super::remembered::Remembered;
 use super::revoked::Lists;
 use crate::site::backend_tls::TlsIdentity;
+use crate::site::local::is_local;
 use crate::site::tls::{ClearText, Http2, MinVersion, Mode, Need};
 use crate::site::{Claim, HostPattern, Site};
 
@@ -210,7 +211,7 @@ impl Keyring {
             // It is put here before it is published; without it nobody knows who may come.
             None => return Choice::Broken,
         };
-        let is_local = || authority::vouches_for(host) && authority::is_near(client);
+        let is_ours = || is_local(host) && is_near(client);
         match site.tls.mode {
             Mode::Auto => match self.found.load().find(host) {
                 Some(certificate) => Choice::Found {
@@ -218,10 +219,10 @@ impl Keyring {
                     certificate: Arc::clone(certificate),
                 },
                 None if self.remembered.had(host) => Choice::Broken,
-                None if is_local() => Choice::Local { policy },
+                None if is_ours() => Choice::Local { policy },
                 None => Choice::Nothing,
             },
-            Mode::Local if is_local() => Choice::Local { policy },
+            Mode::Local if is_ours() => Choice::Local { policy },
             Mode::Files(_) => Choice::Broken,
             Mode::Local | Mode::Passthrough | Mode::Off => Choice::Nothing,
         }
@@ -260,8 +261,8 @@ impl Keyring {
             },
             Mode::Auto if self.has_found(site, host) => wished(ClearText::Redirect),
             Mode::Auto if self.remembered.had(host) => InClear::NoCertificate,
-            Mode::Auto | Mode::Local if authority::vouches_for(host) => {
-                if authority::is_near(client) {
+            Mode::Auto | Mode::Local if is_local(host) => {
+                if is_near(client) {
                     wished(for_local)
                 } else {
                     InClear::TooFar
@@ -476,7 +477,7 @@ impl Keyring {
         let lacks = |claim: &&Claim| {
             let name = claim.pattern.to_string();
             found.covering(&claim.pattern).is_none()
-                && !authority::vouches_for(name.strip_prefix("*.").unwrap_or(&name))
+                && !is_local(name.strip_prefix("*.").unwrap_or(&name))
         };
         let without: Vec<String> = site
             .claims
