@@ -5,6 +5,7 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::slice;
 use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
@@ -165,6 +166,7 @@ impl Keyring {
                 policy,
                 certificates,
             } => {
+                self.remember(site, host, &certificates);
                 return Offer::Show {
                     policy,
                     certificates,
@@ -174,7 +176,7 @@ impl Keyring {
                 policy,
                 certificate,
             } => {
-                self.remember(site, host, &certificate);
+                self.remember(site, host, slice::from_ref(&certificate));
                 (policy, Some(certificate))
             }
             Choice::Local { policy } => {
@@ -252,13 +254,16 @@ impl Keyring {
             Some(_) => ClearText::Redirect,
             None => ClearText::Serve,
         };
+        if self.is_shut(site) {
+            return InClear::NoCertificate;
+        }
         match site.tls.mode {
             Mode::Off => InClear::Serve,
             Mode::Passthrough => wished(ClearText::Redirect),
-            Mode::Files(_) => match self.sites.get(&site.number).as_deref() {
-                Some(Held::Unusable) | None => InClear::NoCertificate,
-                Some(_) => wished(ClearText::Redirect),
-            },
+            Mode::Files(_) => {
+                self.remember_files(site, host);
+                wished(ClearText::Redirect)
+            }
             Mode::Auto if self.has_found(site, host) => wished(ClearText::Redirect),
             Mode::Auto if self.remembered.had(host) => InClear::NoCertificate,
             Mode::Auto | Mode::Local if is_local(host) => {
@@ -275,27 +280,48 @@ impl Keyring {
         }
     }
 
+    /// Whether files without which nobody knows who may come, or what to show them, cannot be used: a redirect would only
+    /// lead to TLS that is refused.
+    fn is_shut(&self, site: &Site) -> bool {
+        site.tls.is_terminated()
+            && needs_files(site)
+            && match self.sites.get(&site.number).as_deref() {
+                Some(Held::Unread | Held::Ready(_)) => false,
+                Some(Held::Unusable) | None => true,
+            }
+    }
+
+    /// Remembers that `host`, a name of `site`, has the certificates that the site names.
+    fn remember_files(&self, site: &Site, host: &str) {
+        let held = self.sites.get(&site.number).map(|held| held.clone());
+        if let Some(Held::Ready(ready)) = held {
+            self.remember(site, host, &ready.certificates);
+        }
+    }
+
     /// Whether a certificate for `host`, a name of `site`, lies in the daemon's folders. One that does is remembered.
     fn has_found(&self, site: &Site, host: &str) -> bool {
         let found = self.found.load();
         let certificate = found.find(host);
         if let Some(certificate) = certificate {
-            self.remember(site, host, certificate);
+            self.remember(site, host, slice::from_ref(certificate));
         }
         certificate.is_some()
     }
 
-    /// Keeps that `host`, a name of `site`, was served with `certificate`: as the site claims it, or where a wildcard of the
-    /// site stands for it, as the certificate does. A label that a client thought of is no name of anybody's.
-    fn remember(&self, site: &Site, host: &str, certificate: &Certificate) {
-        let pattern = || {
-            let is_claimed = site.claims.iter().any(|claim| match &claim.pattern {
-                HostPattern::Exact(name) => name.as_str() == host,
-                HostPattern::Wildcard(_) | HostPattern::Any => false,
-            });
-            match certificate.name_for(host) {
-                Some(name) if !is_claimed => name.to_string(),
-                _ => host.to_owned(),
+    /// Keeps that `host`, a name of `site`, was served with one of `certificates`: as the site claims it, or where a
+    /// wildcard of the site stands for it, as the certificate does, or else the site. A label that a client thought of is
+    /// no name of anybody's.
+    fn remember(&self, site: &Site, host: &str, certificates: &[Arc<Certificate>]) {
+        let patterns = || site.claims.iter().map(|claim| &claim.pattern);
+        // An exact one before a wildcard; what only `*` stands for has no name.
+        let is_named =
+            |pattern: &&HostPattern| **pattern != HostPattern::Any && pattern.matches(host);
+        let pattern = || match patterns().filter(is_named).min() {
+            Some(name @ HostPattern::Exact(_)) => Some(name.to_string()),
+            other => {
+                let certified = certificates.iter().find_map(|one| one.name_for(host));
+                certified.or(other).map(ToString::to_string)
             }
         };
         self.remembered.remember(host, pattern);
@@ -427,8 +453,9 @@ impl Keyring {
 
     /// Looks into the folders again, blocking. Whether anything is another one now.
     pub fn search(&self) -> bool {
+        let is_mended = self.remembered.look_again();
         match self.found.load().again(&self.folders.load()) {
-            None => false,
+            None => is_mended,
             Some((found, problems)) => {
                 for problem in problems {
                     warn!("a folder of certificates is of no use: {problem}");
@@ -485,13 +512,23 @@ impl Keyring {
             .filter(lacks)
             .map(|claim| claim.pattern.to_string())
             .collect();
-        if without.is_empty() {
-            return Vec::new();
-        }
-        vec![format!(
-            "live, clear text only: no certificate for {}",
-            without.join(", ")
-        )]
+        let (closed, open): (Vec<String>, Vec<String>) = without
+            .into_iter()
+            .partition(|name| self.remembered.had(name));
+        let open = (!open.is_empty()).then(|| {
+            let names = open.join(", ");
+            format!("live, clear text only: no certificate for {names}")
+        });
+        let closed = (!closed.is_empty()).then(|| {
+            let names = closed.join(", ");
+            let knows = |why: &Arc<String>| format!("and whether it had one is not known ({why})");
+            let why = self.remembered.why_unreadable().as_ref().map(knows);
+            let why = why.as_deref().unwrap_or("and it had one");
+            format!(
+                "no certificate for {names}, {why}: it answers 503 until it has one, or its file says tls = \"off\""
+            )
+        });
+        open.into_iter().chain(closed).collect()
     }
 }
 

@@ -3,6 +3,7 @@
 mod breaches;
 mod certificates;
 mod clients;
+mod fallback;
 mod names;
 mod records;
 mod streams;
