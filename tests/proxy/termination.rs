@@ -109,6 +109,30 @@ fn a_trusted_proxy_that_ended_tls_is_not_sent_round_again() {
 }
 
 #[test]
+fn what_a_trusted_proxy_says_brings_no_clear_text_to_an_app_that_ends_tls_itself() {
+    let app = Backend::recording();
+    let proxy = Proxy::plan()
+        .daemon_file("[trust]\nproxies = '127.0.0.1'\n")
+        .site(
+            "app.toml",
+            format!(
+                "host = 'app.example.com'\nto = {}\ntls = 'passthrough'\n",
+                app.port
+            ),
+        )
+        .start();
+    for method in ["GET", "POST"] {
+        let response = proxy.ask(format!(
+            "{method} / HTTP/1.1\r\nHost: app.example.com\r\nX-Forwarded-Proto: https\r\nContent-Length: 0\r\n\r\n"
+        ));
+        // Sent on to https it would only come back.
+        assert_eq!(response.said(), "421 tls-only", "{method}");
+    }
+    assert_eq!(proxy.get("app.example.com", "/").status, 308);
+    assert_eq!(app.accepted(), 0);
+}
+
+#[test]
 fn what_a_trusted_proxy_says_opens_no_site_that_asks_for_certificates_of_clients() {
     let (authority, partners) = (Authority::new("test"), Authority::new("partners"));
     let plan = Proxy::plan().daemon_file("[trust]\nproxies = '127.0.0.1'\n");
