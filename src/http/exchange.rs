@@ -38,6 +38,9 @@ pub(super) fn decide<'s>(
     asked_by: &AskedBy,
     shared: &Shared,
 ) -> Decision<'s> {
+    if client.trusted && known.is_for_near(&shared.keyring) && !asked_by.is_near() {
+        return Decision::Refuse(Answer::NoSite);
+    }
     match known.gate() {
         Gate::Open => {}
         gate if is_lifted(gate, head, site, client) => {}

@@ -3,7 +3,7 @@
 //! A keep-alive connection asks for the same host again and again: then the route is a comparison of bytes and
 //! of a generation, and what the next hop is told about the client is one copy.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::io::Write;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -33,6 +33,8 @@ pub(super) struct KnownHost {
     host_bytes: u16,
     /// Whether client and host are both of this machine, so that a failure may be explained.
     pub(super) is_local: bool,
+    /// See [`KnownHost::is_for_near`].
+    is_for_near: OnceCell<bool>,
     /// All this as a line of the access log has it, once there was one.
     logged: RefCell<Option<Box<Lasting>>>,
 }
@@ -80,6 +82,7 @@ impl KnownHost {
             old.site = kit.find(&name);
             old.gate = gate_of(old.site.as_deref(), &name, asker);
             old.slot = slot(old.site.as_deref(), old.slot, kit, timer)?;
+            old.is_for_near = OnceCell::new();
             old.logged = RefCell::default();
             *known = Some(old);
         }
@@ -174,6 +177,7 @@ impl KnownHost {
             host_bytes: host.len() as u16,
             text: text.as_slice().into(),
             is_local: is_local_name && ip.is_loopback(),
+            is_for_near: OnceCell::new(),
             logged: RefCell::default(),
         }
     }
@@ -222,6 +226,16 @@ impl KnownHost {
 
     pub(super) fn gate(&self) -> Gate {
         self.gate
+    }
+
+    /// Whether only clients nearby may ask for it. `gate` knows that of the client; this is for one that asks for others.
+    pub(super) fn is_for_near(&self, keyring: &Keyring) -> bool {
+        let look = || {
+            let site = self.site.as_deref();
+            let is_for_near = |site| keyring.is_for_near(site, &self.name().unwrap_or_default());
+            site.is_some_and(is_for_near)
+        };
+        *self.is_for_near.get_or_init(look)
     }
 
     pub(super) fn wire(&self) -> Wire {

@@ -117,7 +117,7 @@ pub fn root_path(state: &Path) -> PathBuf {
 
 /// Whether a client is near enough to be shown a certificate of the local authority: nobody on the internet has a
 /// reason to ask for such a name.
-pub(super) fn is_near(client: IpAddr) -> bool {
+pub fn is_near(client: IpAddr) -> bool {
     match client.to_canonical() {
         IpAddr::V4(ip) => {
             let [a, b, ..] = ip.octets();

@@ -230,6 +230,16 @@ impl Keyring {
         }
     }
 
+    /// Whether `host`, a name of `site`, is for clients nearby alone, because its certificate is the local authority's.
+    pub fn is_for_near(&self, site: &Site, host: &str) -> bool {
+        let may_be_found = match site.tls.mode {
+            Mode::Auto => true,
+            Mode::Local => false,
+            Mode::Files(_) | Mode::Passthrough | Mode::Off => return false,
+        };
+        is_local(host) && !(may_be_found && self.found.load().find(host).is_some())
+    }
+
     /// Made when it is first needed: most machines never do.
     pub fn authority(&self) -> Option<&Authority> {
         let open = || {

@@ -29,7 +29,7 @@ mod system;
 mod turnstile;
 mod unverified;
 
-pub use authority::{Authority, root_path};
+pub use authority::{Authority, is_near, root_path};
 pub use certificate::Certificate;
 pub use connect::{complaint, connect};
 pub use handshake::{HandshakeError, Secure, shake_hands};

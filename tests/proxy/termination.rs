@@ -4,6 +4,7 @@ mod breaches;
 mod certificates;
 mod clients;
 mod fallback;
+mod local_names;
 mod names;
 mod records;
 mod streams;
