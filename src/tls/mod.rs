@@ -11,6 +11,7 @@ use rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256;
 mod authority;
 mod certificate;
 mod chosen;
+mod client_fault;
 mod client_names;
 mod connect;
 mod found;
@@ -31,6 +32,7 @@ mod unverified;
 
 pub use authority::{Authority, is_near, root_path};
 pub use certificate::Certificate;
+pub use client_fault::client_fault;
 pub use connect::{complaint, connect};
 pub use handshake::{HandshakeError, Secure, shake_hands};
 pub use identity::{Identity, Terms};

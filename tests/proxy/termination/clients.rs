@@ -51,6 +51,86 @@ fn only_who_shows_a_certificate_of_a_partner_gets_in() {
     assert_eq!(blog.get("blog.example.com", "/").text(), "blog");
 }
 
+/// With TLS 1.3 a client is through with its side of the handshake before it hears of ours, and sends.
+#[test]
+fn a_client_that_is_turned_away_hears_why_although_it_has_sent_a_request() {
+    let (authority, partners) = (Authority::new("test"), Authority::new("partners"));
+    let proxy = two_and_one(&authority);
+    put(proxy.sites().path(), "partners.pem", &partners.pem);
+    proxy.site(
+        "shop.toml",
+        with_files("shop.example.com", "shop", "shop") + CLIENT,
+    );
+    let body = "x".repeat(50_000);
+    for (tls, alert) in [
+        (Tls::to("shop.example.com"), "CertificateRequired"),
+        (
+            Tls::to("shop.example.com").showing(&authority.client("mallory")),
+            "UnknownCA",
+        ),
+    ] {
+        for _ in 0..20 {
+            let mut client = Client::over(tls.shake(proxy.address()).unwrap());
+            client.send(format!(
+                "POST / HTTP/1.1\r\nHost: shop.example.com\r\nContent-Length: 50000\r\n\r\n{body}"
+            ));
+            let cut = client.try_response("POST").unwrap_err();
+            assert!(cut.error.to_string().contains(alert), "{}", cut.error);
+        }
+    }
+}
+
+#[test]
+fn why_a_client_was_turned_away_is_said_and_counted() {
+    let (authority, partners) = (Authority::new("test"), Authority::new("partners"));
+    let (ann, bob) = (partners.client("ann"), partners.client("bob"));
+    let proxy = two_and_one(&authority);
+    put(proxy.sites().path(), "partners.pem", &partners.pem);
+    put(
+        proxy.sites().path(),
+        "partners.crl",
+        &partners.revoking(&[&bob], 7),
+    );
+    proxy.site(
+        "shop.toml",
+        with_files("shop.example.com", "shop", "shop") + CLIENT + "crl = 'partners.crl'\n",
+    );
+    let tls = Tls::to("shop.example.com");
+    for (own, why) in [
+        (None, "it showed none"),
+        (
+            Some(authority.client("mallory")),
+            "it is by no authority in \"ca\"",
+        ),
+        (
+            Some(partners.former_client("ann")),
+            "it is over, or has not begun",
+        ),
+        (Some(bob), "its authority has taken it back"),
+        (Some(partners.pair(&["ann"])), "it is none for clients"),
+    ] {
+        let tls = match own {
+            Some(own) => tls.clone().showing(&own),
+            None => tls.clone(),
+        };
+        for _ in 0..3 {
+            assert!(is_refused(&proxy, &tls));
+        }
+        proxy.until_logged(why);
+    }
+    assert!(!is_refused(&proxy, &tls.showing(&ann)));
+    proxy.until_counted("client-certificate", 15);
+    let shop = proxy.status("shop").unwrap();
+    assert_eq!(shop["refusals"]["client-certificate"], 15);
+    // Somebody who wants something that nobody speaks is nobody's trouble.
+    let odd = Tls::to("blog.example.com").alpn(&["foo"]);
+    assert!(odd.shake(proxy.address()).is_err());
+    proxy.until_counted("handshake-failed", 1);
+    let log = proxy.log();
+    let said = log.matches("a client's certificate is refused").count();
+    assert!(said == 5 && !log.contains("handshake failed"), "{log}");
+}
+
 #[test]
 fn an_optional_certificate_may_be_missing_but_not_bad() {
     let (authority, partners) = (Authority::new("test"), Authority::new("partners"));
