@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use super::HostPattern;
+
 /// RFC 6761 (localhost, test), RFC 8375 (home.arpa), and internal, which ICANN keeps for private use.
 pub const SUFFIXES: [&str; 4] = ["localhost", "test", "internal", "home.arpa"];
 
@@ -14,6 +16,14 @@ pub fn is_local(host: &str) -> bool {
         host.strip_suffix(suffix)
             .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
     })
+}
+
+/// Whether some name that `pattern` stands for may be one.
+pub fn may_be_local(pattern: &HostPattern) -> bool {
+    match pattern {
+        HostPattern::Exact(name) | HostPattern::Wildcard(name) => is_local(name.as_str()),
+        HostPattern::Any => true,
+    }
 }
 
 #[cfg(test)]
