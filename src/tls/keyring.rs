@@ -6,7 +6,7 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::slice;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
@@ -14,7 +14,8 @@ use dashmap::DashMap;
 use tokio::sync::Notify;
 use tracing::{error, warn};
 
-use super::authority::{Authority, is_near};
+use super::at_hand::AtHand;
+use super::authority::is_near;
 use super::certificate::Certificate;
 use super::found::Found;
 use super::identity::{Identities, Identity};
@@ -23,7 +24,7 @@ use super::policy::{Policies, Policy};
 use super::remembered::Remembered;
 use super::revoked::Lists;
 use crate::site::backend_tls::TlsIdentity;
-use crate::site::local::is_local;
+use crate::site::local::{is_local, may_be_local};
 use crate::site::tls::{ClearText, Http2, MinVersion, Mode, Need};
 use crate::site::{Claim, HostPattern, Site};
 
@@ -34,9 +35,7 @@ pub struct Keyring {
     sites: DashMap<u32, Held>,
     found: ArcSwap<Found>,
     folders: ArcSwap<Vec<PathBuf>>,
-    state: PathBuf,
-    /// `None` inside: it cannot be had, and that was said.
-    authority: OnceLock<Option<Authority>>,
+    authority: AtHand,
     policies: Policies,
     /// Of every site that says nothing of its own.
     usual: Arc<Policy>,
@@ -149,12 +148,11 @@ impl Keyring {
             sites: DashMap::new(),
             found: ArcSwap::default(),
             folders: ArcSwap::from_pointee(folders),
-            authority: OnceLock::new(),
+            authority: AtHand::of(state),
             usual: policies.of(Default::default(), Default::default(), None)?,
             policies,
             identities: Identities::new(),
             remembered,
-            state,
             read: Notify::new(),
         })
     }
@@ -177,22 +175,22 @@ impl Keyring {
                 certificate,
             } => {
                 self.remember(site, host, slice::from_ref(&certificate));
-                (policy, Some(certificate))
+                (policy, certificate)
             }
             Choice::Local { policy } => {
-                let leaf = self.authority().and_then(|authority| authority.leaf(host));
-                (policy, leaf)
+                let authority = self.authority.get();
+                match authority.and_then(|authority| authority.leaf(host)) {
+                    Some(leaf) => (policy, leaf),
+                    None => return Offer::Broken,
+                }
             }
             Choice::NotYet => return Offer::NotYet,
             Choice::Broken => return Offer::Broken,
             Choice::Nothing => return Offer::Nothing,
         };
-        match certificate {
-            Some(certificate) => Offer::Show {
-                policy,
-                certificates: Arc::from([certificate]),
-            },
-            None => Offer::Nothing,
+        Offer::Show {
+            policy,
+            certificates: Arc::from([certificate]),
         }
     }
 
@@ -238,16 +236,6 @@ impl Keyring {
             Mode::Files(_) | Mode::Passthrough | Mode::Off => return false,
         };
         is_local(host) && !(may_be_found && self.found.load().find(host).is_some())
-    }
-
-    /// Made when it is first needed: most machines never do.
-    pub fn authority(&self) -> Option<&Authority> {
-        let open = || {
-            Authority::open(&self.state)
-                .inspect_err(|why| error!("no certificates for local names: {why}"))
-                .ok()
-        };
-        self.authority.get_or_init(open).as_ref()
     }
 
     /// What `host`, a name of `site`, answers to clear text.
@@ -486,7 +474,24 @@ impl Keyring {
         if let Some(Held::Ready(ready)) = self.sites.get(&site.number).as_deref() {
             advice.extend(ready.lists.advice());
         }
+        if self.is_vouched_for(site) {
+            advice.extend(self.authority.advice());
+        }
         advice
+    }
+
+    /// Whether a name of `site` depends on the local authority.
+    fn is_vouched_for(&self, site: &Site) -> bool {
+        let found = self.found.load();
+        let depends = |pattern: &HostPattern| match pattern {
+            HostPattern::Any => false,
+            named => may_be_local(named) && found.covering(named).is_none(),
+        };
+        match site.tls.mode {
+            Mode::Auto => site.claims.iter().any(|claim| depends(&claim.pattern)),
+            Mode::Local => true,
+            Mode::Files(_) | Mode::Passthrough | Mode::Off => false,
+        }
     }
 
     /// CASES T-22: a browser that is shown the certificate of another site for such a name uses that connection for it
@@ -512,9 +517,8 @@ impl Keyring {
     fn advice_on_auto(&self, site: &Site) -> Vec<String> {
         let found = self.found.load();
         let lacks = |claim: &&Claim| {
-            let name = claim.pattern.to_string();
-            found.covering(&claim.pattern).is_none()
-                && !is_local(name.strip_prefix("*.").unwrap_or(&name))
+            let is_any = claim.pattern == HostPattern::Any;
+            found.covering(&claim.pattern).is_none() && (is_any || !may_be_local(&claim.pattern))
         };
         let without: Vec<String> = site
             .claims

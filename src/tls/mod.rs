@@ -8,6 +8,7 @@
 
 use rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256;
 
+mod at_hand;
 mod authority;
 mod certificate;
 mod chosen;

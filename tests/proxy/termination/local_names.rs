@@ -1,7 +1,13 @@
 //! Names of the local authority: whose they are, who may ask for them, and what becomes of an authority that is broken.
 
+use std::fs;
+use std::net::IpAddr;
+use std::process::Command;
+
 use super::{tls_to, with_folder};
-use crate::harness::{Authority, Client, Tls, in_a_network_of_its_own, words_of};
+use crate::harness::{
+    Authority, Backend, Client, Proxy, Tls, found, in_a_network_of_its_own, put, words_of,
+};
 
 /// An address of the documentation's (RFC 5737): nobody's neighbour.
 const FAR: &str = "203.0.113.9";
@@ -97,4 +103,87 @@ fn a_trusted_proxy_brings_nobody_from_far_away_to_a_local_name() {
     for host in ["off.test", "found.internal"] {
         assert_eq!(proxy.ask(request(host, &far)).status, 200, "{host}");
     }
+}
+
+/// Whoever trusts the root trusts it with nothing else.
+#[test]
+fn whoever_has_the_root_can_still_not_vouch_for_names_of_others() {
+    let proxy = Proxy::plan()
+        .site("blue.localhost.toml", "respond = 'blue'")
+        .start();
+    tls_to(&proxy, &Tls::to("blue.localhost"));
+    let read = |name: &str| fs::read_to_string(proxy.state().join("authority").join(name)).unwrap();
+    let root = Authority::of(&read("root.pem"), &read("root.key"));
+    for (name, is_good) in [
+        ("blue.localhost", true),
+        ("a.b.test", true),
+        ("x.internal", true),
+        ("nas.home.arpa", true),
+        ("127.0.0.1", true),
+        ("::1", true),
+        ("shop.example.com", false),
+        ("localhost.example.com", false),
+        ("10.0.0.1", false),
+        ("::2", false),
+    ] {
+        let pair = root.pair(&[name]);
+        let thief = Backend::saying_over_tls(&pair.server(), name);
+        let shaken = Tls::to(name)
+            .trusting(&root.pem)
+            .shake(([127, 0, 0, 1], thief.port).into());
+        match shaken {
+            Ok(_) => assert!(is_good, "{name}"),
+            Err(error) => assert!(!is_good, "{name}: {error}"),
+        }
+        // Of an address it takes the common name for one of DNS.
+        if name.parse::<IpAddr>().is_ok() || !found("openssl") {
+            continue;
+        }
+        put(proxy.folder().path(), "root.pem", &root.pem);
+        put(proxy.folder().path(), "thief.pem", &pair.cert);
+        let verified = Command::new("openssl")
+            .args(["verify", "-CAfile", "root.pem", "thief.pem"])
+            .current_dir(proxy.folder().path())
+            .output()
+            .unwrap();
+        let said = words_of(&verified);
+        assert_eq!(verified.status.success(), is_good, "{name}: {said}");
+    }
+}
+
+#[test]
+fn an_authority_that_cannot_be_made_is_told_and_clear_text_goes_on() {
+    let plan = Proxy::plan();
+    let state = plan.folder().join("state");
+    fs::create_dir(&state).unwrap();
+    fs::write(state.join("authority"), "a file").unwrap();
+    let proxy = plan.site("blue.localhost.toml", "respond = 'blue'").start();
+    for _ in 0..2 {
+        let error = Tls::to("blue.localhost").shake(proxy.address());
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains("InternalError"), "{error}");
+    }
+    proxy.until_counted("no-certificate", 2);
+    assert_eq!(proxy.get("blue.localhost", "/").text(), "blue");
+    let why = "no certificates for local names: cannot make";
+    proxy.until_logged(why);
+    assert_eq!(proxy.log().matches(why).count(), 1, "{}", proxy.log());
+    let ls = proxy.status("blue.localhost").unwrap()["problems"].to_string();
+    assert!(ls.contains(why), "{ls}");
+}
+
+#[test]
+fn an_authority_that_is_over_is_told() {
+    let plan = Proxy::plan();
+    let folder = plan.folder().join("state/authority");
+    fs::create_dir_all(&folder).unwrap();
+    let pair = Authority::former("onedoor local authority").own_pair();
+    put(&folder, "root.pem", &pair.cert);
+    put(&folder, "root.key", &pair.key);
+    let proxy = plan.site("blue.localhost.toml", "respond = 'blue'").start();
+    tls_to(&proxy, &Tls::to("blue.localhost"));
+    let said = "the certificate of the local authority ended 1 day ago; remove ";
+    proxy.until_logged(said);
+    let ls = proxy.status("blue.localhost").unwrap()["problems"].to_string();
+    assert!(ls.contains(said), "{ls}");
 }
