@@ -6,17 +6,19 @@
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use dashmap::DashMap;
+use data_encoding::HEXLOWER;
 use rcgen::{
     BasicConstraints, CertificateParams, CidrSubnet, DistinguishedName, DnType,
     ExtendedKeyUsagePurpose, GeneralSubtree, IsCa, Issuer, KeyPair, KeyUsagePurpose,
     NameConstraints, SanType,
 };
+use rustix::process::geteuid;
 use rustls::crypto::aws_lc_rs::sign::any_ecdsa_type;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
@@ -25,6 +27,7 @@ use time::OffsetDateTime;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::certificate::Certificate;
+use super::sha256;
 use crate::site::local::SUFFIXES;
 
 /// Where it is in the state directory.
@@ -176,6 +179,12 @@ pub fn root_path(state: &Path) -> PathBuf {
     state.join(FOLDER).join(CERTIFICATE)
 }
 
+/// What tells this root from others, short enough for the name of a file. `None`: it is no certificate.
+pub fn fingerprint(root_pem: &str) -> Option<String> {
+    let der = CertificateDer::from_pem_slice(root_pem.as_bytes()).ok()?;
+    Some(HEXLOWER.encode(sha256(&der).first_chunk::<8>()?))
+}
+
 /// Whether a client is near enough to be shown a certificate of the local authority: nobody on the internet has a
 /// reason to ask for such a name.
 pub fn is_near(client: IpAddr) -> bool {
@@ -201,7 +210,9 @@ fn make(folder: &Path) -> io::Result<()> {
         Ok(()) | Err(_) => {}
     }
     DirBuilder::new().mode(0o700).create(&beside)?;
-    let made = make_in(&beside).and_then(|()| fs::rename(&beside, folder));
+    let made = make_in(&beside)
+        .and_then(|()| give_away(&beside))
+        .and_then(|()| fs::rename(&beside, folder));
     if let Err(error) = made {
         // What cannot be removed is in nobody's way.
         drop(fs::remove_dir_all(&beside));
@@ -228,6 +239,18 @@ fn make_in(folder: &Path) -> io::Result<()> {
     };
     write(KEY, &key.serialize_pem(), 0o600)?;
     write(CERTIFICATE, &certificate.pem(), 0o644)
+}
+
+/// Gives what root has made (`sudo onedoor trust`) to whom the state directory belongs, who could not read it otherwise.
+fn give_away(folder: &Path) -> io::Result<()> {
+    let Some(state) = folder.parent().filter(|_| geteuid().is_root()) else {
+        return Ok(());
+    };
+    let owner = fs::metadata(state)?;
+    for path in [folder, &folder.join(KEY), &folder.join(CERTIFICATE)] {
+        chown(path, Some(owner.uid()), Some(owner.gid()))?;
+    }
+    Ok(())
 }
 
 fn root() -> Result<CertificateParams, rcgen::Error> {

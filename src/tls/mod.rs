@@ -31,7 +31,7 @@ mod system;
 mod turnstile;
 mod unverified;
 
-pub use authority::{Authority, is_near, root_path};
+pub use authority::{Authority, fingerprint, is_near, root_path};
 pub use certificate::Certificate;
 pub use client_fault::client_fault;
 pub use connect::{complaint, connect};

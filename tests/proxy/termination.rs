@@ -8,6 +8,7 @@ mod local_names;
 mod names;
 mod records;
 mod streams;
+mod trust;
 
 use rustls::version::{TLS12, TLS13};
 
