@@ -3,7 +3,7 @@
 //! Each is one check for room and a store of a size that the compiler knows, wherever that can be had: a line is
 //! written for every request.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use crate::document::problem::is_risky;
 
@@ -24,7 +24,7 @@ pub(super) fn put_text(out: &mut Vec<u8>, text: &[u8], cap: usize) {
 /// Whether it stands in a line as it is. Quotes and backslashes do not, nor what is above 7 bits: not all of it is
 /// UTF-8. Without an early end, so that it is sixteen bytes at a time.
 #[inline]
-fn is_plain(text: &[u8]) -> bool {
+pub(super) fn is_plain(text: &[u8]) -> bool {
     let is_odd = |byte: u8| {
         u8::from(byte.wrapping_sub(b' ') > b'~' - b' ')
             | u8::from(byte == b'"')
@@ -64,19 +64,39 @@ fn put_unit(out: &mut Vec<u8>, unit: u32) {
 pub(super) fn put_ip(out: &mut Vec<u8>, ip: IpAddr) {
     match ip.to_canonical() {
         IpAddr::V4(ip) => {
-            let mut text = [0; 16];
-            let mut end = 0;
-            for octet in ip.octets() {
-                let (digits, length) = OCTETS[usize::from(octet)];
-                text[end..end + 4].copy_from_slice(&digits);
-                end += usize::from(length);
-            }
+            let (text, end) = dotted(ip);
             // All but the last dot.
             out.extend_from_slice(&text);
             out.truncate(out.len() + end - 1 - text.len());
         }
         IpAddr::V6(ip) => out.extend_from_slice(ip.to_string().as_bytes()),
     }
+}
+
+/// `127.0.0.1:5000`.
+#[inline]
+pub(super) fn put_address(out: &mut Vec<u8>, ip: Ipv4Addr, port: u16) {
+    let (digits, end) = dotted(ip);
+    let mut text = [0; 24];
+    text[..16].copy_from_slice(&digits);
+    text[end - 1] = b':';
+    let (digits, length) = eight_at_most(u32::from(port));
+    text[end..end + 8].copy_from_slice(&digits);
+    out.extend_from_slice(&text);
+    out.truncate(out.len() + end + length - text.len());
+}
+
+/// `127.0.0.1.`, and how long that is.
+#[inline]
+fn dotted(ip: Ipv4Addr) -> ([u8; 16], usize) {
+    let mut text = [0; 16];
+    let mut end = 0;
+    for octet in ip.octets() {
+        let (digits, length) = OCTETS[usize::from(octet)];
+        text[end..end + 4].copy_from_slice(&digits);
+        end += usize::from(length);
+    }
+    (text, end)
 }
 
 /// `127.`, and how long that is.
@@ -108,15 +128,29 @@ const OCTETS: [([u8; 4], u8); 256] = {
 pub(super) fn put_number(out: &mut Vec<u8>, number: u64) {
     match u32::try_from(number) {
         Ok(small) if small < HUNDRED_MILLIONS => {
-            let digits = eight_digits(small);
-            // The last one stays, also of 0.
-            let zeros = (digits.trailing_zeros() / 8).min(7);
-            let text = (digits >> (8 * zeros)) | ZEROS;
-            out.extend_from_slice(&text.to_le_bytes());
-            out.truncate(out.len() - zeros as usize);
+            let (text, length) = eight_at_most(small);
+            out.extend_from_slice(&text);
+            out.truncate(out.len() + length - text.len());
         }
         _ => put_large(out, number),
     }
+}
+
+/// The digits of a number below 100,000,000 without zeros in front, and how many they are.
+#[inline]
+fn eight_at_most(number: u32) -> ([u8; 8], usize) {
+    let digits = eight_digits(number);
+    // The last one stays, also of 0.
+    let zeros = (digits.trailing_zeros() / 8).min(7);
+    let text = (digits >> (8 * zeros)) | ZEROS;
+    (text.to_le_bytes(), 8 - zeros as usize)
+}
+
+/// The three digits of a number below 1,000.
+#[inline]
+pub(super) fn three_digits(number: u16) -> [u8; 3] {
+    let [.., hundreds, tens, ones] = (eight_digits(u32::from(number)) | ZEROS).to_le_bytes();
+    [hundreds, tens, ones]
 }
 
 #[cold]
@@ -192,6 +226,9 @@ mod tests {
             let text = (eight_digits(both) | ZEROS).to_le_bytes();
             assert_eq!(text, format!("{both:08}").as_bytes());
             assert_eq!(six_digits(number), format!("{number:06}").as_bytes());
+            if let Ok(number @ 0..1_000) = u16::try_from(number) {
+                assert_eq!(three_digits(number), format!("{number:03}").as_bytes());
+            }
         }
     }
 
@@ -221,7 +258,9 @@ mod tests {
         }
 
         #[test]
-        fn addresses_are_written_as_everybody_does(four: [u8; 4], six: [u16; 8]) {
+        fn addresses_are_written_as_everybody_does(four: [u8; 4], six: [u16; 8], port: u16) {
+            let address = std::net::SocketAddrV4::new(four.into(), port);
+            prop_assert_eq!(written(|out| put_address(out, *address.ip(), port)), address.to_string());
             for ip in [IpAddr::from(four), IpAddr::from(six)] {
                 prop_assert_eq!(written(|out| put_ip(out, ip)), ip.to_string());
             }
