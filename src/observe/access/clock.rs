@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use super::text::six_digits;
+use crate::digits::six_digits;
 use crate::observe::turn;
 
 /// Microseconds on a [`Clock`].

@@ -7,10 +7,9 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
 
 use super::clock::{Clock, Micros};
-use super::text::{
-    is_plain, part_of_second, put_address, put_ip, put_number, put_seconds, put_text, three_digits,
-};
+use super::text::{is_plain, put_text};
 use super::{Format, Sink};
+use crate::digits::{part_of_second, put_address, put_ip, put_number, put_seconds, three_digits};
 use crate::observe::Finished;
 
 /// The path and query of a request: longer than any that a person writes.
