@@ -4,7 +4,6 @@
 //! of a generation, and what the next hop is told about the client is one copy.
 
 use std::cell::{OnceCell, RefCell};
-use std::io::Write;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -12,6 +11,7 @@ use super::answer::Answer;
 use super::kit::{Asker, Client, Kit};
 use super::logged;
 use crate::block::Sheet;
+use crate::digits::{put_ip, put_number};
 use crate::observe::access::{Format, Lasting};
 use crate::site::hostname::{Authority, HostBuffer, authority};
 use crate::site::{Site, SiteSlot, Wire};
@@ -131,41 +131,34 @@ impl KnownHost {
             generation,
             gate,
         } = found;
-        let scheme = match wire {
-            Wire::ClearText => "http",
-            Wire::Tls => "https",
-        };
         let ip = client.address.ip().to_canonical();
         // Written into one lent sheet and kept in one piece of just the size: a connection per request pays for it.
         let mut text = Sheet::lend();
         text.extend_from_slice(raw);
         if asked.host.contains(':') {
-            put(&mut text, format_args!("[{}]", asked.host));
+            text.push(b'[');
+            text.extend_from_slice(asked.host.as_bytes());
+            text.push(b']');
         } else {
             text.extend_from_slice(asked.host.as_bytes());
         }
         if let Some(port) = asked.port {
-            put(&mut text, format_args!(":{port}"));
+            text.push(b':');
+            put_number(&mut text, u64::from(port));
         }
         let host = raw.len()..text.len();
-        put(
-            &mut text,
-            format_args!(
-                "X-Forwarded-For: {ip}\r\nX-Forwarded-Proto: {scheme}\r\nX-Forwarded-Host: "
-            ),
-        );
+        text.extend_from_slice(b"X-Forwarded-For: ");
+        put_ip(&mut text, ip);
+        text.extend_from_slice(match wire {
+            Wire::ClearText => b"\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: ",
+            Wire::Tls => b"\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: ",
+        });
         text.extend_from_within(host.clone());
-        let port = client.local.port();
-        put(
-            &mut text,
-            format_args!("\r\nX-Forwarded-Port: {port}\r\nX-Real-IP: {ip}\r\n"),
-        );
-        let is_local_name = asked.host == "localhost"
-            || asked.host.ends_with(".localhost")
-            || asked
-                .host
-                .parse::<IpAddr>()
-                .is_ok_and(|ip| ip.is_loopback());
+        text.extend_from_slice(b"\r\nX-Forwarded-Port: ");
+        put_number(&mut text, u64::from(client.local.port()));
+        text.extend_from_slice(b"\r\nX-Real-IP: ");
+        put_ip(&mut text, ip);
+        text.extend_from_slice(b"\r\n");
         KnownHost {
             site,
             slot,
@@ -176,7 +169,7 @@ impl KnownHost {
             raw_bytes: raw.len() as u16,
             host_bytes: host.len() as u16,
             text: text.as_slice().into(),
-            is_local: is_local_name && ip.is_loopback(),
+            is_local: ip.is_loopback() && is_local_name(asked.host),
             is_for_near: OnceCell::new(),
             logged: RefCell::default(),
         }
@@ -305,7 +298,7 @@ fn slot(
     Ok(Some(slot))
 }
 
-fn put(text: &mut Sheet, what: std::fmt::Arguments<'_>) {
-    // Writing to memory cannot fail.
-    drop(text.write_fmt(what));
+fn is_local_name(host: &str) -> bool {
+    let is_loopback = |host: &str| host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
+    host == "localhost" || host.ends_with(".localhost") || is_loopback(host)
 }
