@@ -535,7 +535,7 @@ impl Keyring {
         });
         let closed = (!closed.is_empty()).then(|| {
             let names = closed.join(", ");
-            let knows = |why: &Arc<String>| format!("and whether it had one is not known ({why})");
+            let knows = |why: &Arc<str>| format!("and whether it had one is not known ({why})");
             let why = self.remembered.why_unreadable().as_ref().map(knows);
             let why = why.as_deref().unwrap_or("and it had one");
             format!(

@@ -9,11 +9,11 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-use arc_swap::ArcSwapOption;
 use dashmap::DashSet;
 use tracing::{error, warn};
 
@@ -27,8 +27,10 @@ pub(super) struct Remembered {
     names: DashSet<Box<str>>,
     /// Of wildcards, what stands behind `*.`.
     suffixes: DashSet<Box<str>>,
-    /// Why the file could not be read.
-    unreadable: ArcSwapOption<String>,
+    /// Whether the file could not be read, for those who only have a moment.
+    is_unreadable: AtomicBool,
+    /// Why.
+    why: Mutex<Option<Arc<str>>>,
     /// To the thread that writes: who asks here must not wait for a disk.
     fresh: Option<Sender<Box<str>>>,
 }
@@ -63,7 +65,8 @@ impl Remembered {
             path: state.join(FILE),
             names: DashSet::new(),
             suffixes: DashSet::new(),
-            unreadable: ArcSwapOption::empty(),
+            is_unreadable: AtomicBool::new(false),
+            why: Mutex::default(),
             fresh: None,
         };
         kept.look();
@@ -72,11 +75,11 @@ impl Remembered {
 
     /// Looks once more into a file that could not be read. Whether it can be now.
     pub(super) fn look_again(&self) -> bool {
-        if self.unreadable.load().is_none() {
+        if !self.is_unreadable() {
             return false;
         }
         self.look();
-        self.unreadable.load().is_none()
+        !self.is_unreadable()
     }
 
     /// Takes what can be read of the file.
@@ -102,17 +105,28 @@ impl Remembered {
             }
             Err(error) => Some(format!("cannot read {}: {error}", self.path.display())),
         };
-        self.unreadable.store(why.map(Arc::new));
+        self.is_unreadable.store(why.is_some(), Ordering::Relaxed);
+        *self.why() = why.map(Into::into);
     }
 
-    pub(super) fn why_unreadable(&self) -> Option<Arc<String>> {
-        self.unreadable.load_full()
+    /// Why the file could not be read, if it could not.
+    pub(super) fn why_unreadable(&self) -> Option<Arc<str>> {
+        self.why().clone()
+    }
+
+    fn why(&self) -> MutexGuard<'_, Option<Arc<str>>> {
+        // It is whole, whatever panicked beside it.
+        self.why.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_unreadable(&self) -> bool {
+        self.is_unreadable.load(Ordering::Relaxed)
     }
 
     /// Whether `host`, a name that was asked for, was ever served with a certificate, or may have been.
     pub(super) fn had(&self, host: &str) -> bool {
         // The local authority has one for every name that nobody owns.
-        self.knows(host) || (self.unreadable.load().is_some() && !is_local(host))
+        self.knows(host) || (self.is_unreadable() && !is_local(host))
     }
 
     /// Whether `host` was served with a certificate for sure.
