@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::advice;
-use super::authority;
 use super::found::Found;
 use super::keyring::Keyring;
+use crate::site::local::may_be_local;
 use crate::site::tls::Mode;
 use crate::site::{Claim, HostPattern, Site};
 
@@ -57,7 +57,7 @@ impl<'k> Adviser<'k> {
     /// What is to be said when a site goes live: without what was said of the pairs in the folders when they were read.
     pub fn when_live(&self, site: &Site) -> Vec<String> {
         let mut lines = match site.tls.mode {
-            Mode::Auto => self.clear_text_only(site).into_iter().collect(),
+            Mode::Auto => self.without_certificate(site),
             Mode::Passthrough => self.passed_and_shown(site),
             Mode::Local | Mode::Files(_) | Mode::Off => Vec::new(),
         };
@@ -65,6 +65,9 @@ impl<'k> Adviser<'k> {
         let own = own.iter();
         lines.extend(own.filter_map(|own| advice::of_dates(own, "clients", self.now)));
         lines.extend(self.keyring.advice_on_lists(site.number));
+        if self.is_vouched_for(site) {
+            lines.extend(self.keyring.authority.advice());
+        }
         lines
     }
 
@@ -90,19 +93,44 @@ impl<'k> Adviser<'k> {
         claims.map(say).collect()
     }
 
-    fn clear_text_only(&self, site: &Site) -> Option<String> {
+    /// Names without a certificate: they are live in clear text only, or, where they had one, not at all.
+    fn without_certificate(&self, site: &Site) -> Vec<String> {
         let lacks = |claim: &&Claim| {
-            let name = claim.pattern.to_string();
+            let is_any = claim.pattern == HostPattern::Any;
             self.found.covering(&claim.pattern).is_none()
-                && !authority::vouches_for(name.strip_prefix("*.").unwrap_or(&name))
+                && (is_any || !may_be_local(&claim.pattern))
         };
         let without = site.claims.iter().filter(lacks);
-        let without: Vec<String> = without.map(|claim| claim.pattern.to_string()).collect();
-        (!without.is_empty()).then(|| {
+        let remembered = &self.keyring.remembered;
+        let (closed, open): (Vec<String>, Vec<String>) = without
+            .map(|claim| claim.pattern.to_string())
+            .partition(|name| remembered.had(name));
+        let open = (!open.is_empty()).then(|| {
+            let names = open.join(", ");
+            format!("live, clear text only: no certificate for {names}")
+        });
+        let closed = (!closed.is_empty()).then(|| {
+            let names = closed.join(", ");
+            let knows = |why: &Arc<str>| format!("and whether it had one is not known ({why})");
+            let why = remembered.why_unreadable().as_ref().map(knows);
+            let why = why.as_deref().unwrap_or("and it had one");
             format!(
-                "live, clear text only: no certificate for {}",
-                without.join(", ")
+                "no certificate for {names}, {why}: it answers 503 until it has one, or its file says tls = \"off\""
             )
-        })
+        });
+        open.into_iter().chain(closed).collect()
+    }
+
+    /// Whether a name of `site` depends on the local authority.
+    fn is_vouched_for(&self, site: &Site) -> bool {
+        let depends = |pattern: &HostPattern| match pattern {
+            HostPattern::Any => false,
+            named => may_be_local(named) && self.found.covering(named).is_none(),
+        };
+        match site.tls.mode {
+            Mode::Auto => site.claims.iter().any(|claim| depends(&claim.pattern)),
+            Mode::Local => true,
+            Mode::Files(_) | Mode::Passthrough | Mode::Off => false,
+        }
     }
 }

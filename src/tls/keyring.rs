@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
@@ -15,7 +15,8 @@ use tokio::sync::Notify;
 use tracing::error;
 
 use super::adviser::Adviser;
-use super::authority::{self, Authority};
+use super::at_hand::AtHand;
+use super::authority::is_near;
 use super::certificate::Certificate;
 use super::found::{Again, Found, Told};
 use super::identity::{Identities, Identity};
@@ -24,6 +25,7 @@ use super::policy::{Policies, Policy};
 use super::remembered::Remembered;
 use super::revoked::Lists;
 use crate::site::backend_tls::TlsIdentity;
+use crate::site::local::is_local;
 use crate::site::tls::{ClearText, Http2, MinVersion, Mode, Need};
 use crate::site::{HostPattern, Site};
 
@@ -34,13 +36,11 @@ pub struct Keyring {
     sites: DashMap<u32, Held>,
     found: ArcSwap<Found>,
     folders: ArcSwap<Vec<PathBuf>>,
-    state: PathBuf,
-    /// `None` inside: it cannot be had, and that was said.
-    authority: OnceLock<Option<Authority>>,
+    pub(super) authority: AtHand,
     policies: Policies,
     /// Of every site that says nothing of its own.
     usual: Arc<Policy>,
-    remembered: Remembered,
+    pub(super) remembered: Remembered,
     /// Towards backends.
     identities: Identities,
     /// Somebody's files have been read.
@@ -149,12 +149,11 @@ impl Keyring {
             sites: DashMap::new(),
             found: ArcSwap::default(),
             folders: ArcSwap::from_pointee(folders),
-            authority: OnceLock::new(),
+            authority: AtHand::of(state),
             usual: policies.of(Default::default(), Default::default(), None)?,
             policies,
             identities: Identities::new(),
             remembered,
-            state,
             read: Notify::new(),
         })
     }
@@ -166,6 +165,7 @@ impl Keyring {
                 policy,
                 certificates,
             } => {
+                self.remember(site, host, &certificates);
                 return Offer::Show {
                     policy,
                     certificates,
@@ -182,19 +182,19 @@ impl Keyring {
                 };
             }
             Choice::Local { policy } => {
-                let leaf = self.authority().and_then(|authority| authority.leaf(host));
-                (policy, leaf)
+                let authority = self.authority.get();
+                match authority.and_then(|authority| authority.leaf(host)) {
+                    Some(leaf) => (policy, leaf),
+                    None => return Offer::Broken,
+                }
             }
             Choice::NotYet => return Offer::NotYet,
             Choice::Broken => return Offer::Broken,
             Choice::Nothing => return Offer::Nothing,
         };
-        match certificate {
-            Some(certificate) => Offer::Show {
-                policy,
-                certificates: Arc::from([certificate]),
-            },
-            None => Offer::Nothing,
+        Offer::Show {
+            policy,
+            certificates: Arc::from([certificate]),
         }
     }
 
@@ -215,7 +215,7 @@ impl Keyring {
             // It is put here before it is published; without it nobody knows who may come.
             None => return Choice::Broken,
         };
-        let is_local = || authority::vouches_for(host) && authority::is_near(client);
+        let is_ours = || is_local(host) && is_near(client);
         match site.tls.mode {
             Mode::Auto => match self.found.load().find(host) {
                 Some(shown) => Choice::Found {
@@ -223,23 +223,23 @@ impl Keyring {
                     certificates: Arc::clone(&shown.certificates),
                 },
                 None if self.remembered.had(host) => Choice::Broken,
-                None if is_local() => Choice::Local { policy },
+                None if is_ours() => Choice::Local { policy },
                 None => Choice::Nothing,
             },
-            Mode::Local if is_local() => Choice::Local { policy },
+            Mode::Local if is_ours() => Choice::Local { policy },
             Mode::Files(_) => Choice::Broken,
             Mode::Local | Mode::Passthrough | Mode::Off => Choice::Nothing,
         }
     }
 
-    /// Made when it is first needed: most machines never do.
-    pub fn authority(&self) -> Option<&Authority> {
-        let open = || {
-            Authority::open(&self.state)
-                .inspect_err(|why| error!("no certificates for local names: {why}"))
-                .ok()
+    /// Whether `host`, a name of `site`, is for clients nearby alone, because its certificate is the local authority's.
+    pub fn is_for_near(&self, site: &Site, host: &str) -> bool {
+        let may_be_found = match site.tls.mode {
+            Mode::Auto => true,
+            Mode::Local => false,
+            Mode::Files(_) | Mode::Passthrough | Mode::Off => return false,
         };
-        self.authority.get_or_init(open).as_ref()
+        is_local(host) && !(may_be_found && self.found.load().find(host).is_some())
     }
 
     /// What `host`, a name of `site`, answers to clear text.
@@ -256,17 +256,20 @@ impl Keyring {
             Some(_) => ClearText::Redirect,
             None => ClearText::Serve,
         };
+        if self.is_shut(site) {
+            return InClear::NoCertificate;
+        }
         match site.tls.mode {
             Mode::Off => InClear::Serve,
             Mode::Passthrough => wished(ClearText::Redirect),
-            Mode::Files(_) => match self.sites.get(&site.number).as_deref() {
-                Some(Held::Unusable) | None => InClear::NoCertificate,
-                Some(_) => wished(ClearText::Redirect),
-            },
+            Mode::Files(_) => {
+                self.remember_files(site, host);
+                wished(ClearText::Redirect)
+            }
             Mode::Auto if self.has_found(site, host) => wished(ClearText::Redirect),
             Mode::Auto if self.remembered.had(host) => InClear::NoCertificate,
-            Mode::Auto | Mode::Local if authority::vouches_for(host) => {
-                if authority::is_near(client) {
+            Mode::Auto | Mode::Local if is_local(host) => {
+                if is_near(client) {
                     wished(for_local)
                 } else {
                     InClear::TooFar
@@ -276,6 +279,25 @@ impl Keyring {
             // Not with a certificate: only where the operator has not said that it must be.
             Mode::Auto if wished(for_local) == InClear::Serve => InClear::Serve,
             Mode::Auto => InClear::NoCertificate,
+        }
+    }
+
+    /// Whether files without which nobody knows who may come, or what to show them, cannot be used: a redirect would only
+    /// lead to TLS that is refused.
+    fn is_shut(&self, site: &Site) -> bool {
+        site.tls.is_terminated()
+            && needs_files(site)
+            && match self.sites.get(&site.number).as_deref() {
+                Some(Held::Unread | Held::Ready(_)) => false,
+                Some(Held::Unusable) | None => true,
+            }
+    }
+
+    /// Remembers that `host`, a name of `site`, has the certificates that the site names.
+    fn remember_files(&self, site: &Site, host: &str) {
+        let held = self.sites.get(&site.number).map(|held| held.clone());
+        if let Some(Held::Ready(ready)) = held {
+            self.remember(site, host, &ready.certificates);
         }
     }
 
@@ -289,18 +311,19 @@ impl Keyring {
         shown.is_some()
     }
 
-    /// Keeps that `host`, a name of `site`, was served with `certificates`: as the site claims it, or where a wildcard of the
-    /// site stands for it, as they do. A label that a client thought of is no name of anybody's.
+    /// Keeps that `host`, a name of `site`, was served with one of `certificates`: as the site claims it, or where a
+    /// wildcard of the site stands for it, as the certificate does, or else the site. A label that a client thought of is
+    /// no name of anybody's.
     fn remember(&self, site: &Site, host: &str, certificates: &[Arc<Certificate>]) {
-        let pattern = || {
-            let is_claimed = site.claims.iter().any(|claim| match &claim.pattern {
-                HostPattern::Exact(name) => name.as_str() == host,
-                HostPattern::Wildcard(_) | HostPattern::Any => false,
-            });
-            let mut certificates = certificates.iter();
-            match certificates.find_map(|certificate| certificate.name_for(host)) {
-                Some(name) if !is_claimed => name.to_string(),
-                _ => host.to_owned(),
+        let patterns = || site.claims.iter().map(|claim| &claim.pattern);
+        // An exact one before a wildcard; what only `*` stands for has no name.
+        let is_named =
+            |pattern: &&HostPattern| **pattern != HostPattern::Any && pattern.matches(host);
+        let pattern = || match patterns().filter(is_named).min() {
+            Some(name @ HostPattern::Exact(_)) => Some(name.to_string()),
+            other => {
+                let certified = certificates.iter().find_map(|one| one.name_for(host));
+                certified.or(other).map(ToString::to_string)
             }
         };
         self.remembered.remember(host, pattern);
@@ -427,7 +450,9 @@ impl Keyring {
     /// Looks into the folders again, blocking.
     pub fn search(&self) -> Told {
         let now = SystemTime::now();
-        let Again { found, told } = self.found.load().again(&self.folders.load(), now);
+        let is_mended = self.remembered.look_again();
+        let Again { found, mut told } = self.found.load().again(&self.folders.load(), now);
+        told.is_news |= is_mended;
         if let Some(found) = found {
             self.found.store(Arc::new(found));
         }

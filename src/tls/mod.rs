@@ -10,9 +10,11 @@ use rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256;
 
 mod advice;
 mod adviser;
+mod at_hand;
 mod authority;
 mod certificate;
 mod chosen;
+mod client_fault;
 mod client_names;
 mod connect;
 mod found;
@@ -33,8 +35,9 @@ mod turnstile;
 mod unverified;
 
 pub use adviser::Adviser;
-pub use authority::{Authority, root_path};
+pub use authority::{Authority, fingerprint, is_near, root_path};
 pub use certificate::Certificate;
+pub use client_fault::client_fault;
 pub use connect::{complaint, connect};
 pub use found::Told;
 pub use handshake::{HandshakeError, Secure, shake_hands};

@@ -33,7 +33,28 @@ pub(crate) struct Pair {
 
 impl Authority {
     pub(crate) fn new(name: &str) -> Authority {
+        Authority::made(name, CertificateParams::default())
+    }
+
+    /// One that was over yesterday.
+    pub(crate) fn former(name: &str) -> Authority {
         let mut params = CertificateParams::default();
+        let now = time::OffsetDateTime::now_utc();
+        params.not_before = now - time::Duration::days(30);
+        params.not_after = now - time::Duration::days(1);
+        Authority::made(name, params)
+    }
+
+    /// Somebody else's, whose key has been got hold of.
+    pub(crate) fn of(pem: &str, key: &str) -> Authority {
+        let key = KeyPair::from_pem(key).unwrap();
+        Authority {
+            pem: pem.to_owned(),
+            issuer: Issuer::from_ca_cert_pem(pem, key).unwrap(),
+        }
+    }
+
+    fn made(name: &str, mut params: CertificateParams) -> Authority {
         params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];

@@ -8,8 +8,8 @@ use std::thread;
 
 use super::{tls_to, two_and_one, with_files, with_folder};
 use crate::harness::{
-    Agreed, Authority, Client, Folder, Plan, Proxy, Tls, found, is_same, may_mount, onedoor, put,
-    until, words_of,
+    Agreed, Authority, Client, Folder, Plan, Proxy, Tls, found, is_same, onedoor, put, until,
+    words_of,
 };
 
 #[test]
@@ -601,50 +601,6 @@ fn the_local_authority_vouches_for_local_names_across_restarts() {
     let key = fs::metadata(proxy.state().join("authority/root.key")).unwrap();
     use std::os::unix::fs::PermissionsExt;
     assert_eq!(key.permissions().mode() & 0o777, 0o600);
-}
-
-#[test]
-fn the_local_authority_is_printed_installed_and_taken_back() {
-    let proxy = Proxy::plan()
-        .site("blue.localhost.toml", "respond = 'blue'")
-        .start();
-    let printed = words_of(&proxy.command(["trust", "--print"]));
-    let tls = Tls::to("blue.localhost").trusting(&printed);
-    assert_eq!(
-        tls_to(&proxy, &tls).get("blue.localhost", "/").text(),
-        "blue"
-    );
-    if !may_mount() || !found("update-ca-certificates") || !found("curl") {
-        return;
-    }
-    // Over the system's store, for this one shell.
-    let script = r#"
-        set -e
-        mount -t tmpfs none /usr/local/share/ca-certificates
-        mount -t tmpfs none /etc/ssl/certs
-        ask() { curl -sS --resolve "blue.localhost:$port:127.0.0.1" "https://blue.localhost:$port/"; }
-        "$onedoor" trust --sites "$sites" --state "$state" 2>/dev/null
-        echo "answer: $(ask)"
-        "$onedoor" trust --remove --sites "$sites" --state "$state" 2>/dev/null
-        ! ask 2>/dev/null
-    "#;
-    let output = std::process::Command::new("unshare")
-        .args(["-m", "sh", "-c", script])
-        .env_remove("CURL_CA_BUNDLE")
-        .env_remove("SSL_CERT_FILE")
-        .env("port", proxy.address().port().to_string())
-        .env("onedoor", env!("CARGO_BIN_EXE_onedoor"))
-        .env("sites", proxy.sites().path())
-        .env("state", proxy.state())
-        .output()
-        .unwrap();
-    let said = words_of(&output);
-    assert!(output.status.success(), "{said}");
-    assert!(said.contains("answer: blue"), "{said}");
-    assert!(
-        said.contains("trusts the local authority no more"),
-        "{said}"
-    );
 }
 
 #[test]
