@@ -147,3 +147,67 @@ impl Key {
 }
 
 const DAMAGED: &str = "the PEM in it is damaged";
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use proptest::sample::Index;
+    use rcgen::{CertificateParams, KeyPair};
+
+    use super::*;
+
+    /// Some certificates and their keys, in PEM.
+    fn made(count: usize) -> Vec<(String, String)> {
+        let one = |number: usize| {
+            let names = vec![format!("{number}.test")];
+            let params = CertificateParams::new(names).expect("names");
+            let key = KeyPair::generate().expect("key");
+            let certificate = params.self_signed(&key).expect("signed");
+            (certificate.pem(), key.serialize_pem())
+        };
+        (0..count).map(one).collect()
+    }
+
+    fn shuffled(count: usize) -> impl Strategy<Value = Vec<usize>> {
+        Just((0..count).collect::<Vec<_>>()).prop_shuffle()
+    }
+
+    #[test]
+    fn the_key_finds_its_certificate_in_every_order_and_loses_no_other() {
+        let made = made(4);
+        let stranger = self::made(1);
+        let run = |order: Vec<usize>, own: Index, junk: String, is_second: bool| {
+            let own = own.index(made.len());
+            let chain: Vec<&str> = order.iter().map(|at| made[*at].0.as_str()).collect();
+            let mut keys = [made[own].1.as_str(), stranger[0].1.as_str()];
+            if is_second {
+                keys.reverse();
+            }
+            let chain = chain.join(&format!("\n{}\n", junk.replace('-', "_")));
+            let pair = match_up(chain.as_bytes(), keys.concat().as_bytes());
+            let pair = pair.unwrap_or_else(|mismatch| panic!("{}", mismatch.why));
+            assert!(pair.covers(&format!("{own}.test")));
+            assert_eq!(pair.certified.cert.len(), made.len());
+        };
+        proptest!(ProptestConfig::with_cases(200), |(
+            order in shuffled(4),
+            own: Index,
+            junk in "[ -~]{0,40}",
+            is_second: bool,
+        )| run(order, own, junk, is_second));
+    }
+
+    #[test]
+    fn what_is_cut_anywhere_is_a_pair_or_said() {
+        let made = made(1);
+        let (cert, key) = (made[0].0.as_bytes(), made[0].1.as_bytes());
+        for end in 0..cert.len() {
+            let is_whole = cert[end..].iter().all(u8::is_ascii_whitespace);
+            assert_eq!(match_up(&cert[..end], key).is_ok(), is_whole, "{end}");
+        }
+        for end in 0..key.len() {
+            let is_whole = key[end..].iter().all(u8::is_ascii_whitespace);
+            assert_eq!(match_up(cert, &key[..end]).is_ok(), is_whole, "{end}");
+        }
+    }
+}

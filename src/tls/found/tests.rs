@@ -1,6 +1,10 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, PKCS_ED25519};
 use time::OffsetDateTime;
 
@@ -270,4 +274,93 @@ fn what_is_of_no_use_is_said_once() {
     let (found, _) = desk.look(&found, LATER);
     let (_, told) = desk.look(&found, LATER);
     assert_eq!(told.problems, Vec::<String>::new());
+}
+
+/// One half of the pair of one of two names, put or taken away.
+#[derive(Clone, Copy, Debug)]
+struct Move {
+    name: usize,
+    is_key: bool,
+    /// `None`: it is taken away.
+    version: Option<usize>,
+    then_looked: bool,
+}
+
+fn moves() -> impl Strategy<Value = Vec<Move>> {
+    let one = (
+        0..2_usize,
+        any::<bool>(),
+        option::of(0..3_usize),
+        any::<bool>(),
+    );
+    let one = one.prop_map(|(name, is_key, version, then_looked)| Move {
+        name,
+        is_key,
+        version,
+        then_looked,
+    });
+    vec(one, 1..25)
+}
+
+/// Whatever comes after what: two halves that fit are shown, two that do not leave what was shown, and nothing is shown of
+/// which nothing is left.
+#[test]
+fn a_name_is_shown_as_long_as_half_of_its_pair_is_there() {
+    let desk = Desk::new("moves");
+    let made =
+        [["a.test"], ["b.test"]].map(|names| [10, 20, 30].map(|days| desk.make(&names, days)));
+    let mut runner = TestRunner::new(Config::with_cases(64));
+    let mut writes = 0;
+    let whatever = |moves: Vec<Move>| {
+        for file in fs::read_dir(&desk.folder).expect("listed").flatten() {
+            fs::remove_file(file.path()).expect("removed");
+        }
+        let mut found = Found::default();
+        let mut on_disk = [[None; 2]; 2];
+        let mut shown = [None; 2];
+        for Move {
+            name,
+            is_key,
+            version,
+            then_looked,
+        } in moves
+        {
+            let host = ["a.test", "b.test"][name];
+            let file = format!("{host}.{}", if is_key { "key" } else { "pem" });
+            match version {
+                Some(version) => {
+                    let made = &made[name][version];
+                    let text = if is_key { &made.key } else { &made.cert };
+                    // No two writes look the same.
+                    writes += 1;
+                    desk.put(&file, &format!("{text}{}", "\n".repeat(writes)));
+                }
+                None => drop(fs::remove_file(desk.folder.join(&file))),
+            }
+            on_disk[name][usize::from(is_key)] = version;
+            if !then_looked {
+                continue;
+            }
+            let now = SystemTime::now() + Duration::from_secs(LATER);
+            let again = found.again(std::slice::from_ref(&desk.folder), now);
+            found = again.found.unwrap_or(found);
+            for name in 0..2 {
+                shown[name] = match on_disk[name] {
+                    [None, None] => None,
+                    [cert, key] if cert == key => cert,
+                    _ => shown[name],
+                };
+                let host = ["a.test", "b.test"][name];
+                match shown[name] {
+                    Some(version) => prop_assert!(made[name][version].is_shown(&found, host)),
+                    None => prop_assert!(found.find(host).is_none()),
+                }
+            }
+        }
+        Ok(())
+    };
+    let cell = std::cell::RefCell::new(whatever);
+    runner
+        .run(&moves(), |moves| (cell.borrow_mut())(moves))
+        .expect("every order");
 }

@@ -355,25 +355,23 @@ fn what_an_operator_should_know_of_a_certificate_is_said_and_stops_nothing() {
     }
 }
 
+/// A plan with one site that names its pair, which is good for so long, and one whose pair is found.
+fn named_and_found(span: time::Duration) -> Plan {
+    let authority = Authority::new("test");
+    let plan = with_folder("");
+    let live = plan.folder().join("live");
+    let pair = |host| authority.pair_for(&[host], span);
+    pair("shop.example.com").write(plan.sites().path(), "shop");
+    pair("found.example.com").write(&live, "found");
+    let found = "host = 'found.example.com'\nrespond = 'found'";
+    plan.site("shop.toml", with_files("shop.example.com", "shop", "shop"))
+        .site("found.toml", found)
+}
+
 /// What was true when it was read is not what `ls` says a week later.
 #[test]
 fn the_end_of_a_certificate_is_said_as_it_is_now() {
-    let authority = Authority::new("test");
-    let plan = with_folder("");
-    let span = time::Duration::seconds(6);
-    authority
-        .pair_for(&["shop.example.com"], span)
-        .write(plan.sites().path(), "shop");
-    authority
-        .pair_for(&["found.example.com"], span)
-        .write(&plan.folder().join("live"), "found");
-    let proxy = plan
-        .site("shop.toml", with_files("shop.example.com", "shop", "shop"))
-        .site(
-            "found.toml",
-            "host = 'found.example.com'\nrespond = 'found'",
-        )
-        .start();
+    let proxy = named_and_found(time::Duration::seconds(6)).start();
     for site in ["shop", "found"] {
         let ls = || proxy.status(site).unwrap()["problems"].to_string();
         until("it has ended", || ls().contains("the certificate ended"));
@@ -388,23 +386,12 @@ fn a_key_that_somebody_else_owns_is_said() {
         println!("left out: only root can give a file away");
         return;
     }
-    let authority = Authority::new("test");
-    let plan = with_folder("");
-    let live = plan.folder().join("live");
-    authority
-        .pair(&["shop.example.com"])
-        .write(plan.sites().path(), "shop");
-    authority.pair(&["found.example.com"]).write(&live, "found");
-    for key in [plan.sites().join("shop.key"), live.join("found.key")] {
+    let plan = named_and_found(time::Duration::days(90));
+    let found = plan.folder().join("live/found.key");
+    for key in [plan.sites().join("shop.key"), found] {
         std::os::unix::fs::chown(key, Some(12345), None).unwrap();
     }
-    let proxy = plan
-        .site("shop.toml", with_files("shop.example.com", "shop", "shop"))
-        .site(
-            "found.toml",
-            "host = 'found.example.com'\nrespond = 'found'",
-        )
-        .start();
+    let proxy = plan.start();
     for name in ["shop", "found"] {
         let said = format!("{name}.key: the key belongs to user 12345");
         proxy.until_logged(&said);
