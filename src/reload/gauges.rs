@@ -44,7 +44,7 @@ pub struct BackendGauges {
     pub faults: Vec<(Fault, u64)>,
 }
 
-/// Between two looks at the ends of certificates.
+/// Between two looks at the ends of certificates, if nothing is to be said before.
 const LOOK_AT_ENDS: Duration = Duration::from_secs(3600);
 /// From here on an end is said, once a day: time for somebody to do what a timer has not done.
 const SOON: Duration = Duration::from_secs(14 * 86_400);
@@ -71,7 +71,16 @@ impl Ends {
         now: Instant,
         wall: SystemTime,
     ) -> Vec<(String, String)> {
-        self.next = now + LOOK_AT_ENDS;
+        let turns = ends
+            .iter()
+            .flat_map(|(_, end)| [end.checked_sub(SOON), Some(*end)]);
+        let ahead = |turn: SystemTime| {
+            turn.duration_since(wall)
+                .ok()
+                .filter(|span| !span.is_zero())
+        };
+        let next = turns.flatten().filter_map(ahead).min();
+        self.next = now + next.unwrap_or(LOOK_AT_ENDS).min(LOOK_AT_ENDS);
         let mut news = Vec::new();
         for (name, end) in ends {
             if end > wall + SOON {
@@ -129,6 +138,20 @@ mod tests {
     use super::*;
 
     const HOUR: Duration = Duration::from_secs(3600);
+
+    #[test]
+    fn the_next_look_is_when_something_is_to_be_said() {
+        let (now, wall) = (Instant::now(), SystemTime::UNIX_EPOCH + 1_000 * A_DAY);
+        let mut ends = Ends::from(now);
+        let mut next = |all: &[Duration]| {
+            let all = all.iter().map(|left| (String::new(), wall + *left));
+            ends.news(all.collect(), now, wall);
+            ends.next - now
+        };
+        assert_eq!(next(&[]), LOOK_AT_ENDS);
+        assert_eq!(next(&[90 * A_DAY, HOUR / 2]), HOUR / 2);
+        assert_eq!(next(&[SOON + HOUR / 4, Duration::ZERO]), HOUR / 4);
+    }
 
     #[test]
     fn a_certificate_near_its_end_is_said_once_a_day_until_it_is_renewed() {
