@@ -6,6 +6,7 @@ pub mod log;
 pub mod panic;
 mod reason;
 mod trouble;
+mod turn;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -17,8 +17,8 @@ use tracing::{info, warn};
 use super::{Destination, Lost};
 
 /// Buffers that may wait for a slow sink: some 4 MiB.
-const WAITING: usize = 128;
-/// Buffers kept for the next lines: 320 KiB.
+const WAITING: usize = 64;
+/// Buffers kept for the next lines: 576 KiB.
 const MOST_SPARE: usize = 8;
 /// How long the end of the process waits for a slow sink.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -40,7 +40,7 @@ pub struct Writer {
 struct Spare(Arc<Mutex<Vec<Vec<u8>>>>);
 
 impl Spare {
-    /// Every hundredth line asks for one.
+    /// Every two hundredth line asks for one.
     fn take(&self) -> Option<Vec<u8>> {
         self.0.lock().ok()?.pop()
     }
