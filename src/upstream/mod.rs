@@ -402,12 +402,14 @@ impl Upstreams {
         let stream = self.dial(at, first).await?;
         phase.set(Phase::Handshake);
         self.turnstile.turn_up().await;
-        let stream = connect::secure(stream, &identity, at, speaks).await?;
-        let chose_http2 = stream.alpn() == Some(b"h2");
+        let secured = connect::secure(stream, &identity, at, speaks).await;
+        let is_http2 = |stream: &Stream| stream.alpn() == Some(b"h2");
         if may_share {
+            let chose_http2 = secured.as_ref().is_ok_and(is_http2);
             self.http2.chose(&endpoint, chose_http2);
         }
-        if !chose_http2 {
+        let stream = secured?;
+        if !is_http2(&stream) {
             return Ok(stream);
         }
         self.begin_http2(stream, endpoint, first.is_empty()).await

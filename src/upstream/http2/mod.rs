@@ -46,7 +46,7 @@ const SMALL_FRAMES_BYTES: usize = 32 << 20;
 /// takes to look at what has come.
 const RESETS_REMEMBERED: usize = 10 * MOST_LINES as usize;
 const RESET_REMEMBERED_FOR: Duration = Duration::from_secs(30);
-/// Backends behind TLS of which it is remembered that they speak HTTP/1.1. 1000, a hundred bytes each: one that is forgotten
+/// Backends behind TLS of which it is remembered that they did not choose HTTP/2. 1000, a hundred bytes each: one that is forgotten
 /// is asked again, by one request.
 const MOST_REMEMBERED: usize = 1000;
 /// A head of a response, decoded; the reader of heads has its own bound.
@@ -58,7 +58,8 @@ pub(super) struct Connections {
     open: RefCell<HashMap<Endpoint, Vec<Rc<Connection>>>>,
     /// Being opened: whoever comes meanwhile waits for that one.
     opening: RefCell<HashMap<Endpoint, Rc<Notify>>>,
-    /// Behind TLS, and have chosen HTTP/1.1 when they were asked last: each request there needs an upstream of its own.
+    /// Behind TLS, and did not choose HTTP/2 when they were asked last: each request there needs an upstream of its own, or is
+    /// told by itself what is wrong.
     http1: RefCell<HashSet<Endpoint>>,
     /// Given up, and not yet gone.
     given_up: Rc<Cell<usize>>,
@@ -137,7 +138,7 @@ impl Connections {
         }
     }
 
-    /// A backend behind TLS has chosen what is spoken.
+    /// Whether a backend behind TLS has chosen HTTP/2.
     pub(super) fn chose(&self, endpoint: &Endpoint, http2: bool) {
         let mut http1 = self.http1.borrow_mut();
         if http2 {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::*;
 use crate::harness::{found, may_mount};
+use crate::limits::time::full_listener_at;
 
 /// A onedoor that resolves names by a file of its own and by nothing else.
 fn with_own_names(names: &str) -> Option<(Plan, PathBuf)> {
@@ -81,19 +82,7 @@ fn an_address_that_is_tried_again_and_says_nothing_holds_up_nobody_for_long() {
         assert_eq!(proxy.get("app.test", "/").text(), "two");
     }
     // From here on somebody takes no connections: openings are dropped.
-    let deaf = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    let address = std::net::SocketAddr::from(([127, 0, 0, 3], two.port)).into();
-    deaf.bind(&address).unwrap();
-    deaf.listen(0).unwrap();
-    let _waiting: Vec<_> = (0..8)
-        .map(|_| {
-            let client =
-                socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-            client.set_nonblocking(true).unwrap();
-            drop(client.connect(&address));
-            client
-        })
-        .collect();
+    let _deaf = full_listener_at(([127, 0, 0, 3], two.port).into());
     // A second after it was out it is tried again.
     let began = Instant::now();
     while began.elapsed() < Duration::from_secs(3) {

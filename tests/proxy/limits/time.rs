@@ -124,10 +124,14 @@ fn the_time_of_a_whole_request_holds_for_connecting_too() {
 
 /// Nobody accepts there, and its queue is full.
 pub(super) fn full_listener() -> (TcpListener, Vec<socket2::Socket>) {
+    full_listener_at(([127, 0, 0, 1], 0).into())
+}
+
+pub(crate) fn full_listener_at(
+    address: std::net::SocketAddr,
+) -> (TcpListener, Vec<socket2::Socket>) {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    socket
-        .bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into())
-        .unwrap();
+    socket.bind(&address.into()).unwrap();
     socket.listen(0).unwrap();
     let listener: TcpListener = socket.into();
     let address = listener.local_addr().unwrap().into();
