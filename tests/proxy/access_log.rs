@@ -121,6 +121,35 @@ fn our_own_answers_say_why_and_what_cannot_be_read_is_logged_too() {
 }
 
 #[test]
+fn a_backend_that_gives_no_upstream_is_named_too() {
+    let proxy = logging("json")
+        .site("one.toml", "host = 'one.test'\nto = 1\n")
+        .site(
+            "two.toml",
+            "host = 'two.test'\nto = ['127.0.0.1:1', '127.0.0.2:1']\n",
+        )
+        .site(
+            "passed.toml",
+            "host = 'passed.test'\nto = 1\ntls = 'passthrough'\n",
+        )
+        .start();
+    assert_eq!(proxy.get("one.test", "/").status, 502);
+    assert_eq!(proxy.get("two.test", "/").status, 502);
+    assert!(Tls::to("passed.test").shake(proxy.address()).is_err());
+    let lines = objects(&proxy, 3);
+    assert_eq!(lines[0]["backend"], "localhost:1");
+    // Which of the two was asked last is a matter of turns.
+    let last = lines[1]["backend"].as_str().unwrap_or_default();
+    assert!(
+        last.starts_with("127.0.0.") && last.ends_with(":1"),
+        "{}",
+        lines[1]
+    );
+    assert!(lines[1]["retries"].as_u64() >= Some(1), "{}", lines[1]);
+    assert_eq!(lines[2]["backend"], "localhost:1");
+}
+
+#[test]
 fn tls_is_told_with_its_version_and_name_also_where_it_is_passed_through() {
     let app = Backend::doing(|conversation| drop(conversation.bytes(5)));
     let proxy = logging("json")

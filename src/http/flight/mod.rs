@@ -101,7 +101,12 @@ impl<'a, C: ClientSide> Flight<'a, C> {
             let is_over = upload.is_done();
             let Found { upstream, visit } = match self.obtain(&mut search, is_over).await {
                 Ok(found) => found,
-                Err(failed) => break Err(failed),
+                Err(failed) => {
+                    if let (Some(log), Some(address)) = (&mut finished.log, search.gave_none()) {
+                        log.has_backend(|text| logged::put_backend(text, address));
+                    }
+                    break Err(failed);
+                }
             };
             // Elsewhere it is no call of gRPC, whatever it says: there its words would only hold an upstream for ever.
             self.is_patient = asked.is_grpc && upstream.is_shared();

@@ -22,7 +22,7 @@ use super::exchange;
 use super::kit::Kit;
 use crate::observe::Reason;
 use crate::site::fitness;
-use crate::site::{Backends, Member, PathPattern, Site};
+use crate::site::{Address, Backends, Member, PathPattern, Site};
 use crate::upstream::{Among, Endpoint, InFlight, Speaks, Tried, Upstream, Way, moment};
 use crate::wheel::{Tick, Timer};
 
@@ -63,6 +63,7 @@ pub(crate) struct Search<'k, 'a> {
     again: u32,
     /// When the whole exchange must have ended.
     end: Option<Tick>,
+    gave_none: Option<Address>,
     /// Attempts that came to nothing and were followed by another.
     pub(crate) retries: u32,
 }
@@ -138,8 +139,14 @@ impl<'k, 'a> Search<'k, 'a> {
             fresh_only: false,
             again: 0,
             end,
+            gave_none: None,
             retries: 0,
         }
+    }
+
+    /// The backend that has given no upstream last, where one was asked.
+    pub(crate) fn gave_none(&self) -> Option<&Address> {
+        self.gave_none.as_ref()
     }
 
     /// Each upstream begins with this, and none is shared.

@@ -129,6 +129,7 @@ impl<'k> Search<'k, '_> {
                 Ok(found) => return Ok(Some(Round::Found(found))),
                 Err(error) => {
                     self.tried.add(at);
+                    self.gave_none = Some(member.backend.address.clone());
                     if last.replace(error).is_some() {
                         self.retries += 1;
                     }
