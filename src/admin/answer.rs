@@ -79,6 +79,10 @@ pub(super) fn refused(refusal: Refusal) -> Answer {
             "X-Forwarded-For says that this is asked from another machine; only this one may look in here"
                 .to_owned(),
         ),
+        Refusal::TooManyWait => (
+            503,
+            "too many wait here already; ask again when some of them have ended".to_owned(),
+        ),
         Refusal::NotDone(why) => (409, why),
     };
     Answer {

@@ -20,7 +20,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
-use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 
@@ -43,8 +43,13 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const HEAD_BYTES: usize = 64 << 10;
 /// What most of them need.
 const USUAL_HEAD_BYTES: usize = 1 << 10;
-/// Connections at once. Waiting deploy scripts are the many; a program that loops must not take the descriptors.
+/// Connections at once that are asked and answered without waiting: a program that loops must not take the descriptors.
 const CONNECTIONS: usize = 256;
+/// Those that wait for something, for up to a day: deploy scripts are the many. They have a room of their own, so that
+/// whoever wants to know something now finds the door free.
+const WAITS: usize = 192;
+/// The same of root and the user that we run as, whom nobody else's scripts shall keep from deploying.
+const WAITS_OF_OPERATORS: usize = 64;
 /// How long accepting rests where there is nothing to accept with.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -57,6 +62,35 @@ pub struct Powers {
     /// To whoever reads the daemon file.
     pub again: mpsc::UnboundedSender<Again>,
     pub about: Arc<About>,
+    pub waits: Waits,
+}
+
+/// How many may wait at once, on the socket and on the address together.
+#[derive(Clone, Debug)]
+pub struct Waits {
+    of_operators: Arc<Semaphore>,
+    of_others: Arc<Semaphore>,
+}
+
+impl Default for Waits {
+    fn default() -> Waits {
+        Waits {
+            of_operators: Arc::new(Semaphore::new(WAITS_OF_OPERATORS)),
+            of_others: Arc::new(Semaphore::new(WAITS)),
+        }
+    }
+}
+
+impl Waits {
+    /// A place, until it is dropped.
+    fn take(&self, who: Who) -> Result<OwnedSemaphorePermit, Refusal> {
+        let places = match who {
+            Who::Operator => &self.of_operators,
+            Who::Reader | Who::Browser => &self.of_others,
+        };
+        let place = Arc::clone(places).try_acquire_owned();
+        place.map_err(|_| Refusal::TooManyWait)
+    }
 }
 
 /// The wish that everything be read once more.
@@ -180,9 +214,8 @@ pub async fn serve(listener: std::os::unix::net::UnixListener, powers: Powers) -
                         false => Who::Reader,
                     };
                     // A client that went away early has nobody left to tell.
-                    drop(converse(&mut stream, who, &powers).await);
+                    drop(converse(&mut stream, who, &powers, slot).await);
                     reserve.close(stream);
-                    drop(slot);
                 });
             }
             Err(_) if reserve.spend() => {}
@@ -207,8 +240,7 @@ pub async fn serve_address(listener: std::net::TcpListener, powers: Powers) -> i
             Ok((mut stream, _)) => {
                 let powers = powers.clone();
                 tokio::spawn(async move {
-                    drop(converse(&mut stream, Who::Browser, &powers).await);
-                    drop(slot);
+                    drop(converse(&mut stream, Who::Browser, &powers, slot).await);
                 });
             }
             // Whoever asks here can ask again; the socket has the descriptors that are kept for questions.
@@ -228,22 +260,32 @@ enum Who {
     Browser,
 }
 
+/// `slot` is the right to be asked and answered; whoever waits gives it back first.
 async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
     who: Who,
     powers: &Powers,
+    slot: OwnedSemaphorePermit,
 ) -> io::Result<()> {
+    let mut place = slot;
     let answer = match timeout(PATIENCE, read(stream)).await {
         Ok(Ok(Ok((_, Err(refusal))))) if who == Who::Browser => answer::refused(refusal),
         Ok(Ok(Ok((question, _)))) if question.is_privileged() && who != Who::Operator => {
             answer::refused(Refusal::NotAllowed)
         }
         Ok(Ok(Ok((question, _)))) => {
-            tokio::select! {
-                biased;
-                answer = reply(question, powers) => answer,
-                // Somebody who waits and gives up is not kept until the end of the time.
-                () = gone(stream) => return Ok(()),
+            let may = match question {
+                Question::Wait { .. } => powers.waits.take(who).map(|of_waits| place = of_waits),
+                _ => Ok(()),
+            };
+            match may {
+                Err(refusal) => answer::refused(refusal),
+                Ok(()) => tokio::select! {
+                    biased;
+                    answer = reply(question, powers) => answer,
+                    // Somebody who waits and gives up is not kept until the end of the time.
+                    () = gone(stream) => return Ok(()),
+                },
             }
         }
         Ok(Ok(Err(refusal))) => answer::refused(refusal),
@@ -252,7 +294,9 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
     };
     let written = timeout(PATIENCE, stream.write_all(&answer.into_bytes())).await;
     written.unwrap_or_else(|elapsed| Err(elapsed.into()))?;
-    stream.shutdown().await
+    let ended = stream.shutdown().await;
+    drop(place);
+    ended
 }
 
 /// Whether who asks is root or the user that we run as: the group may read.

@@ -58,6 +58,7 @@ pub(super) enum Refusal {
     NotAllowed,
     NotOurHost,
     FromElsewhere,
+    TooManyWait,
     NotDone(String),
 }
 
