@@ -151,6 +151,7 @@ pub(super) fn reloaded(reloaded: &Reloaded) -> Answer {
         "changed": report.changed,
         "removed": report.removed,
         "rejected": report.rejected,
+        "waiting": report.waiting,
         "unsettled": report.unsettled,
         "live": report.live,
         "kept": report.kept,
@@ -164,8 +165,15 @@ pub(super) fn waited(waited: &Waited) -> Answer {
         Waited::Drained => json!({ "outcome": "drained" }),
         Waited::Rejected { problems } => json!({ "outcome": "rejected", "problems": problems }),
         Waited::Timeout { pending, notice } => {
-            json!({ "outcome": "timeout", "pending": pending, "notice": notice })
+            let names: Vec<&str> = pending.iter().map(|(name, _)| name.as_str()).collect();
+            let reasons = pending.iter().filter_map(|(name, reason)| {
+                let reason = reason.as_ref()?;
+                Some((name.clone(), Value::from(reason.as_str())))
+            });
+            let reasons: Map<String, Value> = reasons.collect();
+            json!({ "outcome": "timeout", "pending": names, "reasons": reasons, "notice": notice })
         }
+        Waited::Draining => json!({ "outcome": "draining" }),
         Waited::Blind { notice } => json!({ "outcome": "blind", "notice": notice }),
         Waited::Unknown {
             did_you_mean,

@@ -29,7 +29,7 @@ use crate::http::explain::{self, Scene};
 use crate::observe::Counters;
 use crate::observe::access::Writer;
 use crate::observe::events::Events;
-use crate::reload::{Reload, Report, history};
+use crate::reload::{Reload, Report, Waited, history};
 use crate::route::Current;
 use crate::settings::Renewed;
 use crate::site::{SiteName, directory};
@@ -369,7 +369,13 @@ async fn reply(question: Question, powers: &Powers) -> Answer {
             answer::reloaded(&reloaded.await.unwrap_or_default())
         }
         Question::Wait { name, until, time } => {
-            answer::waited(&reload.wait(name, until, time).await)
+            let waited = reload.wait(name, until, time).await;
+            // What serves for a few seconds more is no deployment.
+            let is_draining = about.draining.load(Ordering::Relaxed);
+            match waited {
+                Waited::Serving if is_draining => answer::waited(&Waited::Draining),
+                waited => answer::waited(&waited),
+            }
         }
     }
 }

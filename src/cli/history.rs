@@ -12,9 +12,10 @@ use super::add::await_it;
 use super::args::Places;
 use super::drop_in::{Folder, refuse};
 use super::screen::{self, Paint, Screen};
-use super::{daemon, print};
+use super::{daemon, print, wait};
 use crate::document::mask;
 use crate::document::problem::printable_lines;
+use crate::reload::Until;
 
 /// Ends with 0, or with 1 when nothing of the site is known.
 pub(super) fn history(places: &Places, name: &str, json: bool) -> ExitCode {
@@ -60,8 +61,11 @@ fn read(places: &Places, name: &str, whole: bool) -> Result<Known, ExitCode> {
         })
         .collect();
     if versions.is_empty() {
+        let asked = daemon.wait(Some(name), Until::Serving, Duration::ZERO);
+        let meant = asked.map(|answer| wait::meant(&answer));
         return Err(refuse(format_args!(
-            "no version of \"{name}\" has ever been live here"
+            "no version of \"{name}\" has ever been live here{}",
+            meant.unwrap_or_default()
         )));
     }
     Ok(Known {

@@ -35,7 +35,8 @@ pub(super) fn reload(places: &Places, accept_removals: bool) -> ExitCode {
         complain(kept);
         return ExitCode::from(FAILED);
     }
-    if listed(&answer, "rejected").next().is_some() {
+    let not_served = listed(&answer, "rejected").chain(listed(&answer, "waiting"));
+    if not_served.count() > 0 {
         complain("not everything on disk serves; `onedoor ls` shows why");
         ExitCode::from(FAILED)
     } else if is_rejected {
@@ -52,7 +53,14 @@ fn describe(answer: &Value) -> String {
             text.push_str(&format!("{label:<9} {name} of the daemon file\n"));
         }
     }
-    for key in ["added", "changed", "removed", "rejected", "unsettled"] {
+    for key in [
+        "added",
+        "changed",
+        "removed",
+        "rejected",
+        "waiting",
+        "unsettled",
+    ] {
         for name in listed(answer, key) {
             text.push_str(&format!("{key:<9} {name}\n"));
         }

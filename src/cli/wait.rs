@@ -42,18 +42,20 @@ fn tell(answer: &Value, what: &str, name: Option<&str>, until: Until, time: Dura
             complain(format_args!("{what} is rejected"));
             ExitCode::from(FAILED)
         }
+        Some("draining") => {
+            complain(format_args!(
+                "{what} serves, but the daemon is draining and takes no new connections"
+            ));
+            ExitCode::from(FAILED)
+        }
         Some("blind") => {
             let notice = answer["notice"].as_str().unwrap_or_default();
             complain(format_args!("nothing is known of {what}: {notice}"));
             ExitCode::from(FAILED)
         }
         Some("unknown") => {
-            let more = match (answer["reason"].as_str(), answer["did_you_mean"].as_str()) {
-                (Some(reason), _) => format!(": {reason}"),
-                (None, Some(near)) => format!(", did you mean \"{near}\"?"),
-                (None, None) => String::new(),
-            };
-            complain(format_args!("there is no site file for \"{what}\"{more}"));
+            let meant = meant(answer);
+            complain(format_args!("there is no site file for \"{what}\"{meant}"));
             ExitCode::from(FAILED)
         }
         _ => {
@@ -62,7 +64,12 @@ fn tell(answer: &Value, what: &str, name: Option<&str>, until: Until, time: Dura
                 Until::Gone => "still served",
                 Until::Drained => "still busy on backends of a former version",
             };
-            complain(format_args!("{what} is {goal} after {time:?}"));
+            let reason = |pending: &str| match answer["reasons"][pending].as_str() {
+                Some(reason) => format!(": {reason}"),
+                None => String::new(),
+            };
+            let why = name.map(reason).unwrap_or_default();
+            complain(format_args!("{what} is {goal} after {time:?}{why}"));
             for pending in answer["pending"]
                 .as_array()
                 .into_iter()
@@ -70,12 +77,21 @@ fn tell(answer: &Value, what: &str, name: Option<&str>, until: Until, time: Dura
                 .filter_map(Value::as_str)
                 .filter(|pending| Some(*pending) != name)
             {
-                complain(format_args!("waiting for {pending}"));
+                complain(format_args!("waiting for {pending}{}", reason(pending)));
             }
             if let Some(notice) = answer["notice"].as_str() {
                 complain(notice);
             }
             ExitCode::from(NOT_IN_TIME)
         }
+    }
+}
+
+/// What somebody may have meant by a name that is no site's, to stand behind it.
+pub(super) fn meant(answer: &Value) -> String {
+    match (answer["reason"].as_str(), answer["did_you_mean"].as_str()) {
+        (Some(reason), _) => format!(": {reason}"),
+        (None, Some(near)) => format!(", did you mean \"{near}\"?"),
+        (None, None) => String::new(),
     }
 }

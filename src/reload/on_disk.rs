@@ -116,7 +116,7 @@ impl Follower {
             // Who no longer listens has given up.
             match request {
                 Request::Wait { name, reply, .. } => drop(reply.send(Waited::Timeout {
-                    pending: name.into_iter().collect(),
+                    pending: name.into_iter().map(|name| (name, None)).collect(),
                     notice: notice.clone(),
                 })),
                 Request::Reload { reply, .. } => drop(reply.send(self.report_of_nothing())),

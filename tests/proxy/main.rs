@@ -51,4 +51,5 @@ mod streaming; // bodies whole, at once, in bounded memory
 mod termination; // TLS that ends here: whose certificate, and what a connection may ask for
 mod upgrade; // a tunnel only after the app's 101, whole in both directions
 mod vanishing; // clients and backends that are suddenly gone, in every phase
+mod waiting; // what deploy scripts wait for, and what they are told when it does not come
 mod watching; // changes are noticed without events, behind mounts, under a wrong clock

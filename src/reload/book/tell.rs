@@ -18,6 +18,8 @@ use crate::site::fitness::Against;
 use crate::site::{Action, HostPattern, Member, Site, SiteName};
 use crate::tls::Keyring;
 
+const NO_PASS_YET: &str = "no backend has passed its check yet";
+
 impl Book {
     /// The warnings of a large batch, as many as a person reads.
     pub(super) fn tell_warnings(&self, names: &[SiteName]) {
@@ -119,6 +121,28 @@ impl Book {
                 Verdict::Waiting(_) => Standing::Waiting,
                 Verdict::Absent => Standing::Absent,
             },
+        }
+    }
+
+    /// What a file that is no mistake waits for, in one line.
+    pub(in crate::reload) fn lacks(&self, name: &SiteName) -> Option<String> {
+        let entry = self.entries.get(name)?;
+        match &entry.verdict {
+            Verdict::Waiting(complaint) => Some(complaint.line.clone()),
+            Verdict::Conflict(conflict) => Some(conflict.complaint.line.clone()),
+            Verdict::Fine if entry.awaits(Site::awaits_a_fit_backend) => {
+                let site = &entry.live.as_ref()?.site;
+                let what = match site.awaits_a_first_pass() {
+                    true => NO_PASS_YET,
+                    false => "no backend is fit",
+                };
+                let found = site.members().find_map(|member| {
+                    let why = reason_against(member)?;
+                    Some(format!("{what}; {member}: {why}"))
+                });
+                Some(found.unwrap_or_else(|| what.to_owned()))
+            }
+            Verdict::Fine | Verdict::Broken(_) | Verdict::Absent => None,
         }
     }
 
@@ -238,7 +262,7 @@ impl Book {
     ) -> FileStatus {
         let reason = match &entry.verdict {
             Verdict::Fine if entry.awaits(Site::awaits_a_first_pass) => {
-                Some("no backend has passed its check yet".to_owned())
+                Some(NO_PASS_YET.to_owned())
             }
             Verdict::Fine | Verdict::Broken(_) => None,
             Verdict::Conflict(conflict) => Some(conflict.complaint.line.clone()),
