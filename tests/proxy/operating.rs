@@ -409,6 +409,55 @@ fn events_are_kept_and_repeated_lines_are_folded() {
 }
 
 #[test]
+fn a_log_in_json_has_objects_and_nothing_else() {
+    let proxy = Proxy::plan()
+        .flag("--log-format=json")
+        .site("shop.toml", says("shop.test", "x"))
+        .start();
+    let said = || {
+        let events = proxy.admin_json("/v1/events")["events"].clone();
+        events.to_string().matches("SIGUSR2").count()
+    };
+    for times in 1..=3 {
+        proxy.signal(rustix::process::Signal::USR2);
+        until("it is said", || said() == times);
+    }
+    proxy.signal(rustix::process::Signal::HUP);
+    proxy.until_logged("the line before was said");
+    let log = proxy.log();
+    // On standard output, for people.
+    let is_hello = |line: &&str| line.contains(" listening on ") || line.contains(" live from ");
+    for line in log.lines().filter(|line| !is_hello(line)) {
+        let event: Value = serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}"));
+        assert!(event["timestamp"].is_string(), "{line}");
+        assert!(event["level"].is_string(), "{line}");
+    }
+}
+
+#[test]
+fn the_journal_gets_a_level_in_front_of_each_line_and_knows_the_time_itself() {
+    // As systemd does: the variable says which descriptor is the journal's.
+    let proxy = Proxy::plan()
+        .under([
+            "sh",
+            "-c",
+            "JOURNAL_STREAM=$(stat -L -c %d:%i /proc/self/fd/2) exec \"$0\" \"$@\"",
+        ])
+        .site("shop.toml", says("shop.test", "x"))
+        .site("bad.toml", "nonsense")
+        .start();
+    proxy.until_logged("bad.toml:1:");
+    let log = proxy.log();
+    assert!(log.contains("<6> INFO site live site=shop"), "{log}");
+    assert!(log.contains("\n<4> WARN "), "{log}");
+    let other = Proxy::plan()
+        .environment("JOURNAL_STREAM", "1:2")
+        .site("shop.toml", says("shop.test", "x"))
+        .start();
+    other.until_logged("Z  INFO site live site=shop");
+}
+
+#[test]
 fn the_state_of_each_file_is_a_file() {
     let plan = Proxy::plan();
     let folder = plan.folder().join("status");
