@@ -378,6 +378,67 @@ fn secrets_are_not_shown_and_come_back_all_the_same() {
 }
 
 #[test]
+fn no_secret_of_a_file_is_told_by_its_errors_its_states_or_its_history() {
+    let plan = Proxy::plan();
+    let states = plan.folder().join("status");
+    let proxy = plan
+        .daemon_file(&format!("status = '{}'\n", states.display()))
+        .start();
+    let fine_one = says("old.test", "one") + "# Authorization: Bearer secret1\n";
+    proxy.site("old.toml", &fine_one);
+    proxy.site("old.toml", fine_one + "note = 'x' # Cookie: secret2\n");
+    let head = "[headers.request]\nset = {";
+    for (name, text) in [
+        (
+            "address",
+            "to = 'https://user:secret3@localhost:1'\n".to_owned(),
+        ),
+        (
+            "slash",
+            "to = 'https://user:secr/et4@localhost:1'\n".to_owned(),
+        ),
+        (
+            "escaped",
+            format!("{head} \"\\u0041uthorization\" = 'Bearer secret5'\n"),
+        ),
+        ("behind", "to = 99999 # Cookie: secret6\n".to_owned()),
+    ] {
+        proxy.site(&format!("{name}.toml"), says(&format!("{name}.test"), "x"));
+        proxy.sites().write(
+            &format!("{name}.toml"),
+            format!("host = '{name}.test'\n{text}"),
+        );
+        proxy.until_state(name, "stale");
+    }
+    let file = states.join("behind.json");
+    until("the states are written", || {
+        std::fs::read_to_string(&file).is_ok_and(|text| text.contains("stale"))
+    });
+    let mut said = proxy.log();
+    for name in ["old", "address", "slash", "escaped", "behind"] {
+        for words in [&["history", name, "--json"][..], &["diff", name]] {
+            let output = proxy.command(words.iter().copied());
+            said.push_str(&words_of(&output));
+        }
+        said.push_str(&std::fs::read_to_string(states.join(format!("{name}.json"))).unwrap());
+    }
+    for words in [
+        &["ls"][..],
+        &["ls", "--json"],
+        &["check"],
+        &["check", "--json"],
+    ] {
+        said.push_str(&words_of(&proxy.command(words.iter().copied())));
+    }
+    said.push_str(&proxy.admin("GET", "/v1/events").1);
+    said.push_str(&proxy.admin("GET", "/v1/sites").1);
+    assert!(said.contains("no user and no password"), "{said}");
+    for line in said.lines() {
+        assert!(!line.contains("secr"), "{line}");
+    }
+}
+
+#[test]
 fn versions_outlive_a_restart() {
     let mut proxy = Proxy::start();
     proxy.site("shop.toml", says("shop.test", "one"));
