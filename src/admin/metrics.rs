@@ -308,6 +308,12 @@ impl Scrape {
                 .encode_family(&[("state", state.word())])?
                 .encode_gauge(&count)?;
         }
+        gauge(
+            out,
+            "onedoor_sites_readable",
+            "Whether the folder of site files can be seen; if not, what was there goes on being served.",
+            u64::from(self.gauges.is_readable),
+        )?;
         counter(
             out,
             "onedoor_reloads",

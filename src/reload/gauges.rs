@@ -15,6 +15,8 @@ use crate::site::faults::Fault;
 #[derive(Clone, Debug, Default)]
 pub struct Gauges {
     pub sites: Vec<SiteGauges>,
+    /// Whether the sites directory can be looked into. If not, all of this is how it was.
+    pub is_readable: bool,
     /// Tables that were put in force.
     pub reloads: u64,
     /// From the first notice of the last change to its table in force.
@@ -112,6 +114,7 @@ impl Follower {
     pub(super) fn gauges(&self) -> Gauges {
         Gauges {
             sites: self.book.gauges(),
+            is_readable: self.access.identity().is_some(),
             reloads: self.reloads,
             last_reload: self.last_reload,
             listings: self.listings,

@@ -344,6 +344,10 @@ impl Follower {
             self.settle_and_publish().await;
         }
         self.answer_waiters(|_| true);
+        if self.status_files.are_wanted() {
+            let notice = self.notice();
+            self.status_files.tell(notice);
+        }
     }
 
     /// Reads what is due, and publishes what counts.

@@ -79,7 +79,8 @@ impl Follower {
             Request::List { .. }
             | Request::Gauges { .. }
             | Request::Contest { .. }
-            | Request::Flush { .. } => self.answer(request),
+            | Request::Flush { .. }
+            | Request::Farewell { .. } => self.answer(request),
             _ => {
                 let asked = Instant::now();
                 self.deferred.push_back(Deferred { asked, request });

@@ -182,7 +182,7 @@ async fn serve(mut settings: Settings, logging: Arc<Logging>) -> Result<Ending, 
         Ending::Hurried => LAST_WRITES_IN_A_HURRY,
     };
     tokio::select! {
-        () = reload.flush() => {}
+        () = async { reload.flush().await; reload.farewell().await } => {}
         () = signals.stop() => {}
         () = tokio::time::sleep(limit) => warn!("what was published last may not be kept for the next start"),
     }

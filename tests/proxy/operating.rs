@@ -464,7 +464,7 @@ fn the_state_of_each_file_is_a_file() {
     fs::create_dir(&folder).unwrap();
     fs::write(folder.join("old.json"), "{}").unwrap();
     fs::write(folder.join("mine.txt"), "").unwrap();
-    let proxy = plan
+    let mut proxy = plan
         .daemon_file(&format!("status = '{}'\n", folder.display()))
         .site("shop.toml", says("shop.test", "x"))
         .start();
@@ -493,6 +493,34 @@ fn the_state_of_each_file_is_a_file() {
         .permissions()
         .mode();
     assert_eq!(mode & 0o777, 0o644);
+    // Who writes them, and what is not told by any of them.
+    let of_daemon = || {
+        let text = fs::read_to_string(folder.join(".onedoor.json")).unwrap();
+        serde_json::from_str::<Value>(&text).unwrap()
+    };
+    assert_eq!(of_daemon()["pid"], proxy.id());
+    let first = of_daemon()["time"].as_u64().unwrap();
+    until("a sign of life", || {
+        of_daemon()["time"].as_u64().unwrap() > first
+    });
+    fs::rename(proxy.sites().path(), proxy.folder().join("aside")).unwrap();
+    until("it is told that the folder is away", || {
+        let notice = of_daemon()["notice"].clone();
+        notice
+            .as_str()
+            .is_some_and(|notice| notice.contains("is missing"))
+    });
+    // Nothing that is not so is left behind.
+    proxy.stop();
+    let left = fs::read_dir(&folder).unwrap().flatten();
+    let left: Vec<_> = left.map(|entry| entry.file_name()).collect();
+    assert!(
+        !left
+            .iter()
+            .any(|name| name.to_string_lossy().ends_with(".json")),
+        "{left:?}"
+    );
+    assert!(folder.join("mine.txt").exists(), "what is not ours stays");
 }
 
 #[test]
