@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use super::SiteName;
 use names::classify_folder;
 pub use names::{Ignored, classify};
-use permit::how_to_permit;
+use permit::{how_to_permit, how_to_permit_below};
 use text::OTHERS_WRITE;
 pub use text::{ReadError, decode, exposed, read};
 
@@ -156,14 +156,17 @@ fn entries(folder: &Path) -> io::Result<(fs::ReadDir, u32)> {
     Ok((entries, metadata.mode()))
 }
 
-/// Why a folder cannot be listed, with the command that mends it where there is one.
-pub fn why_closed(folder: &Path, error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::PermissionDenied => {
-            format!("permission denied: {}", how_to_permit(folder, "rx"))
-        }
-        _ => error.to_string(),
+/// Why the folder of a team below `sites`, or that folder itself, cannot be listed, with the command that mends it where
+/// there is one.
+pub fn why_closed(sites: &Path, folder: &Path, error: &io::Error) -> String {
+    if error.kind() != io::ErrorKind::PermissionDenied {
+        return error.to_string();
     }
+    let how = match folder == sites {
+        true => how_to_permit(folder, "rx"),
+        false => how_to_permit_below(sites, folder, "rx"),
+    };
+    format!("permission denied: {how}")
 }
 
 /// `..data`, `..2026_11_23` and the like: the inside of a mounted ConfigMap. Links that lead through them are the
