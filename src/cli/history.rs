@@ -1,6 +1,5 @@
 //! `onedoor history`, `diff` and `rollback`: the versions of a site that went live, and back to one of them.
 
-use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -10,7 +9,8 @@ use similar::TextDiff;
 
 use super::add::await_it;
 use super::args::Places;
-use super::drop_in::{Folder, refuse};
+use super::drop_in::{Before, Folder, refuse};
+use super::said::Said;
 use super::screen::{self, Paint, Screen};
 use super::{daemon, print, wait};
 use crate::document::mask;
@@ -129,9 +129,19 @@ pub(super) fn diff(places: &Places, name: &str, version: Option<usize>) -> ExitC
             screen::stamp(known.versions[at].since)
         )
     };
-    let on_disk = fs::read_to_string(&newest.file)
-        .ok()
-        .map(|text| mask(&text));
+    let folder = match Folder::find(places) {
+        Ok(folder) => folder,
+        Err(code) => return code,
+    };
+    let on_disk = match folder.read(&newest.file) {
+        Ok(text) => text.map(|text| mask(&text)),
+        Err(error) => {
+            return refuse(format_args!(
+                "cannot read {}: {error}",
+                newest.file.display()
+            ));
+        }
+    };
     let file = newest.file.display().to_string();
     let (before, after) = match (version, on_disk) {
         (Some(number), _) => {
@@ -195,43 +205,50 @@ pub(super) fn rollback(
     name: &str,
     version: Option<usize>,
     timeout: Duration,
+    mut said: Said,
 ) -> ExitCode {
     // With its secrets: it is to serve.
     let known = match read(places, name, true) {
         Ok(known) => known,
         Err(code) => return code,
     };
-    let Some((number, which)) = version.map(|number| (number, "")).or_else(|| usual(&known)) else {
+    let folder = match Folder::find(places) {
+        Ok(folder) => folder,
+        Err(code) => return code,
+    };
+    let meant = version
+        .map(|number| (number, ""))
+        .or_else(|| usual(&known, &folder));
+    let Some((number, which)) = meant else {
         return refuse(format_args!("there is nothing older of {}", known.name));
     };
     let Some(chosen) = number.checked_sub(1).and_then(|at| known.versions.get(at)) else {
         return no_such(&known, number);
     };
-    let folder = match Folder::find(places) {
-        Ok(folder) => folder,
-        Err(code) => return code,
-    };
-    if let Err(code) = folder.write(&chosen.file, &chosen.text) {
+    if let Err(code) = folder.write(&chosen.file, &chosen.text, Before::Anything) {
         return code;
     }
-    print(&format!(
-        "wrote {} as it was on {} UTC, version {number}{which}; your git or Ansible will undo this\n",
+    said.line(format_args!(
+        "wrote {} as it was on {} UTC, version {number}{which}; your git or Ansible will undo this",
         chosen.file.display(),
         screen::stamp(chosen.since)
     ));
-    await_it(places, &folder, &known.name, timeout)
+    said.fact("wrote", chosen.file.to_string_lossy());
+    said.fact("version", number);
+    said.fact("live_since", chosen.since);
+    let code = await_it(&folder, &known.name, timeout, &mut said);
+    said.end(code)
 }
 
 /// The number of the version that somebody means who names none, and what is to be said of it: what serves, where the
 /// file says something else, because that is the mistake; else the one before.
-fn usual(known: &Known) -> Option<(usize, &'static str)> {
+fn usual(known: &Known, folder: &Folder) -> Option<(usize, &'static str)> {
     let newest = known.versions.first()?;
     if !newest.is_present {
         return Some((1, ", the last that was live"));
     }
-    let on_disk = fs::read_to_string(&newest.file).ok();
-    match on_disk {
-        Some(text) if text == newest.text => {
+    match folder.read(&newest.file) {
+        Ok(Some(text)) if text == newest.text => {
             let before = known.versions.get(1)?;
             (!before.is_present).then_some((2, ", the one before what serves"))
         }

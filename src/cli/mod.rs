@@ -13,7 +13,9 @@ mod history;
 mod ls;
 mod papers;
 mod reload;
+mod rm;
 mod run;
+mod said;
 mod screen;
 mod top;
 mod trust;
@@ -25,6 +27,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use args::{Args, Command};
+use said::Said;
 use trust::Wish;
 
 use crate::document::problem::printable_lines;
@@ -62,16 +65,31 @@ pub fn main() -> ExitCode {
             name,
             note,
             timeout,
-        }) => add::add(&args.places, &host, &to, name, note, timeout),
-        Some(Command::Rm { name, now, timeout }) => add::rm(&args.places, &name, now, timeout),
+            json,
+        }) => add::add(
+            &args.places,
+            &host,
+            &to,
+            name,
+            note,
+            timeout,
+            Said::to(json),
+        ),
+        Some(Command::Rm {
+            name,
+            now,
+            timeout,
+            json,
+        }) => rm::rm(&args.places, &name, now, timeout, Said::to(json)),
         Some(Command::History { name, json }) => history::history(&args.places, &name, json),
         Some(Command::Diff { name, version }) => history::diff(&args.places, &name, version),
         Some(Command::Rollback {
             name,
             version,
             timeout,
-        }) => history::rollback(&args.places, &name, version, timeout),
-        Some(Command::Drain { wait }) => drain::drain(&args.places, wait),
+            json,
+        }) => history::rollback(&args.places, &name, version, timeout, Said::to(json)),
+        Some(Command::Drain { wait, json }) => drain::drain(&args.places, wait, Said::to(json)),
         Some(Command::Top { once }) => top::top(&args.places, once),
         Some(Command::Schema { file }) => papers::schema(file),
         Some(Command::Completions { shell }) => papers::completions(shell),
@@ -81,16 +99,26 @@ pub fn main() -> ExitCode {
             timeout,
             gone,
             drained,
+            json,
         }) => {
             let until = match (gone, drained) {
                 (true, _) => Until::Gone,
                 (_, true) => Until::Drained,
                 _ => Until::Serving,
             };
-            wait::wait(&args.places, name.as_deref(), timeout, until)
+            wait::wait(
+                &args.places,
+                name.as_deref(),
+                timeout,
+                until,
+                Said::to(json),
+            )
         }
         Some(Command::Explain { question, json }) => explain::explain(&args.places, question, json),
-        Some(Command::Reload { accept_removals }) => reload::reload(&args.places, accept_removals),
+        Some(Command::Reload {
+            accept_removals,
+            json,
+        }) => reload::reload(&args.places, accept_removals, Said::to(json)),
         Some(Command::Trust { remove, print }) => {
             let wish = match (remove, print) {
                 (true, _) => Wish::Remove,

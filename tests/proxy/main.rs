@@ -13,6 +13,7 @@ mod answers; // what a site answers without a backend, and what the door refuses
 mod backend_failures; // refused, slow, closed half-way, malformed, gone and back
 mod backends; // which one a request goes to, and what happens while none takes it
 mod broken_sites; // one bad file harms nobody else; the message shows the line
+mod by_command; // what commands that write and remove leave alone, keep, and tell programs
 mod changes; // sites added, removed, changed and taken back by command; waited for without a race
 mod command_line; // usage, exit codes, addresses in use, what the commands print
 mod daemon_file; // onedoor.toml read again: what is in force then, and for whom
