@@ -6,6 +6,7 @@
 
 mod answer;
 pub mod client;
+mod costly;
 mod metrics;
 mod question;
 mod reserve;
@@ -34,6 +35,7 @@ use crate::route::Current;
 use crate::settings::Renewed;
 use crate::site::{SiteName, directory};
 use answer::Answer;
+use costly::Costly;
 use question::{Parsed, Question, Refusal};
 use reserve::Reserve;
 
@@ -63,6 +65,14 @@ pub struct Powers {
     pub again: mpsc::UnboundedSender<Again>,
     pub about: Arc<About>,
     pub waits: Waits,
+    pub lists: Lists,
+}
+
+/// What is made of all sites at once.
+#[derive(Clone, Debug, Default)]
+pub struct Lists {
+    sites: Costly,
+    metrics: Costly,
 }
 
 /// How many may wait at once, on the socket and on the address together.
@@ -268,21 +278,15 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
     slot: OwnedSemaphorePermit,
 ) -> io::Result<()> {
     let mut place = slot;
+    let mut wanted = Wanted::All;
     let answer = match timeout(PATIENCE, read(stream)).await {
-        Ok(Ok(Ok((_, Err(refusal))))) if who == Who::Browser => answer::refused(refusal),
-        Ok(Ok(Ok((question, _)))) if question.is_privileged() && who != Who::Operator => {
-            answer::refused(Refusal::NotAllowed)
-        }
-        Ok(Ok(Ok((question, _)))) => {
-            let may = match question {
-                Question::Wait { .. } => powers.waits.take(who).map(|of_waits| place = of_waits),
-                _ => Ok(()),
-            };
-            match may {
+        Ok(Ok(Ok(asked))) => {
+            wanted = asked.wanted;
+            match admit(&asked, who, powers, &mut place) {
                 Err(refusal) => answer::refused(refusal),
                 Ok(()) => tokio::select! {
                     biased;
-                    answer = reply(question, powers) => answer,
+                    answer = reply(asked.question, powers) => answer,
                     // Somebody who waits and gives up is not kept until the end of the time.
                     () = gone(stream) => return Ok(()),
                 },
@@ -292,11 +296,30 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
         Ok(Err(error)) => return Err(error),
         Err(_) => answer::refused(Refusal::TooSlow),
     };
-    let written = timeout(PATIENCE, stream.write_all(&answer.into_bytes())).await;
+    let written = timeout(PATIENCE, answer.write(stream, wanted)).await;
     written.unwrap_or_else(|elapsed| Err(elapsed.into()))?;
     let ended = stream.shutdown().await;
     drop(place);
     ended
+}
+
+/// Whether `who` may have it answered. Whoever waits changes `place` for one of those that are for waiting.
+fn admit(
+    asked: &Asked,
+    who: Who,
+    powers: &Powers,
+    place: &mut OwnedSemaphorePermit,
+) -> Result<(), Refusal> {
+    if who == Who::Browser {
+        asked.by_browser.clone()?;
+    }
+    if asked.question.is_privileged() && who != Who::Operator {
+        return Err(Refusal::NotAllowed);
+    }
+    if let Question::Wait { .. } = asked.question {
+        *place = powers.waits.take(who)?;
+    }
+    Ok(())
 }
 
 /// Whether who asks is root or the user that we run as: the group may read.
@@ -307,8 +330,21 @@ fn is_ours(stream: &UnixStream) -> bool {
         .is_ok_and(|who| who.uid() == 0 || who.uid() == own)
 }
 
-/// A question, and what speaks against answering it to a browser.
-type Asked = (Question, Result<(), Refusal>);
+/// A question, whether somebody wants more than the head of its answer, and what speaks against answering it to a browser.
+#[derive(Debug)]
+struct Asked {
+    question: Question,
+    wanted: Wanted,
+    by_browser: Result<(), Refusal>,
+}
+
+/// What of an answer somebody wants.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Wanted {
+    #[default]
+    All,
+    Head,
+}
 
 async fn read<S: AsyncRead + Unpin>(stream: &mut S) -> io::Result<Result<Asked, Refusal>> {
     let mut head = Vec::with_capacity(USUAL_HEAD_BYTES);
@@ -318,7 +354,14 @@ async fn read<S: AsyncRead + Unpin>(stream: &mut S) -> io::Result<Result<Asked, 
         }
         match question::parse(&head) {
             Ok(Parsed::Complete(question)) => {
-                return Ok(Ok((question, question::is_of_this_machine(&head))));
+                return Ok(Ok(Asked {
+                    question,
+                    wanted: match question::is_head(&head) {
+                        true => Wanted::Head,
+                        false => Wanted::All,
+                    },
+                    by_browser: question::is_of_this_machine(&head),
+                }));
             }
             Ok(Parsed::NeedMore) if head.len() < HEAD_BYTES => {}
             Ok(Parsed::NeedMore) => return Ok(Err(Refusal::TooLong)),
@@ -333,8 +376,13 @@ async fn reply(question: Question, powers: &Powers) -> Answer {
         Question::Status => answer::status(about),
         Question::Counters => answer::counters(about),
         Question::Metrics => {
-            let gauges = reload.gauges().await;
-            answer::text(200, metrics::CONTENT_TYPE, metrics::text(about, gauges))
+            let text = powers.lists.metrics.ask(async {
+                let (gauges, about) = (reload.gauges().await, Arc::clone(about));
+                // Not on the thread that follows the files.
+                let text = spawn_blocking(move || metrics::text(&about, gauges));
+                text.await.unwrap_or_default().into_bytes()
+            });
+            answer::shared(metrics::CONTENT_TYPE, text.await)
         }
         Question::Page => answer::page(),
         Question::Events => answer::events(&about.events),
@@ -343,7 +391,14 @@ async fn reply(question: Question, powers: &Powers) -> Answer {
             false => answer::text(200, PLAIN, "ready\n".to_owned()),
             true => answer::text(503, PLAIN, "draining\n".to_owned()),
         },
-        Question::Sites => answer::sites(&reload.list().await),
+        Question::Sites => {
+            let list = powers.lists.sites.ask(async {
+                let overview = reload.list().await;
+                let list = spawn_blocking(move || answer::sites(&overview));
+                list.await.unwrap_or_default()
+            });
+            answer::shared(answer::JSON, list.await)
+        }
         Question::History { name, whole } => {
             // What has just gone live is written behind the publisher's back.
             reload.flush().await;

@@ -171,6 +171,7 @@ async fn serve(mut settings: Settings, logging: Arc<Logging>) -> Result<Ending, 
         again,
         about: Arc::new(about(&settings, &current, &workers, &drain, &renewal)),
         waits: admin::Waits::default(),
+        lists: admin::Lists::default(),
     };
     let to_admin = bind_admin(&settings)?;
     let bound = start_admin(&socket, &powers, to_admin);

@@ -1,6 +1,7 @@
 //! Sites added, removed, changed and taken back by command; waited for without a race.
 
 use std::fs;
+use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::process::Output;
 
@@ -630,4 +631,33 @@ fn ls_answers_at_once_with_ten_thousand_sites_and_traffic_does_not_feel_it() {
         proxy.signal(Signal::HUP);
         proxy.log().contains("SIGHUP")
     });
+}
+
+#[test]
+fn those_who_ask_for_all_sites_and_do_not_read_share_one_list() {
+    let plan = Proxy::plan();
+    for number in 0..3_000 {
+        let text =
+            says(&format!("s{number}.test"), "x") + &format!("note = '{}'\n", "y".repeat(500));
+        fs::write(plan.sites().join(&format!("s{number}.toml")), text).unwrap();
+    }
+    let proxy = plan.start();
+    let list = proxy.admin("GET", "/v1/sites").1.len() as u64;
+    assert!(list > 2 << 20, "{list}");
+    let before = proxy.peak_memory();
+    let ask = |_| {
+        let socket = proxy.state().join("admin.sock");
+        let mut one = std::os::unix::net::UnixStream::connect(socket).unwrap();
+        one.write_all(b"GET /v1/sites HTTP/1.1\r\nHost: onedoor\r\n\r\n")
+            .unwrap();
+        one
+    };
+    let mut silent: Vec<_> = (0..100).map(ask).collect();
+    // Each has the beginning of an answer before anybody reads on.
+    for one in &mut silent {
+        one.read_exact(&mut [0; 16]).unwrap();
+    }
+    let more = proxy.peak_memory() - before;
+    assert!(more < 30 * list, "{more} bytes for lists of {list}");
+    assert_eq!(proxy.admin("GET", "/healthz").1, "ok\n");
 }

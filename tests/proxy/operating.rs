@@ -235,6 +235,19 @@ fn it_is_healthy_while_it_drains_and_ready_no_more() {
     let status = |proxy: &Proxy, path: &str| proxy.admin("GET", path).0[9..12].to_owned();
     assert_eq!(status(&proxy, "/healthz"), "200");
     assert_eq!(status(&proxy, "/readyz"), "200");
+    // As load balancers like to ask.
+    let (head, body) = proxy.admin("HEAD", "/healthz");
+    assert!(
+        head.starts_with("HTTP/1.1 200 ") && head.contains("Content-Length: 3"),
+        "{head}"
+    );
+    assert_eq!(body, "");
+    assert!(
+        proxy
+            .admin("HEAD", "/v1/reload")
+            .0
+            .starts_with("HTTP/1.1 405 ")
+    );
     let mut waiting = proxy.client();
     waiting.send("GET / HTTP/1.1\r\nHost: slow.test\r\n\r\n");
     slow.until_requests(1);
