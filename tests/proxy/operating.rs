@@ -1,14 +1,14 @@
 //! What an operator sees while it runs: metrics, health, events, the page, status files, top.
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, ChildStdout, Command, Stdio};
 
 use serde_json::Value;
 
 use crate::harness::{
-    Backend, Folder, Plan, Proxy, Tls, found, free_port, onedoor, until, words_of,
+    Backend, Folder, Plan, Proxy, Tls, found, free_port, has_package, onedoor, until, words_of,
 };
 
 fn says(host: &str, text: &str) -> String {
@@ -748,6 +748,161 @@ fn the_page_shows_sites_errors_and_events_in_a_browser() {
     assert!(
         page.contains("<p id=\"lost\" role=\"alert\"></p>"),
         "{page}"
+    );
+}
+
+/// Speaks to a browser (Chrome DevTools Protocol): opens the page and says what it evaluates to, line by line.
+const BROWSER: &str = r#"
+import json, subprocess, sys
+from websockets.sync.client import connect
+folder, page = sys.argv[1:]
+browser = subprocess.Popen(["chromium", "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
+    "--remote-debugging-port=0", "--window-size=400,800", "--user-data-dir=" + folder, "about:blank"],
+    stderr=subprocess.PIPE, text=True)
+at = next(line for line in browser.stderr if "DevTools listening on" in line).split()[-1]
+with connect(at, max_size=None) as socket:
+    last = 0
+    def say(method, session=None, **params):
+        global last
+        last += 1
+        socket.send(json.dumps({"id": last, "method": method, "params": params, **({"sessionId": session} if session else {})}))
+        while True:
+            answer = json.loads(socket.recv())
+            if answer.get("id") == last:
+                return answer["result"]
+    target = say("Target.createTarget", url="about:blank")["targetId"]
+    session = say("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+    say("Emulation.setEmulatedMedia", session, features=[{"name": "prefers-color-scheme", "value": "dark"}])
+    say("Page.navigate", session, url=page)
+    print("ready", flush=True)
+    for line in sys.stdin:
+        if line.startswith("key "):
+            for kind in ("keyDown", "keyUp"):
+                say("Input.dispatchKeyEvent", session, type=kind, key=line[4:].strip(), code=line[4:].strip(), windowsVirtualKeyCode=9)
+            print("null", flush=True)
+            continue
+        result = say("Runtime.evaluate", session, expression=line, returnByValue=True)
+        print(json.dumps(result["result"].get("value")), flush=True)
+browser.terminate()
+browser.wait()
+"#;
+
+/// The page in a browser that goes on running.
+struct Browser {
+    driver: Child,
+    said: BufReader<ChildStdout>,
+}
+
+impl Browser {
+    fn open(address: SocketAddr, folder: &Folder) -> Browser {
+        let mut driver = Command::new("python3")
+            .args(["-c", BROWSER])
+            .arg(folder.join("chromium"))
+            .arg(format!("http://{address}/"))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let said = BufReader::new(driver.stdout.take().unwrap());
+        let mut browser = Browser { driver, said };
+        assert_eq!(browser.line(), "ready");
+        browser
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.said.read_line(&mut line).unwrap();
+        line.trim().to_owned()
+    }
+
+    /// What an expression is on the page.
+    fn say(&mut self, words: &str) -> Value {
+        writeln!(self.driver.stdin.as_mut().unwrap(), "{words}").unwrap();
+        serde_json::from_str(&self.line()).unwrap()
+    }
+
+    #[track_caller]
+    fn until(&mut self, reason: &str, expression: &str) {
+        until(reason, || self.say(expression) == true);
+    }
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        // At the end of its orders it ends the browser.
+        drop(self.driver.stdin.take());
+        drop(self.driver.wait());
+    }
+}
+
+#[test]
+fn the_page_moves_and_leaves_its_reader_in_peace() {
+    if !found("chromium") || !has_package("websockets") {
+        return;
+    }
+    let plan = Proxy::plan()
+        .site("blog.toml", says("blog.test", "x"))
+        .site("bad.toml", format!("upstream = 1 # {}\n", "x".repeat(300)));
+    let (proxy, address) = with_address(plan);
+    let folder = Folder::new();
+    let mut browser = Browser::open(address, &folder);
+    browser.until(
+        "both are drawn",
+        "!!document.querySelector('#sites pre') && document.body.innerText.includes('blog.test')",
+    );
+    // In the dark it is dark.
+    let dark =
+        "getComputedStyle(document.body).backgroundColor.match(/\\d+/g).every(part => part < 64)";
+    assert_eq!(browser.say(dark), true);
+    // By keyboard one gets to the only thing that can be typed into, and sees where one is.
+    browser.say("key Tab");
+    assert_eq!(browser.say("document.activeElement.id"), "filter");
+    assert_eq!(
+        browser.say("getComputedStyle(document.activeElement).outlineStyle"),
+        "solid"
+    );
+    // Somebody has scrolled and selected; then requests are answered and a site is added.
+    browser.say("window.readRow = document.querySelector('#sites pre').closest('tr'); window.readPre = readRow.querySelector('pre')");
+    browser.say("readPre.scrollLeft = 40; getSelection().selectAllChildren(readPre); window.chosen = getSelection().toString()");
+    let rate = "[...document.querySelectorAll('#sites tr')].find(row => row.innerText.includes('blog.test')).querySelectorAll('td.number')[1].textContent";
+    until("requests move on the page", || {
+        for _ in 0..20 {
+            proxy.get("blog.test", "/");
+        }
+        let rate = browser.say(rate);
+        rate.as_str()
+            .is_some_and(|rate| !matches!(rate, "" | "0.0"))
+    });
+    assert!(
+        browser
+            .say("document.querySelector('#sites svg').getAttribute('aria-label')")
+            .is_string()
+    );
+    proxy.site("new.toml", says("new.test", "x"));
+    browser.until(
+        "a site appears by itself",
+        "document.body.innerText.includes('new.test')",
+    );
+    assert_eq!(
+        browser.say("readRow.isConnected && readPre.isConnected"),
+        true
+    );
+    assert_eq!(browser.say("readPre.scrollLeft"), 40);
+    assert_eq!(
+        browser.say("chosen.length > 20 && getSelection().toString() === chosen"),
+        true
+    );
+    assert_eq!(browser.say("document.activeElement.id"), "filter");
+    // And what has changed is drawn anew.
+    proxy.sites().write("bad.toml", says("bad.test", "x"));
+    browser.until(
+        "its error goes away",
+        "!document.querySelector('#sites pre')",
+    );
+    proxy.sites().remove("new.toml");
+    browser.until(
+        "a site goes away by itself",
+        "!document.querySelector('#sites').innerText.includes('new.test')",
     );
 }
 
