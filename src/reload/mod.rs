@@ -38,7 +38,7 @@ use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::warn;
 
-pub use contest::{Contender, Contest, patterns_for};
+pub use contest::{Contender, Contest, Incumbent, patterns_for};
 pub use gauges::{BackendGauges, Gauges, SiteGauges};
 pub use handle::Reload;
 pub use news::News;

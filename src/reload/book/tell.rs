@@ -1,7 +1,6 @@
 //! What the book tells: to the log, to `ls` and to those who wait.
 
 use std::collections::HashSet;
-use std::path::PathBuf;
 
 use tracing::{info, warn};
 
@@ -10,7 +9,7 @@ use super::entry::{Entry, Live, Verdict};
 use super::{Book, TALKATIVE};
 use crate::document::Problem;
 use crate::observe::Reason;
-use crate::reload::contest::Contender;
+use crate::reload::contest::{Contender, Incumbent};
 use crate::reload::gauges::{BackendGauges, SiteGauges};
 use crate::reload::status::{BackendStatus, FileStatus, State, Summary};
 use crate::site::faults::Fault;
@@ -226,9 +225,20 @@ impl Book {
         each.collect()
     }
 
-    pub(in crate::reload) fn place_and_state(&self, name: &SiteName) -> Option<(PathBuf, State)> {
+    pub(in crate::reload) fn incumbent(&self, name: &SiteName) -> Option<Incumbent> {
         let entry = self.entries.get(name)?;
-        Some((entry.path.clone(), state(entry)))
+        let state = state(entry);
+        let first = || entry.complaints().next().map(|first| first.line.clone());
+        Some(Incumbent {
+            path: entry.path.clone(),
+            state,
+            since: entry.since,
+            why: match &entry.verdict {
+                Verdict::Absent => Some("its file is gone".to_owned()),
+                _ if state == State::Live => None,
+                _ => first().or_else(|| self.lacks(name)),
+            },
+        })
     }
 
     /// `notice`: why a file that is not seen may serve all the same.
