@@ -21,8 +21,9 @@ mod top;
 mod trust;
 mod wait;
 
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Parser;
 
@@ -44,6 +45,10 @@ const NO_DAEMON: u8 = 4;
 pub fn main() -> ExitCode {
     // Usage errors, --help and --version end here: 2, 0 and 0.
     let args = Args::parse();
+    ended(act(args))
+}
+
+fn act(args: Args) -> ExitCode {
     match args.command {
         None => run::run(&args.places, args.serving),
         Some(Command::Run { serving }) => run::run(&args.places, serving.or(args.serving)),
@@ -130,13 +135,32 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Writes to standard output. A reader that has gone (`onedoor ls | head -1`) is no failure.
+/// Writes to standard output. A reader that has gone (`onedoor ls | head -1`) is no failure; anything else is one, but
+/// first the command does what it is there for.
 fn print(text: &str) {
     let mut output = io::stdout().lock();
-    output
+    let written = output
         .write_all(text.as_bytes())
-        .and_then(|()| output.flush())
-        .ok();
+        .and_then(|()| output.flush());
+    if let Err(error) = written
+        && error.kind() != ErrorKind::BrokenPipe
+        && !IS_CUT.swap(true, Ordering::Relaxed)
+    {
+        complain(format_args!(
+            "what there was to say could not be written: {error}"
+        ));
+    }
+}
+
+/// Some of the output is not there.
+static IS_CUT: AtomicBool = AtomicBool::new(false);
+
+/// The end of a command that was about to end with `code`: whoever reads half of a list must not take it for one.
+fn ended(code: ExitCode) -> ExitCode {
+    match code == ExitCode::SUCCESS && IS_CUT.load(Ordering::Relaxed) {
+        true => ExitCode::from(FAILED),
+        false => code,
+    }
 }
 
 /// Says on standard error why a command failed.

@@ -608,6 +608,38 @@ fn what_is_kept_is_said_once_by_ls() {
 }
 
 #[test]
+fn output_that_cannot_be_written_is_a_failure_and_a_reader_that_has_gone_is_none() {
+    let proxy = Proxy::plan().site("a.toml", says("a.test", "a")).start();
+    let run = |line: &str| {
+        std::process::Command::new("sh")
+            .args(["-c", line, env!("CARGO_BIN_EXE_onedoor")])
+            .arg("--sites")
+            .arg(proxy.sites().path())
+            .arg("--state")
+            .arg(proxy.state())
+            .output()
+            .unwrap()
+    };
+    for command in ["schema", "ls", "ls --json", "check"] {
+        let output = run(&format!("exec \"$0\" {command} \"$@\" > /dev/full"));
+        assert_eq!(
+            output.status.code(),
+            Some(1),
+            "{command}: {}",
+            words_of(&output)
+        );
+        assert!(
+            err(&output).contains("No space left"),
+            "{command}: {}",
+            err(&output)
+        );
+    }
+    // sh has no pipefail: it writes down how the first of both ended.
+    let output = run("{ \"$0\" schema \"$@\"; echo $? >&2; } | true");
+    assert_eq!(err(&output), "0\n");
+}
+
+#[test]
 fn a_folder_that_is_away_is_an_error_of_ls_and_a_number_of_the_metrics() {
     let proxy = Proxy::plan().site("a.toml", says("a.test", "a")).start();
     let readable = || {
