@@ -21,6 +21,8 @@ pub struct Gauges {
     pub reloads: u64,
     /// From the first notice of the last change to its table in force.
     pub last_reload: Duration,
+    /// The same of all of them together.
+    pub reloading: Duration,
     /// How often the whole sites directory was listed, which costs in proportion to it.
     pub listings: u64,
     /// The end of each certificate, by one of its names.
@@ -117,6 +119,7 @@ impl Follower {
             is_readable: self.access.identity().is_some(),
             reloads: self.reloads,
             last_reload: self.last_reload,
+            reloading: self.reloading,
             listings: self.listings,
             certificates: self.keyring.ends(),
         }

@@ -151,6 +151,7 @@ pub async fn start(
         elsewhere: None,
         reloads: 0,
         last_reload: Duration::ZERO,
+        reloading: Duration::ZERO,
         listings: 0,
         // What is read at the start says so itself.
         ends: Ends::from(now + NET),
@@ -237,9 +238,10 @@ struct Follower {
     anew: BTreeSet<SiteName>,
     /// Look at files from elsewhere, and believe this of those that differ.
     elsewhere: Option<Hint>,
-    /// Tables that were put in force, and how long the last one took.
+    /// Tables that were put in force, how long the last one took, and all of them together.
     reloads: u64,
     last_reload: Duration,
+    reloading: Duration,
     /// How often the whole directory was listed.
     listings: u64,
     ends: Ends,
@@ -440,6 +442,7 @@ impl Follower {
             self.outstanding.insert(generation, freed);
             self.reloads += 1;
             self.last_reload = at.now.elapsed();
+            self.reloading += self.last_reload;
             let acks = self.acks.clone();
             tokio::spawn(async move {
                 published.await;

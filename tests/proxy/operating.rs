@@ -8,7 +8,8 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use serde_json::Value;
 
 use crate::harness::{
-    Backend, Folder, Plan, Proxy, Tls, found, free_port, has_package, onedoor, until, words_of,
+    Authority, Backend, Folder, Plan, Proxy, Tls, found, free_port, has_package, onedoor, until,
+    words_of,
 };
 
 fn says(host: &str, text: &str) -> String {
@@ -95,6 +96,29 @@ fn metrics_count_what_happened() {
         assert_eq!(counts(series), Some(wanted), "{series} in\n{}", text());
     }
     assert!(counts("process_open_fds").unwrap() > 5.0);
+    let cpu = counts("process_cpu_seconds_total").unwrap();
+    assert!(cpu > 0.0 && cpu < 100.0, "{cpu}");
+    // What a rate is made from is there before the first of them.
+    let none_yet = "onedoor_requests_total{site=\"shop\",code=\"5xx\",protocol=\"http1\"}";
+    assert_eq!(counts(none_yet), Some(0.0));
+    let reloading = |what: &str| counts(&format!("onedoor_{what}_total")).unwrap();
+    let before = (reloading("reloads"), reloading("reload_seconds"));
+    assert!(before.0 >= 1.0 && before.1 > 0.0, "{before:?}");
+    proxy.site("new.toml", says("new.test", "x"));
+    let after = (reloading("reloads"), reloading("reload_seconds"));
+    assert!(
+        after.0 == before.0 + 1.0 && after.1 > before.1,
+        "{before:?} {after:?}"
+    );
+    let last = counts("onedoor_reload_last_seconds").unwrap();
+    assert!(
+        (after.1 - before.1 - last).abs() < 1e-6,
+        "{before:?} {after:?} {last}"
+    );
+    assert_eq!(
+        counts("onedoor_certificate_end_time_seconds{name=\"shop.test\"}"),
+        None
+    );
 }
 
 #[test]
@@ -380,6 +404,37 @@ fn a_changed_site_is_told_with_what_changed() {
         proxy.site("shop.toml", text);
         told(what);
     }
+}
+
+#[test]
+fn a_swapped_certificate_is_told_by_its_files_and_its_end_is_a_number() {
+    const DAY: f64 = 86_400.0;
+    let authority = Authority::new("test");
+    let plan = Proxy::plan();
+    authority
+        .pair_for_days(&["shop.test"], 3)
+        .write(plan.sites().path(), "shop");
+    let files = "[tls]\ncert = 'shop.pem'\nkey = 'shop.key'\n";
+    let proxy = plan
+        .site("shop.toml", says("shop.test", "x") + files)
+        .start();
+    let days_left = || {
+        let text = proxy.admin("GET", "/metrics").1;
+        let end = value(
+            &text,
+            "onedoor_certificate_end_time_seconds{name=\"shop.test\"}",
+        );
+        let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs_f64();
+        (end.unwrap() - now) / DAY
+    };
+    assert!((2.0..4.0).contains(&days_left()), "{}", days_left());
+    authority
+        .pair_for_days(&["shop.test"], 30)
+        .write(proxy.sites().path(), "shop");
+    proxy.until_logged("what=what is in shop.pem, shop.key");
+    assert!((29.0..31.0).contains(&days_left()), "{}", days_left());
+    proxy.site("shop.toml", says("shop.test", "x") + files + "# nothing\n");
+    proxy.until_logged("what=words without a meaning");
 }
 
 #[test]

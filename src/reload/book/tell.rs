@@ -362,7 +362,7 @@ pub(in crate::reload) enum Standing {
 
 impl Live {
     /// `old` is the version whose place it takes.
-    pub(super) fn tell(&self, name: &SiteName, entry: &Entry, old: Option<&Site>, is_quiet: bool) {
+    pub(super) fn tell(&self, name: &SiteName, entry: &Entry, old: Option<&Live>, is_quiet: bool) {
         if is_quiet {
             return;
         }
@@ -372,7 +372,7 @@ impl Live {
         let (file, hosts) = (entry.path.display(), few_hosts(&self.site));
         match old {
             Some(old) => {
-                let what = what_changed(old, &self.site);
+                let what = what_changed(old, self);
                 info!(site = %name, %file, %hosts, %what, "site changed");
             }
             None => info!(site = %name, %file, %hosts, "site live"),
