@@ -1,7 +1,7 @@
 //! Operator events to standard error, in the way that `[log]` says, also when it says something else later.
 
 use std::env;
-use std::io::{self, IsTerminal};
+use std::io;
 
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::layer::{Layered, SubscriberExt};
@@ -11,7 +11,7 @@ use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, reload};
 use crate::observe;
 use crate::observe::events::Events;
 use crate::observe::log::{self, Lines, Reader};
-use crate::settings::{Color, Log, LogFormat};
+use crate::settings::{Log, LogFormat};
 
 type Filtered = Layered<reload::Layer<EnvFilter, Registry>, Registry>;
 type Shape = Box<dyn Layer<Filtered> + Send + Sync>;
@@ -77,11 +77,7 @@ fn filter(wish: &Log) -> EnvFilter {
 }
 
 fn shape(wish: &Log, lines: &Lines, reader: Reader) -> Shape {
-    let colored = match wish.color {
-        Color::Always => true,
-        Color::Never => false,
-        Color::Auto => io::stderr().is_terminal() && env::var_os("NO_COLOR").is_none(),
-    };
+    let colored = wish.color.is_shown(&io::stderr());
     let layer = fmt::layer().with_writer(lines.clone()).with_target(false);
     match (wish.format, reader) {
         (LogFormat::Text, Reader::Anybody) => layer.with_ansi(colored).boxed(),

@@ -346,6 +346,29 @@ fn a_file_that_was_moved_away_is_opened_anew_when_told() {
 }
 
 #[test]
+fn a_file_that_is_cut_under_the_log_goes_on_from_its_start() {
+    // `copytruncate` of logrotate: nobody is told.
+    let proxy = logging("json")
+        .site("a.toml", "host = 'a.test'\nrespond = 'x'\n")
+        .start();
+    let file = proxy.folder().join("access.log");
+    proxy.get("a.test", "/before");
+    lines(&file, 1);
+    fs::File::options()
+        .write(true)
+        .open(&file)
+        .unwrap()
+        .set_len(0)
+        .unwrap();
+    proxy.get("a.test", "/after");
+    let text = lines(&file, 1);
+    assert!(
+        text[0].starts_with('{') && text[0].contains("/after"),
+        "{text:?}"
+    );
+}
+
+#[test]
 fn lines_are_written_before_the_end() {
     let mut proxy = logging("json")
         .site("a.toml", "host = 'a.test'\nrespond = 'x'\n")

@@ -46,6 +46,7 @@ mod regressions; // one test for each bug that was found, named after what is ri
 mod reload; // added, changed, removed, many at once, during traffic
 mod routing_by_host; // which site gets a request; several on one connection
 mod routing_by_sni; // which site gets a TLS connection, however its hello arrives; who gets an alert
+mod screens; // how commands look: to a person, in a pipe, on a terminal
 mod soak; // mixed work during edits; afterwards everything is as before
 mod state_directory; // full, not to be written, taken away
 mod streaming; // bodies whole, at once, in bounded memory

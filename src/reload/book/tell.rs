@@ -136,8 +136,11 @@ impl Book {
                     false => "no backend is fit",
                 };
                 let found = site.members().find_map(|member| {
-                    let why = reason_against(member)?;
-                    Some(format!("{what}; {member}: {why}"))
+                    let (at, why) = (member.to_string(), reason_against(member)?);
+                    Some(match why.contains(&at) {
+                        true => format!("{what}; {why}"),
+                        false => format!("{what}; {at}: {why}"),
+                    })
                 });
                 Some(found.unwrap_or_else(|| what.to_owned()))
             }
