@@ -28,7 +28,7 @@ fn certificates(criterion: &mut Criterion) {
         let folder = Folder::with_pairs(size);
         let before = resident();
         let keyring = Keyring::new(vec![folder.0.clone()], folder.0.join("state")).unwrap();
-        assert!(keyring.search());
+        assert!(keyring.search().is_news);
         let each = resident().saturating_sub(before) / size;
         println!("{size} certificates: {each} bytes of memory each");
         let client = IpAddr::from(Ipv4Addr::LOCALHOST);

@@ -11,7 +11,8 @@
 //! - around both: [`cli`] (what a person types), [`settings`], [`server`] (one run), [`admin`] (the socket that
 //!   answers), [`observe`], [`limits`]
 //! - below both: [`stream`], [`sending`] (half a stream of HTTP/2), [`block`] and [`pipe`] (lent buffers), [`wheel`]
-//!   (timers), [`linger`] (the last words), [`proxy_header`] (both ways), [`parsed`] (what a parser says)
+//!   (timers), [`linger`] (the last words), [`digits`] (numbers as text), [`proxy_header`] (both ways), [`parsed`] (what a
+//!   parser says)
 //!
 //! Without the feature `serve` only the parsers are built: [`document`], [`site`], of [`http`] the head and the chunk,
 //! of [`door`] the client hello, and [`proxy_header`].
@@ -31,6 +32,8 @@ pub mod admin;
 pub mod block;
 #[cfg(feature = "serve")]
 pub mod cli;
+#[cfg(feature = "serve")]
+pub mod digits;
 pub mod door;
 #[cfg(feature = "serve")]
 pub mod health;

@@ -3,6 +3,8 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use tracing::info;
+
 use super::alert::Alert;
 use super::introduction;
 use super::opening::{self, Hello, Opening, Refusal};
@@ -15,6 +17,7 @@ use crate::linger::linger;
 use crate::observe::{Finished, Kind, Protocol, Reason, Stage};
 use crate::site::Site;
 use crate::site::tls::Mode;
+use crate::upstream::moment;
 
 /// The whole way of one connection. `slot` is held for as long as it lives.
 pub(crate) async fn serve(mut arrival: Box<Arrival>, mut slot: Slot) {
@@ -109,16 +112,31 @@ async fn end_tls(
             return None;
         }
     };
+    let (name, slots) = (site.name.clone(), Arc::clone(&site.slots));
     drop(site); // an edit may let go of this version meanwhile
     let _stage = arrival.kit.counters.enter(Stage::Handshake);
-    let kit = Rc::clone(&arrival.kit);
-    match terminate::terminate(arrival, hello, host, shown).await {
-        Ok(arrival) => Some(arrival),
-        Err(reason) => {
-            refused(&kit, Some(reason));
-            None
+    let (kit, client) = (Rc::clone(&arrival.kit), arrival.client.address.ip());
+    let failed = match terminate::terminate(arrival, hello, host, shown).await {
+        Ok(arrival) => return Some(arrival),
+        Err(failed) => failed,
+    };
+    refused(&kit, Some(failed.reason));
+    slots.refusals.add(failed.reason as usize);
+    if let Some(fault) = failed.client_fault
+        && let Some(more) = slots.client_faults.is_to_be_said(fault, moment())
+    {
+        match more {
+            0 => info!(site = %name, %client, "a client's certificate is refused: {fault}"),
+            more => {
+                info!(site = %name, %client, more, "a client's certificate is refused: {fault}")
+            }
         }
     }
+    if let Some(mut arrival) = failed.arrival {
+        let Arrival { stream, timer, .. } = &mut *arrival;
+        linger(stream, timer, &kit.shared.limits).await;
+    }
+    None
 }
 
 /// Closes a connection that leads nowhere, and tells the client why in its own language.

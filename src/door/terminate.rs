@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
+use tracing::debug;
+
 use crate::http::Arrival;
 use crate::observe::Reason;
 use crate::site::Site;
+use crate::site::client_faults::ClientFault;
 use crate::stream::Stream;
-use crate::tls::{Certificate, InTheWay, Offer, Policy, shake_hands};
+use crate::tls::{Certificate, HandshakeError, InTheWay, Offer, Policy, client_fault, shake_hands};
 
 /// What a client will be shown.
 #[derive(Debug)]
@@ -69,16 +72,36 @@ pub(super) async fn choose(
     }
 }
 
+/// A handshake that came to nothing.
+#[derive(Debug)]
+pub(super) struct Failed {
+    pub(super) reason: Reason,
+    /// What was wrong with the client's certificate, where it was that.
+    pub(super) client_fault: Option<ClientFault>,
+    /// The connection, where the client has been told why and is to hear it.
+    pub(super) arrival: Option<Box<Arrival>>,
+}
+
+impl From<Reason> for Failed {
+    fn from(reason: Reason) -> Failed {
+        Failed {
+            reason,
+            client_fault: None,
+            arrival: None,
+        }
+    }
+}
+
 /// Shakes hands for `host` with a client that has sent `hello`, within what is left of the opening's time.
 ///
 /// # Errors
-/// Why it came to nothing; the client knows as much as can be told.
+/// See [`Failed`].
 pub(super) async fn terminate(
     arrival: Box<Arrival>,
     hello: Box<[u8]>,
     host: &str,
     shown: Shown,
-) -> Result<Box<Arrival>, Reason> {
+) -> Result<Box<Arrival>, Failed> {
     let Arrival {
         stream,
         client,
@@ -89,7 +112,7 @@ pub(super) async fn terminate(
         ..
     } = *arrival;
     let Stream::Tcp(stream) = stream else {
-        return Err(Reason::Internal);
+        return Err(Reason::Internal.into());
     };
     let too_slow = |_| Reason::HandshakeTimeout;
     let patience = kit.shared.limits.idle_when_full;
@@ -104,16 +127,36 @@ pub(super) async fn terminate(
     let shaken = shaken
         .map_err(too_slow)?
         .map_err(|InTheWay| Reason::MadeRoom)?;
-    let (stream, secure) = shaken.map_err(|_| Reason::HandshakeFailed)?;
     drop(place);
-    kit.counters.handshakes.add(1);
-    Ok(Box::new(Arrival {
-        stream: Stream::Tls(stream),
-        client,
-        secure: Some(Box::new(secure)),
-        timer,
-        trusted_by,
-        requests_left,
-        kit,
-    }))
+    let again = |stream, secure| {
+        Box::new(Arrival {
+            stream,
+            client,
+            secure,
+            timer,
+            trusted_by,
+            requests_left,
+            kit,
+        })
+    };
+    match shaken {
+        Ok((stream, secure)) => {
+            let arrival = again(Stream::Tls(stream), Some(Box::new(secure)));
+            arrival.kit.counters.handshakes.add(1);
+            Ok(arrival)
+        }
+        Err(HandshakeError::Refused { why, tcp }) => {
+            debug!(client = %client.address, host, "the TLS handshake failed: {why}");
+            let client_fault = client_fault(&why);
+            Err(Failed {
+                reason: match client_fault {
+                    Some(_) => Reason::ClientCertificate,
+                    None => Reason::HandshakeFailed,
+                },
+                client_fault,
+                arrival: Some(again(Stream::Tcp(tcp), None)),
+            })
+        }
+        Err(HandshakeError::Broken(_)) => Err(Reason::HandshakeFailed.into()),
+    }
 }

@@ -6,6 +6,7 @@ use super::field::Kind;
 use super::h1::head::RequestHead;
 use super::kit::{Client, Shared};
 use crate::site::Allow;
+use crate::tls::is_near;
 
 /// Who asked, as far as those say who are believed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +54,11 @@ impl AskedBy {
     /// Its address, if that is known.
     pub(super) fn known(&self) -> Option<IpAddr> {
         self.is_known.then_some(self.nearest)
+    }
+
+    /// Whether it may ask for what is for clients nearby. One that nobody knows may be anywhere.
+    pub(super) fn is_near(&self) -> bool {
+        self.known().is_some_and(is_near)
     }
 
     /// Nobody knows an unknown one, so nobody lets it in.

@@ -296,13 +296,8 @@ impl Said {
 
 /// What an app that asked for it is told about the certificate that its client showed.
 fn certificate_lines<'s>(site: &Site, secure: Option<&'s Secure>) -> &'s [u8] {
-    let wanted = site
-        .tls
-        .client
-        .as_ref()
-        .is_some_and(|client| client.forward);
     match secure {
-        Some(secure) if wanted => &secure.client,
+        Some(secure) if site.tls.tells_certificates() => &secure.client,
         _ => b"",
     }
 }

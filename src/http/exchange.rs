@@ -7,6 +7,7 @@ use super::forward::{Forwarded, Onward, hops_left};
 use super::h1::head::{Framing, RequestHead};
 use super::kit::{Client, Shared};
 use super::known_host::{Gate, KnownHost};
+use crate::site::tls::Mode;
 use crate::site::{Action, Backends, PathRefusal, Redirect, Respond, SendHost, Site};
 
 /// What happens to a request.
@@ -37,6 +38,9 @@ pub(super) fn decide<'s>(
     asked_by: &AskedBy,
     shared: &Shared,
 ) -> Decision<'s> {
+    if client.trusted && known.is_for_near(&shared.keyring) && !asked_by.is_near() {
+        return Decision::Refuse(Answer::NoSite);
+    }
     match known.gate() {
         Gate::Open => {}
         gate if is_lifted(gate, head, site, client) => {}
@@ -92,14 +96,15 @@ pub(super) fn decide<'s>(
 }
 
 /// Whether a gate that is there for want of TLS is open to a request that came by TLS to a trusted proxy: as far as
-/// anybody outside can tell. Never where a site asks for certificates of clients, which no such proxy shows us, and never
-/// on a connection of TLS with us that is good for other sites.
+/// anybody outside can tell. Never where a site asks for certificates of clients, which no such proxy shows us, nor where
+/// only its app ends TLS, and never on a connection of TLS with us that is good for other sites.
 fn is_lifted(gate: Gate, head: &RequestHead<'_>, site: &Site, client: &Client) -> bool {
     let wants_tls = matches!(
         gate,
         Gate::ToTls { .. } | Gate::Closed(Answer::TlsOnly | Answer::NoCertificate)
     );
-    wants_tls && site.tls.client.is_none() && is_forwarded_from_tls(head, client)
+    let may_be_ended_elsewhere = site.tls.client.is_none() && site.tls.mode != Mode::Passthrough;
+    wants_tls && may_be_ended_elsewhere && is_forwarded_from_tls(head, client)
 }
 
 /// The backends that [`Decision::Forward`] means.

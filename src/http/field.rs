@@ -157,6 +157,25 @@ impl Kind {
     }
 }
 
+/// The beginnings of names by which proxies tell a backend of a client's certificate.
+const ABOUT_CERTIFICATES: [&[u8]; 6] = [
+    b"x-client-cert",
+    b"x-forwarded-client-cert",
+    b"x-ssl-",
+    b"x-arr-clientcert",
+    b"ssl-client-",
+    b"client-cert",
+];
+
+/// Whether a field of the kind `Identity` says whose certificate a client showed.
+pub fn is_about_certificates(name: &[u8]) -> bool {
+    let begins = |beginning: &&[u8]| {
+        let start = name.get(..beginning.len());
+        start.is_some_and(|start| same(start, beginning))
+    };
+    ABOUT_CERTIFICATES.iter().any(begins)
+}
+
 /// A name that means something, as words, so that comparing it is a few instructions.
 struct Known {
     name: &'static [u8],
@@ -349,6 +368,31 @@ mod tests {
             assert_eq!(Kind::of(name.as_bytes()), Kind::Other, "{name}");
         }
         assert!(alike(b"X-Team", b"x_TEAM") && !alike(b"X-Team", b"X-Teams"));
+    }
+
+    #[test]
+    fn whatever_is_said_of_a_clients_certificate_is_told_from_the_rest() {
+        let about: Vec<&str> = KNOWN
+            .iter()
+            .filter(|(name, kind, _)| {
+                *kind == Kind::Identity && is_about_certificates(name.as_bytes())
+            })
+            .map(|(name, ..)| *name)
+            .collect();
+        assert_eq!(
+            about,
+            [
+                "x-forwarded-client-cert",
+                "x-client-cert",
+                "x-client-certificate-chain",
+                "x-ssl-a",
+                "x-arr-clientcert",
+                "ssl-client-verify",
+                "client-cert",
+                "client-cert-chain",
+            ]
+        );
+        assert!(is_about_certificates(b"X-Client-Cert-Subject"));
     }
 
     proptest! {

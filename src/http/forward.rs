@@ -6,7 +6,7 @@
 use std::net::IpAddr;
 use std::ops::Range;
 
-use super::field::{Fields, Kind, alike, list_members, same};
+use super::field::{Fields, Kind, alike, is_about_certificates, list_members, same};
 use super::h1::head::{Framing, RequestHead, ResponseHead, Version};
 use crate::block::Sheet;
 use crate::site::{HeaderEdit, Site, Wire};
@@ -83,6 +83,7 @@ pub(super) fn request_head(
     // Two words for the same could only disagree.
     let knows_asker = matches!(onward.forwarded, Forwarded::Added { asker: Some(_), .. })
         && head.fields.of(Kind::ForwardedFor).next().is_some();
+    let tells_certificates = onward.site.tls.tells_certificates();
     copy_fields(out, raw, &head.fields, |name, kind| {
         match kind {
             Kind::Other
@@ -93,6 +94,8 @@ pub(super) fn request_head(
             | Kind::OnedoorReason => !named.contains(name) && !replaces(edits, name),
             // Connection cannot name away what is believed (CASES F-05).
             Kind::Identity if onward.strip > 0 && same(name, PREFIX) => false,
+            // Whoever sent it: an app that is told by us, also that there is none, must not read somebody else's word.
+            Kind::Identity if tells_certificates && is_about_certificates(name) => false,
             Kind::RealIp if knows_asker => false,
             Kind::Identity
             | Kind::ForwardedProto

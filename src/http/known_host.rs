@@ -3,8 +3,7 @@
 //! A keep-alive connection asks for the same host again and again: then the route is a comparison of bytes and
 //! of a generation, and what the next hop is told about the client is one copy.
 
-use std::cell::RefCell;
-use std::io::Write;
+use std::cell::{OnceCell, RefCell};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -12,6 +11,7 @@ use super::answer::Answer;
 use super::kit::{Asker, Client, Kit};
 use super::logged;
 use crate::block::Sheet;
+use crate::digits::{put_ip, put_number};
 use crate::observe::access::{Format, Lasting};
 use crate::site::hostname::{Authority, HostBuffer, authority};
 use crate::site::{Site, SiteSlot, Wire};
@@ -33,6 +33,8 @@ pub(super) struct KnownHost {
     host_bytes: u16,
     /// Whether client and host are both of this machine, so that a failure may be explained.
     pub(super) is_local: bool,
+    /// See [`KnownHost::is_for_near`].
+    is_for_near: OnceCell<bool>,
     /// All this as a line of the access log has it, once there was one.
     logged: RefCell<Option<Box<Lasting>>>,
 }
@@ -80,6 +82,7 @@ impl KnownHost {
             old.site = kit.find(&name);
             old.gate = gate_of(old.site.as_deref(), &name, asker);
             old.slot = slot(old.site.as_deref(), old.slot, kit, timer)?;
+            old.is_for_near = OnceCell::new();
             old.logged = RefCell::default();
             *known = Some(old);
         }
@@ -128,41 +131,34 @@ impl KnownHost {
             generation,
             gate,
         } = found;
-        let scheme = match wire {
-            Wire::ClearText => "http",
-            Wire::Tls => "https",
-        };
         let ip = client.address.ip().to_canonical();
         // Written into one lent sheet and kept in one piece of just the size: a connection per request pays for it.
         let mut text = Sheet::lend();
         text.extend_from_slice(raw);
         if asked.host.contains(':') {
-            put(&mut text, format_args!("[{}]", asked.host));
+            text.push(b'[');
+            text.extend_from_slice(asked.host.as_bytes());
+            text.push(b']');
         } else {
             text.extend_from_slice(asked.host.as_bytes());
         }
         if let Some(port) = asked.port {
-            put(&mut text, format_args!(":{port}"));
+            text.push(b':');
+            put_number(&mut text, u64::from(port));
         }
         let host = raw.len()..text.len();
-        put(
-            &mut text,
-            format_args!(
-                "X-Forwarded-For: {ip}\r\nX-Forwarded-Proto: {scheme}\r\nX-Forwarded-Host: "
-            ),
-        );
+        text.extend_from_slice(b"X-Forwarded-For: ");
+        put_ip(&mut text, ip);
+        text.extend_from_slice(match wire {
+            Wire::ClearText => b"\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: ",
+            Wire::Tls => b"\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: ",
+        });
         text.extend_from_within(host.clone());
-        let port = client.local.port();
-        put(
-            &mut text,
-            format_args!("\r\nX-Forwarded-Port: {port}\r\nX-Real-IP: {ip}\r\n"),
-        );
-        let is_local_name = asked.host == "localhost"
-            || asked.host.ends_with(".localhost")
-            || asked
-                .host
-                .parse::<IpAddr>()
-                .is_ok_and(|ip| ip.is_loopback());
+        text.extend_from_slice(b"\r\nX-Forwarded-Port: ");
+        put_number(&mut text, u64::from(client.local.port()));
+        text.extend_from_slice(b"\r\nX-Real-IP: ");
+        put_ip(&mut text, ip);
+        text.extend_from_slice(b"\r\n");
         KnownHost {
             site,
             slot,
@@ -173,7 +169,8 @@ impl KnownHost {
             raw_bytes: raw.len() as u16,
             host_bytes: host.len() as u16,
             text: text.as_slice().into(),
-            is_local: is_local_name && ip.is_loopback(),
+            is_local: ip.is_loopback() && is_local_name(asked.host),
+            is_for_near: OnceCell::new(),
             logged: RefCell::default(),
         }
     }
@@ -222,6 +219,16 @@ impl KnownHost {
 
     pub(super) fn gate(&self) -> Gate {
         self.gate
+    }
+
+    /// Whether only clients nearby may ask for it. `gate` knows that of the client; this is for one that asks for others.
+    pub(super) fn is_for_near(&self, keyring: &Keyring) -> bool {
+        let look = || {
+            let site = self.site.as_deref();
+            let is_for_near = |site| keyring.is_for_near(site, &self.name().unwrap_or_default());
+            site.is_some_and(is_for_near)
+        };
+        *self.is_for_near.get_or_init(look)
     }
 
     pub(super) fn wire(&self) -> Wire {
@@ -291,7 +298,7 @@ fn slot(
     Ok(Some(slot))
 }
 
-fn put(text: &mut Sheet, what: std::fmt::Arguments<'_>) {
-    // Writing to memory cannot fail.
-    drop(text.write_fmt(what));
+fn is_local_name(host: &str) -> bool {
+    let is_loopback = |host: &str| host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
+    host == "localhost" || host.ends_with(".localhost") || is_loopback(host)
 }

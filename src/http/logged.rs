@@ -1,6 +1,6 @@
 //! What is logged of a request: begun while its head is there, finished with it.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::h1::head::{RequestHead, Version};
 use super::kit::{Asker, Kit};
@@ -125,11 +125,7 @@ pub fn put_backend(text: &mut Text<'_>, address: &Address) {
             text.put_plain(b"localhost:");
             text.put_number(u64::from(*port));
         }
-        Address::Ip(at) if at.is_ipv4() => {
-            text.put_ip(at.ip());
-            text.put_plain(b":");
-            text.put_number(u64::from(at.port()));
-        }
+        Address::Ip(SocketAddr::V4(at)) => text.put_address(*at.ip(), at.port()),
         other => text.put(other.to_string().as_bytes()),
     }
 }

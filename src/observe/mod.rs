@@ -7,6 +7,7 @@ mod mark;
 pub mod panic;
 mod reason;
 mod trouble;
+mod turn;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -3,7 +3,7 @@
 //! The hook comes first and knows the place; who is unwound then knows what was in work; and [`contain`] tells all of
 //! it at once. Where nobody contains a panic, the hook tells what it knows.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
@@ -13,14 +13,13 @@ use std::thread;
 
 use tracing::error;
 
+use super::turn;
 use crate::document::problem::printable;
 
 /// A message may quote whatever was worked on, so it is cut.
 const MESSAGE_CHARS: usize = 300;
 
 thread_local! {
-    /// Whether this thread is inside of [`contain`]. A byte that is written twice a poll is all that it costs.
-    static CONTAINED: Cell<bool> = const { Cell::new(false) };
     static PANIC: RefCell<Panic> = const { RefCell::new(Panic::nothing()) };
 }
 
@@ -54,7 +53,7 @@ pub struct Panicked;
 pub fn set_hook() {
     std::panic::set_hook(Box::new(|panic| {
         let (place, message) = (place(panic), message(panic));
-        if CONTAINED.get() {
+        if turn::current().is_some() {
             let panic = Panic {
                 place,
                 message,
@@ -75,10 +74,8 @@ pub fn set_hook() {
 pub async fn contain<T>(ended: &str, work: impl Future<Output = T>) -> Result<T, Panicked> {
     let mut work = pin!(work);
     poll_fn(|cx| {
-        CONTAINED.set(true);
-        let polled = catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(cx)));
-        CONTAINED.set(false);
-        match polled {
+        let poll = AssertUnwindSafe(|| work.as_mut().poll(cx));
+        match turn::take(|| catch_unwind(poll)) {
             Ok(Poll::Pending) => Poll::Pending,
             Ok(Poll::Ready(done)) => Poll::Ready(Ok(done)),
             Err(_) => {

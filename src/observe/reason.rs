@@ -50,6 +50,7 @@ pub enum Reason {
     UnrecognizedName,
     TlsOff,
     HandshakeFailed,
+    ClientCertificate,
     HandshakeTimeout,
     IdleTimeout,
     MadeRoom,
@@ -65,7 +66,7 @@ pub enum Reason {
 
 impl Reason {
     /// All of them, each at its own number.
-    pub const ALL: [Reason; 55] = [
+    pub const ALL: [Reason; 56] = [
         Reason::MalformedRequest,
         Reason::NoHost,
         Reason::BadHost,
@@ -110,6 +111,7 @@ impl Reason {
         Reason::UnrecognizedName,
         Reason::TlsOff,
         Reason::HandshakeFailed,
+        Reason::ClientCertificate,
         Reason::HandshakeTimeout,
         Reason::IdleTimeout,
         Reason::MadeRoom,
@@ -177,6 +179,7 @@ impl Reason {
             Reason::UnrecognizedName => "unrecognized-name",
             Reason::TlsOff => "tls-off",
             Reason::HandshakeFailed => "handshake-failed",
+            Reason::ClientCertificate => "client-certificate",
             Reason::HandshakeTimeout => "handshake-timeout",
             Reason::IdleTimeout => "idle-timeout",
             Reason::MadeRoom => "made-room",

@@ -23,7 +23,7 @@ impl Access {
         match directory::admits(sites) {
             Ok(()) => watch::identity(sites).map_or(Access::Missing, Access::Open),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Access::Missing,
-            Err(error) => Access::Closed(directory::why_closed(sites, sites, &error)),
+            Err(error) => Access::Closed(directory::why_closed(sites, &error)),
         }
     }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use tokio::task::spawn_blocking;
+use tokio::time::Instant;
 use tracing::warn;
 
 use super::book::{Held, TALKATIVE};
@@ -10,6 +11,7 @@ use super::look::{self, Complaint};
 use super::{Follower, parallel};
 use crate::document::Problem;
 use crate::site::Site;
+use crate::site::tls::Mode;
 use crate::tls::{self, LoadError, Loaded};
 
 /// What reading the files of a site that serves already brought.
@@ -24,30 +26,38 @@ impl Follower {
     /// Gives the keyring what belongs to the sites that are about to be published.
     pub(super) fn hold(&mut self, held: Vec<Held>) {
         let mut unread = Vec::new();
-        let sites: Vec<Arc<Site>> = held.iter().map(|held| Arc::clone(&held.site)).collect();
-        self.advise(&sites);
+        let mut ready = Vec::new();
         for Held { site, tls } in held {
             match tls {
                 Some(loaded) => {
                     self.keyring.hold(&site, Ok(&loaded));
                     self.keyring.hold_backends(&site, Ok(&loaded));
+                    ready.push(site);
                 }
                 None if tls::needs_files(&site) || tls::has_tls_backends(&site) => {
                     self.keyring.hold_unread(&site);
                     unread.push(site);
                 }
-                None => self.keyring.hold(&site, Ok(&Loaded::default())),
+                None => {
+                    self.keyring.hold(&site, Ok(&Loaded::default()));
+                    ready.push(site);
+                }
             }
         }
         if !unread.is_empty() {
+            // What the certificates of others cover is known when these have been read.
+            ready.retain(|site| site.tls.mode != Mode::Passthrough);
             self.read_behind(unread);
         }
+        self.advise(&ready);
     }
 
-    /// Says which of the sites that have just gone live are without TLS although nobody said so.
-    fn advise(&self, sites: &[Arc<Site>]) {
+    /// Says what their operators should know of sites that have just gone live: that they are without TLS although nobody
+    /// said so, that a certificate has ended.
+    pub(super) fn advise(&self, sites: &[Arc<Site>]) {
+        let adviser = self.keyring.adviser();
         let advised = sites.iter().filter_map(|site| {
-            let advice = self.keyring.advice(site);
+            let advice = adviser.when_live(site);
             (!advice.is_empty()).then_some((site, advice))
         });
         let advised: Vec<_> = advised.collect();
@@ -55,7 +65,7 @@ impl Follower {
             let sites = advised.len();
             return warn!(
                 sites,
-                "live, clear text only: no certificate for them; `onedoor ls` names them"
+                "live in clear text only, or with a certificate of which there is something to say; `onedoor ls` says it"
             );
         }
         for (site, advice) in advised {
@@ -78,8 +88,9 @@ impl Follower {
                     backends,
                 };
                 // A loop that has ended serves nobody.
-                read.send(done).ok();
+                read.send(Some(done)).ok();
             });
+            read.send(None).ok();
         }));
     }
 
@@ -98,7 +109,15 @@ impl Follower {
         // Only now it is known how its backends are asked.
         self.tell_news(vec![Arc::clone(&site)], &[]);
         self.keyring.hold(&site, shown.as_ref());
+        if site.tls.mode != Mode::Passthrough {
+            self.advise(&[Arc::clone(&site)]);
+        }
         let path = self.book.path(&site.name).cloned().unwrap_or_default();
+        if let Err(error @ LoadError::Missing(_)) = &shown {
+            let problem = Problem::of_file(&path, error.to_string());
+            let at = self.moment();
+            self.book.await_file(&site.name, &problem, at);
+        }
         let mut lines = match shown {
             Ok(loaded) => loaded.warnings,
             Err(error) => vec![format!(
@@ -125,14 +144,30 @@ impl Follower {
     /// Looks into the folders of certificates. What is found there changes what open connections may ask for.
     pub(super) async fn search_certificates(&mut self) {
         let keyring = Arc::clone(&self.keyring);
+        let begun = Instant::now();
         // A search that panicked has found nothing new.
-        let is_news = self
-            .on_disk(move || keyring.search())
-            .await
-            .unwrap_or(false);
-        if is_news {
+        let told = self.on_disk(move || keyring.search()).await;
+        let told = told.unwrap_or_default();
+        self.search = told.again_in.map(|pause| {
+            // However many there are, looking for them is the least of what we do.
+            let least = begun.elapsed() * 20;
+            Instant::now() + pause.max(least)
+        });
+        tell_of_folders(&told.problems);
+        if told.is_news {
             let table = self.current.snapshot().with([]);
             drop(tokio::spawn(self.current.publish(table, Vec::new())));
         }
+    }
+}
+
+/// Says what in the folders of certificates is of no use.
+pub(super) fn tell_of_folders(problems: &[String]) {
+    for problem in problems.iter().take(TALKATIVE) {
+        warn!("in the folders of certificates: {problem}");
+    }
+    let more = problems.len().saturating_sub(TALKATIVE);
+    if more > 0 {
+        warn!(more, "more is wrong in the folders of certificates");
     }
 }

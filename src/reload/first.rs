@@ -34,7 +34,7 @@ pub(super) fn read_everything(
         Ok(listing) => Some(listing),
         Err(error) => {
             let path = sites.display();
-            let why = directory::why_closed(sites, sites, &error);
+            let why = directory::why_closed(sites, &error);
             warn!(%path, "cannot read the sites directory, waiting for it: {why}");
             None
         }

@@ -48,7 +48,7 @@ pub struct BackendGauges {
     pub faults: Vec<(Fault, u64)>,
 }
 
-/// Between two looks at the ends of certificates.
+/// Between two looks at the ends of certificates, if nothing is to be said before.
 const LOOK_AT_ENDS: Duration = Duration::from_secs(3600);
 /// From here on an end is said, once a day: time for somebody to do what a timer has not done.
 const SOON: Duration = Duration::from_secs(14 * 86_400);
@@ -58,7 +58,8 @@ const A_DAY: Duration = Duration::from_secs(86_400);
 #[derive(Debug)]
 pub(super) struct Ends {
     next: Instant,
-    told: BTreeMap<String, Instant>,
+    /// And whether it had ended by then.
+    told: BTreeMap<String, (Instant, bool)>,
 }
 
 impl Ends {
@@ -74,15 +75,27 @@ impl Ends {
         now: Instant,
         wall: SystemTime,
     ) -> Vec<(String, String)> {
-        self.next = now + LOOK_AT_ENDS;
+        let turns = ends
+            .iter()
+            .flat_map(|(_, end)| [end.checked_sub(SOON), Some(*end)]);
+        let ahead = |turn: SystemTime| {
+            turn.duration_since(wall)
+                .ok()
+                .filter(|span| !span.is_zero())
+        };
+        let next = turns.flatten().filter_map(ahead).min();
+        self.next = now + next.unwrap_or(LOOK_AT_ENDS).min(LOOK_AT_ENDS);
         let mut news = Vec::new();
         for (name, end) in ends {
             if end > wall + SOON {
                 self.told.remove(&name);
                 continue;
             }
-            let told = self.told.get(&name);
-            if told.is_some_and(|told| now.duration_since(*told) < A_DAY) {
+            let has_ended = end <= wall;
+            let is_told = |(at, had_ended): &(Instant, bool)| {
+                now.duration_since(*at) < A_DAY && *had_ended == has_ended
+            };
+            if self.told.get(&name).is_some_and(is_told) {
                 continue;
             }
             let what = match end.duration_since(wall) {
@@ -93,7 +106,7 @@ impl Ends {
                 },
                 Err(_) => "it has ended; clients refuse it".to_owned(),
             };
-            self.told.insert(name.clone(), now);
+            self.told.insert(name.clone(), (now, has_ended));
             news.push((name, what));
         }
         news
@@ -133,6 +146,20 @@ mod tests {
     const HOUR: Duration = Duration::from_secs(3600);
 
     #[test]
+    fn the_next_look_is_when_something_is_to_be_said() {
+        let (now, wall) = (Instant::now(), SystemTime::UNIX_EPOCH + 1_000 * A_DAY);
+        let mut ends = Ends::from(now);
+        let mut next = |all: &[Duration]| {
+            let all = all.iter().map(|left| (String::new(), wall + *left));
+            ends.news(all.collect(), now, wall);
+            ends.next - now
+        };
+        assert_eq!(next(&[]), LOOK_AT_ENDS);
+        assert_eq!(next(&[90 * A_DAY, HOUR / 2]), HOUR / 2);
+        assert_eq!(next(&[SOON + HOUR / 4, Duration::ZERO]), HOUR / 4);
+    }
+
+    #[test]
     fn a_certificate_near_its_end_is_said_once_a_day_until_it_is_renewed() {
         let (now, wall) = (Instant::now(), SystemTime::UNIX_EPOCH + 1_000 * A_DAY);
         let mut ends = Ends::from(now);
@@ -154,6 +181,11 @@ mod tests {
         assert!(news(26 * HOUR, end + 90 * A_DAY).is_empty(), "renewed");
         let end = wall + 28 * HOUR;
         assert_eq!(news(27 * HOUR, end), ["shop.test: it ends within a day"]);
+        assert_eq!(
+            news(32 * HOUR, end),
+            ["shop.test: it has ended; clients refuse it"],
+            "at once"
+        );
         assert_eq!(
             news(60 * HOUR, end),
             ["shop.test: it has ended; clients refuse it"]

@@ -100,12 +100,14 @@ pub async fn start(
         let keyring = Arc::clone(&keyring);
         spawn_blocking(move || {
             // Before anybody is served: what has a certificate is not served in clear text.
-            keyring.search();
-            read_everything(&sites, &rules, &kept_in, Leftovers::Remove)
+            let told = keyring.search();
+            let first = read_everything(&sites, &rules, &kept_in, Leftovers::Remove);
+            (told, first)
         })
         .await
     };
-    let first = first.unwrap_or_default();
+    let (told, first) = first.unwrap_or_default();
+    certificates::tell_of_folders(&told.problems);
 
     let (reload, requests) = Reload::new();
     let (acks, acknowledged) = mpsc::unbounded_channel();
@@ -146,6 +148,7 @@ pub async fn start(
         paced: now,
         looked: now,
         glance: now + GLANCE,
+        search: told.again_in.map(|pause| now + pause),
         rescan: false,
         anew: BTreeSet::new(),
         elsewhere: None,
@@ -188,9 +191,9 @@ struct Follower {
     rules: Arc<Rules>,
     current: Arc<Current>,
     keyring: Arc<Keyring>,
-    reads: mpsc::UnboundedSender<Read>,
-    /// Certificates of sites that serve already.
-    read: mpsc::UnboundedReceiver<Read>,
+    reads: mpsc::UnboundedSender<Option<Read>>,
+    /// Certificates of sites that serve already. `None`: those that were to be read at once are.
+    read: mpsc::UnboundedReceiver<Option<Read>>,
     /// To whoever watches backends.
     news: mpsc::UnboundedSender<News>,
     wish: settings::Watch,
@@ -232,6 +235,8 @@ struct Follower {
     /// When everything was last looked at.
     looked: Instant,
     glance: Instant,
+    /// When the folders of certificates are looked into before everything is: something there is half done, or away.
+    search: Option<Instant>,
     /// Look at everything.
     rescan: bool,
     /// Rejected files to be read once more, though they look as they did: the reason may be elsewhere.
@@ -298,7 +303,10 @@ impl Follower {
                     let numbers = self.outstanding.remove(&generation);
                     self.free(numbers.unwrap_or_default());
                 }
-                Some(read) = self.read.recv() => self.take_read(read),
+                Some(read) = self.read.recv() => match read {
+                    Some(read) => self.take_read(read),
+                    None => self.advise(&self.book.passed_through()),
+                },
                 () = sleep_until(next) => {}
             }
             self.take_notes();
@@ -309,6 +317,7 @@ impl Follower {
     /// When there is something to do without anybody saying so.
     fn next(&self) -> Instant {
         let mut next = self.net().min(self.glance);
+        next = self.search.map_or(next, |search| next.min(search));
         let work = [self.settle.next(), self.book.due()]
             .into_iter()
             .flatten()
@@ -334,6 +343,9 @@ impl Follower {
         let now = Instant::now();
         if now >= self.glance {
             self.glance().await;
+        }
+        if self.search.is_some_and(|search| now >= search) {
+            self.search_certificates().await;
         }
         self.tell_ends();
         if self.rescan || now >= self.net() {
@@ -466,8 +478,9 @@ impl Follower {
         if !self.status_files.are_wanted() {
             return;
         }
+        let adviser = self.keyring.adviser();
         let batch = touched.into_iter().map(|name| {
-            let status = self.book.status_of(&name, &self.keyring);
+            let status = self.book.status_of(&name, &adviser);
             (name, status.map(|status| status.state_json()))
         });
         self.status_files.write(batch.collect());

@@ -108,7 +108,9 @@ impl Follower {
         match request {
             Request::List { reply } => {
                 let notice = self.notice();
-                let files = self.book.statuses(notice.as_deref(), &self.keyring);
+                let files = self
+                    .book
+                    .statuses(notice.as_deref(), &self.keyring.adviser());
                 let ignored = self.ignored.clone();
                 tokio::spawn(async move {
                     let files = with_ignored(files, ignored).await;

@@ -4,9 +4,9 @@
 //! Made at the first fault: a backend that has none costs nothing. Belongs to all versions of the site.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::fitness::Moment;
+use super::said::Said;
 use crate::observe::{Count, Reason};
 
 /// What was wrong.
@@ -41,17 +41,6 @@ struct Met {
 #[derive(Debug, Default)]
 #[repr(align(128))] // no two workers write to the same pair of cache lines
 struct OfWorker([Count; Fault::ALL.len()]);
-
-#[derive(Debug, Default)]
-struct Said {
-    /// 0: never.
-    at: AtomicU64,
-    kept_back: AtomicU64,
-    goes_on: AtomicBool,
-}
-
-/// What goes on is said once in so many milliseconds: a minute, as often as somebody looks who waits for it to be over.
-const SAY_EVERY: Moment = 60_000;
 
 impl Fault {
     /// All of them, each at its own number.
@@ -104,29 +93,16 @@ impl Faults {
 
     /// Whether one that was just counted is to be said; then how many have been kept back since the last one that was.
     pub fn is_to_be_said(&self, fault: Fault, now: Moment) -> Option<u64> {
-        let said = &self.0.get()?.said[fault as usize];
-        let at = said.at.load(Ordering::Relaxed);
-        let is_time = at == 0 || now.saturating_sub(at) >= SAY_EVERY;
-        let order = Ordering::Relaxed;
-        // One of those that come at once.
-        if !is_time || said.at.compare_exchange(at, now, order, order).is_err() {
-            said.kept_back.fetch_add(1, order);
-            return None;
-        }
-        said.goes_on.store(true, order);
-        Some(said.kept_back.swap(0, order))
+        self.0.get()?.said[fault as usize].is_to_be_said(now)
     }
 
     /// Somebody accepts there. Whether that is to be said, because it was said that nobody does.
     pub fn nobody_is_over(&self) -> bool {
         let absences = [Fault::Refused, Fault::Unresolved, Fault::Timeout];
-        let said = self.0.get().map(|met| {
-            absences.map(|fault| {
-                met.said[fault as usize]
-                    .goes_on
-                    .swap(false, Ordering::Relaxed)
-            })
-        });
+        let said = self
+            .0
+            .get()
+            .map(|met| absences.map(|fault| met.said[fault as usize].is_over()));
         said.is_some_and(|said| said.contains(&true))
     }
 }

@@ -11,6 +11,8 @@ pub mod backend_tls;
 pub mod balance;
 pub mod before;
 #[cfg(feature = "serve")]
+pub mod client_faults;
+#[cfg(feature = "serve")]
 pub mod counts;
 pub mod directory;
 #[cfg(feature = "serve")]
@@ -21,8 +23,11 @@ pub mod fitness;
 pub(crate) mod headers;
 pub mod health;
 pub mod hostname;
+pub mod local;
 pub mod member;
 pub mod path;
+#[cfg(feature = "serve")]
+pub mod said;
 pub mod slots;
 pub mod tls;
 pub mod waiting;

@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 #[cfg(feature = "serve")]
+use super::client_faults::ClientFaults;
+#[cfg(feature = "serve")]
 use super::counts::SiteCounts;
 
 /// What one site has taken.
@@ -19,6 +21,9 @@ pub struct SiteSlots {
     #[cfg(feature = "serve")]
     pub counts: SiteCounts,
     pub refusals: Tally,
+    /// Why clients were turned away that it asks for certificates.
+    #[cfg(feature = "serve")]
+    pub client_faults: ClientFaults,
 }
 
 /// How often each of a few reasons was one. Takes no room before the first.

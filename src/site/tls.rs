@@ -99,6 +99,11 @@ pub enum Need {
 }
 
 impl Tls {
+    /// Whether we tell the app whose certificate a client showed.
+    pub fn tells_certificates(&self) -> bool {
+        self.client.as_ref().is_some_and(|client| client.forward)
+    }
+
     /// Whether we end TLS for this site.
     pub fn is_terminated(&self) -> bool {
         matches!(self.mode, Mode::Auto | Mode::Local | Mode::Files(_))

@@ -6,32 +6,38 @@
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use dashmap::DashMap;
+use data_encoding::HEXLOWER;
 use rcgen::{
     BasicConstraints, CertificateParams, CidrSubnet, DistinguishedName, DnType,
     ExtendedKeyUsagePurpose, GeneralSubtree, IsCa, Issuer, KeyPair, KeyUsagePurpose,
     NameConstraints, SanType,
 };
+use rustix::process::geteuid;
 use rustls::crypto::aws_lc_rs::sign::any_ecdsa_type;
-use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::sign::CertifiedKey;
 use time::OffsetDateTime;
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::certificate::Certificate;
+use super::sha256;
+use crate::site::local::SUFFIXES;
 
-/// RFC 6761 (localhost, test), RFC 8375 (home.arpa), and internal, which ICANN keeps for private use.
-pub(super) const SUFFIXES: [&str; 4] = ["localhost", "test", "internal", "home.arpa"];
 /// Where it is in the state directory.
 const FOLDER: &str = "authority";
 const CERTIFICATE: &str = "root.pem";
 const KEY: &str = "root.key";
 /// Ten years: whoever trusted it once should not have to do so again soon.
 const ROOT_DAYS: i64 = 3650;
+/// With less left it is said: everybody who trusts it has to trust another.
+const ROOT_ENDS_DAYS: i64 = 60;
 /// Short, because it is made anew without anybody noticing, and below what Apple's clients take (825 days).
 const LEAF_DAYS: i64 = 90;
 /// A leaf with less time left is made anew.
@@ -46,6 +52,9 @@ const MOST_LEAVES: usize = 4096;
 pub struct Authority {
     pub root_pem: String,
     issuer: Issuer<'static, KeyPair>,
+    folder: PathBuf,
+    /// Of the root.
+    valid: Validity,
     /// One for all leaves: a certificate then costs one signature.
     leaf_key: KeyPair,
     leaves: DashMap<Box<str>, Arc<Certificate>>,
@@ -71,21 +80,38 @@ impl Authority {
         let key = KeyPair::from_pem(&read(KEY)?).map_err(of_folder)?;
         Ok(Authority {
             issuer: Issuer::from_ca_cert_pem(&root_pem, key).map_err(of_folder)?,
+            valid: Validity::of(&root_pem)
+                .ok_or_else(|| format!("{} is damaged", root_path(state).display()))?,
             leaf_key: KeyPair::generate().map_err(|error| error.to_string())?,
             leaves: DashMap::new(),
             root_pem,
+            folder,
         })
     }
 
-    /// A certificate for `host`, which [`vouches_for`] has admitted. Costs a signature the first time.
+    /// What an operator should know of the root: nobody is shown that it is over but clients.
+    pub(super) fn advice(&self, now: SystemTime) -> Option<String> {
+        let wrong = self.valid.complaint(OffsetDateTime::from(now))?;
+        Some(format!(
+            "the certificate of the local authority {wrong}; remove {} for a new one, and `onedoor trust` it",
+            self.folder.display()
+        ))
+    }
+
+    /// A certificate for `host`, which must be a local name. Costs a signature the first time.
     pub(super) fn leaf(&self, host: &str) -> Option<Arc<Certificate>> {
-        let now = SystemTime::now();
+        self.leaf_at(host, SystemTime::now())
+    }
+
+    fn leaf_at(&self, host: &str, now: SystemTime) -> Option<Arc<Certificate>> {
         if let Some(leaf) = self.leaves.get(host)
             && leaf.not_after > now + RENEW
+            // Not after the clock was set back.
+            && leaf.not_before <= now
         {
             return Some(Arc::clone(&leaf));
         }
-        let leaf = Arc::new(self.sign(host)?);
+        let leaf = Arc::new(self.sign(host, now)?);
         if self.leaves.len() >= MOST_LEAVES {
             self.leaves.clear();
         }
@@ -93,7 +119,7 @@ impl Authority {
         Some(leaf)
     }
 
-    fn sign(&self, host: &str) -> Option<Certificate> {
+    fn sign(&self, host: &str, now: SystemTime) -> Option<Certificate> {
         let mut params = CertificateParams::default();
         params.subject_alt_names = vec![match host.parse::<IpAddr>() {
             Ok(ip) => SanType::IpAddress(ip),
@@ -103,11 +129,48 @@ impl Authority {
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         params.use_authority_key_identifier_extension = true;
-        valid_for(&mut params, LEAF_DAYS);
+        valid_for(&mut params, now.into(), LEAF_DAYS);
         let certificate = params.signed_by(&self.leaf_key, &self.issuer).ok()?;
         let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(self.leaf_key.serialize_der()));
         let key = any_ecdsa_type(&key).ok()?;
         Certificate::new(CertifiedKey::new(vec![certificate.der().clone()], key)).ok()
+    }
+}
+
+/// From when to when a certificate is good.
+#[derive(Clone, Copy, Debug)]
+struct Validity {
+    from: OffsetDateTime,
+    until: OffsetDateTime,
+}
+
+impl Validity {
+    /// `None`: it is no certificate.
+    fn of(pem: &str) -> Option<Validity> {
+        let der = CertificateDer::from_pem_slice(pem.as_bytes()).ok()?;
+        let (_, parsed) = X509Certificate::from_der(&der).ok()?;
+        let validity = parsed.validity();
+        Some(Validity {
+            from: validity.not_before.to_datetime(),
+            until: validity.not_after.to_datetime(),
+        })
+    }
+
+    /// What is wrong with it, or soon will be.
+    fn complaint(&self, now: OffsetDateTime) -> Option<String> {
+        let days = |span: time::Duration| match span.whole_days() {
+            1 => "1 day".to_owned(),
+            days => format!("{days} days"),
+        };
+        if now < self.from {
+            // A clock that was wrong when it was made, or is now.
+            return Some(format!("begins in {} by this clock", days(self.from - now)));
+        }
+        if now >= self.until {
+            return Some(format!("ended {} ago", days(now - self.until)));
+        }
+        let left = self.until - now;
+        (left.whole_days() < ROOT_ENDS_DAYS).then(|| format!("ends in {}", days(left)))
     }
 }
 
@@ -116,20 +179,15 @@ pub fn root_path(state: &Path) -> PathBuf {
     state.join(FOLDER).join(CERTIFICATE)
 }
 
-/// Whether the local authority gives certificates for `host` (normalised).
-pub(super) fn vouches_for(host: &str) -> bool {
-    if let Ok(ip) = host.parse::<IpAddr>() {
-        return ip.is_loopback();
-    }
-    SUFFIXES.iter().any(|suffix| {
-        host.strip_suffix(suffix)
-            .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
-    })
+/// What tells this root from others, short enough for the name of a file. `None`: it is no certificate.
+pub fn fingerprint(root_pem: &str) -> Option<String> {
+    let der = CertificateDer::from_pem_slice(root_pem.as_bytes()).ok()?;
+    Some(HEXLOWER.encode(sha256(&der).first_chunk::<8>()?))
 }
 
 /// Whether a client is near enough to be shown a certificate of the local authority: nobody on the internet has a
 /// reason to ask for such a name.
-pub(super) fn is_near(client: IpAddr) -> bool {
+pub fn is_near(client: IpAddr) -> bool {
     match client.to_canonical() {
         IpAddr::V4(ip) => {
             let [a, b, ..] = ip.octets();
@@ -146,8 +204,15 @@ pub(super) fn is_near(client: IpAddr) -> bool {
 /// Written beside and renamed, so that nobody ever sees half of it; whoever comes second uses the first one's.
 fn make(folder: &Path) -> io::Result<()> {
     let beside = folder.with_extension(format!("tmp-{}", std::process::id()));
+    // Left by one that was killed half-way: in a container the next has its number.
+    match fs::remove_dir_all(&beside) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
     DirBuilder::new().mode(0o700).create(&beside)?;
-    let made = make_in(&beside).and_then(|()| fs::rename(&beside, folder));
+    let made = make_in(&beside)
+        .and_then(|()| give_away(&beside))
+        .and_then(|()| fs::rename(&beside, folder));
     if let Err(error) = made {
         // What cannot be removed is in nobody's way.
         drop(fs::remove_dir_all(&beside));
@@ -176,6 +241,18 @@ fn make_in(folder: &Path) -> io::Result<()> {
     write(CERTIFICATE, &certificate.pem(), 0o644)
 }
 
+/// Gives what root has made (`sudo onedoor trust`) to whom the state directory belongs, who could not read it otherwise.
+fn give_away(folder: &Path) -> io::Result<()> {
+    let Some(state) = folder.parent().filter(|_| geteuid().is_root()) else {
+        return Ok(());
+    };
+    let owner = fs::metadata(state)?;
+    for path in [folder, &folder.join(KEY), &folder.join(CERTIFICATE)] {
+        chown(path, Some(owner.uid()), Some(owner.gid()))?;
+    }
+    Ok(())
+}
+
 fn root() -> Result<CertificateParams, rcgen::Error> {
     let mut params = CertificateParams::default();
     let host = rustix::system::uname()
@@ -201,12 +278,11 @@ fn root() -> Result<CertificateParams, rcgen::Error> {
             .collect(),
         excluded_subtrees: Vec::new(),
     });
-    valid_for(&mut params, ROOT_DAYS);
+    valid_for(&mut params, OffsetDateTime::now_utc(), ROOT_DAYS);
     Ok(params)
 }
 
-fn valid_for(params: &mut CertificateParams, days: i64) {
-    let now = OffsetDateTime::now_utc();
+fn valid_for(params: &mut CertificateParams, now: OffsetDateTime, days: i64) {
     params.not_before = now - time::Duration::days(SKEW_DAYS);
     params.not_after = now + time::Duration::days(days);
 }
@@ -215,32 +291,55 @@ fn valid_for(params: &mut CertificateParams, days: i64) {
 mod tests {
     use super::*;
 
+    fn state(name: &str) -> PathBuf {
+        let state = std::env::temp_dir().join(format!("onedoor-{name}-{}", std::process::id()));
+        fs::create_dir_all(&state).expect("folder");
+        state
+    }
+
     #[test]
-    fn it_vouches_for_local_names_only() {
-        for host in [
-            "localhost",
-            "blue.localhost",
-            "a.b.test",
-            "x.internal",
-            "nas.home.arpa",
-            "127.0.0.1",
-            "127.9.9.9",
-            "::1",
-        ] {
-            assert!(vouches_for(host), "{host}");
-        }
-        for host in [
-            "example.com",
-            "notlocalhost",
-            "atest",
-            "arpa",
-            "home.arpa.example.com",
-            "10.0.0.1",
-            "::2",
-            "",
-        ] {
-            assert!(!vouches_for(host), "{host}");
-        }
+    fn a_leaf_is_made_anew_in_time_and_when_the_clock_was_set_back() {
+        let state = state("leaf");
+        let authority = Authority::open(&state).expect("authority");
+        let day = Duration::from_secs(86_400);
+        let start = SystemTime::now();
+        let leaf = |now| authority.leaf_at("blue.localhost", now).expect("leaf");
+        let first = leaf(start);
+        assert!(Arc::ptr_eq(&first, &leaf(start + 59 * day)));
+        let second = leaf(start + 61 * day);
+        assert!(second.not_after > first.not_after + 60 * day);
+        let back = start - 40 * day;
+        assert!(leaf(back).not_before <= back && leaf(back).not_after > back + RENEW);
+        fs::remove_dir_all(&state).expect("gone");
+    }
+
+    #[test]
+    fn what_somebody_left_who_was_killed_is_not_in_the_way() {
+        let state = state("leftover");
+        let left = state.join(format!("{FOLDER}.tmp-{}", std::process::id()));
+        fs::create_dir_all(left.join("deeper")).expect("folder");
+        Authority::open(&state).expect("authority");
+        assert!(!left.exists());
+        fs::remove_dir_all(&state).expect("gone");
+    }
+
+    #[test]
+    fn dates_that_the_clock_does_not_fit_are_told() {
+        let valid = Validity {
+            from: OffsetDateTime::UNIX_EPOCH,
+            until: OffsetDateTime::UNIX_EPOCH + time::Duration::days(ROOT_DAYS),
+        };
+        let complaint = |days| valid.complaint(valid.until + time::Duration::days(days));
+        assert_eq!(complaint(-ROOT_ENDS_DAYS), None);
+        assert_eq!(
+            complaint(1 - ROOT_ENDS_DAYS).as_deref(),
+            Some("ends in 59 days")
+        );
+        assert_eq!(complaint(1).as_deref(), Some("ended 1 day ago"));
+        assert_eq!(
+            complaint(-ROOT_DAYS - 2).as_deref(),
+            Some("begins in 2 days by this clock")
+        );
     }
 
     #[test]

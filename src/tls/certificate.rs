@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::path::Path;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -18,6 +19,8 @@ use crate::site::{HostPattern, Hostname};
 /// See the module. The key fits the chain's first certificate.
 pub struct Certificate {
     pub certified: Arc<CertifiedKey>,
+    /// Where it was read. Empty: it was made here.
+    pub(super) file: Box<Path>,
     names: Box<[HostPattern]>,
     pub not_before: SystemTime,
     pub not_after: SystemTime,
@@ -40,12 +43,24 @@ impl Certificate {
         let validity = parsed.validity();
         Ok(Certificate {
             names,
+            file: Path::new("").into(),
             not_before: time(validity.not_before.timestamp()),
             not_after: time(validity.not_after.timestamp()),
             is_ecdsa: parsed.public_key().algorithm.algorithm.to_id_string()
                 == ELLIPTIC_CURVE_PUBLIC_KEY,
             certified: Arc::new(certified),
         })
+    }
+
+    /// The same, with its place.
+    pub(super) fn of_file(self, path: &Path) -> Certificate {
+        let file = path.into();
+        Certificate { file, ..self }
+    }
+
+    /// Whether `now` is between its dates.
+    pub(super) fn is_valid(&self, now: SystemTime) -> bool {
+        self.not_before <= now && now <= self.not_after
     }
 
     /// Whether a client that asked for `host` (normalised) accepts this certificate (RFC 9525 6.3: a wildcard is one
@@ -148,7 +163,7 @@ fn share(intermediate: &mut CertificateDer<'static>) {
     let known = SHARED.get(intermediate.as_ref()).map(|known| *known);
     let kept = match known {
         Some(known) => known,
-        None if SHARED.len() >= MOST => return,
+        None if SHARED.len() >= MOST || !is_worth_keeping(intermediate) => return,
         None => {
             let kept: &'static [u8] = Box::leak(intermediate.as_ref().into());
             SHARED.insert(kept);
@@ -158,10 +173,56 @@ fn share(intermediate: &mut CertificateDer<'static>) {
     *intermediate = CertificateDer::from_slice(kept);
 }
 
+/// Only what can vouch for others, and is of the size of such. Anything else in a chain is its own site's, and gone with
+/// it: what stays for good must not grow by what somebody writes into a file.
+fn is_worth_keeping(intermediate: &CertificateDer<'_>) -> bool {
+    const LARGEST: usize = 8 << 10;
+    let is_authority = || {
+        let (rest, parsed) = X509Certificate::from_der(intermediate).ok()?;
+        let constraints = parsed.basic_constraints().ok()??;
+        Some(rest.is_empty() && constraints.value.ca)
+    };
+    intermediate.len() <= LARGEST && is_authority() == Some(true)
+}
+
 fn time(seconds: i64) -> SystemTime {
     let after = u64::try_from(seconds).unwrap_or(0);
     // A year nobody lives in is as good as the last one that the clock knows.
     UNIX_EPOCH
         .checked_add(Duration::from_secs(after))
         .unwrap_or(UNIX_EPOCH + Duration::from_secs(1 << 40))
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
+
+    use super::*;
+
+    #[test]
+    fn only_authorities_of_their_usual_size_are_kept_for_good() {
+        let signed = |is_ca: IsCa, names: usize| {
+            let names: Vec<String> = (0..names).map(|n| format!("name-{n}.test")).collect();
+            let mut params = CertificateParams::new(names).expect("names");
+            params.is_ca = is_ca;
+            let key = KeyPair::generate().expect("key");
+            params.self_signed(&key).expect("signed").der().clone()
+        };
+        let authority = || IsCa::Ca(BasicConstraints::Unconstrained);
+        let intermediate = signed(authority(), 1);
+        let (mut one, mut other) = (intermediate.clone(), intermediate);
+        share(&mut one);
+        share(&mut other);
+        assert_eq!(one.as_ptr(), other.as_ptr(), "held once");
+        let mut with_more = signed(authority(), 1).to_vec();
+        with_more.push(0);
+        for not_one in [
+            signed(IsCa::NoCa, 1),
+            signed(authority(), 1000),
+            CertificateDer::from(vec![7; 100]),
+            CertificateDer::from(with_more),
+        ] {
+            assert!(!is_worth_keeping(&not_one));
+        }
+    }
 }

@@ -32,11 +32,11 @@ pub async fn connect(
     let config = Arc::clone(config);
     let shaken = match UnbufferedClientConnection::new(config, identity.name.clone()) {
         Ok(connection) => shake(connection, stream, Box::default()).await,
-        Err(error) => Err(HandshakeError::Refused(error)),
+        Err(why) => Err(HandshakeError::Refused { why, tcp: stream }),
     };
     match shaken {
         Ok(shaken) => Ok(Box::new(shaken.stream)),
-        Err(HandshakeError::Refused(error)) => Err(about(&error, backend)),
+        Err(HandshakeError::Refused { why, .. }) => Err(about(&why, backend)),
         Err(HandshakeError::Broken(error)) => Err(match error.kind() {
             io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => {
                 format!(

@@ -57,8 +57,9 @@ impl Secure {
 /// Why there is no TLS on a connection. Whoever was at the other end has been sent the alert.
 #[derive(Debug)]
 pub enum HandshakeError {
-    /// The two do not agree, or one of them does not speak TLS.
-    Refused(rustls::Error),
+    /// The two do not agree, or one of them does not speak TLS. What is left of the connection is there for the alert: closed
+    /// with bytes unread, it would be lost.
+    Refused { why: rustls::Error, tcp: TcpStream },
     /// The connection broke.
     Broken(io::Error),
 }
@@ -66,7 +67,7 @@ pub enum HandshakeError {
 impl fmt::Display for HandshakeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            HandshakeError::Refused(error) => error.fmt(f),
+            HandshakeError::Refused { why, .. } => why.fmt(f),
             HandshakeError::Broken(error) => error.fmt(f),
         }
     }
@@ -86,7 +87,10 @@ pub async fn shake_hands(
     certificates: Arc<[Arc<Certificate>]>,
 ) -> Result<(Box<TlsStream>, Secure), HandshakeError> {
     let config = Arc::clone(&policy.config);
-    let connection = UnbufferedServerConnection::new(config).map_err(HandshakeError::Refused)?;
+    let connection = match UnbufferedServerConnection::new(config) {
+        Ok(connection) => connection,
+        Err(why) => return Err(HandshakeError::Refused { why, tcp: stream }),
+    };
     let showing = Showing {
         certificates: Arc::clone(&certificates),
         connection,

@@ -3,27 +3,31 @@
 //! Asked when a connection shakes hands and when it asks for another host, never for a request. What stands here
 //! outlives reloads; a site's entry is replaced just before the table with its new version is published.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 use dashmap::DashMap;
 use tokio::sync::Notify;
-use tracing::{error, warn};
+use tracing::error;
 
-use super::authority::{self, Authority};
+use super::adviser::Adviser;
+use super::at_hand::AtHand;
+use super::authority::is_near;
 use super::certificate::Certificate;
-use super::found::Found;
+use super::found::{Again, Found, Told};
 use super::identity::{Identities, Identity};
 use super::load::{LoadError, Loaded};
 use super::policy::{Policies, Policy};
 use super::remembered::Remembered;
 use super::revoked::Lists;
 use crate::site::backend_tls::TlsIdentity;
+use crate::site::local::is_local;
 use crate::site::tls::{ClearText, Http2, MinVersion, Mode, Need};
-use crate::site::{Claim, HostPattern, Site};
+use crate::site::{HostPattern, Site};
 
 /// See the module.
 #[derive(Debug)]
@@ -32,13 +36,11 @@ pub struct Keyring {
     sites: DashMap<u32, Held>,
     found: ArcSwap<Found>,
     folders: ArcSwap<Vec<PathBuf>>,
-    state: PathBuf,
-    /// `None` inside: it cannot be had, and that was said.
-    authority: OnceLock<Option<Authority>>,
+    pub(super) authority: AtHand,
     policies: Policies,
     /// Of every site that says nothing of its own.
     usual: Arc<Policy>,
-    remembered: Remembered,
+    pub(super) remembered: Remembered,
     /// Towards backends.
     identities: Identities,
     /// Somebody's files have been read.
@@ -75,7 +77,7 @@ pub enum Choice {
     /// One that lies in the daemon's folders.
     Found {
         policy: Arc<Policy>,
-        certificate: Arc<Certificate>,
+        certificates: Arc<[Arc<Certificate>]>,
     },
     /// One of the local authority's, made when it is first asked for.
     Local {
@@ -147,12 +149,11 @@ impl Keyring {
             sites: DashMap::new(),
             found: ArcSwap::default(),
             folders: ArcSwap::from_pointee(folders),
-            authority: OnceLock::new(),
+            authority: AtHand::of(state),
             usual: policies.of(Default::default(), Default::default(), None)?,
             policies,
             identities: Identities::new(),
             remembered,
-            state,
             read: Notify::new(),
         })
     }
@@ -164,6 +165,7 @@ impl Keyring {
                 policy,
                 certificates,
             } => {
+                self.remember(site, host, &certificates);
                 return Offer::Show {
                     policy,
                     certificates,
@@ -171,25 +173,28 @@ impl Keyring {
             }
             Choice::Found {
                 policy,
-                certificate,
+                certificates,
             } => {
-                self.remember(site, host, &certificate);
-                (policy, Some(certificate))
+                self.remember(site, host, &certificates);
+                return Offer::Show {
+                    policy,
+                    certificates,
+                };
             }
             Choice::Local { policy } => {
-                let leaf = self.authority().and_then(|authority| authority.leaf(host));
-                (policy, leaf)
+                let authority = self.authority.get();
+                match authority.and_then(|authority| authority.leaf(host)) {
+                    Some(leaf) => (policy, leaf),
+                    None => return Offer::Broken,
+                }
             }
             Choice::NotYet => return Offer::NotYet,
             Choice::Broken => return Offer::Broken,
             Choice::Nothing => return Offer::Nothing,
         };
-        match certificate {
-            Some(certificate) => Offer::Show {
-                policy,
-                certificates: Arc::from([certificate]),
-            },
-            None => Offer::Nothing,
+        Offer::Show {
+            policy,
+            certificates: Arc::from([certificate]),
         }
     }
 
@@ -210,31 +215,31 @@ impl Keyring {
             // It is put here before it is published; without it nobody knows who may come.
             None => return Choice::Broken,
         };
-        let is_local = || authority::vouches_for(host) && authority::is_near(client);
+        let is_ours = || is_local(host) && is_near(client);
         match site.tls.mode {
             Mode::Auto => match self.found.load().find(host) {
-                Some(certificate) => Choice::Found {
+                Some(shown) => Choice::Found {
                     policy,
-                    certificate: Arc::clone(certificate),
+                    certificates: Arc::clone(&shown.certificates),
                 },
                 None if self.remembered.had(host) => Choice::Broken,
-                None if is_local() => Choice::Local { policy },
+                None if is_ours() => Choice::Local { policy },
                 None => Choice::Nothing,
             },
-            Mode::Local if is_local() => Choice::Local { policy },
+            Mode::Local if is_ours() => Choice::Local { policy },
             Mode::Files(_) => Choice::Broken,
             Mode::Local | Mode::Passthrough | Mode::Off => Choice::Nothing,
         }
     }
 
-    /// Made when it is first needed: most machines never do.
-    pub fn authority(&self) -> Option<&Authority> {
-        let open = || {
-            Authority::open(&self.state)
-                .inspect_err(|why| error!("no certificates for local names: {why}"))
-                .ok()
+    /// Whether `host`, a name of `site`, is for clients nearby alone, because its certificate is the local authority's.
+    pub fn is_for_near(&self, site: &Site, host: &str) -> bool {
+        let may_be_found = match site.tls.mode {
+            Mode::Auto => true,
+            Mode::Local => false,
+            Mode::Files(_) | Mode::Passthrough | Mode::Off => return false,
         };
-        self.authority.get_or_init(open).as_ref()
+        is_local(host) && !(may_be_found && self.found.load().find(host).is_some())
     }
 
     /// What `host`, a name of `site`, answers to clear text.
@@ -251,17 +256,20 @@ impl Keyring {
             Some(_) => ClearText::Redirect,
             None => ClearText::Serve,
         };
+        if self.is_shut(site) {
+            return InClear::NoCertificate;
+        }
         match site.tls.mode {
             Mode::Off => InClear::Serve,
             Mode::Passthrough => wished(ClearText::Redirect),
-            Mode::Files(_) => match self.sites.get(&site.number).as_deref() {
-                Some(Held::Unusable) | None => InClear::NoCertificate,
-                Some(_) => wished(ClearText::Redirect),
-            },
+            Mode::Files(_) => {
+                self.remember_files(site, host);
+                wished(ClearText::Redirect)
+            }
             Mode::Auto if self.has_found(site, host) => wished(ClearText::Redirect),
             Mode::Auto if self.remembered.had(host) => InClear::NoCertificate,
-            Mode::Auto | Mode::Local if authority::vouches_for(host) => {
-                if authority::is_near(client) {
+            Mode::Auto | Mode::Local if is_local(host) => {
+                if is_near(client) {
                     wished(for_local)
                 } else {
                     InClear::TooFar
@@ -274,27 +282,48 @@ impl Keyring {
         }
     }
 
+    /// Whether files without which nobody knows who may come, or what to show them, cannot be used: a redirect would only
+    /// lead to TLS that is refused.
+    fn is_shut(&self, site: &Site) -> bool {
+        site.tls.is_terminated()
+            && needs_files(site)
+            && match self.sites.get(&site.number).as_deref() {
+                Some(Held::Unread | Held::Ready(_)) => false,
+                Some(Held::Unusable) | None => true,
+            }
+    }
+
+    /// Remembers that `host`, a name of `site`, has the certificates that the site names.
+    fn remember_files(&self, site: &Site, host: &str) {
+        let held = self.sites.get(&site.number).map(|held| held.clone());
+        if let Some(Held::Ready(ready)) = held {
+            self.remember(site, host, &ready.certificates);
+        }
+    }
+
     /// Whether a certificate for `host`, a name of `site`, lies in the daemon's folders. One that does is remembered.
     fn has_found(&self, site: &Site, host: &str) -> bool {
         let found = self.found.load();
-        let certificate = found.find(host);
-        if let Some(certificate) = certificate {
-            self.remember(site, host, certificate);
+        let shown = found.find(host);
+        if let Some(shown) = shown {
+            self.remember(site, host, &shown.certificates);
         }
-        certificate.is_some()
+        shown.is_some()
     }
 
-    /// Keeps that `host`, a name of `site`, was served with `certificate`: as the site claims it, or where a wildcard of the
-    /// site stands for it, as the certificate does. A label that a client thought of is no name of anybody's.
-    fn remember(&self, site: &Site, host: &str, certificate: &Certificate) {
-        let pattern = || {
-            let is_claimed = site.claims.iter().any(|claim| match &claim.pattern {
-                HostPattern::Exact(name) => name.as_str() == host,
-                HostPattern::Wildcard(_) | HostPattern::Any => false,
-            });
-            match certificate.name_for(host) {
-                Some(name) if !is_claimed => name.to_string(),
-                _ => host.to_owned(),
+    /// Keeps that `host`, a name of `site`, was served with one of `certificates`: as the site claims it, or where a
+    /// wildcard of the site stands for it, as the certificate does, or else the site. A label that a client thought of is
+    /// no name of anybody's.
+    fn remember(&self, site: &Site, host: &str, certificates: &[Arc<Certificate>]) {
+        let patterns = || site.claims.iter().map(|claim| &claim.pattern);
+        // An exact one before a wildcard; what only `*` stands for has no name.
+        let is_named =
+            |pattern: &&HostPattern| **pattern != HostPattern::Any && pattern.matches(host);
+        let pattern = || match patterns().filter(is_named).min() {
+            Some(name @ HostPattern::Exact(_)) => Some(name.to_string()),
+            other => {
+                let certified = certificates.iter().find_map(|one| one.name_for(host));
+                certified.or(other).map(ToString::to_string)
             }
         };
         self.remembered.remember(host, pattern);
@@ -351,10 +380,11 @@ impl Keyring {
         self.identities.find(identity)
     }
 
-    /// The site is published before its files have been read.
+    /// The site is published before its files have been read. Where only its backends need some, it is ready.
     pub fn hold_unread(&self, site: &Site) {
-        if needs_files(site) {
-            self.sites.insert(site.number, Held::Unread);
+        match needs_files(site) {
+            true => drop(self.sites.insert(site.number, Held::Unread)),
+            false => self.hold(site, Ok(&Loaded::default())),
         }
     }
 
@@ -392,14 +422,7 @@ impl Keyring {
     /// When each certificate ends that may be shown, by its first name. Not those of the local authority, which are made
     /// anew in time.
     pub fn ends(&self) -> Vec<(String, SystemTime)> {
-        let of_sites: Vec<Arc<Certificate>> = self
-            .sites
-            .iter()
-            .flat_map(|held| match held.value() {
-                Held::Ready(ready) => ready.certificates.to_vec(),
-                Held::Unread | Held::Unusable => Vec::new(),
-            })
-            .collect();
+        let of_sites = self.of_sites();
         let found = self.found.load();
         let all = of_sites.iter().chain(found.certificates());
         let mut ends: Vec<(String, SystemTime)> = all
@@ -424,82 +447,55 @@ impl Keyring {
         self.folders.store(Arc::new(folders));
     }
 
-    /// Looks into the folders again, blocking. Whether anything is another one now.
-    pub fn search(&self) -> bool {
-        match self.found.load().again(&self.folders.load()) {
-            None => false,
-            Some((found, problems)) => {
-                for problem in problems {
-                    warn!("a folder of certificates is of no use: {problem}");
-                }
-                self.found.store(Arc::new(found));
-                true
-            }
+    /// Looks into the folders again, blocking.
+    pub fn search(&self) -> Told {
+        let now = SystemTime::now();
+        let is_mended = self.remembered.look_again();
+        let Again { found, mut told } = self.found.load().again(&self.folders.load(), now);
+        told.is_news |= is_mended;
+        if let Some(found) = found {
+            self.found.store(Arc::new(found));
+        }
+        told
+    }
+
+    /// To be asked what operators should know of their sites' certificates.
+    pub fn adviser(&self) -> Adviser<'_> {
+        Adviser::new(self, self.found.load_full())
+    }
+
+    /// The certificates of a site, by its number, that come from files which it names.
+    pub(super) fn own(&self, number: u32) -> Arc<[Arc<Certificate>]> {
+        match self.sites.get(&number).as_deref() {
+            Some(Held::Ready(ready)) => Arc::clone(&ready.certificates),
+            Some(Held::Unread | Held::Unusable) | None => Arc::default(),
         }
     }
 
-    /// What an operator of `site` should know about its certificate, one line each.
-    pub fn advice(&self, site: &Site) -> Vec<String> {
-        let mut advice = match site.tls.mode {
-            Mode::Auto => self.advice_on_auto(site),
-            Mode::Passthrough => self.advice_on_passthrough(site),
-            Mode::Local | Mode::Files(_) | Mode::Off => Vec::new(),
-        };
-        if let Some(Held::Ready(ready)) = self.sites.get(&site.number).as_deref() {
-            advice.extend(ready.lists.advice());
-        }
-        advice
+    /// The names in all such certificates.
+    pub(super) fn names_of_sites(&self) -> HashSet<HostPattern> {
+        let of_sites = self.of_sites();
+        let names = of_sites.iter().flat_map(|certificate| certificate.names());
+        names.cloned().collect()
     }
 
-    /// CASES T-22: a browser that is shown the certificate of another site for such a name uses that connection for it
-    /// (RFC 9113 9.1.1), and is sent away with 421.
-    fn advice_on_passthrough(&self, site: &Site) -> Vec<String> {
-        let found = self.found.load();
-        let is_shown = |claim: &&Claim| {
-            found.covering(&claim.pattern).is_some()
-                || self.sites.iter().any(|held| match held.value() {
-                    Held::Ready(ready) => ready
-                        .certificates
-                        .iter()
-                        .any(|certificate| certificate.covers_pattern(&claim.pattern)),
-                    Held::Unread | Held::Unusable => false,
-                })
-        };
-        let shown = site.claims.iter().filter(is_shown);
-        shown
-            .map(|claim| passed_and_shown(&claim.pattern))
+    fn of_sites(&self) -> Vec<Arc<Certificate>> {
+        let sites = self.sites.iter();
+        sites
+            .flat_map(|held| match held.value() {
+                Held::Ready(ready) => ready.certificates.to_vec(),
+                Held::Unread | Held::Unusable => Vec::new(),
+            })
             .collect()
     }
 
-    fn advice_on_auto(&self, site: &Site) -> Vec<String> {
-        let found = self.found.load();
-        let lacks = |claim: &&Claim| {
-            let name = claim.pattern.to_string();
-            found.covering(&claim.pattern).is_none()
-                && !authority::vouches_for(name.strip_prefix("*.").unwrap_or(&name))
-        };
-        let without: Vec<String> = site
-            .claims
-            .iter()
-            .filter(lacks)
-            .map(|claim| claim.pattern.to_string())
-            .collect();
-        if without.is_empty() {
-            return Vec::new();
+    /// Of the lists that clients of a site are looked up in.
+    pub(super) fn advice_on_lists(&self, number: u32) -> Option<String> {
+        match self.sites.get(&number).as_deref() {
+            Some(Held::Ready(ready)) => ready.lists.advice(),
+            Some(Held::Unread | Held::Unusable) | None => None,
         }
-        vec![format!(
-            "live, clear text only: no certificate for {}",
-            without.join(", ")
-        )]
     }
-}
-
-/// What is to be said of a passthrough name that a certificate here is good for.
-pub fn passed_and_shown(name: &HostPattern) -> String {
-    format!(
-        "a certificate that onedoor shows for other names is also for {name}, whose TLS is passed through: browsers may \
-         ask for it on such a connection, get 421, and have to open another"
-    )
 }
 
 /// Whether a site has the policy of those that say nothing, and finds its certificate by the name that is asked for.

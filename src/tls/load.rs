@@ -5,31 +5,28 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
-use rustls::crypto::aws_lc_rs::sign::any_supported_type;
+use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::sign::CertifiedKey;
-use rustls::{Error, InconsistentKeys, RootCertStore};
+use rustls::pki_types::{CertificateDer, ServerName};
 
+use super::advice;
 use super::certificate::Certificate;
 use super::identity::Terms;
+use super::pair::{Mismatch, match_up};
 use super::revoked::{self, Lists};
 use super::{sha256, system};
 use crate::site::backend_tls::{BackendTls, Verify};
 use crate::site::fence::{Around, Fence, FileError, read_regular};
 use crate::site::file::Rules;
 use crate::site::tls::{Mode, PairFiles};
-use crate::site::{Claim, Hostname, Site};
+use crate::site::{Hostname, Site};
 
 /// A chain with a few hundred names is 20 KiB; a bundle of authorities is 250.
 const PEM_BYTES: u64 = 1 << 20;
-/// From then on a certificate is said to end soon: Let's Encrypt renews 30 days before, so this one was not.
-const SOON: Duration = Duration::from_secs(14 * 86_400);
 
 /// What the files of one site gave.
 #[derive(Debug, Default)]
@@ -140,11 +137,12 @@ pub fn load_shown(site: &Site, rules: &Rules) -> Result<Loaded, LoadError> {
     if let Mode::Files(pairs) = &tls.mode {
         let mut certificates = Vec::new();
         for pair in pairs {
-            let pair = read_pair(pair, fence, "clients", &mut loaded.warnings)?;
+            let pair = read_pair(pair, fence, &mut loaded.warnings)?;
             certificates.push(Arc::new(pair));
         }
         certificates.sort_by_key(|certificate| !certificate.is_ecdsa());
-        warn_of_names(&certificates, claims, &mut loaded.warnings);
+        let of_names = advice::of_names(&certificates, claims);
+        loaded.warnings.extend(of_names);
         loaded.certificates = certificates.into();
     }
     if let Some(client) = &tls.client {
@@ -203,7 +201,11 @@ fn terms(
         Verify::Off => None,
     };
     let own = match &tls.own {
-        Some(pair) => Some(Arc::new(read_pair(pair, fence, "the backend", warnings)?)),
+        Some(pair) => {
+            let own = read_pair(pair, fence, warnings)?;
+            warnings.extend(advice::of_dates(&own, "the backend", SystemTime::now()));
+            Some(Arc::new(own))
+        }
         None => None,
     };
     Ok(Terms {
@@ -223,85 +225,19 @@ fn fence(rules: &Rules) -> Fence<'_> {
     }
 }
 
-/// `audience` is who looks at the certificate.
 fn read_pair(
     pair: &PairFiles,
     fence: &Fence<'_>,
-    audience: &str,
     warnings: &mut Vec<String>,
 ) -> Result<Certificate, LoadError> {
     let chain = read(&pair.cert, fence)?;
     let key = read(&pair.key, fence)?;
-    warn_of_permissions(&pair.key, warnings);
+    warnings.extend(advice::of_key(&pair.key));
     let certificate = match_up(&chain, &key).map_err(|Mismatch { of_key, why }| {
         let path = if of_key { &pair.key } else { &pair.cert };
         broken(path, why)
     })?;
-    warn_of_dates(&certificate, &pair.cert, audience, warnings);
-    Ok(certificate)
-}
-
-/// Why a chain and a key are no pair.
-pub(super) struct Mismatch {
-    of_key: bool,
-    why: Cow<'static, str>,
-}
-
-/// A certificate from the text of its chain and its key, in whatever order the chain is and whatever stands between.
-pub(super) fn match_up(chain: &[u8], key: &[u8]) -> Result<Certificate, Mismatch> {
-    let of_chain = |why: &'static str| Mismatch {
-        of_key: false,
-        why: why.into(),
-    };
-    let of_key = |why: &'static str| Mismatch {
-        of_key: true,
-        why: why.into(),
-    };
-    let mut chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(chain)
-        .collect::<Result<_, _>>()
-        .map_err(|_| of_chain("the PEM in it is damaged"))?;
-    if chain.is_empty() {
-        return Err(of_chain("there is no certificate in it"));
-    }
-    let keys: Vec<PrivateKeyDer<'static>> = PrivateKeyDer::pem_slice_iter(key)
-        .collect::<Result<_, _>>()
-        .map_err(|_| of_key("the PEM in it is damaged"))?;
-    if keys.is_empty() {
-        let is_encrypted = key
-            .windows(b"BEGIN ENCRYPTED".len())
-            .any(|part| part == b"BEGIN ENCRYPTED");
-        return Err(of_key(if is_encrypted {
-            "the key is encrypted, and nobody is there to type its passphrase; `openssl pkey` decrypts it"
-        } else {
-            "there is no private key in it"
-        }));
-    }
-    let mut is_supported = false;
-    for key in &keys {
-        let Ok(signing) = any_supported_type(key) else {
-            continue;
-        };
-        is_supported = true;
-        // Usually the first; some authorities hand them out the other way round.
-        for at in 0..chain.len() {
-            chain.swap(0, at);
-            let certified = CertifiedKey::new(chain.clone(), signing.clone());
-            match certified.keys_match() {
-                Ok(()) => {
-                    let certificate = Certificate::new(certified);
-                    return certificate.map_err(of_chain);
-                }
-                Err(Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) => {}
-                Err(_) => return Err(of_chain("a certificate in it is not one")),
-            }
-            chain.swap(0, at);
-        }
-    }
-    Err(of_key(if is_supported {
-        "the key does not fit the certificate"
-    } else {
-        "the key is of no kind that TLS uses"
-    }))
+    Ok(certificate.of_file(&pair.cert))
 }
 
 /// A thousand backends of one site come to the same authorities: these are read and held once.
@@ -359,70 +295,6 @@ pub(super) fn broken(path: &Path, why: impl Into<Cow<'static, str>>) -> LoadErro
     LoadError::Broken {
         path: path.to_owned(),
         why: why.into().into_owned(),
-    }
-}
-
-/// Like sshd: a key that others can read is no secret (CASES T-60).
-fn warn_of_permissions(key: &Path, warnings: &mut Vec<String>) {
-    let Ok(metadata) = key.metadata() else {
-        return;
-    };
-    let who = match metadata.mode() & 0o077 {
-        0 => return,
-        bits if bits & 0o007 != 0 => "everybody",
-        // A group made for those who may: ssl-cert on Debian.
-        bits if bits & 0o070 == 0o040 => return,
-        _ => "the group",
-    };
-    warnings.push(format!(
-        "{}: {who} can read or change the key; `chmod 600` keeps it to its owner",
-        key.display()
-    ));
-}
-
-fn warn_of_dates(
-    certificate: &Certificate,
-    path: &Path,
-    audience: &str,
-    warnings: &mut Vec<String>,
-) {
-    let (path, now) = (path.display(), SystemTime::now());
-    let days = |span: Duration| span.as_secs() / 86_400;
-    if let Ok(ago) = now.duration_since(certificate.not_after) {
-        warnings.push(format!(
-            "{path}: the certificate ended {} days ago; {audience} will refuse it",
-            days(ago)
-        ));
-    } else if let Ok(left) = certificate.not_after.duration_since(now)
-        && left < SOON
-    {
-        warnings.push(format!(
-            "{path}: the certificate ends in {} days",
-            days(left)
-        ));
-    }
-    if let Ok(until) = certificate.not_before.duration_since(now)
-        && !until.is_zero()
-    {
-        warnings.push(format!(
-            "{path}: the certificate begins in {} days; {audience} will refuse it until then",
-            days(until)
-        ));
-    }
-}
-
-/// Hosts that clients would be shown a certificate of another name for.
-fn warn_of_names(certificates: &[Arc<Certificate>], claims: &[Claim], warnings: &mut Vec<String>) {
-    for claim in claims {
-        let is_covered = certificates
-            .iter()
-            .any(|certificate| certificate.covers_pattern(&claim.pattern));
-        if !is_covered {
-            warnings.push(format!(
-                "the certificate is not for {}; clients will refuse it",
-                claim.pattern
-            ));
-        }
     }
 }
 

@@ -8,9 +8,13 @@
 
 use rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256;
 
+mod advice;
+mod adviser;
+mod at_hand;
 mod authority;
 mod certificate;
 mod chosen;
+mod client_fault;
 mod client_names;
 mod connect;
 mod found;
@@ -18,6 +22,7 @@ mod handshake;
 mod identity;
 mod keyring;
 mod load;
+mod pair;
 mod policy;
 mod record;
 mod remembered;
@@ -29,14 +34,15 @@ mod system;
 mod turnstile;
 mod unverified;
 
-pub use authority::{Authority, root_path};
+pub use adviser::Adviser;
+pub use authority::{Authority, fingerprint, is_near, root_path};
 pub use certificate::Certificate;
+pub use client_fault::client_fault;
 pub use connect::{complaint, connect};
+pub use found::Told;
 pub use handshake::{HandshakeError, Secure, shake_hands};
 pub use identity::{Identity, Terms};
-pub use keyring::{
-    Choice, InClear, Keyring, Offer, admits, has_tls_backends, needs_files, passed_and_shown,
-};
+pub use keyring::{Choice, InClear, Keyring, Offer, admits, has_tls_backends, needs_files};
 pub use load::{LoadError, Loaded, load, load_backends, load_shown};
 pub use policy::Policy;
 pub use stream::TlsStream;

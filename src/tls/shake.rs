@@ -1,6 +1,7 @@
 //! Drives a handshake of either side over a connection, up to the session that comes of it.
 
 use std::future::poll_fn;
+use std::io;
 use std::task::{Poll, ready};
 
 use rustls::client::UnbufferedClientConnection;
@@ -55,19 +56,10 @@ pub(super) async fn shake<H: Handshake>(
 ) -> Result<Shaken, HandshakeError> {
     // Bytes that came and are not done with. As long as the handshake waits it holds these, and not a block.
     let mut held = Vec::from(came);
-    // Those of them that the library has seen.
-    let mut seen = 0;
-    loop {
-        let mut out = Vec::new();
-        let stepped = steps(&mut handshake, &mut held, &mut seen, &mut out);
-        put_all(&tcp, &out, stepped.is_err())
-            .await
-            .map_err(HandshakeError::Broken)?;
-        stepped.map_err(HandshakeError::Refused)?;
-        if !handshake.common().is_handshaking() {
-            break;
-        }
-        more(&mut tcp, &mut held).await?;
+    match to_the_end(&mut handshake, &mut tcp, &mut held).await {
+        Ok(()) => {}
+        Err(Stop::Refused(why)) => return Err(HandshakeError::Refused { why, tcp }),
+        Err(Stop::Broken(error)) => return Err(HandshakeError::Broken(error)),
     }
     let common = handshake.common();
     let alpn = common.alpn_protocol().map(Box::from);
@@ -81,6 +73,33 @@ pub(super) async fn shake<H: Handshake>(
         version,
         peer,
     })
+}
+
+/// Why it goes no further.
+enum Stop {
+    Refused(Error),
+    Broken(io::Error),
+}
+
+async fn to_the_end<H: Handshake>(
+    handshake: &mut H,
+    tcp: &mut TcpStream,
+    held: &mut Vec<u8>,
+) -> Result<(), Stop> {
+    // Those of the bytes held that the library has seen.
+    let mut seen = 0;
+    loop {
+        let mut out = Vec::new();
+        let stepped = steps(handshake, held, &mut seen, &mut out);
+        put_all(tcp, &out, stepped.is_err())
+            .await
+            .map_err(Stop::Broken)?;
+        stepped.map_err(Stop::Refused)?;
+        if !handshake.common().is_handshaking() {
+            return Ok(());
+        }
+        more(tcp, held).await?;
+    }
 }
 
 /// All steps that can be made with what has come, a record at a time: what comes behind the handshake is for whoever
@@ -118,12 +137,12 @@ fn steps<H: Handshake>(
 }
 
 /// Sends all of `out`. The last words to somebody who is refused are not waited for.
-async fn put_all(tcp: &TcpStream, out: &[u8], are_last_words: bool) -> std::io::Result<()> {
+async fn put_all(tcp: &TcpStream, out: &[u8], are_last_words: bool) -> io::Result<()> {
     let mut sent = 0;
     while sent < out.len() {
         match tcp.try_write(&out[sent..]) {
             Ok(count) => sent += count,
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock && !are_last_words => {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && !are_last_words => {
                 tcp.writable().await?;
             }
             Err(_) if are_last_words => return Ok(()),
@@ -133,26 +152,24 @@ async fn put_all(tcp: &TcpStream, out: &[u8], are_last_words: bool) -> std::io::
     Ok(())
 }
 
-async fn more(tcp: &mut TcpStream, held: &mut Vec<u8>) -> Result<(), HandshakeError> {
+async fn more(tcp: &mut TcpStream, held: &mut Vec<u8>) -> Result<(), Stop> {
     poll_fn(|cx| {
-        ready!(tcp.poll_read_ready(cx)).map_err(HandshakeError::Broken)?;
+        ready!(tcp.poll_read_ready(cx)).map_err(Stop::Broken)?;
         let mut block = Block::lend();
         if !block.append(held) || !block.has_room() {
             // As much as the library takes of a message.
-            return Poll::Ready(Err(HandshakeError::Refused(
+            return Poll::Ready(Err(Stop::Refused(
                 rustls::InvalidMessage::HandshakePayloadTooLarge.into(),
             )));
         }
         match ready!(block.poll_fill(cx, tcp)) {
-            Ok(0) => Poll::Ready(Err(HandshakeError::Broken(
-                std::io::ErrorKind::UnexpectedEof.into(),
-            ))),
+            Ok(0) => Poll::Ready(Err(Stop::Broken(io::ErrorKind::UnexpectedEof.into()))),
             Ok(_) => {
                 held.clear();
                 held.extend_from_slice(block.filled());
                 Poll::Ready(Ok(()))
             }
-            Err(error) => Poll::Ready(Err(HandshakeError::Broken(error))),
+            Err(error) => Poll::Ready(Err(Stop::Broken(error))),
         }
     })
     .await

@@ -8,12 +8,16 @@ use crate::harness::{
     Authority, Backend, Client, Folder, Plan, Proxy, Sites, Tls, onedoor, until, words_of,
 };
 
-const FORWARDED: &str = "GET / HTTP/1.1\r\nHost: shop.test\r\nX-Forwarded-For: 203.0.113.9\r\n\r\n";
+const FORWARDED: &str =
+    "GET / HTTP/1.1\r\nHost: shop.example.com\r\nX-Forwarded-For: 203.0.113.9\r\n\r\n";
 
 fn with_shop(app: &Backend) -> Plan {
     Proxy::plan().daemon_file("").site(
         "shop.toml",
-        format!("host = 'shop.test'\nto = {}", app.port),
+        format!(
+            "host = ['shop.test', 'shop.example.com']\nto = {}",
+            app.port
+        ),
     )
 }
 

@@ -116,11 +116,11 @@ fn what_a_trusted_proxy_says_is_kept_and_added_to() {
         .daemon_file("[trust]\nproxies = ['127.0.0.0/8']\n")
         .site(
             "shop.toml",
-            format!("host = 'shop.test'\nto = {}", app.port),
+            format!("host = 'shop.example.com'\nto = {}", app.port),
         )
         .start();
     proxy.ask(
-        "GET / HTTP/1.1\r\nHost: shop.test\r\nX-Forwarded-For: 6.6.6.6, 203.0.113.7\r\nX-Forwarded-Proto: https\r\n\
+        "GET / HTTP/1.1\r\nHost: shop.example.com\r\nX-Forwarded-For: 6.6.6.6, 203.0.113.7\r\nX-Forwarded-Proto: https\r\n\
          X-Request-Id: abc\r\n\r\n",
     );
     let request = app.only_request();
@@ -139,7 +139,7 @@ fn behind_a_proxy(app: &Backend, more: &str) -> Proxy {
         .daemon_file("[trust]\nproxies = ['127.0.0.0/8']\n")
         .site(
             "shop.toml",
-            format!("host = 'shop.test'\nto = {}\n{more}", app.port),
+            format!("host = 'shop.example.com'\nto = {}\n{more}", app.port),
         )
         .start()
 }
@@ -152,7 +152,7 @@ fn whoever_a_trusted_proxy_cannot_name_is_not_taken_for_the_proxy() {
         "allow = ['127.0.0.0/8', '10.0.0.0/8', '2001:db8::/32']\n",
     );
     let said = |by: &str| {
-        let head = "GET / HTTP/1.1\r\nHost: shop.test\r\nX-Forwarded-For: ";
+        let head = "GET / HTTP/1.1\r\nHost: shop.example.com\r\nX-Forwarded-For: ";
         proxy.ask(format!("{head}{by}\r\n\r\n")).said()
     };
     for (by, answer) in [
@@ -195,7 +195,7 @@ fn the_address_that_asked_is_told_once_and_not_twice_in_two_ways() {
     ] {
         app.forget();
         proxy.ask(format!(
-            "GET / HTTP/1.1\r\nHost: shop.test\r\n{lines}\r\n\r\n"
+            "GET / HTTP/1.1\r\nHost: shop.example.com\r\n{lines}\r\n\r\n"
         ));
         assert_eq!(app.only_request().values("x-real-ip"), real, "{lines}");
     }
@@ -218,7 +218,7 @@ fn prefixes_that_several_proxies_took_away_are_told_as_one() {
     ] {
         app.forget();
         proxy.ask(format!(
-            "GET {path} HTTP/1.1\r\nHost: shop.test\r\n{lines}\r\n\r\n"
+            "GET {path} HTTP/1.1\r\nHost: shop.example.com\r\n{lines}\r\n\r\n"
         ));
         let request = app.only_request();
         assert_eq!(request.values("x-forwarded-prefix"), prefix, "{lines}");

@@ -137,7 +137,7 @@ fn an_app_that_breaks_off_is_no_end() {
 }
 
 #[test]
-fn two_apps_a_certificate_of_ours_and_clear_text_share_the_port() {
+fn two_apps_two_certificates_of_ours_and_clear_text_share_the_port() {
     let authority = Authority::new("test");
     let (one, two) = (
         authority.pair(&["one.test"]),
@@ -146,9 +146,11 @@ fn two_apps_a_certificate_of_ours_and_clear_text_share_the_port() {
     let (first, second) = (tls_app(&one, "1"), tls_app(&two, "2"));
     let clear = Backend::saying("clear");
     let plan = Proxy::plan();
-    authority
-        .pair(&["ours.test"])
-        .write(plan.sites().path(), "ours");
+    let ours = ["ours.test", "also.test"].map(|name| {
+        let pair = authority.pair(&[name]);
+        pair.write(plan.sites().path(), name.trim_end_matches(".test"));
+        pair
+    });
     let proxy = plan
         .site(
             "one.toml",
@@ -169,6 +171,10 @@ fn two_apps_a_certificate_of_ours_and_clear_text_share_the_port() {
             "host = 'ours.test'\nrespond = 'ours'\n[tls]\ncert = 'ours.pem'\nkey = 'ours.key'\n",
         )
         .site(
+            "also.toml",
+            "host = 'also.test'\nrespond = 'also'\n[tls]\ncert = 'also.pem'\nkey = 'also.key'\n",
+        )
+        .site(
             "clear.toml",
             format!("host = 'clear.test'\nto = {}\n", clear.port),
         )
@@ -180,6 +186,16 @@ fn two_apps_a_certificate_of_ours_and_clear_text_share_the_port() {
     assert_eq!(shake("one.test").bytes(1), b"1");
     assert_eq!(shake("a.two.test").bytes(1), b"2");
     assert_eq!(shake("ours.test").get("ours.test", "/").text(), "ours");
+    assert_eq!(shake("also.test").get("also.test", "/").text(), "also");
+    for (name, pair) in [
+        ("one.test", &one),
+        ("b.two.test", &two),
+        ("ours.test", &ours[0]),
+        ("also.test", &ours[1]),
+    ] {
+        let shown = Tls::to(name).shake(proxy.address()).unwrap().shown();
+        assert!(is_same(&pair.cert, &shown), "{name}");
+    }
     assert_eq!(proxy.get("clear.test", "/").text(), "clear");
     for wrong in ["two.test", "a.b.two.test", "three.test"] {
         let error = Tls::to(wrong).shake(proxy.address()).unwrap_err();
@@ -188,11 +204,13 @@ fn two_apps_a_certificate_of_ours_and_clear_text_share_the_port() {
             "{wrong}: {error}"
         );
     }
-    // The terminated connection shows a certificate that is not for the app's name.
-    assert_eq!(
-        shake("ours.test").get("one.test", "/").said(),
-        "421 wrong-tls-connection"
-    );
+    // A terminated connection shows a certificate that is not for the app's name, nor for the other site's.
+    for other in ["one.test", "also.test"] {
+        assert_eq!(
+            shake("ours.test").get(other, "/").said(),
+            "421 wrong-tls-connection"
+        );
+    }
     // In clear text the app cannot be asked, so a browser is sent to where it can.
     assert_eq!(
         proxy.get("one.test", "/x").value("location"),
@@ -201,7 +219,7 @@ fn two_apps_a_certificate_of_ours_and_clear_text_share_the_port() {
     let post = "POST / HTTP/1.1\r\nHost: one.test\r\nContent-Length: 0\r\n\r\n";
     assert_eq!(proxy.ask(post).said(), "421 tls-only");
     assert_eq!(proxy.get("a.two.test", "/").said(), "421 tls-only");
-    assert_eq!((first.accepted(), second.accepted()), (1, 1));
+    assert_eq!((first.accepted(), second.accepted()), (2, 2));
 }
 
 #[test]

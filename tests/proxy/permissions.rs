@@ -151,6 +151,26 @@ fn a_folder_that_may_not_be_read_keeps_everything_and_says_what_mends_it() {
     assert_eq!(count, 1, "said once:\n{}", proxy.log());
 }
 
+/// certbot's own folder is root's alone.
+#[test]
+fn a_folder_of_certificates_that_may_not_be_read_is_said_with_what_mends_it() {
+    let Some(plan) = as_nobody() else { return };
+    let live = plan.folder().join("live");
+    fs::create_dir(&live).unwrap();
+    set_mode(&live, 0o700);
+    let proxy = plan
+        .daemon_file("certificates = ['live', 'never-made']\n")
+        .site("shop.toml", says("shop.example.com", "x"))
+        .start();
+    proxy.until_logged("live cannot be listed: permission denied");
+    proxy.until_logged("never-made cannot be listed: No such file");
+    proxy.command(["reload"]);
+    let log = proxy.log();
+    for part in ["belongs to root with mode 0700", "chmod o+rx '"] {
+        assert_eq!(log.matches(part).count(), 1, "{part} in\n{log}");
+    }
+}
+
 #[test]
 fn a_folder_that_can_be_listed_and_not_entered_is_one_warning() {
     let Some(plan) = as_nobody() else { return };

@@ -1,11 +1,14 @@
 //! PROXY headers: believed from load balancers that are named and from nobody else; sent to apps that want them.
 
+use std::io::{Read, Write};
 use std::thread;
 use std::time::Duration;
 
+use rustls::ServerConnection;
+
 use crate::harness::{
-    Authority, Backend, Client, Conversation, Plan, Proxy, Tls, from_latin1, in_records, tls_app,
-    until,
+    Authority, Backend, Client, Conversation, Pair, Plan, Proxy, Tls, from_latin1, in_records, put,
+    tls_app, until,
 };
 
 const V1: &str = "PROXY TCP4 192.0.2.7 198.51.100.1 50000 443\r\n";
@@ -302,6 +305,25 @@ fn told_by_a_line() -> Backend {
     })
 }
 
+/// The same behind TLS: the line comes first, in clear.
+fn told_before_tls(pair: &Pair) -> Backend {
+    let config = pair.server();
+    Backend::doing(move |conversation| {
+        read_line(conversation);
+        let mut session = ServerConnection::new(config.clone()).unwrap();
+        let mut line = rustls::Stream::new(&mut session, conversation);
+        let (mut head, mut byte) = (Vec::new(), [0]);
+        while matches!(line.read(&mut byte), Ok(1)) {
+            head.push(byte[0]);
+            if head.ends_with(b"\r\n\r\n") {
+                head.clear();
+                let response = "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\napp";
+                line.write_all(response.as_bytes()).unwrap();
+            }
+        }
+    })
+}
+
 fn read_line(conversation: &mut Conversation) {
     while conversation
         .bytes(1)
@@ -346,6 +368,32 @@ fn an_app_is_told_once_for_each_connection_and_clients_never_share_one() {
     until("its connection is closed", || app.closed() == 1);
     assert_eq!(proxy.get("app.example.com", "/5").text(), "app");
     assert_eq!(app.accepted(), 3);
+}
+
+#[test]
+fn an_app_behind_tls_is_told_in_front_of_the_hello_and_clients_never_share_one() {
+    let authority = Authority::new("internal");
+    let app = told_before_tls(&authority.pair(&["localhost"]));
+    let plan = Proxy::plan();
+    put(plan.sites().path(), "ca.pem", &authority.pem);
+    let text = format!(
+        "host = 'app.example.com'\nto = {{ at = 'https://localhost:{}', ca = 'ca.pem' }}\nsend_proxy = 'v1'\n",
+        app.port
+    );
+    let proxy = plan.site("app.toml", text).start();
+    let mut clients = [proxy.client(), proxy.client()];
+    for which in [0, 1, 0, 1] {
+        let response = clients[which].get("app.example.com", "/");
+        assert_eq!(response.text(), "app");
+    }
+    assert_eq!(app.accepted(), 2, "one for each client");
+    let raw = app.raw_bytes();
+    for client in &clients {
+        let told = line_of(client, &proxy) + "\u{16}\u{3}";
+        assert_eq!(raw.matches(&told).count(), 1, "{raw}");
+    }
+    assert_eq!(raw.matches("PROXY ").count(), 2, "{raw}");
+    assert!(!raw.contains("GET "), "{raw}");
 }
 
 #[test]

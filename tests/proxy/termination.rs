@@ -3,9 +3,13 @@
 mod breaches;
 mod certificates;
 mod clients;
+mod fallback;
+mod folders;
+mod local_names;
 mod names;
 mod records;
 mod streams;
+mod trust;
 
 use rustls::version::{TLS12, TLS13};
 
@@ -105,6 +109,30 @@ fn a_trusted_proxy_that_ended_tls_is_not_sent_round_again() {
     };
     assert_eq!(ask("https").text(), "shop");
     assert_eq!(ask("http").status, 308);
+}
+
+#[test]
+fn what_a_trusted_proxy_says_brings_no_clear_text_to_an_app_that_ends_tls_itself() {
+    let app = Backend::recording();
+    let proxy = Proxy::plan()
+        .daemon_file("[trust]\nproxies = '127.0.0.1'\n")
+        .site(
+            "app.toml",
+            format!(
+                "host = 'app.example.com'\nto = {}\ntls = 'passthrough'\n",
+                app.port
+            ),
+        )
+        .start();
+    for method in ["GET", "POST"] {
+        let response = proxy.ask(format!(
+            "{method} / HTTP/1.1\r\nHost: app.example.com\r\nX-Forwarded-Proto: https\r\nContent-Length: 0\r\n\r\n"
+        ));
+        // Sent on to https it would only come back.
+        assert_eq!(response.said(), "421 tls-only", "{method}");
+    }
+    assert_eq!(proxy.get("app.example.com", "/").status, 308);
+    assert_eq!(app.accepted(), 0);
 }
 
 #[test]

@@ -1,26 +1,28 @@
-//! Who claimed what so far, among the files of one check.
+//! Who claimed what so far, among the files of one check, and what their TLS would come to.
 
 use std::collections::HashMap;
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use super::Owners;
 use crate::document::Problem;
+use crate::settings::Settings;
 use crate::site::file::{self, Rules};
 use crate::site::tls::Mode;
 use crate::site::{Claim, HostPattern, Site, SiteDocument};
-use crate::tls::{self, Certificate, LoadError};
+use crate::tls::{self, Keyring, LoadError};
 
 /// See the module.
 #[derive(Default)]
 pub(super) struct Claims<'q> {
     live: Option<&'q Owners>,
     owners: HashMap<HostPattern, Owner>,
-    /// Names whose TLS is passed through, and whose file says so.
-    passed: Vec<(PathBuf, HostPattern)>,
-    /// What sites show.
-    shown: Vec<Arc<Certificate>>,
+    /// As a start would have it. `None`: it cannot be had here.
+    keyring: Option<Keyring>,
+    /// How many sites it has been given.
+    sites: u32,
+    /// Sites whose TLS is passed through, and the files that say so.
+    passed: Vec<(PathBuf, Site)>,
 }
 
 struct Owner {
@@ -36,11 +38,21 @@ impl fmt::Display for Owner {
 }
 
 impl<'q> Claims<'q> {
-    pub(super) fn of(live: Option<&'q Owners>) -> Claims<'q> {
-        Claims {
+    /// The second is what is wrong with the folders of certificates.
+    pub(super) fn of(live: Option<&'q Owners>, settings: &Settings) -> (Claims<'q>, Vec<String>) {
+        let (folders, state) = (settings.certificates.clone(), settings.state.clone());
+        let keyring = Keyring::only_to_look(folders, state).ok();
+        let of_folders = keyring.as_ref().map(|keyring| {
+            // What is new to somebody who looks for the first time is all of it.
+            drop(keyring.search());
+            keyring.adviser().of_folders()
+        });
+        let claims = Claims {
             live,
+            keyring,
             ..Claims::default()
-        }
+        };
+        (claims, of_folders.unwrap_or_default())
     }
 
     /// Reads a document and takes its claims, if it is fine; its problems, conflicts among them.
@@ -66,27 +78,33 @@ impl<'q> Claims<'q> {
             }
         }
         problems.extend(accepted.warnings);
-        problems.extend(self.certificates(document, &accepted.site, rules));
+        problems.extend(self.certificates(document, accepted.site, rules));
         problems
     }
 
-    /// Reads the files that the TLS of a site needs, and says what is wrong with them. One that is not there may be made
-    /// later.
+    /// Reads the files that the TLS of a site needs, and says what is wrong with them, or without them. One that is not there
+    /// may be made later.
     fn certificates(
         &mut self,
         document: &SiteDocument,
-        site: &Site,
+        mut site: Site,
         rules: &Rules,
     ) -> Vec<Problem> {
         let origin = &document.origin;
-        if site.tls.mode == Mode::Passthrough {
-            let names = site.claims.iter().map(|claim| claim.pattern.clone());
-            self.passed.extend(names.map(|name| (origin.clone(), name)));
-        }
-        match tls::load(site, rules) {
+        self.sites += 1;
+        site.number = self.sites;
+        match tls::load(&site, rules) {
             Ok(loaded) => {
-                self.shown.extend(loaded.certificates.iter().cloned());
-                let warnings = loaded.warnings.into_iter();
+                let mut warnings = loaded.warnings.clone();
+                if let Some(keyring) = &self.keyring {
+                    keyring.hold(&site, Ok(&loaded));
+                    // What the certificates of all others cover is known at the end.
+                    match site.tls.mode {
+                        Mode::Passthrough => self.passed.push((origin.clone(), site)),
+                        _ => warnings.extend(keyring.adviser().of(&site)),
+                    }
+                }
+                let warnings = warnings.into_iter();
                 warnings
                     .map(|warning| Problem::warning_of_file(origin, warning))
                     .collect()
@@ -101,13 +119,15 @@ impl<'q> Claims<'q> {
 
     /// CASES T-22.
     pub(super) fn passed_and_shown(&self) -> Vec<Problem> {
-        let is_shown =
-            |name: &HostPattern| self.shown.iter().any(|shown| shown.covers_pattern(name));
-        self.passed
-            .iter()
-            .filter(|(_, name)| is_shown(name))
-            .map(|(origin, name)| Problem::warning_of_file(origin, tls::passed_and_shown(name)))
-            .collect()
+        let Some(keyring) = &self.keyring else {
+            return Vec::new();
+        };
+        let adviser = keyring.adviser();
+        let advice = self.passed.iter().flat_map(|(origin, site)| {
+            let lines = adviser.of(site).into_iter();
+            lines.map(move |line| Problem::warning_of_file(origin, line))
+        });
+        advice.collect()
     }
 
     fn conflict(&self, document: &SiteDocument, claim: &Claim, rules: &Rules) -> Option<Problem> {

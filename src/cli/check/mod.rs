@@ -106,13 +106,13 @@ pub fn check(settings: &Settings, question: &Question<'_>) -> Verdict {
     match question.path {
         Some(path) if path == Path::new("-") || !path.is_dir() => {
             let document = one_document(&rules, path, question.as_name);
-            report.one_file(&mut rules, document);
+            report.one_file(settings, &mut rules, document);
         }
         path => {
             if let Some(path) = path {
                 rules.sites = path.to_owned();
             }
-            report.directory(&rules);
+            report.directory(settings, &rules);
         }
     }
     report.verdict()
@@ -131,7 +131,7 @@ pub fn text(settings: &Settings, question: &Question<'_>, text: &str) -> Verdict
             origin: path.to_owned(),
             real: path.to_owned(),
         });
-    report.one_file(&mut rules, document);
+    report.one_file(settings, &mut rules, document);
     report.verdict()
 }
 
@@ -144,6 +144,8 @@ struct Report<'q> {
     warnings: usize,
     ignored: usize,
     unreadable: usize,
+    /// What is wrong with the folders of certificates.
+    folders: usize,
     problems: Vec<Problem>,
     ignored_files: Vec<(PathBuf, String)>,
 }
@@ -158,17 +160,18 @@ impl<'q> Report<'q> {
             warnings: 0,
             ignored: 0,
             unreadable: 0,
+            folders: 0,
             problems: Vec::new(),
             ignored_files: Vec::new(),
         }
     }
 
-    fn directory(&mut self, rules: &Rules) {
+    fn directory(&mut self, settings: &Settings, rules: &Rules) {
         let listing = match directory::list(&rules.sites) {
             Ok(listing) => listing,
             Err(error) => return self.unreadable(&rules.sites, &error),
         };
-        let mut claims = Claims::of(self.question.live);
+        let mut claims = self.claims(settings);
         for (name, found) in &listing.files {
             let (text, problems) = match directory::read(&found.path, name) {
                 Ok(document) => {
@@ -182,12 +185,28 @@ impl<'q> Report<'q> {
         }
         let shared = claims.passed_and_shown();
         self.warnings += usize::from(!shared.is_empty());
-        for problem in shared {
-            let drawn = problem.render("", self.question.color);
-            self.line(&drawn);
-            self.problems.push(problem);
-        }
+        shared
+            .into_iter()
+            .for_each(|problem| self.beside_files(problem));
         self.rest(&listing);
+    }
+
+    /// Says what is wrong with the folders of certificates, and begins with no claims.
+    fn claims(&mut self, settings: &Settings) -> Claims<'q> {
+        let (claims, of_folders) = Claims::of(self.question.live, settings);
+        let named_in = settings.config.as_deref();
+        let named_in = named_in.unwrap_or(Path::new("certificates"));
+        for line in of_folders {
+            self.folders += 1;
+            self.beside_files(Problem::warning_of_file(named_in, line));
+        }
+        claims
+    }
+
+    fn beside_files(&mut self, problem: Problem) {
+        let drawn = problem.render("", self.question.color);
+        self.line(&drawn);
+        self.problems.push(problem);
     }
 
     fn rest(&mut self, listing: &Listing) {
@@ -206,12 +225,17 @@ impl<'q> Report<'q> {
     }
 
     /// One file among those of the sites directory, of which only its own problems are told.
-    fn one_file(&mut self, rules: &mut Rules, document: Result<SiteDocument, Problem>) {
+    fn one_file(
+        &mut self,
+        settings: &Settings,
+        rules: &mut Rules,
+        document: Result<SiteDocument, Problem>,
+    ) {
         let document = match document {
             Ok(document) => document,
             Err(problem) => return self.file("", std::iter::once(problem)),
         };
-        let mut claims = Claims::of(self.question.live);
+        let mut claims = self.claims(settings);
         let others = directory::list(&rules.sites).unwrap_or_default();
         // Also those behind it: who has a name keeps it, however the newcomer is called.
         for (name, found) in &others.files {
@@ -291,7 +315,8 @@ impl<'q> Report<'q> {
                 "{a} not go live; {its} last good version, if there is one, goes on serving"
             ));
         }
-        let ok = self.errors + self.unreadable == 0 && !(self.question.strict && self.warnings > 0);
+        let warnings = self.warnings + self.folders;
+        let ok = self.errors + self.unreadable == 0 && !(self.question.strict && warnings > 0);
         Verdict {
             output: self.output,
             ok,

@@ -73,7 +73,7 @@ pub const KEYS: &[Key] = &[
         "tls",
         Kind::TextOrTable(Place::Tls),
         "\"auto\"",
-        "`\"auto\"`, `\"local\"`, `\"files\"`, `\"passthrough\"` or `\"off\"`; a table says more",
+        "`\"auto\"`, `\"local\"` (for local names only), `\"files\"`, `\"passthrough\"` or `\"off\"`; a table says more",
     ),
     key(
         Place::Site,

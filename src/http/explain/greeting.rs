@@ -95,12 +95,8 @@ pub(super) fn greet(
         } => (policy, "the files that the site names", certificates),
         Choice::Found {
             policy,
-            certificate,
-        } => (
-            policy,
-            "the daemon's certificates folders",
-            Arc::from([certificate]),
-        ),
+            certificates,
+        } => (policy, "the daemon's certificates folders", certificates),
         Choice::Local { policy } => (
             policy,
             "the local authority, which `onedoor trust` makes known",

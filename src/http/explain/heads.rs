@@ -2,10 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::http::field::{Fields, Kind};
+use crate::http::field::{Fields, Kind, is_about_certificates};
 use crate::http::forward::replaces;
 use crate::http::h1::head::RequestHead;
-use crate::site::{HeaderEdit, HeaderEdits, Wire};
+use crate::site::{HeaderEdit, HeaderEdits, Site, Wire};
 
 /// The fields that the next hop gets or does not get.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,8 +30,8 @@ pub struct Removed {
 /// In place of a value that is nobody's business.
 pub const MASK: &str = "(not shown)";
 
-/// `written` is the head of `head` as a backend gets it.
-pub(super) fn of_request(written: &[u8], head: &RequestHead<'_>, edits: &HeaderEdits) -> Changes {
+/// `written` is the head of `head` as a backend of `site` gets it.
+pub(super) fn of_request(written: &[u8], head: &RequestHead<'_>, site: &Site) -> Changes {
     let mut before = lines_of(&head.fields);
     let mut added = Vec::new();
     for line in written.split(|&byte| byte == b'\n').skip(1) {
@@ -43,13 +43,13 @@ pub(super) fn of_request(written: &[u8], head: &RequestHead<'_>, edits: &HeaderE
             .position(|(old, was)| old.eq_ignore_ascii_case(&name) && *was == value)
         {
             Some(same) => drop(before.swap_remove(same)),
-            None => added.push(shown(name, value, edits)),
+            None => added.push(shown(name, value, &site.headers)),
         }
     }
     let mut removed: Vec<Removed> = before
         .into_iter()
         .map(|(name, _)| Removed {
-            why: why_removed(&name, &edits.request).to_owned(),
+            why: why_removed(&name, site).to_owned(),
             name,
         })
         .collect();
@@ -99,12 +99,17 @@ fn name_and_value(line: &[u8]) -> Option<(String, String)> {
     Some((name.to_owned(), value.to_owned()))
 }
 
-fn why_removed(name: &str, edits: &[HeaderEdit]) -> &'static str {
-    if replaces(edits, name.as_bytes()) {
+fn why_removed(name: &str, site: &Site) -> &'static str {
+    if replaces(&site.headers.request, name.as_bytes()) {
         return OF_SITE;
     }
     match Kind::of(name.as_bytes()) {
         Kind::Host => "the host as it was understood is sent in its place",
+        Kind::Identity
+            if site.tls.tells_certificates() && is_about_certificates(name.as_bytes()) =>
+        {
+            "onedoor alone tells the app of certificates that clients show (forward)"
+        }
         Kind::ForwardedFor
         | Kind::ForwardedProto
         | Kind::ForwardedHost

@@ -155,6 +155,15 @@ fn listener(url: &Url, listening: &[SocketAddr]) -> SocketAddr {
     *asked.or(listening.first()).unwrap_or(&unknown)
 }
 
+/// To a site that there is.
+fn too_far() -> Outcome {
+    Outcome {
+        words: "its certificate would be one of the local authority's, and the client is not of this machine or its networks"
+            .to_owned(),
+        ..Answer::NoSite.into()
+    }
+}
+
 struct Walk<'a> {
     scene: Scene<'a>,
     contest: &'a Contest,
@@ -224,11 +233,7 @@ impl Walk<'_> {
         let known = KnownHost::of(asked_for, asked, found, &self.client, url.wire);
         match site {
             None => Answer::NoSite.into(),
-            Some(_) if gate == Gate::Closed(Answer::NoSite) => Outcome {
-                words: "its certificate would be one of the local authority's, and the client is not of this machine or its networks"
-                    .to_owned(),
-                ..Answer::NoSite.into()
-            },
+            Some(_) if gate == Gate::Closed(Answer::NoSite) => too_far(),
             Some(site) => self.request(&head, raw, &known, &site, url.wire),
         }
     }
@@ -279,7 +284,7 @@ impl Walk<'_> {
                 if forward::request_head(&mut out, raw, head, &onward).is_err() {
                     return Answer::TooManyConnectionOptions.into();
                 }
-                self.told.request = heads::of_request(&out, head, &site.headers);
+                self.told.request = heads::of_request(&out, head, site);
                 let of_each = [("X-Request-Id", "(a new one for each request)")];
                 self.each_time(&of_each);
                 if site.send_host == SendHost::Backend {
@@ -307,6 +312,7 @@ impl Walk<'_> {
                     words,
                 }
             }
+            Decision::Refuse(Answer::NoSite) => too_far(),
             Decision::Refuse(answer) => answer.into(),
             Decision::Redirect(redirect) => Outcome::redirect(
                 redirect.status,

@@ -1,9 +1,10 @@
-//! The time of a line: one look at the steady clock; the calendar is asked once a second.
+//! The times of a line: one look at the steady clock in a turn; the calendar is asked once a second.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use super::text::six_digits;
+use crate::digits::six_digits;
+use crate::observe::turn;
 
 /// Microseconds on a [`Clock`].
 pub(super) type Micros = u64;
@@ -12,6 +13,8 @@ pub(super) type Micros = u64;
 #[derive(Debug)]
 pub(super) struct Clock {
     started: Instant,
+    /// The turn that has looked last, and what it saw.
+    looked: Cell<(u64, Micros)>,
     second: RefCell<Second>,
 }
 
@@ -33,15 +36,31 @@ impl Clock {
     pub(super) fn new() -> Clock {
         let clock = Clock {
             started: Instant::now(),
+            looked: Cell::new((0, 0)),
             second: RefCell::new(Second::of(0, 0)),
         };
         clock.second.borrow_mut().renew(clock.now());
         clock
     }
 
-    /// Counted from a second before it was made: the second it was made in has begun on it.
+    /// Nothing that happens in one turn waits for anything, so all of it has one time.
     #[inline]
     pub(super) fn now(&self) -> Micros {
+        let (turn, seen) = self.looked.get();
+        match turn::current() {
+            Some(current) if current == turn => seen,
+            Some(current) => {
+                let now = self.look();
+                self.looked.set((current, now));
+                now
+            }
+            None => self.look(),
+        }
+    }
+
+    /// Counted from a second before it was made: the second it was made in has begun on it.
+    #[inline]
+    fn look(&self) -> Micros {
         let since = self.started.elapsed();
         SECOND + since.as_secs() * SECOND + u64::from(since.subsec_micros())
     }

@@ -3,12 +3,13 @@
 //! What the request says is escaped where it is written, once; nothing is built in between. Control bytes never get
 //! through, and no part is longer than its cap.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
 
 use super::clock::{Clock, Micros};
-use super::text::{part_of_second, put_ip, put_number, put_seconds, put_text};
+use super::text::{is_plain, put_text};
 use super::{Format, Sink};
+use crate::digits::{part_of_second, put_address, put_ip, put_number, put_seconds, three_digits};
 use crate::observe::Finished;
 
 /// The path and query of a request: longer than any that a person writes.
@@ -104,8 +105,8 @@ impl Text<'_> {
         put_number(self.0, number);
     }
 
-    pub fn put_ip(&mut self, ip: IpAddr) {
-        put_ip(self.0, ip);
+    pub fn put_address(&mut self, ip: Ipv4Addr, port: u16) {
+        put_address(self.0, ip, port);
     }
 }
 
@@ -215,18 +216,22 @@ impl Begun {
 
     fn begin_json(&mut self, facts: &Facts<'_>, query: bool, clock: &Clock) {
         let out = &mut self.text;
-        let mut front = *b"{\"time\":\"0000-00-00T00:00:00.000000Z\",\"id\":\"";
+        let mut front = *b"{\"time\":\"0000-00-00T00:00:00.000000Z\",\"id\":\"00000000000000000000000000000000\",\"client\":\"";
         front[9..35].copy_from_slice(&clock.rfc3339(self.started));
         match facts.id {
-            Some(id) => {
+            Some(id) if is_plain(id) => {
+                front[44..76].copy_from_slice(id);
                 out.extend_from_slice(&front);
-                // A trusted proxy's may be anything that a field may be.
+            }
+            // A trusted proxy's may be anything that a field may be.
+            Some(id) => {
+                out.extend_from_slice(&front[..44]);
                 put_text(out, id, 32);
-                out.extend_from_slice(b"\",\"client\":\"");
+                out.extend_from_slice(&front[76..]);
             }
             None => {
                 out.extend_from_slice(&front[..36]);
-                out.extend_from_slice(b"\",\"client\":\"");
+                out.extend_from_slice(&front[76..]);
             }
         }
         match facts.asker {
@@ -304,12 +309,15 @@ impl Begun {
 
     fn finish_json(&self, out: &mut Vec<u8>, finished: &Finished, now: Micros) {
         out.extend_from_slice(&self.text);
-        out.extend_from_slice(b"\",\"status\":");
-        put_number(out, u64::from(finished.status));
+        self.put_status_and_times(out, finished.status, now);
         if let Some(reason) = finished.reason {
             out.extend_from_slice(b",\"reason\":\"");
             out.extend_from_slice(reason.code().as_bytes());
             out.push(b'"');
+        }
+        if finished.retries > 0 {
+            out.extend_from_slice(b",\"retries\":");
+            put_number(out, u64::from(finished.retries));
         }
         if finished.from_client == 0 {
             out.extend_from_slice(b",\"received\":0,\"sent\":");
@@ -319,29 +327,31 @@ impl Begun {
             out.extend_from_slice(b",\"sent\":");
         }
         put_number(out, finished.to_client);
-        self.put_times(out, now);
-        if finished.retries > 0 {
-            out.extend_from_slice(b",\"retries\":");
-            put_number(out, u64::from(finished.retries));
-        }
         out.extend_from_slice(b"}\n");
     }
 
-    fn put_times(&self, out: &mut Vec<u8>, now: Micros) {
+    fn put_status_and_times(&self, out: &mut Vec<u8>, status: u16, now: Micros) {
         let total = now - self.started;
         if let (Some(upstream), Some(first)) = (self.upstream, self.first_byte)
+            && let 100..1_000 = status
             && total < 1_000_000
         {
             // So are all of them, and stand where they stand.
-            let mut text = *b",\"time_total\":0.000000,\"time_wait\":0.000000,\"time_connect\":0.000000,\"time_first_byte\":0.000000";
-            text[14..22].copy_from_slice(&part_of_second(total));
-            text[35..43].copy_from_slice(&part_of_second(upstream - self.started));
-            if self.connect > 0 {
-                text[59..67].copy_from_slice(&part_of_second(self.connect));
+            let mut text = *b"\",\"status\":000,\"time_total\":0.000000,\"time_wait\":0.000000,\"time_connect\":0.000000,\"time_first_byte\":0.000000";
+            text[11..14].copy_from_slice(&three_digits(status));
+            text[28..36].copy_from_slice(&part_of_second(total));
+            // An idle upstream is there at once.
+            if upstream > self.started {
+                text[49..57].copy_from_slice(&part_of_second(upstream - self.started));
             }
-            text[86..94].copy_from_slice(&part_of_second(first - upstream));
+            if self.connect > 0 {
+                text[73..81].copy_from_slice(&part_of_second(self.connect));
+            }
+            text[100..108].copy_from_slice(&part_of_second(first - upstream));
             return out.extend_from_slice(&text);
         }
+        out.extend_from_slice(b"\",\"status\":");
+        put_number(out, u64::from(status));
         out.extend_from_slice(b",\"time_total\":");
         put_seconds(out, total);
         if let Some(upstream) = self.upstream {
@@ -438,10 +448,10 @@ mod tests {
             let mut out = Vec::new();
             begun.finish(&mut out, &finished(), began + 999_999);
             let line = String::from_utf8(out).expect("UTF-8");
-            let ends = format!(
-                "\"time_total\":0.999999,\"time_wait\":0.000002,\"time_connect\":{connect},\"time_first_byte\":0.030002,\"retries\":2}}\n"
+            let times = format!(
+                "\"status\":502,\"time_total\":0.999999,\"time_wait\":0.000002,\"time_connect\":{connect},\"time_first_byte\":0.030002,"
             );
-            assert!(line.ends_with(&ends), "{line}");
+            assert!(line.contains(&times), "{line}");
         }
     }
 
@@ -490,8 +500,8 @@ mod tests {
             (&"1.3".into(), &"shop.test".into())
         );
         assert_eq!(value["retries"], 2);
-        let ends = "\"time_total\":12.345678,\"time_wait\":0.007000,\"time_connect\":0.005000,\"time_first_byte\":1.002001,\"retries\":2}\n";
-        assert!(line.ends_with(ends), "{line}");
+        let times = "\"status\":502,\"time_total\":12.345678,\"time_wait\":0.007000,\"time_connect\":0.005000,\"time_first_byte\":1.002001,";
+        assert!(line.contains(times), "{line}");
         let time = value["time"].as_str().expect("text");
         assert_eq!((time.len(), &time[10..11], &time[26..]), (27, "T", "Z"));
         assert!(!written(&facts(&who), false).contains("b=c"));

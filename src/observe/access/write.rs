@@ -21,8 +21,8 @@ use super::{Destination, Lost};
 use crate::observe::mark;
 
 /// Buffers that may wait for a slow sink: some 4 MiB for files, and as much for standard output.
-const WAITING: usize = 128;
-/// Buffers kept for the next lines: 320 KiB.
+const WAITING: usize = 64;
+/// Buffers kept for the next lines: 576 KiB.
 const MOST_SPARE: usize = 8;
 /// How long the end of the process waits for slow sinks.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -39,7 +39,7 @@ pub struct Writer {
     common: Arc<Common>,
 }
 
-/// What workers and threads share. Locked once in a hundred lines, and when lines are lost.
+/// What workers and threads share. Locked once in two hundred lines, and when lines are lost.
 #[derive(Debug, Default)]
 struct Common {
     lost: Lost,

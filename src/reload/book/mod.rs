@@ -26,6 +26,7 @@ use super::guard::{Guard, Judgement};
 use super::last_good::LastGood;
 use super::look::{Absence, Complaint, Print};
 use crate::route::{SiteChange, TableEdit};
+use crate::site::tls::Mode;
 use crate::site::{HostPattern, Site, SiteName, fitness};
 use crate::tls::Loaded;
 use crate::upstream::States;
@@ -272,6 +273,16 @@ impl Book {
         entry
             .and_then(|entry| entry.live.as_ref())
             .is_some_and(|live| Arc::ptr_eq(&live.site, site))
+    }
+
+    /// The sites that serve and whose TLS is passed through.
+    pub(super) fn passed_through(&self) -> Vec<Arc<Site>> {
+        let live = self
+            .entries
+            .values()
+            .filter_map(|entry| entry.live.as_ref());
+        let passed = live.filter(|live| live.site.tls.mode == Mode::Passthrough);
+        passed.map(|live| Arc::clone(&live.site)).collect()
     }
 
     /// Adds to what an operator should know of the version that serves.

@@ -220,6 +220,19 @@ impl Book {
         }
     }
 
+    /// What serves lacks a certificate file that somebody is still to make: until then its TLS is refused.
+    pub(in crate::reload) fn await_file(&mut self, name: &SiteName, problem: &Problem, at: Moment) {
+        let Some(entry) = self.entries.get_mut(name) else {
+            return;
+        };
+        let complaint = look::complaints(std::slice::from_ref(problem), "").pop();
+        if let (Verdict::Fine, Some(complaint)) = (&entry.verdict, complaint) {
+            info!(site = %name, "waiting: {}", complaint.line);
+            entry.set(Verdict::Waiting(complaint), at);
+            self.touched.insert(name.clone());
+        }
+    }
+
     fn take_absence(
         &mut self,
         name: &SiteName,

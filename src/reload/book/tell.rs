@@ -15,7 +15,7 @@ use crate::reload::status::{BackendStatus, FileStatus, State, Summary};
 use crate::site::faults::Fault;
 use crate::site::fitness::Against;
 use crate::site::{Action, HostPattern, Member, Site, SiteName};
-use crate::tls::Keyring;
+use crate::tls::Adviser;
 
 const NO_PASS_YET: &str = "no backend has passed its check yet";
 
@@ -248,11 +248,11 @@ impl Book {
     pub(in crate::reload) fn statuses(
         &self,
         notice: Option<&str>,
-        keyring: &Keyring,
+        adviser: &Adviser<'_>,
     ) -> Vec<FileStatus> {
         let entries = self.entries.iter();
         entries
-            .map(|(name, entry)| self.status(name, entry, notice, keyring))
+            .map(|(name, entry)| self.status(name, entry, notice, adviser))
             .collect()
     }
 
@@ -260,10 +260,10 @@ impl Book {
     pub(in crate::reload) fn status_of(
         &self,
         name: &SiteName,
-        keyring: &Keyring,
+        adviser: &Adviser<'_>,
     ) -> Option<FileStatus> {
         let entry = self.entries.get(name)?;
-        Some(self.status(name, entry, None, keyring))
+        Some(self.status(name, entry, None, adviser))
     }
 
     fn status(
@@ -271,7 +271,7 @@ impl Book {
         name: &SiteName,
         entry: &Entry,
         notice: Option<&str>,
-        keyring: &Keyring,
+        adviser: &Adviser<'_>,
     ) -> FileStatus {
         let reason = match &entry.verdict {
             Verdict::Fine if entry.awaits(Site::awaits_a_first_pass) => {
@@ -283,7 +283,7 @@ impl Book {
             Verdict::Absent => Some(notice.unwrap_or("its file is gone").to_owned()),
         };
         let site = entry.live.as_ref().map(|live| &*live.site);
-        let advice = site.map(|site| keyring.advice(site)).unwrap_or_default();
+        let advice = site.map(|site| adviser.of(site)).unwrap_or_default();
         let advice = advice
             .into_iter()
             .map(|line| Problem::warning_of_file(&entry.path, line).render("", false));

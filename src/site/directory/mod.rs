@@ -156,17 +156,21 @@ fn entries(folder: &Path) -> io::Result<(fs::ReadDir, u32)> {
     Ok((entries, metadata.mode()))
 }
 
-/// Why the folder of a team below `sites`, or that folder itself, cannot be listed, with the command that mends it where
-/// there is one.
-pub fn why_closed(sites: &Path, folder: &Path, error: &io::Error) -> String {
-    if error.kind() != io::ErrorKind::PermissionDenied {
-        return error.to_string();
+/// Why a folder cannot be listed, with the command that mends it where there is one.
+pub fn why_closed(folder: &Path, error: &io::Error) -> String {
+    why(error, || how_to_permit(folder, "rx"))
+}
+
+/// The same of the folder of a team.
+pub fn why_team_closed(sites: &Path, folder: &Path, error: &io::Error) -> String {
+    why(error, || how_to_permit_below(sites, folder, "rx"))
+}
+
+fn why(error: &io::Error, how_to_permit: impl FnOnce() -> String) -> String {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => format!("permission denied: {}", how_to_permit()),
+        _ => error.to_string(),
     }
-    let how = match folder == sites {
-        true => how_to_permit(folder, "rx"),
-        false => how_to_permit_below(sites, folder, "rx"),
-    };
-    format!("permission denied: {how}")
 }
 
 /// `..data`, `..2026_11_23` and the like: the inside of a mounted ConfigMap. Links that lead through them are the

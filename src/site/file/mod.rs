@@ -201,8 +201,10 @@ impl<'t> SiteFile<'_, 't> {
             );
         }
         let tls = self.tls(table);
-        if tls.mode == Mode::Passthrough {
-            self.passes_through(table, action.as_ref());
+        match tls.mode {
+            Mode::Passthrough => self.passes_through(table, action.as_ref()),
+            Mode::Local => self.vouches_for(table, &claims),
+            Mode::Auto | Mode::Files(_) | Mode::Off => {}
         }
         let defaults = &self.rules.defaults;
         let mut headers = match inner(table, "headers") {

@@ -386,6 +386,41 @@ fn what_a_value_cannot_be_is_said() {
 }
 
 #[test]
+fn the_local_authority_is_only_for_names_that_nobody_owns() {
+    let rest = "localhost, test, internal, home.arpa only";
+    let said = |what: &str| {
+        format!("{what}: the local authority vouches for loopback addresses and names under {rest}")
+    };
+    let errors = |text: &str| errors_with(text, &Rules::default());
+    assert_eq!(
+        errors("host = ['a.test', 'shop.example.com', '*.example.com']\nto = 1\ntls = 'local'"),
+        [said(
+            ":3:7: tls = \"local\" cannot be for shop.example.com, *.example.com"
+        )]
+    );
+    assert_eq!(
+        errors("host = 'a.test'\nto = 1\nredirect_from = 'a.com'\n[tls]\nmode = 'local'"),
+        [said(":5:8: tls = \"local\" cannot be for a.com")]
+    );
+    let local = "host = ['a.test', '*.localhost', 'nas.home.arpa', '127.0.0.1', '::1']\nto = 1\n";
+    assert_eq!(
+        errors(&format!("{local}tls = 'local'")),
+        Vec::<String>::new()
+    );
+    let mut rules = Rules::default();
+    rules.defaults.tls.mode = Mode::Local;
+    assert_eq!(errors_with(local, &rules), Vec::<String>::new());
+    assert_eq!(
+        errors_with("host = 'a.com'\nto = 1", &rules),
+        [said(
+            ":1:8: tls = \"local\", as [defaults] in onedoor.toml say, cannot be for a.com"
+        )]
+    );
+    let own = "host = 'a.com'\nto = 1\ntls = 'off'";
+    assert_eq!(errors_with(own, &rules), Vec::<String>::new());
+}
+
+#[test]
 fn the_catch_all_is_for_the_site_that_the_daemon_file_names() {
     let text = "host = '*'\nto = 1";
     assert_eq!(

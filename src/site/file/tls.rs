@@ -7,8 +7,9 @@ use super::{SiteFile, inner};
 use crate::document::{Reader, Span, Table};
 use crate::limits::{TLS_PAIRS, TLS_REVOKED};
 use crate::site::fence::Fence;
+use crate::site::local::{SUFFIXES, may_be_local};
 use crate::site::tls::{ClearText, ClientAuth, Http2, MinVersion, Mode, Need, PairFiles, Tls};
-use crate::site::{Action, HeaderEdit};
+use crate::site::{Action, Claim, HeaderEdit};
 
 impl<'t> SiteFile<'_, 't> {
     pub(super) fn tls(&mut self, table: &Table<'t>) -> Tls {
@@ -32,6 +33,33 @@ impl<'t> SiteFile<'_, 't> {
     /// See [`tls_file`].
     pub(super) fn tls_file(&mut self, text: &str) -> PathBuf {
         tls_file(&self.fence, &mut self.files, text)
+    }
+
+    /// The local authority gives certificates for names that nobody owns; of others no client would take one.
+    pub(super) fn vouches_for(&mut self, table: &Table<'t>, claims: &[Claim]) {
+        let patterns = claims.iter().map(|claim| &claim.pattern);
+        let foreign = patterns.filter(|pattern| !may_be_local(pattern));
+        let foreign: Vec<String> = foreign.map(ToString::to_string).collect();
+        if foreign.is_empty() {
+            return;
+        }
+        let own = inner(table, "tls").map_or_else(|| table.get("tls"), |tls| tls.get("mode"));
+        let (says, place) = match own {
+            Some(own) => ("tls = \"local\"", Some(own)),
+            None => (
+                "tls = \"local\", as [defaults] in onedoor.toml say,",
+                table.get("host"),
+            ),
+        };
+        self.reader.error_with_help(
+            place.map_or(0..0, |value| value.span()),
+            format!(
+                "{says} cannot be for {}: the local authority vouches for loopback addresses and names under {} only",
+                foreign.join(", "),
+                SUFFIXES.join(", "),
+            ),
+            Some("write tls = \"auto\", by which a certificate is found, or name one with cert and key".into()),
+        );
     }
 
     /// What only somebody who reads the requests could do.

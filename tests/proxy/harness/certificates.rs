@@ -15,6 +15,8 @@ use rustls::server::{WantsServerCert, WebPkiClientVerifier};
 use rustls::{ConfigBuilder, RootCertStore, ServerConfig, SupportedProtocolVersion};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
+const A_YEAR: time::Duration = time::Duration::days(365);
+
 /// An authority of a test's own.
 #[derive(Debug)]
 pub(crate) struct Authority {
@@ -31,7 +33,28 @@ pub(crate) struct Pair {
 
 impl Authority {
     pub(crate) fn new(name: &str) -> Authority {
+        Authority::made(name, CertificateParams::default())
+    }
+
+    /// One that was over yesterday.
+    pub(crate) fn former(name: &str) -> Authority {
         let mut params = CertificateParams::default();
+        let now = time::OffsetDateTime::now_utc();
+        params.not_before = now - time::Duration::days(30);
+        params.not_after = now - time::Duration::days(1);
+        Authority::made(name, params)
+    }
+
+    /// Somebody else's, whose key has been got hold of.
+    pub(crate) fn of(pem: &str, key: &str) -> Authority {
+        let key = KeyPair::from_pem(key).unwrap();
+        Authority {
+            pem: pem.to_owned(),
+            issuer: Issuer::from_ca_cert_pem(pem, key).unwrap(),
+        }
+    }
+
+    fn made(name: &str, mut params: CertificateParams) -> Authority {
         params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
@@ -45,20 +68,35 @@ impl Authority {
 
     /// For a server that answers to `names`.
     pub(crate) fn pair(&self, names: &[&str]) -> Pair {
-        self.sign(names, KeyPair::generate().unwrap(), 365)
+        self.sign(names, KeyPair::generate().unwrap(), A_YEAR)
     }
 
     /// The same with an RSA key.
     pub(crate) fn rsa_pair(&self, names: &[&str]) -> Pair {
-        self.sign(names, KeyPair::generate_for(&PKCS_RSA_SHA256).unwrap(), 365)
+        self.sign(
+            names,
+            KeyPair::generate_for(&PKCS_RSA_SHA256).unwrap(),
+            A_YEAR,
+        )
     }
 
     /// One that is good until so many days from now; a negative number is over.
     pub(crate) fn pair_for_days(&self, names: &[&str], days: i64) -> Pair {
-        self.sign(names, KeyPair::generate().unwrap(), days)
+        self.pair_for(names, time::Duration::days(days))
     }
 
-    fn sign(&self, names: &[&str], key: KeyPair, days: i64) -> Pair {
+    pub(crate) fn pair_for(&self, names: &[&str], span: time::Duration) -> Pair {
+        self.sign(names, KeyPair::generate().unwrap(), span)
+    }
+
+    /// The same pair with those that vouch for it.
+    pub(crate) fn whole_pair(&self, names: &[&str]) -> Pair {
+        let Pair { cert, key } = self.pair(names);
+        let cert = format!("{cert}{}", self.pem);
+        Pair { cert, key }
+    }
+
+    fn sign(&self, names: &[&str], key: KeyPair, span: time::Duration) -> Pair {
         let mut params = CertificateParams::default();
         params.subject_alt_names = names
             .iter()
@@ -71,7 +109,7 @@ impl Authority {
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         let now = time::OffsetDateTime::now_utc();
         params.not_before = now - time::Duration::days(30);
-        params.not_after = now + time::Duration::days(days);
+        params.not_after = now + span;
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         Pair {
             cert: certificate.pem(),

@@ -2,12 +2,13 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
 use super::{tls_to, two_and_one, with_files, with_folder};
 use crate::harness::{
-    Agreed, Authority, Client, Folder, Proxy, Tls, found, is_same, may_mount, onedoor, put, until,
+    Agreed, Authority, Client, Folder, Plan, Proxy, Tls, found, is_same, onedoor, put, until,
     words_of,
 };
 
@@ -50,6 +51,8 @@ fn a_renewed_certificate_is_shown_without_one_failed_handshake() {
 fn a_broken_new_pair_keeps_the_old_one_and_is_said() {
     let authority = Authority::new("test");
     let proxy = two_and_one(&authority);
+    // Once it was shown it has been read.
+    tls_to(&proxy, &Tls::to("shop.example.com"));
     let stranger = authority.pair(&["shop.example.com"]);
     put(proxy.sites().path(), "shop.key", &stranger.key);
     proxy.until_state("shop", "stale");
@@ -119,6 +122,122 @@ fn a_pair_that_is_broken_at_a_restart_closes_the_site_and_no_other() {
 }
 
 #[test]
+fn a_certificate_that_is_missing_at_a_start_is_waited_for() {
+    let authority = Authority::new("test");
+    let mut proxy = two_and_one(&authority);
+    let folder = proxy.sites().path().to_owned();
+    proxy.stop();
+    fs::remove_file(folder.join("shop.pem")).unwrap();
+    proxy.start_again();
+    proxy.until_state("shop", "waiting");
+    let reason = proxy.status("shop").unwrap()["reason"].to_string();
+    assert!(reason.contains("shop.pem is not there yet"), "{reason}");
+    assert!(Tls::to("shop.example.com").shake(proxy.address()).is_err());
+    assert_eq!(
+        proxy.get("shop.example.com", "/").said(),
+        "503 no-certificate"
+    );
+    assert_eq!(proxy.state_of("blog"), "live");
+    authority.pair(&["shop.example.com"]).write(&folder, "shop");
+    proxy.until_state("shop", "live");
+    let shop = Tls::to("shop.example.com").trusting(&authority.pem);
+    assert_eq!(
+        tls_to(&proxy, &shop).get("shop.example.com", "/").text(),
+        "shop"
+    );
+}
+
+/// A plan for which opening `file` takes so many microseconds.
+fn slow_to_open(plan: Plan, file: &Path, delay: u64) -> Plan {
+    let inject = format!("inject=openat:delay_enter={delay}");
+    let file = file.display().to_string();
+    let quiet = ["strace", "-f", "-qq", "--seccomp-bpf", "-o", "/dev/null"];
+    let only = ["-P", &file, "-e", "trace=openat", "-e", &inject];
+    plan.under(quiet.into_iter().chain(only))
+}
+
+/// Reading takes a while at a start, and nobody is turned away for it.
+#[test]
+fn a_handshake_for_a_pair_that_is_still_being_read_waits_as_long_as_it_may() {
+    if !found("strace") {
+        return;
+    }
+    let authority = Authority::new("test");
+    for (delay, limit, is_served) in [(4_000_000, "60s", true), (60_000_000, "1s", false)] {
+        let plan = Proxy::plan().daemon_file(&format!("[timeout]\nopening = '{limit}'\n"));
+        authority
+            .pair(&["shop.example.com"])
+            .write(plan.sites().path(), "shop");
+        let chain = plan.sites().join("shop.pem");
+        let proxy = slow_to_open(plan, &chain, delay)
+            .site("shop.toml", with_files("shop.example.com", "shop", "shop"))
+            .start();
+        let tls = Tls::to("shop.example.com").trusting(&authority.pem);
+        let line = tls.shake(proxy.address());
+        assert_eq!(line.is_ok(), is_served, "after {delay} us");
+        match line {
+            Ok(line) => {
+                let mut client = Client::over(line);
+                assert_eq!(client.get("shop.example.com", "/").text(), "shop");
+            }
+            Err(_) => proxy.until_counted("handshake-timeout", 1),
+        }
+    }
+}
+
+#[test]
+fn a_site_shakes_hands_while_what_its_backends_need_is_being_read() {
+    if !found("strace") {
+        return;
+    }
+    let authority = Authority::new("test");
+    let plan = with_folder("");
+    let live = plan.folder().join("live");
+    authority.pair(&["shop.example.com"]).write(&live, "shop");
+    let ca = plan.sites().join("ca.pem");
+    put(plan.sites().path(), "ca.pem", &authority.pem);
+    let file = "host = 'shop.example.com'\nto = { at = 'https://127.0.0.1:1', ca = 'ca.pem' }\n";
+    let proxy = slow_to_open(plan, &ca, 60_000_000)
+        .site("shop.toml", format!("{file}[tls]\nmin = '1.3'\n"))
+        .start();
+    let tls = Tls::to("shop.example.com").trusting(&authority.pem);
+    assert!(tls.shake(proxy.address()).is_ok());
+}
+
+/// As certbot lays them: the site file names a link, and what that leads to is switched.
+#[test]
+fn a_pair_behind_links_is_renewed_when_the_links_are() {
+    let authority = Authority::new("test");
+    let plan = Proxy::plan();
+    let archive = plan.folder().join("archive");
+    fs::create_dir(&archive).unwrap();
+    let put_in = |round: usize| {
+        let pair = authority.pair(&["shop.example.com"]);
+        for (name, text) in [("shop.key", &pair.key), ("shop.pem", &pair.cert)] {
+            let kept = format!("{round}-{name}");
+            put(&archive, &kept, text);
+            let beside = archive.join(format!(".{name}"));
+            symlink(archive.join(kept), &beside).unwrap();
+            fs::rename(beside, archive.join(name)).unwrap();
+        }
+        pair
+    };
+    let first = put_in(1);
+    for name in ["shop.key", "shop.pem"] {
+        symlink(archive.join(name), plan.sites().join(name)).unwrap();
+    }
+    let proxy = plan
+        .site("shop.toml", with_files("shop.example.com", "shop", "shop"))
+        .start();
+    let tls = Tls::to("shop.example.com").trusting(&authority.pem);
+    let shown = || tls.shake(proxy.address()).unwrap().shown();
+    assert!(is_same(&first.cert, &shown()));
+    let second = put_in(2);
+    until("the second is shown", || is_same(&second.cert, &shown()));
+    assert_eq!(proxy.state_of("shop"), "live");
+}
+
+#[test]
 fn every_way_in_which_a_pair_can_be_wrong_is_said() {
     let authority = Authority::new("test");
     let proxy = two_and_one(&authority);
@@ -127,6 +246,8 @@ fn every_way_in_which_a_pair_can_be_wrong_is_said() {
     let encrypted =
         "-----BEGIN ENCRYPTED PRIVATE KEY-----\nMIIB\n-----END ENCRYPTED PRIVATE KEY-----\n";
     let torn = &good.cert[..good.cert.len() / 2];
+    // Each is tried with each: so many that this would keep a processor busy are no pair of anybody's.
+    let (many, keys) = (good.cert.repeat(17), good.key.repeat(5));
     for (cert, key, said) in [
         (
             good.cert.as_str(),
@@ -149,6 +270,16 @@ fn every_way_in_which_a_pair_can_be_wrong_is_said() {
             "bad.pem: there is no certificate in it",
         ),
         (torn, good.key.as_str(), "bad.pem: the PEM in it is damaged"),
+        (
+            many.as_str(),
+            good.key.as_str(),
+            "bad.pem: there are more than 16 certificates in it",
+        ),
+        (
+            good.cert.as_str(),
+            keys.as_str(),
+            "bad.key: there are more than 4 private keys in it",
+        ),
     ] {
         put(proxy.sites().path(), "bad.pem", cert);
         put(proxy.sites().path(), "bad.key", key);
@@ -221,6 +352,51 @@ fn what_an_operator_should_know_of_a_certificate_is_said_and_stops_nothing() {
     }
     for host in ["shop.example.com", "weblog.example.com"] {
         assert_eq!(tls_to(&proxy, &Tls::to(host)).get(host, "/").status, 200);
+    }
+}
+
+/// A plan with one site that names its pair, which is good for so long, and one whose pair is found.
+fn named_and_found(span: time::Duration) -> Plan {
+    let authority = Authority::new("test");
+    let plan = with_folder("");
+    let live = plan.folder().join("live");
+    let pair = |host| authority.pair_for(&[host], span);
+    pair("shop.example.com").write(plan.sites().path(), "shop");
+    pair("found.example.com").write(&live, "found");
+    let found = "host = 'found.example.com'\nrespond = 'found'";
+    plan.site("shop.toml", with_files("shop.example.com", "shop", "shop"))
+        .site("found.toml", found)
+}
+
+/// What was true when it was read is not what `ls` says a week later.
+#[test]
+fn the_end_of_a_certificate_is_said_as_it_is_now() {
+    let proxy = named_and_found(time::Duration::seconds(6)).start();
+    for site in ["shop", "found"] {
+        let ls = || proxy.status(site).unwrap()["problems"].to_string();
+        until("it has ended", || ls().contains("the certificate ended"));
+        assert!(!ls().contains("ends in"), "{}", ls());
+    }
+}
+
+/// CASES T-60.
+#[test]
+fn a_key_that_somebody_else_owns_is_said() {
+    if !rustix::process::geteuid().is_root() {
+        println!("left out: only root can give a file away");
+        return;
+    }
+    let plan = named_and_found(time::Duration::days(90));
+    let found = plan.folder().join("live/found.key");
+    for key in [plan.sites().join("shop.key"), found] {
+        std::os::unix::fs::chown(key, Some(12345), None).unwrap();
+    }
+    let proxy = plan.start();
+    for name in ["shop", "found"] {
+        let said = format!("{name}.key: the key belongs to user 12345");
+        proxy.until_logged(&said);
+        let ls = proxy.status(name).unwrap()["problems"].to_string();
+        assert!(ls.contains(&said), "{ls}");
     }
 }
 
@@ -412,50 +588,6 @@ fn the_local_authority_vouches_for_local_names_across_restarts() {
     let key = fs::metadata(proxy.state().join("authority/root.key")).unwrap();
     use std::os::unix::fs::PermissionsExt;
     assert_eq!(key.permissions().mode() & 0o777, 0o600);
-}
-
-#[test]
-fn the_local_authority_is_printed_installed_and_taken_back() {
-    let proxy = Proxy::plan()
-        .site("blue.localhost.toml", "respond = 'blue'")
-        .start();
-    let printed = words_of(&proxy.command(["trust", "--print"]));
-    let tls = Tls::to("blue.localhost").trusting(&printed);
-    assert_eq!(
-        tls_to(&proxy, &tls).get("blue.localhost", "/").text(),
-        "blue"
-    );
-    if !may_mount() || !found("update-ca-certificates") || !found("curl") {
-        return;
-    }
-    // Over the system's store, for this one shell.
-    let script = r#"
-        set -e
-        mount -t tmpfs none /usr/local/share/ca-certificates
-        mount -t tmpfs none /etc/ssl/certs
-        ask() { curl -sS --resolve "blue.localhost:$port:127.0.0.1" "https://blue.localhost:$port/"; }
-        "$onedoor" trust --sites "$sites" --state "$state" 2>/dev/null
-        echo "answer: $(ask)"
-        "$onedoor" trust --remove --sites "$sites" --state "$state" 2>/dev/null
-        ! ask 2>/dev/null
-    "#;
-    let output = std::process::Command::new("unshare")
-        .args(["-m", "sh", "-c", script])
-        .env_remove("CURL_CA_BUNDLE")
-        .env_remove("SSL_CERT_FILE")
-        .env("port", proxy.address().port().to_string())
-        .env("onedoor", env!("CARGO_BIN_EXE_onedoor"))
-        .env("sites", proxy.sites().path())
-        .env("state", proxy.state())
-        .output()
-        .unwrap();
-    let said = words_of(&output);
-    assert!(output.status.success(), "{said}");
-    assert!(said.contains("answer: blue"), "{said}");
-    assert!(
-        said.contains("trusts the local authority no more"),
-        "{said}"
-    );
 }
 
 #[test]

@@ -51,6 +51,92 @@ fn only_who_shows_a_certificate_of_a_partner_gets_in() {
     assert_eq!(blog.get("blog.example.com", "/").text(), "blog");
 }
 
+/// With TLS 1.3 a client is through with its side of the handshake before it hears of ours, and sends.
+#[test]
+fn a_client_that_is_turned_away_hears_why_although_it_has_sent_a_request() {
+    let (authority, partners) = (Authority::new("test"), Authority::new("partners"));
+    let proxy = two_and_one(&authority);
+    put(proxy.sites().path(), "partners.pem", &partners.pem);
+    proxy.site(
+        "shop.toml",
+        with_files("shop.example.com", "shop", "shop") + CLIENT,
+    );
+    let piece = "x".repeat(20_000);
+    let mut refused = 0;
+    for (tls, alert) in [
+        (Tls::to("shop.example.com"), "CertificateRequired"),
+        (
+            Tls::to("shop.example.com").showing(&authority.client("mallory")),
+            "UnknownCA",
+        ),
+    ] {
+        for _ in 0..5 {
+            let mut client = Client::over(tls.shake(proxy.address()).unwrap());
+            client
+                .send("POST / HTTP/1.1\r\nHost: shop.example.com\r\nContent-Length: 40000\r\n\r\n");
+            refused += 1;
+            proxy.until_counted("client-certificate", refused);
+            // It goes on, as long as it has read nothing; a connection that was reset would take none of it.
+            for _ in 0..2 {
+                client.send(&piece);
+            }
+            let cut = client.try_response("POST").unwrap_err();
+            assert!(cut.error.to_string().contains(alert), "{}", cut.error);
+        }
+    }
+}
+
+#[test]
+fn why_a_client_was_turned_away_is_said_and_counted() {
+    let (authority, partners) = (Authority::new("test"), Authority::new("partners"));
+    let (ann, bob) = (partners.client("ann"), partners.client("bob"));
+    let proxy = two_and_one(&authority);
+    put(proxy.sites().path(), "partners.pem", &partners.pem);
+    put(
+        proxy.sites().path(),
+        "partners.crl",
+        &partners.revoking(&[&bob], 7),
+    );
+    proxy.site(
+        "shop.toml",
+        with_files("shop.example.com", "shop", "shop") + CLIENT + "crl = 'partners.crl'\n",
+    );
+    let tls = Tls::to("shop.example.com");
+    for (own, why) in [
+        (None, "it showed none"),
+        (
+            Some(authority.client("mallory")),
+            "it is by no authority in \"ca\"",
+        ),
+        (
+            Some(partners.former_client("ann")),
+            "it is over, or has not begun",
+        ),
+        (Some(bob), "its authority has taken it back"),
+        (Some(partners.pair(&["ann"])), "it is none for clients"),
+    ] {
+        let tls = match own {
+            Some(own) => tls.clone().showing(&own),
+            None => tls.clone(),
+        };
+        for _ in 0..3 {
+            assert!(is_refused(&proxy, &tls));
+        }
+        proxy.until_logged(why);
+    }
+    assert!(!is_refused(&proxy, &tls.showing(&ann)));
+    proxy.until_counted("client-certificate", 15);
+    let shop = proxy.status("shop").unwrap();
+    assert_eq!(shop["refusals"]["client-certificate"], 15);
+    // Somebody who wants something that nobody speaks is nobody's trouble.
+    let odd = Tls::to("blog.example.com").alpn(&["foo"]);
+    assert!(odd.shake(proxy.address()).is_err());
+    proxy.until_counted("handshake-failed", 1);
+    let log = proxy.log();
+    let said = log.matches("a client's certificate is refused").count();
+    assert!(said == 5 && !log.contains("handshake failed"), "{log}");
+}
+
 #[test]
 fn an_optional_certificate_may_be_missing_but_not_bad() {
     let (authority, partners) = (Authority::new("test"), Authority::new("partners"));
@@ -115,6 +201,49 @@ fn the_app_is_told_whose_certificate_it_was_and_clients_cannot_say_so() {
     assert_eq!(seen.value("x-client-cert"), pem);
     assert_eq!(seen.value("x-client-cert-fingerprint").len(), 64);
     assert!(seen.has("x-client-cert-serial"));
+}
+
+#[test]
+fn a_trusted_proxy_cannot_say_whose_certificate_it_was_where_onedoor_does() {
+    let (authority, partners) = (Authority::new("test"), Authority::new("partners"));
+    let app = Backend::saying("app");
+    let plan = Proxy::plan().daemon_file("[trust]\nproxies = '127.0.0.1'\n");
+    authority
+        .pair(&["shop.example.com"])
+        .write(plan.sites().path(), "shop");
+    put(plan.sites().path(), "partners.pem", &partners.pem);
+    let file = |forward: bool| {
+        format!(
+            "host = 'shop.example.com'\nto = {}\n[tls]\ncert = 'shop.pem'\nkey = 'shop.key'\n\
+             [tls.client]\nca = 'partners.pem'\nmode = 'optional'\nforward = {forward}\n",
+            app.port
+        )
+    };
+    let proxy = plan.site("shop.toml", file(true)).start();
+    let ask = |tls: &Tls| {
+        let mut client = tls_to(&proxy, tls);
+        client.send(
+            "GET / HTTP/1.1\r\nHost: shop.example.com\r\nX-Client-Cert: forged\r\n\
+             X-Client-Cert-Subject: CN=forged\r\nClient-Cert: :forged:\r\n\
+             X-Forwarded-Client-Cert: forged\r\nX-SSL-Client-S-DN: CN=forged\r\n\
+             Forwarded: for=203.0.113.7\r\n\r\n",
+        );
+        assert_eq!(client.response().status, 200);
+        last(&app)
+    };
+    let nobody = Tls::to("shop.example.com");
+    let seen = ask(&nobody);
+    assert!(!seen.head.contains("forged"), "{}", seen.head);
+    assert!(!seen.has("x-client-cert"), "{}", seen.head);
+    // The rest of what it says is believed.
+    assert_eq!(seen.value("forwarded"), "for=203.0.113.7");
+    let seen = ask(&nobody.clone().showing(&partners.client("ann")));
+    assert!(!seen.head.contains("forged"), "{}", seen.head);
+    assert_eq!(seen.values("x-client-cert-subject"), ["CN=ann"]);
+    // Where the app is told nothing by us, the proxy's word is the only one.
+    proxy.site("shop.toml", file(false));
+    let seen = ask(&nobody);
+    assert_eq!(seen.value("x-client-cert-subject"), "CN=forged");
 }
 
 #[test]

@@ -1,0 +1,90 @@
+//! What an operator should know of a certificate and its key, and what stops nobody from showing it.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use super::certificate::Certificate;
+use crate::site::Claim;
+
+/// From then on a certificate is said to end soon: Let's Encrypt renews 30 days before, so this one was not.
+const SOON: Duration = Duration::from_secs(14 * 86_400);
+
+/// That it has ended, ends soon or has not begun, as of `now`. `audience` is who looks at it.
+pub(super) fn of_dates(
+    certificate: &Certificate,
+    audience: &str,
+    now: SystemTime,
+) -> Option<String> {
+    let path = certificate.file.display();
+    if let Ok(ago) = now.duration_since(certificate.not_after) {
+        let ago = days(ago);
+        return Some(format!(
+            "{path}: the certificate ended {ago} ago; {audience} will refuse it"
+        ));
+    }
+    if let Ok(until) = certificate.not_before.duration_since(now)
+        && !until.is_zero()
+    {
+        let until = days(until);
+        return Some(format!(
+            "{path}: the certificate begins in {until}; {audience} will refuse it until then"
+        ));
+    }
+    let left = certificate.not_after.duration_since(now).ok()?;
+    (left < SOON).then(|| format!("{path}: the certificate ends in {}", days(left)))
+}
+
+/// Less than one is told in hours: that is for today.
+fn days(span: Duration) -> String {
+    let (number, word) = match span.as_secs() / 86_400 {
+        0 => (span.as_secs() / 3600, "hour"),
+        days => (days, "day"),
+    };
+    match number {
+        0 => "less than an hour".to_owned(),
+        1 => format!("1 {word}"),
+        number => format!("{number} {word}s"),
+    }
+}
+
+/// Like sshd: a key that others can read, or put another in place of, is no secret (CASES T-60).
+pub(super) fn of_key(key: &Path) -> Option<String> {
+    let metadata = key.metadata().ok()?;
+    let path = key.display();
+    let own = rustix::process::geteuid().as_raw();
+    if metadata.uid() != 0 && metadata.uid() != own {
+        let uid = metadata.uid();
+        return Some(format!(
+            "{path}: the key belongs to user {uid}, who is neither root nor who runs onedoor and can change it; `chown` \
+             gives it to one of them"
+        ));
+    }
+    let who = match metadata.mode() & 0o077 {
+        0 => return None,
+        bits if bits & 0o007 != 0 => "everybody",
+        // A group made for those who may: ssl-cert on Debian.
+        bits if bits & 0o070 == 0o040 => return None,
+        _ => "the group",
+    };
+    Some(format!(
+        "{path}: {who} can read or change the key; `chmod 600` keeps it to its owner"
+    ))
+}
+
+/// Hosts that clients would be shown a certificate of another name for.
+pub(super) fn of_names<'c>(
+    certificates: &'c [Arc<Certificate>],
+    claims: &'c [Claim],
+) -> impl Iterator<Item = String> + 'c {
+    let is_covered = |claim: &&Claim| {
+        let mut certificates = certificates.iter();
+        certificates.any(|certificate| certificate.covers_pattern(&claim.pattern))
+    };
+    let lacking = claims.iter().filter(move |claim| !is_covered(claim));
+    lacking.map(|claim| {
+        let name = &claim.pattern;
+        format!("the certificate is not for {name}; clients will refuse it")
+    })
+}

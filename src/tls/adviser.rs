@@ -1,0 +1,136 @@
+//! What an operator should know of the certificates of a site, as of now.
+//!
+//! One adviser for as many sites as are asked about at once: what it has to look up for all, it looks up once.
+
+use std::cell::OnceCell;
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use super::advice;
+use super::found::Found;
+use super::keyring::Keyring;
+use crate::site::local::may_be_local;
+use crate::site::tls::Mode;
+use crate::site::{Claim, HostPattern, Site};
+
+/// See the module.
+#[derive(Debug)]
+pub struct Adviser<'k> {
+    keyring: &'k Keyring,
+    found: Arc<Found>,
+    now: SystemTime,
+    /// Names in certificates that sites show from files of their own.
+    shown: OnceCell<HashSet<HostPattern>>,
+}
+
+impl<'k> Adviser<'k> {
+    pub(super) fn new(keyring: &'k Keyring, found: Arc<Found>) -> Adviser<'k> {
+        Adviser {
+            keyring,
+            found,
+            now: SystemTime::now(),
+            shown: OnceCell::new(),
+        }
+    }
+
+    /// What is of no use in the folders of certificates.
+    pub fn of_folders(&self) -> Vec<String> {
+        self.found.problems().cloned().collect()
+    }
+
+    /// All there is, one line each.
+    pub fn of(&self, site: &Site) -> Vec<String> {
+        let mut advice = self.when_live(site);
+        if site.tls.mode == Mode::Auto {
+            for claim in &site.claims {
+                for line in self.found.advice(&claim.pattern, self.now) {
+                    if !advice.contains(&line) {
+                        advice.push(line);
+                    }
+                }
+            }
+        }
+        advice
+    }
+
+    /// What is to be said when a site goes live: without what was said of the pairs in the folders when they were read.
+    pub fn when_live(&self, site: &Site) -> Vec<String> {
+        let mut lines = match site.tls.mode {
+            Mode::Auto => self.without_certificate(site),
+            Mode::Passthrough => self.passed_and_shown(site),
+            Mode::Local | Mode::Files(_) | Mode::Off => Vec::new(),
+        };
+        let own = self.keyring.own(site.number);
+        let own = own.iter();
+        lines.extend(own.filter_map(|own| advice::of_dates(own, "clients", self.now)));
+        lines.extend(self.keyring.advice_on_lists(site.number));
+        if self.is_vouched_for(site) {
+            lines.extend(self.keyring.authority.advice());
+        }
+        lines
+    }
+
+    /// CASES T-22: a browser that is shown the certificate of another site for such a name uses that connection for it
+    /// (RFC 9113 9.1.1), and is sent away with 421.
+    fn passed_and_shown(&self, site: &Site) -> Vec<String> {
+        let shown = self.shown.get_or_init(|| self.keyring.names_of_sites());
+        let is_shown = |claim: &&Claim| {
+            let name = &claim.pattern;
+            let above = || name.wildcard_above();
+            self.found.covering(name).is_some()
+                || shown.contains(name)
+                || above().is_some_and(|above| shown.contains(&above))
+        };
+        let claims = site.claims.iter().filter(is_shown);
+        let say = |claim: &Claim| {
+            let name = &claim.pattern;
+            format!(
+                "a certificate that onedoor shows for other names is also for {name}, whose TLS is passed through: \
+                 browsers may ask for it on such a connection, get 421, and have to open another"
+            )
+        };
+        claims.map(say).collect()
+    }
+
+    /// Names without a certificate: they are live in clear text only, or, where they had one, not at all.
+    fn without_certificate(&self, site: &Site) -> Vec<String> {
+        let lacks = |claim: &&Claim| {
+            let is_any = claim.pattern == HostPattern::Any;
+            self.found.covering(&claim.pattern).is_none()
+                && (is_any || !may_be_local(&claim.pattern))
+        };
+        let without = site.claims.iter().filter(lacks);
+        let remembered = &self.keyring.remembered;
+        let (closed, open): (Vec<String>, Vec<String>) = without
+            .map(|claim| claim.pattern.to_string())
+            .partition(|name| remembered.had(name));
+        let open = (!open.is_empty()).then(|| {
+            let names = open.join(", ");
+            format!("live, clear text only: no certificate for {names}")
+        });
+        let closed = (!closed.is_empty()).then(|| {
+            let names = closed.join(", ");
+            let knows = |why: &Arc<str>| format!("and whether it had one is not known ({why})");
+            let why = remembered.why_unreadable().as_ref().map(knows);
+            let why = why.as_deref().unwrap_or("and it had one");
+            format!(
+                "no certificate for {names}, {why}: it answers 503 until it has one, or its file says tls = \"off\""
+            )
+        });
+        open.into_iter().chain(closed).collect()
+    }
+
+    /// Whether a name of `site` depends on the local authority.
+    fn is_vouched_for(&self, site: &Site) -> bool {
+        let depends = |pattern: &HostPattern| match pattern {
+            HostPattern::Any => false,
+            named => may_be_local(named) && self.found.covering(named).is_none(),
+        };
+        match site.tls.mode {
+            Mode::Auto => site.claims.iter().any(|claim| depends(&claim.pattern)),
+            Mode::Local => true,
+            Mode::Files(_) | Mode::Passthrough | Mode::Off => false,
+        }
+    }
+}

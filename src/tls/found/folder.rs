@@ -1,0 +1,280 @@
+//! The pairs among the files of one folder, and what stays of those that were there before.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use rustls::pki_types::CertificateDer;
+
+use super::file::{Digest, File, Kind, PEM_BYTES, sha256_of};
+use super::listing::Stamps;
+use crate::site::HostPattern;
+use crate::site::directory::Stamp;
+use crate::site::fence::read_regular;
+use crate::tls::certificate::Certificate;
+use crate::tls::pair::{Chain, Key};
+
+/// As they were at the last look.
+#[derive(Debug)]
+pub(super) struct Folder {
+    stamps: Box<[(PathBuf, Option<Stamp>)]>,
+    /// What they hold. Of a few none: these are soon read again, and a hundred thousand folders have a few each.
+    files: Files,
+    pub(super) pairs: Box<[Arc<Pair>]>,
+    /// It was another one a look ago, or has only just been written.
+    pub(super) is_restless: bool,
+    /// What is of no use in it.
+    pub(super) problems: Vec<String>,
+    /// What was to be said of it so far.
+    said: BTreeSet<String>,
+}
+
+/// A certificate, and where its key lies.
+#[derive(Debug)]
+pub(super) struct Pair {
+    pub(super) certificate: Arc<Certificate>,
+    key: PathBuf,
+    /// What there is to say of its permissions.
+    pub(super) of_key: Option<String>,
+}
+
+impl Folder {
+    /// Looks at the files of `path`, and reads those that are not as they were `before`. The second is what is new to say.
+    pub(super) fn look(
+        path: &Path,
+        stamps: Stamps,
+        before: Option<&Folder>,
+        now: SystemTime,
+    ) -> (Folder, Vec<String>) {
+        let mut chains = HashMap::new();
+        let files = stamps.iter().map(|(path, stamp)| {
+            let known = before.and_then(|before| before.files.get(path));
+            let file = match known {
+                Some(file) if file.is_as(*stamp) => file.clone(),
+                _ => {
+                    let (file, chain) = File::read(path, *stamp, now);
+                    chains.extend(chain.map(|chain| (path.clone(), chain)));
+                    file
+                }
+            };
+            (path.clone(), file)
+        });
+        let files = Files(files.collect());
+        let stamps: Box<[_]> = stamps.into_iter().collect();
+        let mut pairs = pair_up(&files, chains, before);
+        let kept = before.map_or_else(Vec::new, |before| interrupted(before, &files, &pairs));
+        let is_restless = before.is_some_and(|before| before.stamps != stamps)
+            || files.0.iter().any(|(_, file)| file.is_young);
+        let problems = problems(path, &files, &pairs, &kept);
+        let mut said = before.map_or_else(BTreeSet::new, |before| before.said.clone());
+        let mut news = Vec::new();
+        // Half of a renewal is nothing to tell of: it is whole a moment later.
+        if !is_restless {
+            let advice = pairs.iter().flat_map(|pair| pair.advice(now));
+            let all: BTreeSet<String> = problems.iter().cloned().chain(advice).collect();
+            news.extend(all.difference(&said).cloned());
+            said = all;
+        }
+        pairs.extend(kept);
+        let folder = Folder {
+            files: files.unless_few(),
+            pairs: pairs.into(),
+            stamps,
+            is_restless,
+            problems,
+            said,
+        };
+        (folder, news)
+    }
+
+    fn stamp(&self, path: &Path) -> Option<Stamp> {
+        self.stamps[place_of(path, &self.stamps)?].1
+    }
+
+    /// Whether another look is worth while.
+    pub(super) fn is_another(&self, stamps: &Stamps) -> bool {
+        let known = self.stamps.iter().map(|(path, stamp)| (path, stamp));
+        self.is_restless || !known.eq(stamps)
+    }
+}
+
+/// What is of no use in the folder at `path`, and what is kept though it is half of something.
+fn problems(path: &Path, files: &Files, pairs: &[Arc<Pair>], kept: &[Arc<Pair>]) -> Vec<String> {
+    let of_no_use = files.0.iter().filter_map(|(_, file)| file.problem.clone());
+    let halves = kept.iter().map(|pair| {
+        let (file, key) = (pair.file().display(), pair.key.display());
+        format!("{file} and {key} are no pair; the certificate that they were goes on being shown")
+    });
+    let leaf = |pair: &Arc<Pair>| pair.certificate.leaf().map(sha256_of);
+    let in_pairs: HashSet<Digest> = pairs.iter().filter_map(leaf).collect();
+    let halved: HashSet<&Path> = kept.iter().map(|pair| pair.file()).collect();
+    let is_alone = |kind: &Kind| !kind.is_authority && !in_pairs.contains(&kind.digest);
+    let alone = files.0.iter().filter(|(path, file)| {
+        file.certificates.first().is_some_and(is_alone) && !halved.contains(path.as_path())
+    });
+    let alone = alone.map(|(file, _)| {
+        let (file, path) = (file.display(), path.display());
+        format!("{file}: no key in {path} fits the certificate")
+    });
+    of_no_use.chain(halves).chain(alone).collect()
+}
+
+/// In the order of their paths.
+#[derive(Debug)]
+struct Files(Box<[(PathBuf, File)]>);
+
+impl Files {
+    fn get(&self, path: &Path) -> Option<&File> {
+        place_of(path, &self.0).map(|at| &self.0[at].1)
+    }
+
+    fn unless_few(self) -> Files {
+        const FEW: usize = 16;
+        match self.0.len() <= FEW {
+            true => Files(Box::default()),
+            false => self,
+        }
+    }
+}
+
+fn place_of<T>(path: &Path, sorted: &[(PathBuf, T)]) -> Option<usize> {
+    let place = sorted.binary_search_by(|(other, _)| other.as_path().cmp(path));
+    place.ok()
+}
+
+impl File {
+    fn has_key_of(&self, pair: &Pair) -> bool {
+        let public = pair.certificate.certified.key.public_key();
+        let own = public.as_ref().map(AsRef::as_ref);
+        self.keys.iter().any(|key| Some(&*key.public) == own)
+    }
+
+    fn is_as(&self, stamp: Option<Stamp>) -> bool {
+        !self.is_young && stamp.is_some() && self.stamp == stamp
+    }
+}
+
+impl Pair {
+    /// Where the chain lies.
+    pub(super) fn file(&self) -> &Path {
+        &self.certificate.file
+    }
+
+    fn has_intermediates(&self) -> bool {
+        self.certificate.certified.cert.len() > 1
+    }
+}
+
+/// Every certificate whose key lies in the folder. certbot has the same one alone (cert.pem) and with what clients need to
+/// check it (fullchain.pem), of which the longer counts.
+fn pair_up(
+    files: &Files,
+    mut read: HashMap<PathBuf, Chain>,
+    before: Option<&Folder>,
+) -> Vec<Arc<Pair>> {
+    let mut keys: HashMap<Digest, (&Path, &File, &Key)> = HashMap::new();
+    for (path, file) in &files.0 {
+        for key in &file.keys {
+            keys.entry(sha256_of(&key.public))
+                .or_insert((path, file, key));
+        }
+    }
+    let known = before.map_or(&[][..], |before| &before.pairs);
+    let known: HashMap<&Path, &Arc<Pair>> = known.iter().map(|pair| (pair.file(), pair)).collect();
+    let mut chains: Vec<&(PathBuf, File)> = files.0.iter().collect();
+    chains.sort_by_key(|(_, file)| Reverse(file.certificates.len()));
+    let mut pairs = Vec::new();
+    let mut taken = HashSet::new();
+    for (path, file) in chains {
+        let kinds = file.certificates.iter().enumerate();
+        let fit = |(at, kind): (usize, &Kind)| Some((at, kind.digest, *keys.get(&kind.public)?));
+        let Some((at, digest, (key_path, key_file, key))) = kinds.into_iter().find_map(fit) else {
+            continue;
+        };
+        if !taken.insert(digest) {
+            continue;
+        }
+        let is_as_before = |pair: &&&Arc<Pair>| {
+            let is_same = |path: &Path, file: &File| {
+                let was = before.and_then(|before| before.stamp(path));
+                file.is_as(was)
+            };
+            let leaf = pair.certificate.leaf().map(sha256_of);
+            leaf == Some(digest)
+                && pair.key == key_path
+                && is_same(path, file)
+                && is_same(key_path, key_file)
+        };
+        if let Some(pair) = known.get(path.as_path()).filter(is_as_before) {
+            pairs.push(Arc::clone(pair));
+            continue;
+        }
+        let chain = read.remove(path).or_else(|| read_again(path, at, digest));
+        let certificate = chain.and_then(|chain| chain.certify(at, key).ok());
+        let pair = |certificate: Certificate| Pair {
+            certificate: Arc::new(certificate.of_file(path)),
+            key: key_path.to_owned(),
+            of_key: key_file.of_key.clone(),
+        };
+        pairs.extend(certificate.map(pair).map(Arc::new));
+    }
+    pairs
+}
+
+/// The chain of a file that has not changed, and whose key is another one now. One that has changed meanwhile is looked at
+/// again soon.
+fn read_again(path: &Path, at: usize, digest: Digest) -> Option<Chain> {
+    let chain = Chain::read(&read_regular(path, PEM_BYTES).ok()?).ok()?;
+    let is_same = |der: &CertificateDer<'static>| sha256_of(der) == digest;
+    chain
+        .certificates
+        .get(at)
+        .is_some_and(is_same)
+        .then_some(chain)
+}
+
+/// Pairs of before of which one half has changed or gone, while the other is still there and belongs to nothing: somebody
+/// renews them just now, or has broken them. They stay, unless a new pair in the folder does for all their names what they
+/// did: a chain that has lost those who vouch for it does not.
+fn interrupted(before: &Folder, files: &Files, pairs: &[Arc<Pair>]) -> Vec<Arc<Pair>> {
+    let renewed: HashSet<&Path> = pairs.iter().map(|pair| pair.file()).collect();
+    let gone = before.pairs.iter();
+    let gone: Vec<&Arc<Pair>> = gone.filter(|old| !renewed.contains(old.file())).collect();
+    if gone.is_empty() {
+        return Vec::new();
+    }
+    let in_use: HashSet<&Path> = pairs
+        .iter()
+        .flat_map(|pair| [pair.file(), &pair.key])
+        .collect();
+    let mut served: HashMap<&HostPattern, bool> = HashMap::new();
+    for pair in pairs {
+        for name in pair.certificate.names() {
+            *served.entry(name).or_default() |= pair.has_intermediates();
+        }
+    }
+    let is_served = |old: &Arc<Pair>, name: &HostPattern| {
+        let above = name.wildcard_above();
+        let by = |name: &HostPattern| served.get(name).copied();
+        let by = by(name).max(above.as_ref().and_then(by));
+        by.is_some_and(|has_intermediates| has_intermediates || !old.has_intermediates())
+    };
+    // certbot takes a link away before it makes the new one. A key that others use may be left by whoever took a
+    // certificate away for good.
+    let has_half = |old: &Arc<Pair>| match (files.get(old.file()), files.get(&old.key)) {
+        (Some(_), _) => !in_use.contains(old.file()),
+        (None, Some(file)) => !in_use.contains(&*old.key) || !file.has_key_of(old),
+        (None, None) => false,
+    };
+    let stays = |old: &&Arc<Pair>| {
+        has_half(old)
+            && !old
+                .certificate
+                .names()
+                .iter()
+                .all(|name| is_served(old, name))
+    };
+    gone.into_iter().filter(stays).map(Arc::clone).collect()
+}

@@ -1,0 +1,197 @@
+//! Certificates that lie in the daemon's `certificates` folders, found by the names inside.
+//!
+//! Whatever the layout: certbot's `live/NAME/fullchain.pem` and `privkey.pem`, a folder of wildcards, pairs with any
+//! other names. A chain and a key belong together when they fit, and they must lie in one folder. Blocks on the disk.
+//!
+//! `listing` says what is there, `folder` which pairs a folder has, `file` what one file holds, `names` which pair is shown
+//! for a name. What cannot be looked at is unknown and not gone.
+
+mod file;
+mod folder;
+mod listing;
+mod names;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use super::advice;
+use super::certificate::Certificate;
+use crate::site::HostPattern;
+use folder::{Folder, Pair};
+use listing::{Listing, Stamps};
+use names::{Names, Shown};
+
+/// A folder that has just changed may be half of something: certbot moves one link after the other.
+const RESTLESS: Duration = Duration::from_secs(1);
+/// What cannot be looked at, and was good, is on its way back or somebody is called.
+const CLOSED: Duration = Duration::from_secs(2);
+
+type Folders = BTreeMap<PathBuf, Arc<Folder>>;
+
+/// All pairs, and which is for which name.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    names: Arc<Names>,
+    folders: Folders,
+    /// Folders that cannot be listed, and what was said of it.
+    closed: BTreeMap<PathBuf, String>,
+}
+
+/// What another look at the folders brought.
+#[derive(Debug)]
+pub(super) struct Again {
+    /// `None`: all is as it was.
+    pub(super) found: Option<Found>,
+    pub(super) told: Told,
+}
+
+/// What there is to say of a look, and to do after it.
+#[derive(Debug, Default)]
+pub struct Told {
+    /// Other certificates are shown than before.
+    pub is_news: bool,
+    /// What could not be used, each once as long as it stays so.
+    pub problems: Vec<String>,
+    /// Look again so soon.
+    pub again_in: Option<Duration>,
+}
+
+impl Found {
+    /// What is shown for `host` (normalised): what is good today before what is not, then what is for the very name before
+    /// what is for a wildcard.
+    pub(super) fn find(&self, host: &str) -> Option<&Shown> {
+        self.names.find(host)
+    }
+
+    /// What is shown for all that `pattern` may stand for.
+    pub(super) fn covering(&self, pattern: &HostPattern) -> Option<&Shown> {
+        self.names.covering(pattern)
+    }
+
+    pub(super) fn certificates(&self) -> impl Iterator<Item = &Arc<Certificate>> {
+        let folders = self.folders.values();
+        folders.flat_map(|folder| folder.pairs.iter().map(|pair| &pair.certificate))
+    }
+
+    /// What is of no use in the folders.
+    pub(super) fn problems(&self) -> impl Iterator<Item = &String> {
+        let of_folders = self.folders.values().flat_map(|folder| &folder.problems);
+        self.closed.values().chain(of_folders)
+    }
+
+    /// What an operator should know of the pairs that are shown for `pattern`, as of `now`.
+    pub(super) fn advice(&self, pattern: &HostPattern, now: SystemTime) -> Vec<String> {
+        let shown = self.covering(pattern).into_iter();
+        let shown = shown.flat_map(|shown| shown.certificates.iter());
+        let pairs = shown.filter_map(|certificate| {
+            let folder = self.folders.get(certificate.file.parent()?)?;
+            let mut pairs = folder.pairs.iter();
+            pairs.find(|pair| Arc::ptr_eq(&pair.certificate, certificate))
+        });
+        pairs.flat_map(|pair| pair.advice(now)).collect()
+    }
+
+    /// What is there now, reading only what has changed since `self`.
+    pub(super) fn again(&self, roots: &[PathBuf], now: SystemTime) -> Again {
+        let Listing { seen, closed } = Listing::of(roots);
+        let mut told = Told::default();
+        let mut folders = self.look(seen, now, &mut told.problems);
+        let mut said = BTreeMap::new();
+        for (path, why) in closed {
+            let unknown = self.unknown(&path, &folders);
+            if !unknown.is_empty() {
+                told.again_in = Some(CLOSED);
+            }
+            let line = cannot_be_listed(&path, &why, !unknown.is_empty());
+            if !self.closed.contains_key(&path) {
+                told.problems.push(line.clone());
+            }
+            said.insert(path, line);
+            folders.extend(unknown);
+        }
+        if folders.values().any(|folder| folder.is_restless) {
+            told.again_in = Some(RESTLESS);
+        }
+        let is_same = |(path, folder): (&PathBuf, &Arc<Folder>)| {
+            let before = self.folders.get(path);
+            before.is_some_and(|before| Arc::ptr_eq(before, folder))
+        };
+        let is_same = folders.len() == self.folders.len() && folders.iter().all(is_same);
+        told.is_news = !self.names.are_as_of(now) || !is_same && !self.has_pairs_of(&folders);
+        if is_same && !told.is_news && said == self.closed {
+            return Again { found: None, told };
+        }
+        let names = match told.is_news {
+            true => {
+                let pairs = folders.values().flat_map(|folder| folder.pairs.iter());
+                Arc::new(Names::of(pairs, now))
+            }
+            false => Arc::clone(&self.names),
+        };
+        let found = Some(Found {
+            names,
+            folders,
+            closed: said,
+        });
+        Again { found, told }
+    }
+
+    fn look(
+        &self,
+        seen: BTreeMap<PathBuf, Stamps>,
+        now: SystemTime,
+        problems: &mut Vec<String>,
+    ) -> Folders {
+        let looked = seen.into_iter().map(|(path, stamps)| {
+            let folder = match self.folders.get(&path) {
+                Some(before) if !before.is_another(&stamps) => Arc::clone(before),
+                before => {
+                    let before = before.map(Arc::as_ref);
+                    let (folder, news) = Folder::look(&path, stamps, before, now);
+                    problems.extend(news);
+                    Arc::new(folder)
+                }
+            };
+            (path, folder)
+        });
+        looked.collect()
+    }
+
+    /// What was known of `closed` and all below, as far as nobody has seen it now.
+    fn unknown(&self, closed: &Path, seen: &Folders) -> Folders {
+        let below = self.folders.iter().filter(|(path, _)| {
+            let is_below = path.starts_with(closed);
+            is_below && !seen.contains_key(*path)
+        });
+        below
+            .map(|(path, folder)| (path.clone(), Arc::clone(folder)))
+            .collect()
+    }
+
+    fn has_pairs_of(&self, folders: &Folders) -> bool {
+        let (own, other) = (self.folders.values(), folders.values());
+        let own = own.flat_map(|folder| folder.pairs.iter().map(Arc::as_ptr));
+        own.eq(other.flat_map(|folder| folder.pairs.iter().map(Arc::as_ptr)))
+    }
+}
+
+fn cannot_be_listed(path: &Path, why: &str, was_good: bool) -> String {
+    let rest = match was_good {
+        true => "; what was found in it goes on being shown",
+        false => "",
+    };
+    format!("{} cannot be listed: {why}{rest}", path.display())
+}
+
+impl Pair {
+    /// As of `now`.
+    fn advice(&self, now: SystemTime) -> impl Iterator<Item = String> {
+        let dates = advice::of_dates(&self.certificate, "clients", now);
+        dates.into_iter().chain(self.of_key.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,125 @@
+//! Which pair is shown for a name, of all that are for it.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::folder::Pair;
+use crate::site::HostPattern;
+use crate::tls::certificate::Certificate;
+
+/// Made once for all pairs, and good until one of them begins or ends.
+#[derive(Debug)]
+pub(super) struct Names {
+    by_name: HashMap<HostPattern, Shown>,
+    as_of: Range<SystemTime>,
+}
+
+/// What is shown for one name: the best of each kind of key, ECDSA first.
+#[derive(Clone, Debug)]
+pub(in crate::tls) struct Shown {
+    pub(in crate::tls) certificates: Arc<[Arc<Certificate>]>,
+    /// Clients accept it today.
+    is_valid: bool,
+}
+
+impl Default for Names {
+    fn default() -> Names {
+        Names {
+            by_name: HashMap::new(),
+            as_of: UNIX_EPOCH..for_ever(),
+        }
+    }
+}
+
+impl Names {
+    pub(super) fn of<'p>(pairs: impl Iterator<Item = &'p Arc<Pair>>, now: SystemTime) -> Names {
+        let mut by_name: HashMap<HostPattern, Vec<Arc<Pair>>> = HashMap::new();
+        let mut until = for_ever();
+        for pair in pairs {
+            let Certificate {
+                not_before,
+                not_after,
+                ..
+            } = *pair.certificate;
+            for turn in [not_before, not_after + Duration::from_secs(1)] {
+                if turn > now {
+                    until = until.min(turn);
+                }
+            }
+            for name in pair.certificate.names() {
+                let best = by_name.entry(name.clone()).or_default();
+                let kind = |pair: &Pair| pair.certificate.certified.key.algorithm();
+                match best.iter_mut().find(|best| kind(best) == kind(pair)) {
+                    Some(best) if rank(pair, now) > rank(best, now) => *best = Arc::clone(pair),
+                    Some(_) => {}
+                    None => best.push(Arc::clone(pair)),
+                }
+            }
+        }
+        let by_name = by_name.into_iter();
+        Names {
+            by_name: by_name
+                .map(|(name, best)| (name, Shown::of(best, now)))
+                .collect(),
+            as_of: now..until,
+        }
+    }
+
+    /// Whether none has begun or ended since. A clock that was set back tells nothing.
+    pub(super) fn are_as_of(&self, now: SystemTime) -> bool {
+        self.as_of.contains(&now)
+    }
+
+    pub(super) fn find(&self, host: &str) -> Option<&Shown> {
+        let exact = HostPattern::parse(host).ok()?;
+        let own = self.by_name.get(&exact);
+        if own.is_some_and(|own| own.is_valid) {
+            return own;
+        }
+        let above = || self.by_name.get(&exact.wildcard_above()?);
+        match (own, above()) {
+            (Some(own), Some(above)) if !above.is_valid => Some(own),
+            (own, above) => above.or(own),
+        }
+    }
+
+    pub(super) fn covering(&self, pattern: &HostPattern) -> Option<&Shown> {
+        match pattern {
+            HostPattern::Exact(name) => self.find(name.as_str()),
+            HostPattern::Wildcard(_) => self.by_name.get(pattern),
+            HostPattern::Any => None,
+        }
+    }
+}
+
+impl Shown {
+    fn of(mut best: Vec<Arc<Pair>>, now: SystemTime) -> Shown {
+        let is_valid = best.iter().any(|pair| pair.certificate.is_valid(now));
+        best.retain(|pair| pair.certificate.is_valid(now) == is_valid);
+        best.sort_by_key(|pair| !pair.certificate.is_ecdsa());
+        Shown {
+            certificates: best
+                .iter()
+                .map(|pair| Arc::clone(&pair.certificate))
+                .collect(),
+            is_valid,
+        }
+    }
+}
+
+/// Of two for one name and of one kind, what clients accept, then what they can check, then what is good for longer.
+fn rank(pair: &Pair, now: SystemTime) -> impl Ord + use<> {
+    let certificate = &pair.certificate;
+    (
+        certificate.is_valid(now),
+        certificate.certified.cert.len() > 1,
+        certificate.not_after,
+    )
+}
+
+/// No clock shows it.
+fn for_ever() -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(1 << 40)
+}

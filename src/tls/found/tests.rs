@@ -1,0 +1,366 @@
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, PKCS_ED25519};
+use time::OffsetDateTime;
+
+use super::*;
+
+struct Desk {
+    folder: PathBuf,
+    issuer: Issuer<'static, KeyPair>,
+    root: String,
+}
+
+/// A chain of one and its key.
+struct Made {
+    cert: String,
+    key: String,
+}
+
+impl Desk {
+    fn new(name: &str) -> Desk {
+        let folder = std::env::temp_dir().join(format!("onedoor-{name}-{}", std::process::id()));
+        drop(fs::remove_dir_all(&folder));
+        fs::create_dir_all(&folder).expect("folder");
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().expect("key");
+        let root = params.self_signed(&key).expect("root").pem();
+        let issuer = Issuer::new(params, key);
+        Desk {
+            folder,
+            issuer,
+            root,
+        }
+    }
+
+    fn make(&self, names: &[&str], days: i64) -> Made {
+        self.make_with(KeyPair::generate().expect("key"), names, days)
+    }
+
+    fn make_with(&self, key: KeyPair, names: &[&str], days: i64) -> Made {
+        let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+        let mut params = CertificateParams::new(names).expect("names");
+        let now = OffsetDateTime::now_utc();
+        params.not_before = now - time::Duration::days(30);
+        params.not_after = now + time::Duration::days(days);
+        let cert = params.signed_by(&key, &self.issuer).expect("signed").pem();
+        let key = key.serialize_pem();
+        Made { cert, key }
+    }
+
+    /// Written long enough ago to be nothing that is just being written.
+    fn put(&self, name: &str, text: &str) {
+        let path = self.folder.join(name);
+        fs::create_dir_all(path.parent().expect("folder")).expect("folder");
+        fs::write(&path, text).expect("file");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("mode");
+    }
+
+    fn put_pair(&self, name: &str, made: &Made) {
+        self.put(&format!("{name}.pem"), &made.cert);
+        self.put(&format!("{name}.key"), &made.key);
+    }
+
+    fn remove(&self, name: &str) {
+        fs::remove_file(self.folder.join(name)).expect("removed");
+    }
+
+    /// As it looks so many seconds from now.
+    fn look(&self, before: &Found, seconds: u64) -> (Found, Told) {
+        let now = SystemTime::now() + Duration::from_secs(seconds);
+        let Again { found, told } = before.again(std::slice::from_ref(&self.folder), now);
+        (found.expect("another"), told)
+    }
+}
+
+impl Drop for Desk {
+    fn drop(&mut self) {
+        drop(fs::remove_dir_all(&self.folder));
+    }
+}
+
+impl Made {
+    /// Whether it is what `found` shows first for `host`.
+    fn is_shown(&self, found: &Found, host: &str) -> bool {
+        let shown = found.find(host).expect("shown");
+        let shown = &shown.certificates[0];
+        use rustls::pki_types::{CertificateDer, pem::PemObject};
+        let own = CertificateDer::from_pem_slice(self.cert.as_bytes()).expect("certificate");
+        shown.leaf() == Some(own.as_ref())
+    }
+}
+
+const LATER: u64 = 3600;
+
+#[test]
+fn half_a_renewal_keeps_the_pair_beside_others() {
+    let desk = Desk::new("half");
+    let (one, other) = (desk.make(&["one.test"], 50), desk.make(&["two.test"], 50));
+    desk.put_pair("one", &one);
+    desk.put_pair("two", &other);
+    let (found, _) = desk.look(&Found::default(), LATER);
+    let renewed = desk.make(&["one.test"], 90);
+    desk.put("one.pem", &renewed.cert);
+    let (found, told) = desk.look(&found, LATER);
+    assert!(one.is_shown(&found, "one.test") && other.is_shown(&found, "two.test"));
+    assert_eq!(told.problems, Vec::<String>::new(), "not yet");
+    assert_eq!(told.again_in, Some(RESTLESS));
+    let (found, told) = desk.look(&found, LATER);
+    assert!(told.problems[0].contains("one.pem and"), "{told:?}");
+    assert!(told.problems[0].contains("are no pair"), "{told:?}");
+    assert_eq!((told.problems.len(), told.again_in), (1, None));
+    desk.put("one.key", &renewed.key);
+    let (found, told) = desk.look(&found, LATER);
+    assert!(renewed.is_shown(&found, "one.test") && told.is_news);
+    let (found, told) = desk.look(&found, LATER);
+    assert!(!told.is_news && told.problems.is_empty(), "{told:?}");
+    assert!(desk_is_at_rest(&desk, &found));
+    for half in ["one.key", "one.pem"] {
+        desk.remove(half);
+    }
+    let (found, _) = desk.look(&found, LATER);
+    assert!(found.find("one.test").is_none(), "taken away");
+}
+
+fn desk_is_at_rest(desk: &Desk, found: &Found) -> bool {
+    let now = SystemTime::now() + Duration::from_secs(LATER);
+    let again = found.again(std::slice::from_ref(&desk.folder), now);
+    again.found.is_none() && again.told.again_in.is_none()
+}
+
+/// certbot links cert, privkey, chain and fullchain, one after the other.
+#[test]
+fn every_step_of_a_switch_shows_a_whole_chain() {
+    let desk = Desk::new("switch");
+    let whole = |made: &Made| format!("{}{}", made.cert, desk.root);
+    let parts = |made: &Made| {
+        [
+            ("live/a/cert.pem", made.cert.clone()),
+            ("live/a/privkey.pem", made.key.clone()),
+            ("live/a/chain.pem", desk.root.clone()),
+            ("live/a/fullchain.pem", whole(made)),
+        ]
+    };
+    let (old, new) = (desk.make(&["a.test"], 20), desk.make(&["a.test"], 90));
+    for (name, text) in parts(&old) {
+        desk.put(name, &text);
+    }
+    let (mut found, told) = desk.look(&Found::default(), LATER);
+    assert_eq!(told.problems, Vec::<String>::new());
+    for (name, text) in parts(&new) {
+        // There is a moment without the link.
+        desk.remove(name);
+        for is_there in [false, true] {
+            if is_there {
+                desk.put(name, &text);
+            }
+            found = desk.look(&found, LATER).0;
+            let shown = found.find("a.test").expect("shown");
+            assert_eq!(shown.certificates[0].certified.cert.len(), 2, "{name}");
+        }
+    }
+    assert!(new.is_shown(&found, "a.test"));
+    let (_, told) = desk.look(&found, LATER);
+    assert_eq!(told.problems, Vec::<String>::new(), "nobody was told of it");
+}
+
+#[test]
+fn what_cannot_be_listed_is_unknown_and_not_gone() {
+    let desk = Desk::new("closed");
+    let made = desk.make(&["a.test"], 50);
+    desk.put_pair("a/a", &made);
+    let (found, _) = desk.look(&Found::default(), LATER);
+    let away = desk.folder.with_extension("away");
+    fs::rename(&desk.folder, &away).expect("away");
+    let (found, told) = desk.look(&found, LATER);
+    assert!(made.is_shown(&found, "a.test"));
+    assert!(told.problems[0].contains("goes on being shown"), "{told:?}");
+    assert_eq!((told.is_news, told.again_in), (false, Some(CLOSED)));
+    let now = SystemTime::now() + Duration::from_secs(LATER);
+    let again = found.again(std::slice::from_ref(&desk.folder), now);
+    assert!(again.found.is_none() && again.told.problems.is_empty());
+    fs::rename(&away, &desk.folder).expect("back");
+    let (found, told) = desk.look(&found, LATER);
+    assert!(made.is_shown(&found, "a.test") && !told.is_news);
+    fs::remove_dir_all(desk.folder.join("a")).expect("removed");
+    let (found, _) = desk.look(&found, LATER);
+    assert!(found.find("a.test").is_none(), "its folder was taken away");
+}
+
+#[test]
+fn what_is_good_today_comes_before_what_is_for_the_very_name() {
+    let desk = Desk::new("dates");
+    let (exact, wildcard) = (desk.make(&["a.w.test"], 5), desk.make(&["*.w.test"], 50));
+    desk.put_pair("exact", &exact);
+    desk.put_pair("wildcard", &wildcard);
+    let (found, _) = desk.look(&Found::default(), LATER);
+    assert!(exact.is_shown(&found, "a.w.test"));
+    // Nothing changes but the time.
+    let (found, told) = desk.look(&found, 6 * 86_400);
+    assert!(told.is_news && wildcard.is_shown(&found, "a.w.test"));
+    // When all have ended the one for the name tells its operator more.
+    let (found, _) = desk.look(&found, 60 * 86_400);
+    assert!(exact.is_shown(&found, "a.w.test"));
+}
+
+#[test]
+fn each_kind_of_key_has_its_pair() {
+    let desk = Desk::new("kinds");
+    let ecdsa = desk.make(&["a.test"], 50);
+    let ended = desk.make(&["b.test"], -1);
+    let edwards = |names: &[&str]| {
+        let key = KeyPair::generate_for(&PKCS_ED25519).expect("key");
+        desk.make_with(key, names, 90)
+    };
+    desk.put_pair("ecdsa", &ecdsa);
+    desk.put_pair("longer", &edwards(&["a.test"]));
+    desk.put_pair("ended", &ended);
+    let good = edwards(&["b.test"]);
+    desk.put_pair("good", &good);
+    let (found, _) = desk.look(&Found::default(), 0);
+    let kinds = |host: &str| found.find(host).expect("shown").certificates.len();
+    assert_eq!((kinds("a.test"), kinds("b.test")), (2, 1));
+    assert!(ecdsa.is_shown(&found, "a.test") && good.is_shown(&found, "b.test"));
+}
+
+#[test]
+fn only_files_that_changed_are_read_and_only_their_pairs_are_others() {
+    let desk = Desk::new("flat");
+    for number in 0..40 {
+        let made = desk.make(&[&format!("{number}.test")], 50);
+        desk.put_pair(&number.to_string(), &made);
+    }
+    let (before, told) = desk.look(&Found::default(), LATER);
+    assert_eq!(before.certificates().count(), 40);
+    assert_eq!(told.problems, Vec::<String>::new());
+    let renewed = desk.make(&["7.test"], 90);
+    desk.put_pair("7", &renewed);
+    let (after, _) = desk.look(&before, LATER);
+    let is_other = |number: &usize| {
+        let host = format!("{number}.test");
+        let shown = |found: &Found| Arc::clone(&found.find(&host).expect("shown").certificates[0]);
+        !Arc::ptr_eq(&shown(&before), &shown(&after))
+    };
+    assert_eq!((0..40).filter(is_other).collect::<Vec<_>>(), [7]);
+}
+
+#[test]
+fn what_is_of_no_use_is_said_once() {
+    let desk = Desk::new("useless");
+    let made = desk.make(&["a.test"], 50);
+    desk.put("alone.pem", &made.cert);
+    desk.put("torn.pem", &made.cert[..made.cert.len() / 2]);
+    desk.put("authority.pem", &desk.root);
+    desk.put("key.key", &desk.make(&["b.test"], 50).key);
+    let (found, told) = desk.look(&Found::default(), 0);
+    assert_eq!((told.problems.len(), told.again_in), (0, Some(RESTLESS)));
+    assert_eq!(found.problems().count(), 2, "for who asks");
+    let (found, told) = desk.look(&found, LATER);
+    let [alone, torn] = told.problems.as_slice() else {
+        panic!("{told:?}");
+    };
+    assert!(
+        torn.contains("torn.pem: the PEM in it is damaged"),
+        "{torn}"
+    );
+    assert!(alone.contains("alone.pem: no key in"), "{alone}");
+    desk.put("more.pem", &desk.root);
+    let (found, _) = desk.look(&found, LATER);
+    let (_, told) = desk.look(&found, LATER);
+    assert_eq!(told.problems, Vec::<String>::new());
+}
+
+/// One half of the pair of one of two names, put or taken away.
+#[derive(Clone, Copy, Debug)]
+struct Move {
+    name: usize,
+    is_key: bool,
+    /// `None`: it is taken away.
+    version: Option<usize>,
+    then_looked: bool,
+}
+
+fn moves() -> impl Strategy<Value = Vec<Move>> {
+    let one = (
+        0..2_usize,
+        any::<bool>(),
+        option::of(0..3_usize),
+        any::<bool>(),
+    );
+    let one = one.prop_map(|(name, is_key, version, then_looked)| Move {
+        name,
+        is_key,
+        version,
+        then_looked,
+    });
+    vec(one, 1..25)
+}
+
+/// Whatever comes after what: two halves that fit are shown, two that do not leave what was shown, and nothing is shown of
+/// which nothing is left.
+#[test]
+fn a_name_is_shown_as_long_as_half_of_its_pair_is_there() {
+    let desk = Desk::new("moves");
+    let made =
+        [["a.test"], ["b.test"]].map(|names| [10, 20, 30].map(|days| desk.make(&names, days)));
+    let mut runner = TestRunner::new(Config::with_cases(64));
+    let mut writes = 0;
+    let whatever = |moves: Vec<Move>| {
+        for file in fs::read_dir(&desk.folder).expect("listed").flatten() {
+            fs::remove_file(file.path()).expect("removed");
+        }
+        let mut found = Found::default();
+        let mut on_disk = [[None; 2]; 2];
+        let mut shown = [None; 2];
+        for Move {
+            name,
+            is_key,
+            version,
+            then_looked,
+        } in moves
+        {
+            let host = ["a.test", "b.test"][name];
+            let file = format!("{host}.{}", if is_key { "key" } else { "pem" });
+            match version {
+                Some(version) => {
+                    let made = &made[name][version];
+                    let text = if is_key { &made.key } else { &made.cert };
+                    // No two writes look the same.
+                    writes += 1;
+                    desk.put(&file, &format!("{text}{}", "\n".repeat(writes)));
+                }
+                None => drop(fs::remove_file(desk.folder.join(&file))),
+            }
+            on_disk[name][usize::from(is_key)] = version;
+            if !then_looked {
+                continue;
+            }
+            let now = SystemTime::now() + Duration::from_secs(LATER);
+            let again = found.again(std::slice::from_ref(&desk.folder), now);
+            found = again.found.unwrap_or(found);
+            for name in 0..2 {
+                shown[name] = match on_disk[name] {
+                    [None, None] => None,
+                    [cert, key] if cert == key => cert,
+                    _ => shown[name],
+                };
+                let host = ["a.test", "b.test"][name];
+                match shown[name] {
+                    Some(version) => prop_assert!(made[name][version].is_shown(&found, host)),
+                    None => prop_assert!(found.find(host).is_none()),
+                }
+            }
+        }
+        Ok(())
+    };
+    let cell = std::cell::RefCell::new(whatever);
+    runner
+        .run(&moves(), |moves| (cell.borrow_mut())(moves))
+        .expect("every order");
+}

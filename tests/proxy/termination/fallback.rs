@@ -1,0 +1,131 @@
+//! Content that was served over TLS never falls back to clear text, whatever becomes of certificates, files and memory.
+
+use std::fs;
+
+use super::{tls_to, with_files, with_folder};
+use crate::harness::{Authority, Proxy, Tls, put, until};
+
+fn remembered(proxy: &Proxy) -> String {
+    fs::read_to_string(proxy.state().join("had-certificates")).unwrap_or_default()
+}
+
+#[test]
+fn a_name_whose_certificate_its_file_no_longer_names_answers_503() {
+    let authority = Authority::new("test");
+    let plan = Proxy::plan();
+    let folder = plan.sites().path().to_owned();
+    authority.pair(&["shop.example.com"]).write(&folder, "shop");
+    authority.pair(&["other.example.com"]).write(&folder, "any");
+    let any = |tls: &str| format!("host = '*.any.example.com'\nrespond = 'any'\n{tls}");
+    let mut proxy = plan
+        .site("shop.toml", with_files("shop.example.com", "shop", "shop"))
+        .site(
+            "any.toml",
+            any("[tls]\ncert = 'any.pem'\nkey = 'any.key'\n"),
+        )
+        .start();
+    tls_to(&proxy, &Tls::to("shop.example.com"));
+    // Clear text is enough, and labels that clients think of are one name of an operator's.
+    for number in 0..20 {
+        let host = format!("x{number}.any.example.com");
+        assert_eq!(proxy.get(&host, "/").status, 308);
+    }
+    until("both are remembered", || {
+        remembered(&proxy) == "shop.example.com\n*.any.example.com\n"
+    });
+    proxy.site("shop.toml", "host = 'shop.example.com'\nrespond = 'shop'");
+    proxy.site("any.toml", any(""));
+    for _ in 0..2 {
+        for host in ["shop.example.com", "new.any.example.com"] {
+            assert_eq!(proxy.get(host, "/").said(), "503 no-certificate", "{host}");
+            assert!(Tls::to(host).shake(proxy.address()).is_err());
+        }
+        let ls = proxy.status("shop").unwrap()["problems"].to_string();
+        assert!(
+            ls.contains("no certificate for shop.example.com, and it had one: it answers 503"),
+            "{ls}"
+        );
+        assert!(!ls.contains("clear text only"), "{ls}");
+        proxy.stop();
+        proxy.start_again();
+    }
+    proxy.site(
+        "shop.toml",
+        "host = 'shop.example.com'\nrespond = 'shop'\ntls = 'off'",
+    );
+    assert_eq!(proxy.get("shop.example.com", "/").text(), "shop");
+}
+
+#[test]
+fn a_memory_that_cannot_be_read_opens_nothing() {
+    let authority = Authority::new("test");
+    let plan = with_folder("");
+    let live = plan.folder().join("live");
+    authority.pair(&["shop.example.com"]).write(&live, "shop");
+    let mut proxy = plan
+        .site("shop.toml", "host = 'shop.example.com'\nrespond = 'shop'")
+        .site(
+            "plain.toml",
+            "host = 'plain.example.com'\nrespond = 'plain'",
+        )
+        .site("blue.localhost.toml", "respond = 'blue'")
+        .start();
+    assert_eq!(proxy.get("shop.example.com", "/").status, 308);
+    until("it is remembered", || {
+        remembered(&proxy) == "shop.example.com\n"
+    });
+    proxy.stop();
+    let file = proxy.state().join("had-certificates");
+    fs::write(&file, b"shop.exam\xffle.com\n").unwrap();
+    fs::remove_file(live.join("shop.pem")).unwrap();
+    fs::remove_file(live.join("shop.key")).unwrap();
+    proxy.start_again();
+    proxy.until_logged("had-certificates:1: that is no name");
+    for host in ["shop.example.com", "plain.example.com"] {
+        assert_eq!(proxy.get(host, "/").said(), "503 no-certificate", "{host}");
+    }
+    assert_eq!(proxy.get("blue.localhost", "/").text(), "blue");
+    let ls = proxy.status("plain").unwrap()["problems"].to_string();
+    assert!(ls.contains("whether it had one is not known"), "{ls}");
+    // Mended, without a restart.
+    fs::write(&file, "shop.example.com\n").unwrap();
+    proxy.command(["reload"]);
+    until("the file was read again", || {
+        proxy.get("plain.example.com", "/").text() == "plain"
+    });
+    assert_eq!(
+        proxy.get("shop.example.com", "/").said(),
+        "503 no-certificate"
+    );
+}
+
+#[test]
+fn an_authority_for_clients_that_is_broken_at_a_restart_sends_nobody_to_tls_that_is_refused() {
+    let (authority, partners) = (Authority::new("test"), Authority::new("partners"));
+    let plan = with_folder("");
+    let live = plan.folder().join("live");
+    authority.pair(&["shop.example.com"]).write(&live, "shop");
+    put(plan.sites().path(), "partners.pem", &partners.pem);
+    let client = "respond = 'secret'\n[tls.client]\nca = 'partners.pem'\n";
+    let mut proxy = plan
+        .site("shop.toml", format!("host = 'shop.example.com'\n{client}"))
+        .site("blue.localhost.toml", client)
+        .start();
+    let hosts = ["shop.example.com", "blue.localhost"];
+    for host in hosts {
+        assert_eq!(proxy.get(host, "/").status, 308, "{host}");
+    }
+    put(proxy.sites().path(), "partners.pem", "nothing");
+    proxy.stop();
+    proxy.start_again();
+    proxy.until_logged("partners.pem: there is no certificate in it");
+    for host in hosts {
+        let ann = Tls::to(host).showing(&partners.client("ann"));
+        assert!(ann.shake(proxy.address()).is_err(), "{host}");
+        assert_eq!(proxy.get(host, "/").said(), "503 no-certificate", "{host}");
+    }
+    put(proxy.sites().path(), "partners.pem", &partners.pem);
+    until("it is mended", || {
+        proxy.get("shop.example.com", "/").status == 308
+    });
+}

@@ -1,0 +1,207 @@
+//! The daemon's folders of certificates: half of a renewal and a folder that is away are no outage, and what is wrong in them
+//! is said.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::time::{Duration, Instant};
+
+use super::{tls_to, with_files, with_folder};
+use crate::harness::{Agreed, Authority, Pair, Proxy, Tls, is_same, onedoor, put, until, words_of};
+
+fn answers(host: &str) -> String {
+    format!("host = '{host}'\nrespond = 'here'\n")
+}
+
+/// Whether `pair` is what `host` shows.
+fn is_shown(proxy: &Proxy, host: &str, pair: &Pair) -> bool {
+    let line = Tls::to(host).shake(proxy.address());
+    line.is_ok_and(|line| is_same(&pair.cert, &line.shown()))
+}
+
+#[test]
+fn half_a_renewal_in_a_folder_of_many_is_no_outage_and_is_said() {
+    let authority = Authority::new("test");
+    let plan = with_folder("");
+    let live = plan.folder().join("live");
+    let old = authority.pair(&["shop.example.com"]);
+    old.write(&live, "shop");
+    authority.pair(&["blog.example.com"]).write(&live, "blog");
+    let proxy = plan
+        .site("shop.toml", answers("shop.example.com"))
+        .site("blog.toml", answers("blog.example.com"))
+        .start();
+    assert!(is_shown(&proxy, "shop.example.com", &old));
+    let renewed = authority.pair(&["shop.example.com"]);
+    put(&live, "shop.pem", &renewed.cert);
+    proxy.command(["reload"]);
+    proxy.until_logged("shop.key are no pair; the certificate that they were goes on being shown");
+    assert!(is_shown(&proxy, "shop.example.com", &old));
+    assert_eq!(proxy.get("shop.example.com", "/").status, 308);
+    let ls = proxy.status("shop").unwrap()["problems"].to_string();
+    assert!(!ls.contains("clear text only"), "{ls}");
+    put(&live, "shop.key", &renewed.key);
+    proxy.command(["reload"]);
+    assert!(is_shown(&proxy, "shop.example.com", &renewed));
+}
+
+/// Whoever looks in the middle looks again soon, and not when everything is looked at.
+#[test]
+fn a_renewal_that_was_looked_at_in_the_middle_is_shown_as_soon_as_it_is_whole() {
+    let authority = Authority::new("test");
+    let plan = with_folder("");
+    let live = plan.folder().join("live/shop");
+    fs::create_dir(&live).unwrap();
+    let link = |round: usize, names: &[&str], pair: &Pair| {
+        let leaf = pair.cert.find("-----END").map(|end| &pair.cert[..end + 25]);
+        for name in names {
+            let text = match *name {
+                "privkey" => &pair.key,
+                "cert" => leaf.unwrap(),
+                _ => &pair.cert,
+            };
+            let kept = format!("{name}{round}");
+            put(&live, &kept, text);
+            let link = live.join(format!("{name}.pem"));
+            fs::remove_file(&link).ok();
+            symlink(&kept, &link).unwrap();
+        }
+    };
+    let (old, new) = (
+        authority.whole_pair(&["shop.example.com"]),
+        authority.whole_pair(&["shop.example.com"]),
+    );
+    link(1, &["cert", "privkey", "fullchain"], &old);
+    let proxy = plan.site("shop.toml", answers("shop.example.com")).start();
+    assert!(is_shown(&proxy, "shop.example.com", &old));
+    link(2, &["cert", "privkey"], &new);
+    proxy.command(["reload"]);
+    // The new one is there already, without what clients need to check it.
+    assert!(is_shown(&proxy, "shop.example.com", &old));
+    let whole = Instant::now();
+    link(2, &["fullchain"], &new);
+    until("the new one is shown", || {
+        is_shown(&proxy, "shop.example.com", &new)
+    });
+    let taken = whole.elapsed();
+    assert!(taken < Duration::from_secs(25), "{taken:?}");
+}
+
+#[test]
+fn a_folder_that_is_away_keeps_what_was_found_in_it() {
+    let authority = Authority::new("test");
+    let plan = with_folder("");
+    let (live, away) = (plan.folder().join("live"), plan.folder().join("away"));
+    let pair = authority.pair(&["shop.example.com"]);
+    pair.write(&live, "shop");
+    let proxy = plan.site("shop.toml", answers("shop.example.com")).start();
+    fs::rename(&live, &away).unwrap();
+    for _ in 0..2 {
+        proxy.command(["reload"]);
+        assert!(is_shown(&proxy, "shop.example.com", &pair));
+        assert_eq!(proxy.get("shop.example.com", "/").status, 308);
+    }
+    let said = "what was found in it goes on being shown";
+    proxy.until_logged(said);
+    assert_eq!(proxy.log().matches(said).count(), 1, "{}", proxy.log());
+    let renewed = authority.pair(&["shop.example.com"]);
+    renewed.write(&away, "shop");
+    let back = Instant::now();
+    fs::rename(&away, &live).unwrap();
+    until("it is found again", || {
+        is_shown(&proxy, "shop.example.com", &renewed)
+    });
+    let taken = back.elapsed();
+    assert!(taken < Duration::from_secs(25), "{taken:?}");
+}
+
+#[test]
+fn what_an_operator_should_know_of_a_found_pair_is_said() {
+    let authority = Authority::new("test");
+    let plan = with_folder("");
+    let live = plan.folder().join("live");
+    for (name, days) in [("ended", -3), ("ending", 5), ("open", 90)] {
+        let host = format!("{name}.example.com");
+        authority.pair_for_days(&[&host], days).write(&live, name);
+    }
+    authority.pair(&["w.example.com"]).write(&live, "alone");
+    fs::remove_file(live.join("alone.key")).unwrap();
+    let open = fs::Permissions::from_mode(0o644);
+    fs::set_permissions(live.join("open.key"), open).unwrap();
+    let proxy = plan
+        .site("ended.toml", answers("ended.example.com"))
+        .site("ending.toml", answers("ending.example.com"))
+        .site("open.toml", answers("open.example.com"))
+        .start();
+    let check = words_of(&onedoor(proxy.folder(), ["check"]));
+    for (site, said) in [
+        ("ended", "ended.pem: the certificate ended 3 days ago"),
+        ("ending", "ending.pem: the certificate ends in 4 days"),
+        ("open", "open.key: everybody can read or change the key"),
+    ] {
+        proxy.until_logged(said);
+        assert_eq!(proxy.log().matches(said).count(), 1, "{}", proxy.log());
+        let ls = proxy.status(site).unwrap()["problems"].to_string();
+        assert!(ls.contains(said), "{ls}");
+        assert_eq!(check.matches(said).count(), 1, "{check}");
+        let host = format!("{site}.example.com");
+        assert_eq!(tls_to(&proxy, &Tls::to(&host)).get(&host, "/").status, 200);
+    }
+    proxy.until_logged("alone.pem: no key in");
+    assert!(check.contains("alone.pem: no key in"), "{check}");
+}
+
+#[test]
+fn check_says_what_is_live_in_clear_text_only_and_what_browsers_will_mix_up() {
+    let authority = Authority::new("test");
+    let plan = with_folder("");
+    let live = plan.folder().join("live");
+    authority.pair(&["*.w.example.com"]).write(&live, "w");
+    let passed = "host = 'app.w.example.com'\nto = 1\ntls = 'passthrough'\n";
+    let plan = plan
+        .site("plain.toml", answers("plain.example.com"))
+        .site("meant.toml", answers("meant.example.com") + "tls = 'off'\n")
+        .site("found.toml", answers("found.w.example.com"))
+        .site("local.toml", answers("blue.localhost"))
+        .site("passed.toml", passed);
+    let output = onedoor(plan.folder(), ["check"]);
+    let check = words_of(&output);
+    assert!(output.status.success(), "{check}");
+    for said in [
+        "live, clear text only: no certificate for plain.example.com",
+        "for other names is also for app.w.example.com",
+        "5 files: 3 fine, 2 with warnings",
+    ] {
+        assert_eq!(check.matches(said).count(), 1, "{said} in\n{check}");
+    }
+    assert_eq!(check.matches("clear text only").count(), 1, "{check}");
+    let alone = words_of(&onedoor(plan.folder(), ["check", "sites.d/plain.toml"]));
+    assert!(alone.contains("clear text only"), "{alone}");
+    let strict = onedoor(plan.folder(), ["check", "--strict"]);
+    assert_eq!(strict.status.code(), Some(1));
+}
+
+#[test]
+fn check_says_which_folder_of_certificates_cannot_be_listed() {
+    let plan = Proxy::plan().daemon_file("certificates = 'never-made'\n");
+    let check = words_of(&onedoor(plan.folder(), ["check"]));
+    assert!(check.contains("never-made cannot be listed"), "{check}");
+    let strict = onedoor(plan.folder(), ["check", "--strict"]);
+    assert_eq!(strict.status.code(), Some(1));
+}
+
+/// CASES T-22. The certificate is known only after the site that is passed through is live.
+#[test]
+fn a_passthrough_name_under_the_certificate_of_another_site_is_said_in_the_log() {
+    let authority = Authority::new("test");
+    let plan = Proxy::plan();
+    let wide = authority.pair(&["*.example.com"]);
+    wide.write(plan.sites().path(), "shop");
+    let passed = "host = 'app.example.com'\nto = 1\ntls = 'passthrough'\n";
+    let proxy = plan
+        .site("app.toml", passed)
+        .site("shop.toml", with_files("shop.example.com", "shop", "shop"))
+        .start();
+    proxy.until_logged("for other names is also for app.example.com");
+    proxy.site("late.toml", passed.replace("app.", "late."));
+    proxy.until_logged("for other names is also for late.example.com");
+}
