@@ -50,7 +50,7 @@ const CONNECTIONS: usize = 256;
 /// Those that wait for something, for up to a day: deploy scripts are the many. They have a room of their own, so that
 /// whoever wants to know something now finds the door free.
 const WAITS: usize = 192;
-/// The same of root and the user that we run as, whom nobody else's scripts shall keep from deploying.
+/// As many more for root and the user that we run as, whom nobody else's scripts shall keep from deploying.
 const WAITS_OF_OPERATORS: usize = 64;
 /// How long accepting rests where there is nothing to accept with.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -94,12 +94,13 @@ impl Default for Waits {
 impl Waits {
     /// A place, until it is dropped.
     fn take(&self, who: Who) -> Result<OwnedSemaphorePermit, Refusal> {
-        let places = match who {
-            Who::Operator => &self.of_operators,
-            Who::Reader | Who::Browser => &self.of_others,
+        let take = |places: &Arc<Semaphore>| Arc::clone(places).try_acquire_owned().ok();
+        let own = match who {
+            Who::Operator => take(&self.of_operators),
+            Who::Reader | Who::Browser => None,
         };
-        let place = Arc::clone(places).try_acquire_owned();
-        place.map_err(|_| Refusal::TooManyWait)
+        let place = own.or_else(|| take(&self.of_others));
+        place.ok_or(Refusal::TooManyWait)
     }
 }
 

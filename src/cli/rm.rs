@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use super::args::Places;
-use super::drop_in::{Folder, refuse};
+use super::drop_in::{DropInError, Folder, refuse};
 use super::said::Said;
 use super::{FAILED, complain, daemon, wait};
 use crate::admin::client::{Client, ClientError};
@@ -95,11 +95,14 @@ fn remove(
     let left = match text {
         _ if is_link => Left::Link(fs::read_link(file).map_err(|error| cannot(&error))?),
         Ok(Some(text)) if newest.as_ref().is_some_and(|newest| newest.is(&text)) => Left::InHistory,
-        Ok(Some(_)) => Left::Aside {
+        Ok(None) | Err(DropInError::NotRegular) => Left::Nowhere,
+        // Through the folder of a team that is a link: what lies there is somebody else's.
+        Err(error @ DropInError::Outside { .. }) => return Err(cannot(&error)),
+        // What cannot be read may be worth as much.
+        Ok(Some(_)) | Err(_) => Left::Aside {
             file: folder.set_aside(file).map_err(|error| cannot(&error))?,
             has_history: newest.is_some(),
         },
-        Ok(None) | Err(_) => Left::Nowhere,
     };
     let removed = match &left {
         Left::Aside { .. } => Ok(()),

@@ -100,6 +100,20 @@ fn rm_loses_no_text_that_nobody_else_has() {
     assert_eq!(proxy.get("draft.test", "/").said(), "421 no-site-for-host");
     fine(proxy.command(["rollback", "draft"]));
     assert_eq!(proxy.get("draft.test", "/").text(), "live");
+    // What is no text is not nothing.
+    fs::write(file("latin.toml"), b"note = '\xfc'").unwrap();
+    proxy.until_state("latin", "down");
+    fine(proxy.command(["rm", "latin"]));
+    assert_eq!(fs::read(file("latin.toml.off")).unwrap(), b"note = '\xfc'");
+    // A file of somebody else's behind the link of a team is not ours to remove.
+    let theirs = proxy.folder().join("theirs");
+    fs::create_dir(&theirs).unwrap();
+    fs::write(theirs.join("x.toml"), "theirs").unwrap();
+    symlink(&theirs, file("team")).unwrap();
+    let said = failed(proxy.command(["rm", "team/x"]));
+    assert!(said.contains("outside of the sites folder"), "{said}");
+    assert!(theirs.join("x.toml").exists());
+    fs::remove_file(file("team")).unwrap();
     // A link stays a link.
     fs::write(file(".in"), says("in.test", "x")).unwrap();
     symlink(".in", file("in.toml")).unwrap();
