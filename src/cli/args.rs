@@ -164,6 +164,9 @@ pub(super) enum Command {
         /// Of which version of the history, 1 being the newest
         #[arg(long, value_name = "N")]
         version: Option<usize>,
+        /// For programs
+        #[arg(long)]
+        json: bool,
     },
     /// Write a former version of a site back into its file, and wait until it serves
     Rollback {

@@ -116,7 +116,12 @@ fn count_changes(before: &str, after: &str) -> String {
 }
 
 /// What is on disk against what serves; where that is the same, what serves against the version before it.
-pub(super) fn diff(places: &Places, name: &str, version: Option<usize>) -> ExitCode {
+pub(super) fn diff(
+    places: &Places,
+    name: &str,
+    version: Option<usize>,
+    mut said: Said,
+) -> ExitCode {
     let known = match known(places, name) {
         Ok(known) => known,
         Err(code) => return code,
@@ -166,13 +171,19 @@ pub(super) fn diff(places: &Places, name: &str, version: Option<usize>) -> ExitC
                 (title(0), newest.text.clone()),
             ),
             None => {
-                print("there is one version, and it is what is on disk\n");
-                return ExitCode::SUCCESS;
+                said.line("there is one version, and it is what is on disk");
+                said.fact("diff", "");
+                return said.end(ExitCode::SUCCESS);
             }
         },
     };
-    print(&drawn(before, after, Screen::of_output()));
-    ExitCode::SUCCESS
+    said.fact("before", before.0.clone());
+    said.fact("after", after.0.clone());
+    match said.is_for_programs() {
+        true => said.fact("diff", unified(&before, &after)),
+        false => print(&drawn(before, after, Screen::of_output())),
+    }
+    said.end(ExitCode::SUCCESS)
 }
 
 fn no_such(known: &Known, number: usize) -> ExitCode {
@@ -182,11 +193,15 @@ fn no_such(known: &Known, number: usize) -> ExitCode {
     ))
 }
 
-/// A unified diff.
-fn drawn(before: (String, String), after: (String, String), screen: Screen) -> String {
+/// As patch(1) reads it.
+fn unified(before: &(String, String), after: &(String, String)) -> String {
     let diff = TextDiff::from_lines(&before.1, &after.1);
-    let text = diff.unified_diff().header(&before.0, &after.0).to_string();
-    let text = printable_lines(&text);
+    diff.unified_diff().header(&before.0, &after.0).to_string()
+}
+
+/// The same for a person.
+fn drawn(before: (String, String), after: (String, String), screen: Screen) -> String {
+    let text = printable_lines(&unified(&before, &after));
     if text.is_empty() {
         return "no difference that can be shown\n".to_owned();
     }

@@ -87,7 +87,11 @@ fn act(args: Args) -> ExitCode {
             json,
         }) => rm::rm(&args.places, &name, now, timeout, Said::to(json)),
         Some(Command::History { name, json }) => history::history(&args.places, &name, json),
-        Some(Command::Diff { name, version }) => history::diff(&args.places, &name, version),
+        Some(Command::Diff {
+            name,
+            version,
+            json,
+        }) => history::diff(&args.places, &name, version, Said::to(json)),
         Some(Command::Rollback {
             name,
             version,

@@ -231,6 +231,12 @@ fn every_command_of_a_deploy_script_has_an_object_for_it() {
             .unwrap()
             .contains("shop.test.toml:1:")
     );
+    let (said, code) = run(&["diff", "shop.test"]);
+    assert!(
+        said["diff"].as_str().unwrap().contains("\n+nonsense\n"),
+        "{said}"
+    );
+    assert_eq!((&said["after"], code), (&Value::from(&*path), Some(0)));
     let (said, code) = run(&["rollback", "shop.test"]);
     assert_eq!(
         (&said["version"], &said["outcome"]),
