@@ -7,12 +7,15 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::folder::Pair;
 use crate::site::HostPattern;
+use crate::site::hostname::Hostname;
 use crate::tls::certificate::Certificate;
 
 /// Made once for all pairs, and good until one of them begins or ends.
 #[derive(Debug)]
 pub(super) struct Names {
-    by_name: HashMap<HostPattern, Shown>,
+    exact: HashMap<Hostname, Shown>,
+    /// By what stands behind `*.`.
+    wildcard: HashMap<Hostname, Shown>,
     as_of: Range<SystemTime>,
 }
 
@@ -27,7 +30,8 @@ pub(in crate::tls) struct Shown {
 impl Default for Names {
     fn default() -> Names {
         Names {
-            by_name: HashMap::new(),
+            exact: HashMap::new(),
+            wildcard: HashMap::new(),
             as_of: UNIX_EPOCH..for_ever(),
         }
     }
@@ -58,13 +62,20 @@ impl Names {
                 }
             }
         }
-        let by_name = by_name.into_iter();
-        Names {
-            by_name: by_name
-                .map(|(name, best)| (name, Shown::of(best, now)))
-                .collect(),
+        let mut names = Names {
             as_of: now..until,
+            ..Names::default()
+        };
+        for (name, best) in by_name {
+            let shown = Shown::of(best, now);
+            match name {
+                HostPattern::Exact(name) => drop(names.exact.insert(name, shown)),
+                HostPattern::Wildcard(suffix) => drop(names.wildcard.insert(suffix, shown)),
+                // No certificate is for every name.
+                HostPattern::Any => {}
+            }
         }
+        names
     }
 
     /// Whether none has begun or ended since. A clock that was set back tells nothing.
@@ -72,13 +83,13 @@ impl Names {
         self.as_of.contains(&now)
     }
 
+    /// Allocates nothing: every connection asks, also those in clear text.
     pub(super) fn find(&self, host: &str) -> Option<&Shown> {
-        let exact = HostPattern::parse(host).ok()?;
-        let own = self.by_name.get(&exact);
+        let own = self.exact.get(host);
         if own.is_some_and(|own| own.is_valid) {
             return own;
         }
-        let above = || self.by_name.get(&exact.wildcard_above()?);
+        let above = || self.wildcard.get(host.split_once('.')?.1);
         match (own, above()) {
             (Some(own), Some(above)) if !above.is_valid => Some(own),
             (own, above) => above.or(own),
@@ -88,7 +99,7 @@ impl Names {
     pub(super) fn covering(&self, pattern: &HostPattern) -> Option<&Shown> {
         match pattern {
             HostPattern::Exact(name) => self.find(name.as_str()),
-            HostPattern::Wildcard(_) => self.by_name.get(pattern),
+            HostPattern::Wildcard(suffix) => self.wildcard.get(suffix),
             HostPattern::Any => None,
         }
     }
