@@ -23,12 +23,12 @@ use tokio::sync::{Mutex, Notify, mpsc, watch};
 use tracing::{error, info, warn};
 
 use crate::admin::{self, About};
-use crate::door::slots::Slots;
 use crate::health;
 use crate::http::Shared;
 use crate::reload::{self, Summary};
 use crate::route::Current;
 use crate::settings::Settings;
+use crate::slots::Slots;
 use crate::tls::Keyring;
 use crate::upstream::States;
 

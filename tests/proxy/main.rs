@@ -27,6 +27,7 @@ mod framing; // requests that are refused, and why: every case of the two lists
 mod grpc; // real calls of all kinds, from end to end
 mod health; // backends that are watched: out and back, names, edits
 mod http2; // HTTP/2 clients: the same sites, rules and safety
+mod http2_apps; // apps of HTTP/2 by hand: what one exchange does to the connection that others share
 mod http2_backends; // apps that speak HTTP/2: one connection for many requests, theirs to end
 mod https_backends; // TLS with the app: who is believed, who shares, what a cut means
 mod limits; // each limit crossed once

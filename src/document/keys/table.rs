@@ -913,7 +913,7 @@ pub const KEYS: &[Key] = &[
         "connections",
         Kind::Count,
         "40 % of the free file descriptors",
-        "client connections open at once",
+        "client connections open at once; of HTTP/2, each request beside another counts as one",
     )
     .because("a proxied connection needs two descriptors"),
     key(
