@@ -729,7 +729,7 @@ pub const KEYS: &[Key] = &[
         "status",
         Kind::Text,
         "none",
-        "a folder for the state of each site file, `NAME.json`, readable for everybody",
+        "a folder for the state of each site file, `NAME.json`, and of the daemon, `.onedoor.json`, readable for everybody; emptied at the end",
     ),
     key(
         Place::Daemon,
