@@ -52,6 +52,8 @@ const CONNECTIONS: usize = 256;
 const WAITS: usize = 192;
 /// As many more for root and the user that we run as, whom nobody else's scripts shall keep from deploying.
 const WAITS_OF_OPERATORS: usize = 64;
+/// Those at the address.
+const WAITS_OF_BROWSERS: usize = 32;
 /// How long accepting rests where there is nothing to accept with.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -75,18 +77,21 @@ pub struct Lists {
     metrics: Costly,
 }
 
-/// How many may wait at once, on the socket and on the address together.
+/// How many may wait at once.
 #[derive(Clone, Debug)]
 pub struct Waits {
     of_operators: Arc<Semaphore>,
-    of_others: Arc<Semaphore>,
+    of_readers: Arc<Semaphore>,
+    /// The address is open to everybody on this machine, who must not keep those waiting whom the socket is for.
+    of_browsers: Arc<Semaphore>,
 }
 
 impl Default for Waits {
     fn default() -> Waits {
         Waits {
             of_operators: Arc::new(Semaphore::new(WAITS_OF_OPERATORS)),
-            of_others: Arc::new(Semaphore::new(WAITS)),
+            of_readers: Arc::new(Semaphore::new(WAITS)),
+            of_browsers: Arc::new(Semaphore::new(WAITS_OF_BROWSERS)),
         }
     }
 }
@@ -95,11 +100,11 @@ impl Waits {
     /// A place, until it is dropped.
     fn take(&self, who: Who) -> Result<OwnedSemaphorePermit, Refusal> {
         let take = |places: &Arc<Semaphore>| Arc::clone(places).try_acquire_owned().ok();
-        let own = match who {
-            Who::Operator => take(&self.of_operators),
-            Who::Reader | Who::Browser => None,
+        let place = match who {
+            Who::Operator => take(&self.of_operators).or_else(|| take(&self.of_readers)),
+            Who::Reader => take(&self.of_readers),
+            Who::Browser => take(&self.of_browsers),
         };
-        let place = own.or_else(|| take(&self.of_others));
         place.ok_or(Refusal::TooManyWait)
     }
 }

@@ -32,7 +32,7 @@ pub(super) fn add(
             )));
         }
         let text = text(host, to, note.as_deref());
-        check(places, &folder, site.as_str(), &file, &text)?;
+        check(places, &folder, site.as_str(), &file, &text, &mut said)?;
         // Somebody else may be adding it, too.
         folder.write(&file, &text, Before::Nothing)?;
         said.line(format_args!("wrote {}", file.display()));
@@ -77,6 +77,7 @@ fn check(
     name: &str,
     file: &Path,
     text: &str,
+    said: &mut Said,
 ) -> Result<(), ExitCode> {
     // By what holds for the daemon, if whoever asks may read it.
     let config = folder.config.clone();
@@ -103,7 +104,10 @@ fn check(
     if problems.ok {
         return Ok(());
     }
-    print(&problems.output);
+    match said.is_for_programs() {
+        true => said.answer(&problems.for_programs()),
+        false => print(&problems.output),
+    }
     Err(refuse("nothing is written"))
 }
 

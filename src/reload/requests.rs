@@ -106,6 +106,9 @@ impl Follower {
     pub(super) fn answer(&mut self, request: Request) {
         // Whoever asked may have gone.
         match request {
+            // With many sites it takes long, and more may have gone than have waited.
+            Request::List { reply } if reply.is_closed() => {}
+            Request::Gauges { reply } if reply.is_closed() => {}
             Request::List { reply } => {
                 let notice = self.notice();
                 let files = self

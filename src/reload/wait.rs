@@ -143,7 +143,10 @@ impl Waiter {
                 let rejected = book
                     .names()
                     .filter(|name| is_rejected(&book.standing(name)));
-                let waiting = book.names().filter(|name| is_waiting(&book.standing(name)));
+                let waiting = book.names().filter(|name| {
+                    book.is_to_come(name)
+                        || brings(&report, name) && is_waiting(&book.standing(name))
+                });
                 let report = Report {
                     rejected: rejected.map(SiteName::to_string).collect(),
                     waiting: waiting.map(SiteName::to_string).collect(),
@@ -212,7 +215,8 @@ fn one(name: &SiteName, until: Until, progress: Progress<'_>) -> Option<Waited> 
     }
 }
 
-/// As [`one`] of each. What is rejected is not made better by what still waits.
+/// As [`one`] of each, but for those that have served and whose app is down: one team's outage is not everybody's. What is
+/// rejected is not made better by what still waits.
 fn all(progress: Progress<'_>) -> Option<Waited> {
     let Progress {
         book,
@@ -228,7 +232,7 @@ fn all(progress: Progress<'_>) -> Option<Waited> {
     let mut has_more = false;
     for name in book.names() {
         match book.standing(name) {
-            Standing::Waiting => has_more = true,
+            Standing::Waiting => has_more |= book.is_to_come(name),
             // Whoever owns the name may be on its way out.
             Standing::Conflict { owner } if settle.is_pending(&owner) => has_more = true,
             Standing::Conflict { .. } | Standing::Rejected => problems.extend(book.problems(name)),
@@ -257,11 +261,16 @@ fn brings_what_waits(report: &Report, progress: Progress<'_>) -> bool {
     brought.any(|name| is_waiting(&progress.book.standing(&SiteName::new(name.as_str()))))
 }
 
+fn brings(report: &Report, name: &SiteName) -> bool {
+    let mut brought = report.added.iter().chain(&report.changed);
+    brought.any(|brought| brought == name.as_str())
+}
+
 /// Everything that is still to come, and what it lacks.
 fn pending(unsettled: &HashSet<SiteName>, progress: Progress<'_>) -> Vec<(String, Option<String>)> {
     let names = progress.book.names();
     let mut pending: BTreeSet<&SiteName> = names
-        .filter(|name| is_waiting(&progress.book.standing(name)))
+        .filter(|name| progress.book.is_to_come(name))
         .collect();
     pending.extend(unsettled);
     let with_reason = pending

@@ -113,6 +113,29 @@ fn everything_on_disk_serves_only_when_each_site_has_a_fit_backend() {
 }
 
 #[test]
+fn one_app_that_is_down_is_no_matter_of_whoever_deploys_another() {
+    let app = Backend::saying("here");
+    let port = app.port;
+    let proxy = Proxy::plan()
+        .site("a.toml", checked("a.test", port))
+        .site("b.toml", says("b.test", "x"))
+        .start();
+    let all = proxy.command(["wait", "--timeout", "30s"]);
+    assert!(all.status.success(), "{}", words_of(&all));
+    drop(app);
+    proxy.until_logged("backend out");
+    proxy.sites().write("b.toml", says("b.test", "y"));
+    for words in [&["wait", "--timeout", "30s"][..], &["reload"]] {
+        let output = proxy.command(words.iter().copied());
+        assert!(output.status.success(), "{}", words_of(&output));
+    }
+    assert_eq!(proxy.get("b.test", "/").text(), "y");
+    // Who waits for that very site is not told that all is well.
+    let one = proxy.command(["wait", "a", "--timeout", "300ms"]);
+    assert_eq!(one.status.code(), Some(3), "{}", words_of(&one));
+}
+
+#[test]
 fn a_site_that_waits_for_its_certificate_is_waited_for_and_not_rejected() {
     let proxy = Proxy::plan().site("a.toml", says("a.test", "x")).start();
     let files = "[tls]\ncert = 'late.pem'\nkey = 'late.pem'\n";

@@ -123,6 +123,17 @@ impl Book {
         }
     }
 
+    /// Whether what is on disk has never served yet: it waits for a file, or for a first backend. One that has served and whose
+    /// app is down is no matter of whoever waits for all.
+    pub(in crate::reload) fn is_to_come(&self, name: &SiteName) -> bool {
+        let entry = self.entries.get(name);
+        entry.is_some_and(|entry| match entry.verdict {
+            Verdict::Waiting(_) => true,
+            Verdict::Fine => entry.awaits(Site::awaits_a_first_pass),
+            _ => false,
+        })
+    }
+
     /// What a file that is no mistake waits for, in one line.
     pub(in crate::reload) fn lacks(&self, name: &SiteName) -> Option<String> {
         let entry = self.entries.get(name)?;
