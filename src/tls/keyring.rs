@@ -222,7 +222,7 @@ impl Keyring {
                     policy,
                     certificates: Arc::clone(&shown.certificates),
                 },
-                None if self.remembered.had(host) => Choice::Broken,
+                None if self.had(site, host) => Choice::Broken,
                 None if is_ours() => Choice::Local { policy },
                 None => Choice::Nothing,
             },
@@ -267,7 +267,7 @@ impl Keyring {
                 wished(ClearText::Redirect)
             }
             Mode::Auto if self.has_found(site, host) => wished(ClearText::Redirect),
-            Mode::Auto if self.remembered.had(host) => InClear::NoCertificate,
+            Mode::Auto if self.had(site, host) => InClear::NoCertificate,
             Mode::Auto | Mode::Local if is_local(host) => {
                 if is_near(client) {
                     wished(for_local)
@@ -311,6 +311,15 @@ impl Keyring {
         shown.is_some()
     }
 
+    /// Whether `host`, a name of `site`, ever had a certificate, or may have had: it never falls back to clear text.
+    pub(super) fn had(&self, site: &Site, host: &str) -> bool {
+        let by_name_alone = || {
+            let mut patterns = site.claims.iter().map(|claim| &claim.pattern);
+            patterns.all(|pattern| is_exact(pattern) || !pattern.matches(host))
+        };
+        self.remembered.had(host, by_name_alone)
+    }
+
     /// Keeps that `host`, a name of `site`, was served with one of `certificates`: as the site claims it, or where a
     /// wildcard of the site stands for it, as the certificate does, or else the site. A label that a client thought of is
     /// no name of anybody's.
@@ -319,6 +328,7 @@ impl Keyring {
         // An exact one before a wildcard; what only `*` stands for has no name.
         let is_named =
             |pattern: &&HostPattern| **pattern != HostPattern::Any && pattern.matches(host);
+        let is_own = || patterns().any(|pattern| is_exact(pattern) && pattern.matches(host));
         let pattern = || match patterns().filter(is_named).min() {
             Some(name @ HostPattern::Exact(_)) => Some(name.to_string()),
             other => {
@@ -326,7 +336,7 @@ impl Keyring {
                 certified.or(other).map(ToString::to_string)
             }
         };
-        self.remembered.remember(host, pattern);
+        self.remembered.remember(host, is_own, pattern);
     }
 
     /// The policy under which clients of `site` have to come. `None`: they cannot come by TLS.
@@ -503,6 +513,10 @@ fn is_usual(site: &Site) -> bool {
     !needs_files(site)
         && site.tls.min == MinVersion::default()
         && site.tls.http2 == Http2::default()
+}
+
+fn is_exact(pattern: &HostPattern) -> bool {
+    matches!(pattern, HostPattern::Exact(_))
 }
 
 /// Whether a site has TLS that only files can give it.

@@ -56,6 +56,60 @@ fn a_name_whose_certificate_its_file_no_longer_names_answers_503() {
     assert_eq!(proxy.get("shop.example.com", "/").text(), "shop");
 }
 
+/// Its owner never had one: what somebody else does with the names around it is no affair of his.
+#[test]
+fn a_certificate_for_a_wildcard_closes_no_site_that_claims_a_name_under_it() {
+    let authority = Authority::new("test");
+    let plan = with_folder("catch_all = 'any'\n");
+    let (folder, live) = (plan.sites().path().to_owned(), plan.folder().join("live"));
+    authority.pair(&["*.w.example.com"]).write(&folder, "w");
+    let corp = authority.pair(&["*.corp.example.com"]);
+    let plain = |host: &str| format!("host = '{host}'\nrespond = 'plain'\n");
+    let (blog, wiki) = ("blog.w.example.com", "wiki.corp.example.com");
+    let mut proxy = plan
+        .site("blog.toml", plain(blog))
+        .site("wiki.toml", plain(wiki))
+        .site("w.toml", with_files("*.w.example.com", "w", "w"))
+        .site("any.toml", plain("*"))
+        .start();
+    assert_eq!(proxy.get("x.w.example.com", "/").status, 308);
+    assert_eq!(proxy.get(blog, "/").text(), "plain");
+    corp.write(&live, "corp");
+    proxy.command(["reload"]);
+    assert_eq!(proxy.get("x.corp.example.com", "/").status, 308);
+    until("both are remembered", || {
+        remembered(&proxy) == "*.w.example.com\n*.corp.example.com\n"
+    });
+    // Found for this one as well, but nobody has asked for it.
+    fs::remove_file(live.join("corp.pem")).unwrap();
+    fs::remove_file(live.join("corp.key")).unwrap();
+    until("it is gone", || {
+        proxy.command(["reload"]);
+        proxy.get("x.corp.example.com", "/").said() == "503 no-certificate"
+    });
+    for _ in 0..2 {
+        for host in [blog, wiki] {
+            assert_eq!(proxy.get(host, "/").text(), "plain", "{host}");
+        }
+        let ls = proxy.status("blog").unwrap()["problems"].to_string();
+        assert!(ls.contains("live, clear text only"), "{ls}");
+        proxy.stop();
+        proxy.start_again();
+    }
+    // From here on it has had one, too.
+    authority.pair(&[blog]).write(&live, "blog");
+    proxy.command(["reload"]);
+    assert_eq!(proxy.get(blog, "/").status, 308);
+    until("it is remembered by its name", || {
+        remembered(&proxy).ends_with("\nblog.w.example.com\n")
+    });
+    fs::remove_file(live.join("blog.pem")).unwrap();
+    fs::remove_file(live.join("blog.key")).unwrap();
+    proxy.stop();
+    proxy.start_again();
+    assert_eq!(proxy.get(blog, "/").said(), "503 no-certificate");
+}
+
 #[test]
 fn a_memory_that_cannot_be_read_opens_nothing() {
     let authority = Authority::new("test");
