@@ -222,8 +222,9 @@ impl Keyring {
                     policy,
                     certificates: Arc::clone(&shown.certificates),
                 },
-                None if self.had(site, host) => Choice::Broken,
+                // It answers for such a name whatever became of another's certificate.
                 None if is_ours() => Choice::Local { policy },
+                None if self.had(site, host) => Choice::Broken,
                 None => Choice::Nothing,
             },
             Mode::Local if is_ours() => Choice::Local { policy },
@@ -267,14 +268,15 @@ impl Keyring {
                 wished(ClearText::Redirect)
             }
             Mode::Auto if self.has_found(site, host) => wished(ClearText::Redirect),
-            Mode::Auto if self.had(site, host) => InClear::NoCertificate,
-            Mode::Auto | Mode::Local if is_local(host) => {
-                if is_near(client) {
-                    wished(for_local)
-                } else {
-                    InClear::TooFar
+            Mode::Auto | Mode::Local if is_local(host) => match is_near(client) {
+                false => InClear::TooFar,
+                // The local authority's takes the place of one that was there.
+                true if site.tls.mode == Mode::Auto && self.had(site, host) => {
+                    wished(ClearText::Redirect)
                 }
-            }
+                true => wished(for_local),
+            },
+            Mode::Auto if self.had(site, host) => InClear::NoCertificate,
             Mode::Local => InClear::NoCertificate,
             // Not with a certificate: only where the operator has not said that it must be.
             Mode::Auto if wished(for_local) == InClear::Serve => InClear::Serve,

@@ -111,6 +111,30 @@ fn a_certificate_for_a_wildcard_closes_no_site_that_claims_a_name_under_it() {
 }
 
 #[test]
+fn the_local_authority_takes_over_where_a_certificate_for_a_local_name_is_taken_away() {
+    let authority = Authority::new("test");
+    let plan = Proxy::plan();
+    let pair = authority.pair(&["blue.localhost"]);
+    pair.write(plan.sites().path(), "blue");
+    let mut proxy = plan
+        .site("blue.toml", with_files("blue.localhost", "blue", "blue"))
+        .start();
+    tls_to(&proxy, &Tls::to("blue.localhost"));
+    until("it is remembered", || {
+        remembered(&proxy) == "blue.localhost\n"
+    });
+    proxy.site("blue.toml", "host = 'blue.localhost'\nrespond = 'local'");
+    for _ in 0..2 {
+        let mut client = tls_to(&proxy, &Tls::to("blue.localhost"));
+        assert_eq!(client.get("blue.localhost", "/").text(), "local");
+        // It was not served in clear text either.
+        assert_eq!(proxy.get("blue.localhost", "/").status, 308);
+        proxy.stop();
+        proxy.start_again();
+    }
+}
+
+#[test]
 fn a_memory_that_cannot_be_read_opens_nothing() {
     let authority = Authority::new("test");
     let plan = with_folder("");
