@@ -109,6 +109,9 @@ impl Shown {
     fn of(mut best: Vec<Arc<Pair>>, now: SystemTime) -> Shown {
         let is_valid = best.iter().any(|pair| pair.certificate.is_valid(now));
         best.retain(|pair| pair.certificate.is_valid(now) == is_valid);
+        if best.iter().any(|pair| !pair.is_half) {
+            best.retain(|pair| !pair.is_half);
+        }
         best.sort_by_key(|pair| !pair.certificate.is_ecdsa());
         Shown {
             certificates: best
@@ -120,11 +123,13 @@ impl Shown {
     }
 }
 
-/// Of two for one name and of one kind, what clients accept, then what they can check, then what is good for longer.
+/// Of two for one name and of one kind, what clients accept, then what is there as a whole, then what they can check, then
+/// what is good for longer.
 fn rank(pair: &Pair, now: SystemTime) -> impl Ord + use<> {
     let certificate = &pair.certificate;
     (
         certificate.is_valid(now),
+        !pair.is_half,
         certificate.certified.cert.len() > 1,
         certificate.not_after,
     )
