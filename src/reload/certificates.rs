@@ -10,8 +10,8 @@ use super::book::{Held, TALKATIVE};
 use super::look::{self, Complaint};
 use super::{Follower, parallel};
 use crate::document::Problem;
-use crate::site::Site;
 use crate::site::tls::Mode;
+use crate::site::{HostPattern, Site};
 use crate::tls::{self, LoadError, Loaded};
 
 /// What reading the files of a site that serves already brought.
@@ -157,6 +157,22 @@ impl Follower {
         if told.is_news {
             let table = self.current.snapshot().with([]);
             drop(tokio::spawn(self.current.publish(table, Vec::new())));
+        }
+        let lost = |pattern: &HostPattern| told.lost.contains(pattern);
+        let concerns = |site: &Site| {
+            let mut patterns = site.claims.iter().map(|claim| &claim.pattern);
+            patterns.any(|pattern| {
+                lost(pattern) || pattern.wildcard_above().is_some_and(|above| lost(&above))
+            })
+        };
+        if !told.lost.is_empty() {
+            let concerned: Vec<Arc<Site>> = self
+                .book
+                .sites()
+                .filter(|site| concerns(site))
+                .cloned()
+                .collect();
+            self.advise(&concerned);
         }
     }
 }

@@ -11,7 +11,7 @@ mod folder;
 mod listing;
 mod names;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -37,6 +37,8 @@ pub(super) struct Found {
     folders: Folders,
     /// Folders that cannot be listed, and what was said of it.
     closed: BTreeMap<PathBuf, String>,
+    /// Folders that were not there any more, for the first time: whoever swaps one takes it away before the new one comes.
+    leaving: BTreeSet<PathBuf>,
 }
 
 /// What another look at the folders brought.
@@ -52,6 +54,8 @@ pub(super) struct Again {
 pub struct Told {
     /// Other certificates are shown than before.
     pub is_news: bool,
+    /// Names for which nothing is shown any more.
+    pub lost: HashSet<HostPattern>,
     /// What could not be used, each once as long as it stays so.
     pub problems: Vec<String>,
     /// Look again so soon.
@@ -111,7 +115,10 @@ impl Found {
             said.insert(path, line);
             folders.extend(unknown);
         }
-        if folders.values().any(|folder| folder.is_restless) {
+        let left = self.left(&folders);
+        let leaving: BTreeSet<PathBuf> = left.keys().cloned().collect();
+        folders.extend(left);
+        if !leaving.is_empty() || folders.values().any(|folder| folder.is_restless) {
             told.again_in = Some(RESTLESS);
         }
         let is_same = |(path, folder): (&PathBuf, &Arc<Folder>)| {
@@ -120,13 +127,15 @@ impl Found {
         };
         let is_same = folders.len() == self.folders.len() && folders.iter().all(is_same);
         told.is_news = !self.names.are_as_of(now) || !is_same && !self.has_pairs_of(&folders);
-        if is_same && !told.is_news && said == self.closed {
+        if is_same && !told.is_news && said == self.closed && leaving == self.leaving {
             return Again { found: None, told };
         }
         let names = match told.is_news {
             true => {
                 let pairs = folders.values().flat_map(|folder| folder.pairs.iter());
-                Arc::new(Names::of(pairs, now))
+                let names = Names::of(pairs, now);
+                told.lost = self.names.lost_in(&names);
+                Arc::new(names)
             }
             false => Arc::clone(&self.names),
         };
@@ -134,6 +143,7 @@ impl Found {
             names,
             folders,
             closed: said,
+            leaving,
         });
         Again { found, told }
     }
@@ -167,6 +177,16 @@ impl Found {
         });
         below
             .map(|(path, folder)| (path.clone(), Arc::clone(folder)))
+            .collect()
+    }
+
+    /// Folders that are not among those `seen` and are gone, for the first time.
+    fn left(&self, seen: &Folders) -> Folders {
+        let unseen = self.folders.iter();
+        let unseen = unseen.filter(|(path, _)| !seen.contains_key(*path));
+        // One that is there has been emptied, or is not one of ours any more.
+        let left = unseen.filter(|(path, _)| !self.leaving.contains(*path) && !path.exists());
+        left.map(|(path, folder)| (path.clone(), Arc::clone(folder)))
             .collect()
     }
 

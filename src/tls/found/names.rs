@@ -1,6 +1,6 @@
 //! Which pair is shown for a name, of all that are for it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -81,6 +81,19 @@ impl Names {
     /// Whether none has begun or ended since. A clock that was set back tells nothing.
     pub(super) fn are_as_of(&self, now: SystemTime) -> bool {
         self.as_of.contains(&now)
+    }
+
+    /// The names of these for which `after` has nothing.
+    pub(super) fn lost_in(&self, after: &Names) -> HashSet<HostPattern> {
+        let exact = self
+            .exact
+            .keys()
+            .filter(|name| !after.exact.contains_key(*name));
+        let exact = exact.cloned().map(HostPattern::Exact);
+        let suffixes = self.wildcard.keys();
+        let suffixes = suffixes.filter(|suffix| !after.wildcard.contains_key(*suffix));
+        let lost = exact.chain(suffixes.cloned().map(HostPattern::Wildcard));
+        lost.collect()
     }
 
     /// Allocates nothing: every connection asks, also those in clear text.

@@ -247,8 +247,64 @@ fn what_cannot_be_listed_is_unknown_and_not_gone() {
     let (found, told) = desk.look(&found, LATER);
     assert!(made.is_shown(&found, "a.test") && !told.is_news);
     fs::remove_dir_all(desk.folder.join("a")).expect("removed");
-    let (found, _) = desk.look(&found, LATER);
+    let found = settled(&desk, found);
     assert!(found.find("a.test").is_none(), "its folder was taken away");
+}
+
+#[test]
+fn a_link_that_leads_nowhere_is_unknown_and_not_gone() {
+    let desk = Desk::new("link");
+    let made = desk.make(&["a.test"], 50);
+    desk.put_pair("far/deep/down/er/a", &made);
+    let (target, away) = (
+        desk.folder.join("far/deep/down/er"),
+        desk.folder.join("away"),
+    );
+    std::os::unix::fs::symlink(&target, desk.folder.join("a")).expect("link");
+    let found = settled(&desk, Found::default());
+    assert!(made.is_shown(&found, "a.test"));
+    fs::rename(&target, &away).expect("away");
+    fs::remove_dir_all(desk.folder.join("far")).expect("gone");
+    fs::rename(&away, desk.folder.with_extension("away")).expect("away");
+    let mut found = found;
+    for _ in 0..3 {
+        let now = SystemTime::now() + Duration::from_secs(LATER);
+        let again = found.again(std::slice::from_ref(&desk.folder), now);
+        assert_eq!(again.told.again_in, Some(CLOSED));
+        assert!(!again.told.is_news);
+        found = again.found.unwrap_or(found);
+        assert!(made.is_shown(&found, "a.test"));
+    }
+    fs::remove_dir_all(desk.folder.with_extension("away")).expect("gone");
+    fs::remove_file(desk.folder.join("a")).expect("gone");
+    let found = settled(&desk, found);
+    assert!(found.find("a.test").is_none(), "the link was taken away");
+}
+
+#[test]
+fn a_folder_that_is_swapped_is_not_missed() {
+    let desk = Desk::new("swap");
+    let (old, new) = (desk.make(&["a.test"], 20), desk.make(&["a.test"], 90));
+    desk.put_pair("live/a", &old);
+    desk.put_pair("next/down/too/deep/a", &new);
+    let found = settled(&desk, Found::default());
+    fs::rename(desk.folder.join("live"), desk.folder.with_extension("old")).expect("away");
+    let now = SystemTime::now() + Duration::from_secs(LATER);
+    let Again {
+        found: between,
+        told,
+    } = found.again(std::slice::from_ref(&desk.folder), now);
+    let between = between.expect("another");
+    assert!(old.is_shown(&between, "a.test"));
+    assert_eq!((told.is_news, told.again_in), (false, Some(RESTLESS)));
+    let (gone, told) = desk.look(&between, LATER);
+    assert!(gone.find("a.test").is_none(), "nothing has come");
+    assert_eq!(told.lost.len(), 1, "{told:?}");
+    let next = desk.folder.join("next/down/too/deep");
+    fs::rename(next, desk.folder.join("live")).expect("there");
+    let found = settled(&desk, between);
+    assert!(new.is_shown(&found, "a.test"));
+    fs::remove_dir_all(desk.folder.with_extension("old")).expect("gone");
 }
 
 #[test]

@@ -114,6 +114,37 @@ fn a_folder_that_is_away_keeps_what_was_found_in_it() {
     assert!(taken < Duration::from_secs(25), "{taken:?}");
 }
 
+/// What a link leads to may be mounted in a moment.
+#[test]
+fn a_folder_behind_a_link_that_leads_nowhere_keeps_what_was_found_in_it() {
+    let authority = Authority::new("test");
+    let plan = with_folder("");
+    let (far, away) = (plan.folder().join("far"), plan.folder().join("away"));
+    fs::create_dir(&far).unwrap();
+    let pair = authority.pair(&["shop.example.com"]);
+    pair.write(&far, "shop");
+    let link = plan.folder().join("live/shop");
+    symlink(&far, &link).unwrap();
+    let proxy = plan.site("shop.toml", answers("shop.example.com")).start();
+    fs::rename(&far, &away).unwrap();
+    for _ in 0..2 {
+        proxy.command(["reload"]);
+        assert!(is_shown(&proxy, "shop.example.com", &pair));
+        assert_eq!(proxy.get("shop.example.com", "/").status, 308);
+    }
+    proxy.until_logged("live/shop cannot be listed: its link leads nowhere");
+    fs::rename(&away, &far).unwrap();
+    proxy.command(["reload"]);
+    assert!(is_shown(&proxy, "shop.example.com", &pair));
+    // Whoever takes the link away means it.
+    fs::remove_file(&link).unwrap();
+    until("it is gone", || {
+        proxy.command(["reload"]);
+        proxy.get("shop.example.com", "/").said() == "503 no-certificate"
+    });
+    proxy.until_logged("no certificate for shop.example.com, and it had one: it answers 503");
+}
+
 #[test]
 fn what_an_operator_should_know_of_a_found_pair_is_said() {
     let authority = Authority::new("test");
