@@ -179,11 +179,16 @@ impl Follower {
 
 /// Says what in the folders of certificates is of no use.
 pub(super) fn tell_of_folders(problems: &[String]) {
-    for problem in problems.iter().take(TALKATIVE) {
-        warn!("in the folders of certificates: {problem}");
+    for line in lines_of_folders(problems) {
+        warn!("{line}");
     }
+}
+
+/// As many of them as somebody reads.
+pub(super) fn lines_of_folders(problems: &[String]) -> impl Iterator<Item = String> {
+    let few = problems.iter().take(TALKATIVE);
+    let few = few.map(|problem| format!("in the folders of certificates: {problem}"));
     let more = problems.len().saturating_sub(TALKATIVE);
-    if more > 0 {
-        warn!(more, "more is wrong in the folders of certificates");
-    }
+    let more = (more > 0).then(|| format!("in the folders of certificates: {more} more"));
+    few.chain(more)
 }

@@ -209,7 +209,8 @@ impl Pair {
     /// As of `now`.
     fn advice(&self, now: SystemTime) -> impl Iterator<Item = String> {
         let dates = advice::of_dates(&self.certificate, "clients", now);
-        dates.into_iter().chain(self.of_key.clone())
+        let half = self.is_half.then(|| self.half());
+        dates.into_iter().chain(self.of_key.clone()).chain(half)
     }
 }
 
