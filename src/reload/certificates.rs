@@ -118,6 +118,7 @@ impl Follower {
             let at = self.moment();
             self.book.await_file(&site.name, &problem, at);
         }
+        let is_broken = matches!(&shown, Err(error) if !matches!(error, LoadError::Missing(_)));
         let mut lines = match shown {
             Ok(loaded) => loaded.warnings,
             Err(error) => vec![format!(
@@ -138,7 +139,13 @@ impl Follower {
         for complaint in &complaints {
             warn!(site = %site.name, "{}", complaint.line);
         }
-        self.book.warn(&site.name, complaints);
+        match is_broken {
+            true => {
+                let at = self.moment();
+                self.book.shut(&site.name, complaints, at);
+            }
+            false => self.book.warn(&site.name, complaints),
+        }
     }
 
     /// Looks into the folders of certificates. What is found there changes what open connections may ask for.

@@ -215,6 +215,7 @@ impl Book {
                 made_of,
                 since: at.wall,
                 warnings: Vec::new(),
+                is_shut: false,
             }
         });
         let entry = Entry {
