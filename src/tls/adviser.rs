@@ -20,6 +20,8 @@ pub struct Adviser<'k> {
     keyring: &'k Keyring,
     found: Arc<Found>,
     now: SystemTime,
+    /// Nobody is served from what it knows: it says what would come of a start.
+    of_a_start: bool,
     /// Names in certificates that sites show from files of their own.
     shown: OnceCell<HashSet<HostPattern>>,
 }
@@ -30,6 +32,7 @@ impl<'k> Adviser<'k> {
             keyring,
             found,
             now: SystemTime::now(),
+            of_a_start: keyring.only_looks,
             shown: OnceCell::new(),
         }
     }
@@ -122,8 +125,12 @@ impl<'k> Adviser<'k> {
             let knows = |why: &Arc<str>| format!("and whether it had one is not known ({why})");
             let why = remembered.why_unreadable().as_ref().map(knows);
             let why = why.as_deref().unwrap_or("and it had one");
+            let answers = match self.of_a_start {
+                true => "it answers, at the latest after a restart,",
+                false => "it answers",
+            };
             format!(
-                "no certificate for {names}, {why}: it answers 503 until it has one, or its file says tls = \"off\""
+                "no certificate for {names}, {why}: {answers} 503 until it has one, or its file says tls = \"off\""
             )
         });
         open.into_iter().chain(closed).collect()

@@ -4,8 +4,9 @@
 //! outlives reloads; a site's entry is replaced just before the table with its new version is published.
 
 use std::collections::HashSet;
+use std::fs;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -22,7 +23,7 @@ use super::found::{Again, Found, Told};
 use super::identity::{Identities, Identity};
 use super::load::{LoadError, Loaded};
 use super::policy::{Policies, Policy};
-use super::remembered::Remembered;
+use super::remembered::{Remembered, is_denied};
 use super::revoked::Lists;
 use crate::site::backend_tls::TlsIdentity;
 use crate::site::local::is_local;
@@ -41,6 +42,8 @@ pub struct Keyring {
     /// Of every site that says nothing of its own.
     usual: Arc<Policy>,
     pub(super) remembered: Remembered,
+    /// See [`Keyring::only_to_look`].
+    pub(super) only_looks: bool,
     /// Towards backends.
     identities: Identities,
     /// Somebody's files have been read.
@@ -127,7 +130,7 @@ impl Keyring {
     /// When the library has no randomness.
     pub fn new(folders: Vec<PathBuf>, state: PathBuf) -> Result<Keyring, rustls::Error> {
         let remembered = Remembered::open(&state);
-        Keyring::with(folders, state, remembered)
+        Keyring::with(folders, state, remembered, false)
     }
 
     /// One to be asked and not to be served from: it writes nothing, as long as nobody takes up an offer.
@@ -136,13 +139,14 @@ impl Keyring {
     /// As [`Keyring::new`].
     pub fn only_to_look(folders: Vec<PathBuf>, state: PathBuf) -> Result<Keyring, rustls::Error> {
         let remembered = Remembered::read(&state);
-        Keyring::with(folders, state, remembered)
+        Keyring::with(folders, state, remembered, true)
     }
 
     fn with(
         folders: Vec<PathBuf>,
         state: PathBuf,
         remembered: Remembered,
+        only_looks: bool,
     ) -> Result<Keyring, rustls::Error> {
         let policies = Policies::new();
         Ok(Keyring {
@@ -154,6 +158,7 @@ impl Keyring {
             policies,
             identities: Identities::new(),
             remembered,
+            only_looks,
             read: Notify::new(),
         })
     }
@@ -457,6 +462,17 @@ impl Keyring {
     /// Other folders, from the next [`Keyring::search`] on.
     pub fn change_folders(&self, folders: Vec<PathBuf>) {
         self.folders.store(Arc::new(folders));
+    }
+
+    /// What it looks into, and whoever asks may not: nobody knows what is in there. Blocks.
+    pub fn hidden(&self) -> Vec<PathBuf> {
+        let folders = self.folders.load();
+        let folders = folders
+            .iter()
+            .filter(|folder| is_denied(fs::read_dir(folder)));
+        let mut hidden: Vec<PathBuf> = folders.cloned().collect();
+        hidden.extend(self.remembered.hidden().map(Path::to_owned));
+        hidden
     }
 
     /// Looks into the folders again, blocking.

@@ -107,6 +107,11 @@ impl Remembered {
         *self.why() = why.map(Into::into);
     }
 
+    /// The file, if whoever asks may not read it.
+    pub(super) fn hidden(&self) -> Option<&Path> {
+        is_denied(File::open(&self.path)).then_some(&self.path)
+    }
+
     /// Why the file could not be read, if it could not.
     pub(super) fn why_unreadable(&self) -> Option<Arc<str>> {
         self.why().clone()
@@ -162,6 +167,10 @@ impl Remembered {
             None => self.names.insert(line.into()),
         }
     }
+}
+
+pub(super) fn is_denied<T>(opened: io::Result<T>) -> bool {
+    opened.is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
 }
 
 /// The names in a file, and the number of the first line that is none. All are written in ASCII, without spaces.
