@@ -1,7 +1,7 @@
 //! The pairs among the files of one folder, and what stays of those that were there before.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -42,6 +42,14 @@ pub(super) struct Pair {
     pub(super) is_half: bool,
 }
 
+/// What was not said of a folder so far.
+#[derive(Debug)]
+pub(super) struct News {
+    pub(super) line: String,
+    /// It is of the dates of this one: of interest where clients are shown it.
+    pub(super) dates: Option<Arc<Certificate>>,
+}
+
 impl Folder {
     /// Looks at the files of `path`, and reads those that are not as they were `before`. The second is what is new to say.
     pub(super) fn look(
@@ -49,7 +57,7 @@ impl Folder {
         stamps: Stamps,
         before: Option<&Folder>,
         now: SystemTime,
-    ) -> (Folder, Vec<String>) {
+    ) -> (Folder, Vec<News>) {
         let mut chains = HashMap::new();
         let files = stamps.iter().map(|(path, stamp)| {
             let known = before.and_then(|before| before.files.get(path));
@@ -76,9 +84,17 @@ impl Folder {
         let mut news = Vec::new();
         // Half of a renewal is nothing to tell of: it is whole a moment later.
         if !is_restless {
-            let advice = pairs.iter().flat_map(|pair| pair.advice(now));
-            let all: BTreeSet<String> = problems.iter().cloned().chain(advice).collect();
-            news.extend(all.difference(&said).cloned());
+            let dated = pairs
+                .iter()
+                .filter_map(|pair| Some((pair.of_dates(now)?, &pair.certificate)));
+            let dated: BTreeMap<String, &Arc<Certificate>> = dated.collect();
+            let of_keys = pairs.iter().filter_map(|pair| pair.of_key.clone());
+            let all = problems.iter().chain(dated.keys()).cloned();
+            let all: BTreeSet<String> = all.chain(of_keys).collect();
+            news.extend(all.difference(&said).map(|line| News {
+                line: line.clone(),
+                dates: dated.get(line).copied().cloned(),
+            }));
             said = all;
         }
         pairs.extend(kept);

@@ -19,7 +19,7 @@ use std::time::{Duration, SystemTime};
 use super::advice;
 use super::certificate::Certificate;
 use crate::site::HostPattern;
-use folder::{Folder, Pair};
+use folder::{Folder, News, Pair};
 use listing::{Listing, Stamps};
 use names::{Names, Shown};
 
@@ -74,9 +74,9 @@ impl Found {
         self.names.covering(pattern)
     }
 
+    /// Those that are shown for some name; for several as often.
     pub(super) fn certificates(&self) -> impl Iterator<Item = &Arc<Certificate>> {
-        let folders = self.folders.values();
-        folders.flat_map(|folder| folder.pairs.iter().map(|pair| &pair.certificate))
+        self.names.certificates()
     }
 
     /// What is of no use in the folders.
@@ -101,7 +101,8 @@ impl Found {
     pub(super) fn again(&self, roots: &[PathBuf], now: SystemTime) -> Again {
         let Listing { seen, closed } = Listing::of(roots);
         let mut told = Told::default();
-        let mut folders = self.look(seen, now, &mut told.problems);
+        let mut news = Vec::new();
+        let mut folders = self.look(seen, now, &mut news);
         let mut said = BTreeMap::new();
         for (path, why) in closed {
             let unknown = self.unknown(&path, &folders);
@@ -139,6 +140,9 @@ impl Found {
             }
             false => Arc::clone(&self.names),
         };
+        let is_said = |news: &News| news.dates.as_ref().is_none_or(|dated| names.show(dated));
+        let news = news.into_iter().filter(is_said).map(|news| news.line);
+        told.problems.extend(news);
         let found = Some(Found {
             names,
             folders,
@@ -152,15 +156,15 @@ impl Found {
         &self,
         seen: BTreeMap<PathBuf, Stamps>,
         now: SystemTime,
-        problems: &mut Vec<String>,
+        news: &mut Vec<News>,
     ) -> Folders {
         let looked = seen.into_iter().map(|(path, stamps)| {
             let folder = match self.folders.get(&path) {
                 Some(before) if !before.is_another(&stamps) => Arc::clone(before),
                 before => {
                     let before = before.map(Arc::as_ref);
-                    let (folder, news) = Folder::look(&path, stamps, before, now);
-                    problems.extend(news);
+                    let (folder, new) = Folder::look(&path, stamps, before, now);
+                    news.extend(new);
                     Arc::new(folder)
                 }
             };
@@ -206,11 +210,17 @@ fn cannot_be_listed(path: &Path, why: &str, was_good: bool) -> String {
 }
 
 impl Pair {
+    fn of_dates(&self, now: SystemTime) -> Option<String> {
+        advice::of_dates(&self.certificate, "clients", now)
+    }
+
     /// As of `now`.
     fn advice(&self, now: SystemTime) -> impl Iterator<Item = String> {
-        let dates = advice::of_dates(&self.certificate, "clients", now);
         let half = self.is_half.then(|| self.half());
-        dates.into_iter().chain(self.of_key.clone()).chain(half)
+        self.of_dates(now)
+            .into_iter()
+            .chain(self.of_key.clone())
+            .chain(half)
     }
 }
 

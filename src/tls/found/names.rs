@@ -83,6 +83,21 @@ impl Names {
         self.as_of.contains(&now)
     }
 
+    pub(super) fn certificates(&self) -> impl Iterator<Item = &Arc<Certificate>> {
+        let shown = self.exact.values().chain(self.wildcard.values());
+        shown.flat_map(|shown| shown.certificates.iter())
+    }
+
+    /// Whether `certificate` is shown for one of its names.
+    pub(super) fn show(&self, certificate: &Arc<Certificate>) -> bool {
+        let is_it = |shown: &Shown| {
+            let mut certificates = shown.certificates.iter();
+            certificates.any(|one| Arc::ptr_eq(one, certificate))
+        };
+        let mut names = certificate.names().iter();
+        names.any(|name| self.covering(name).is_some_and(is_it))
+    }
+
     /// The names of these for which `after` has nothing.
     pub(super) fn lost_in(&self, after: &Names) -> HashSet<HostPattern> {
         let exact = self
