@@ -72,7 +72,8 @@ fn a_certificate_for_a_wildcard_closes_no_site_that_claims_a_name_under_it() {
         .site("w.toml", with_files("*.w.example.com", "w", "w"))
         .site("any.toml", plain("*"))
         .start();
-    assert_eq!(proxy.get("x.w.example.com", "/").status, 308);
+    // Waits until its files are read.
+    tls_to(&proxy, &Tls::to("x.w.example.com"));
     assert_eq!(proxy.get(blog, "/").text(), "plain");
     corp.write(&live, "corp");
     proxy.command(["reload"]);
