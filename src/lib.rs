@@ -10,9 +10,9 @@
 //! - beside it: [`health`] watches the backends that [`upstream`] chooses from
 //! - around both: [`cli`] (what a person types), [`settings`], [`server`] (one run), [`admin`] (the socket that
 //!   answers), [`observe`], [`limits`]
-//! - below both: [`stream`], [`sending`] (half a stream of HTTP/2), [`block`] and [`pipe`] (lent buffers), [`wheel`]
-//!   (timers), [`linger`] (the last words), [`digits`] (numbers as text), [`proxy_header`] (both ways), [`parsed`] (what a
-//!   parser says)
+//! - below both: [`stream`], [`sending`] and [`receiving`] (the halves of a stream of HTTP/2), [`block`] and [`pipe`]
+//!   (lent buffers), [`slots`] (how many may be open), [`wheel`] (timers), [`linger`] (the last words), [`digits`] (numbers
+//!   as text), [`proxy_header`] (both ways), [`parsed`] (what a parser says)
 //!
 //! Without the feature `serve` only the parsers are built: [`document`], [`site`], of [`http`] the head and the chunk,
 //! of [`door`] the client hello, and [`proxy_header`].
@@ -45,6 +45,8 @@ pub mod parsed;
 pub mod pipe;
 pub mod proxy_header;
 #[cfg(feature = "serve")]
+pub mod receiving;
+#[cfg(feature = "serve")]
 pub mod relay;
 #[cfg(feature = "serve")]
 pub mod reload;
@@ -56,6 +58,8 @@ pub mod sending;
 pub mod server;
 #[cfg(feature = "serve")]
 pub mod settings;
+#[cfg(feature = "serve")]
+pub mod slots;
 #[cfg(feature = "serve")]
 pub mod stream;
 #[cfg(feature = "serve")]

@@ -34,8 +34,8 @@ pub struct Limits {
     /// [`Limits::idle_when_full`], makes room for the next; more wait within the time of the opening. 1024: each holds some
     /// 20 KiB, and whoever would take all places with clients that say hello and no more must send as many in each second.
     pub handshakes: usize,
-    /// Client connections open at once. `None`: 40 % of the free file descriptors, because a proxied connection
-    /// needs two; a tenth is for idle upstreams, and the rest is a reserve.
+    /// Client connections open at once, and requests beside another on those of HTTP/2. `None`: 40 % of the free file
+    /// descriptors, because a proxied connection needs two; a tenth is for idle upstreams, and the rest is a reserve.
     pub connections: Option<usize>,
     /// Client connections open at once from one address (IPv6: one /64); loopback and trusted proxies are exempt.
     /// `None`: a quarter of `connections`, because of NAT and CDNs.
@@ -189,6 +189,9 @@ impl Default for SiteTimeouts {
     }
 }
 
+/// The longest that an idle upstream is kept, whatever its backend's Keep-Alive says. 2 min: who comes less often can pay
+/// for a connect, and a backend that is gone without a word is tried in vain no longer than that.
+pub const LONGEST_KEPT: Duration = Duration::from_secs(120);
 /// After how long without a word the kernel asks whether the other side of a connection is still there. 2 min: what waits
 /// for a request is closed before, so that only tunnels and long answers are asked, and it keeps them in the memory of
 /// most firewalls.

@@ -137,7 +137,13 @@ impl Direction {
     ) -> Poll<io::Result<()>> {
         let turn_ends = self.moved + TURN_BYTES;
         loop {
-            ready!(self.poll_put(cx, to))?;
+            match self.poll_put(cx, to) {
+                Poll::Ready(put) => put?,
+                Poll::Pending => {
+                    from.take_ahead(cx);
+                    return Poll::Pending;
+                }
+            }
             if self.ended && other_ended {
                 // Both will be closed at once, which says it too.
                 return Poll::Ready(Ok(()));

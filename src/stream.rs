@@ -75,6 +75,14 @@ impl Stream {
         }
     }
 
+    /// Nobody has a use for more just now. The kernel keeps what comes meanwhile; of a line its connection would, which is
+    /// not its own.
+    pub fn take_ahead(&mut self, cx: &mut Context<'_>) {
+        if let Stream::Line(line) = self {
+            line.take_ahead(cx);
+        }
+    }
+
     /// Whether the other side is known to have said that nothing more comes; what it sent before may still be unread.
     /// No system call.
     pub fn has_ended(&self) -> bool {

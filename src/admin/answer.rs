@@ -1,12 +1,15 @@
 //! What is answered on the admin socket, as bytes.
 
+use std::io;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
+use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 use super::question::Refusal;
-use super::{About, Reloaded};
+use super::{About, Reloaded, Wanted};
 use crate::document::mask;
 use crate::http::explain::Explanation;
 use crate::observe::events::Events;
@@ -19,16 +22,34 @@ use crate::reload::{FileStatus, Overview, Waited, seconds};
 pub(super) struct Answer {
     status: u16,
     content_type: &'static str,
-    body: String,
+    body: Arc<Vec<u8>>,
     /// More lines of the head.
     more: &'static str,
 }
 
-const JSON: &str = "application/json";
+pub(super) const JSON: &str = "application/json";
 
 impl Answer {
-    pub(super) fn into_bytes(self) -> Vec<u8> {
-        let body = self.body;
+    /// Writes head and body, in one piece where that is small: two would wait for each other on an address.
+    pub(super) async fn write(
+        &self,
+        stream: &mut (impl AsyncWrite + Unpin),
+        wanted: Wanted,
+    ) -> io::Result<()> {
+        const SMALL: usize = 64 << 10;
+        let mut head = self.head();
+        if wanted == Wanted::Head {
+            return stream.write_all(&head).await;
+        }
+        if self.body.len() <= SMALL {
+            head.extend_from_slice(&self.body);
+            return stream.write_all(&head).await;
+        }
+        stream.write_all(&head).await?;
+        stream.write_all(&self.body).await
+    }
+
+    fn head(&self) -> Vec<u8> {
         let reason = match self.status {
             200 => "OK",
             403 => "Forbidden",
@@ -45,10 +66,10 @@ impl Answer {
             "HTTP/1.1 {} {reason}\r\nContent-Type: {}\r\nContent-Length: {}\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n{}Connection: close\r\n\r\n",
             self.status,
             self.content_type,
-            body.len(),
+            self.body.len(),
             self.more
         );
-        (head + &body).into_bytes()
+        head.into_bytes()
     }
 }
 
@@ -78,6 +99,10 @@ pub(super) fn refused(refusal: Refusal) -> Answer {
             403,
             "X-Forwarded-For says that this is asked from another machine; only this one may look in here"
                 .to_owned(),
+        ),
+        Refusal::TooManyWait => (
+            503,
+            "too many wait here already; ask again when some of them have ended".to_owned(),
         ),
         Refusal::NotDone(why) => (409, why),
     };
@@ -130,9 +155,21 @@ pub(super) fn counters(about: &About) -> Answer {
     }))
 }
 
-pub(super) fn sites(overview: &Overview) -> Answer {
+/// The body of such an answer, for [`shared`].
+pub(super) fn sites(overview: &Overview) -> Vec<u8> {
     let files: Vec<Value> = overview.files.iter().map(FileStatus::json).collect();
-    fine(json!({ "sites": files, "notice": overview.notice }))
+    let body = json!({ "sites": files, "notice": overview.notice });
+    format!("{body}\n").into_bytes()
+}
+
+/// One that others get as well.
+pub(super) fn shared(content_type: &'static str, body: Arc<Vec<u8>>) -> Answer {
+    Answer {
+        status: 200,
+        content_type,
+        body,
+        more: "",
+    }
 }
 
 pub(super) fn reloaded(reloaded: &Reloaded) -> Answer {
@@ -147,6 +184,7 @@ pub(super) fn reloaded(reloaded: &Reloaded) -> Answer {
         "changed": report.changed,
         "removed": report.removed,
         "rejected": report.rejected,
+        "waiting": report.waiting,
         "unsettled": report.unsettled,
         "live": report.live,
         "kept": report.kept,
@@ -160,8 +198,15 @@ pub(super) fn waited(waited: &Waited) -> Answer {
         Waited::Drained => json!({ "outcome": "drained" }),
         Waited::Rejected { problems } => json!({ "outcome": "rejected", "problems": problems }),
         Waited::Timeout { pending, notice } => {
-            json!({ "outcome": "timeout", "pending": pending, "notice": notice })
+            let names: Vec<&str> = pending.iter().map(|(name, _)| name.as_str()).collect();
+            let reasons = pending.iter().filter_map(|(name, reason)| {
+                let reason = reason.as_ref()?;
+                Some((name.clone(), Value::from(reason.as_str())))
+            });
+            let reasons: Map<String, Value> = reasons.collect();
+            json!({ "outcome": "timeout", "pending": names, "reasons": reasons, "notice": notice })
         }
+        Waited::Draining => json!({ "outcome": "draining" }),
         Waited::Blind { notice } => json!({ "outcome": "blind", "notice": notice }),
         Waited::Unknown {
             did_you_mean,
@@ -215,7 +260,7 @@ pub(super) fn text(status: u16, content_type: &'static str, body: String) -> Ans
     Answer {
         status,
         content_type,
-        body,
+        body: Arc::new(body.into_bytes()),
         more: "",
     }
 }

@@ -54,6 +54,7 @@ struct Totals {
     descriptors: u64,
     most_descriptors: u64,
     resident_bytes: u64,
+    cpu_seconds: f64,
     started: u64,
 }
 
@@ -116,6 +117,7 @@ impl Totals {
             descriptors: fs::read_dir("/proc/self/fd").map_or(0, |open| open.count() as u64),
             most_descriptors: getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX),
             resident_bytes: resident_bytes().unwrap_or_default(),
+            cpu_seconds: cpu_seconds().unwrap_or_default(),
             started: seconds(about.started),
         }
     }
@@ -126,6 +128,17 @@ fn resident_bytes() -> Option<u64> {
     let text = fs::read_to_string("/proc/self/statm").ok()?;
     let pages: u64 = text.split(' ').nth(1)?.parse().ok()?;
     Some(pages * rustix::param::page_size() as u64)
+}
+
+/// The fields utime and stime of /proc/self/stat, in ticks. Before them stands a name that may have anything in it, in
+/// parentheses.
+fn cpu_seconds() -> Option<f64> {
+    let text = fs::read_to_string("/proc/self/stat").ok()?;
+    let (_, behind_name) = text.rsplit_once(')')?;
+    let mut fields = behind_name.split_whitespace().skip(11);
+    let mut ticks = || fields.next()?.parse::<u64>().ok();
+    let all = ticks()? + ticks()?;
+    Some(all as f64 / rustix::param::clock_ticks_per_second() as f64)
 }
 
 #[derive(Debug)]
@@ -151,6 +164,7 @@ impl Scrape {
             descriptors,
             most_descriptors,
             resident_bytes,
+            cpu_seconds,
             started,
             ..
         } = self.totals;
@@ -180,6 +194,13 @@ impl Scrape {
             "Memory in use.",
             resident_bytes,
         )?;
+        out.encode_descriptor(
+            "process_cpu_seconds",
+            "Processor time of all threads.",
+            None,
+            MetricType::Counter,
+        )?
+        .encode_counter::<NoLabelSet, _, f64>(&cpu_seconds, None)?;
         gauge(
             out,
             "process_start_time_seconds",
@@ -308,12 +329,25 @@ impl Scrape {
                 .encode_family(&[("state", state.word())])?
                 .encode_gauge(&count)?;
         }
+        gauge(
+            out,
+            "onedoor_sites_readable",
+            "Whether the folder of site files can be seen; if not, what was there goes on being served.",
+            u64::from(self.gauges.is_readable),
+        )?;
         counter(
             out,
             "onedoor_reloads",
             "Route tables that were put in force.",
             self.gauges.reloads,
         )?;
+        out.encode_descriptor(
+            "onedoor_reload_seconds",
+            "The same of all changes together: divided by onedoor_reloads_total, what one takes.",
+            None,
+            MetricType::Counter,
+        )?
+        .encode_counter::<NoLabelSet, _, f64>(&self.gauges.reloading.as_secs_f64(), None)?;
         gauge(
             out,
             "onedoor_reload_last_seconds",
@@ -344,9 +378,15 @@ impl Scrape {
             None,
             MetricType::Counter,
         )?;
-        for site in busy() {
+        for site in &self.gauges.sites {
             for (protocol, classes) in Protocol::ALL.iter().zip(&site.answered.requests) {
-                for (code, count) in CODES.iter().zip(classes).filter(|(_, count)| **count > 0) {
+                // From nothing to one is no rate: what everybody asks about is there before the first request.
+                let is_told = |code: &str, count: u64| {
+                    let is_usual = *protocol == Protocol::Http1 && USUAL_CODES.contains(&code);
+                    count > 0 || is_usual
+                };
+                let classes = CODES.iter().zip(classes);
+                for (code, count) in classes.filter(|(code, count)| is_told(code, **count)) {
                     let labels = [
                         ("site", site.name.as_str()),
                         ("code", code),
@@ -435,6 +475,8 @@ impl Scrape {
 
 /// By the class of a status; 0 is an exchange without a response.
 const CODES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
+
+const USUAL_CODES: [&str; 3] = ["2xx", "4xx", "5xx"];
 
 fn put_durations(out: &mut MetricEncoder<'_>, site: &SiteGauges) -> fmt::Result {
     let counts = &site.answered.durations;

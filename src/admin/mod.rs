@@ -6,6 +6,7 @@
 
 mod answer;
 pub mod client;
+mod costly;
 mod metrics;
 mod question;
 mod reserve;
@@ -20,7 +21,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
-use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 
@@ -29,11 +30,12 @@ use crate::http::explain::{self, Scene};
 use crate::observe::Counters;
 use crate::observe::access::Writer;
 use crate::observe::events::Events;
-use crate::reload::{Reload, Report, history};
+use crate::reload::{Reload, Report, Waited, history};
 use crate::route::Current;
 use crate::settings::Renewed;
 use crate::site::{SiteName, directory};
 use answer::Answer;
+use costly::Costly;
 use question::{Parsed, Question, Refusal};
 use reserve::Reserve;
 
@@ -43,8 +45,13 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const HEAD_BYTES: usize = 64 << 10;
 /// What most of them need.
 const USUAL_HEAD_BYTES: usize = 1 << 10;
-/// Connections at once. Waiting deploy scripts are the many; a program that loops must not take the descriptors.
+/// Connections at once that are asked and answered without waiting: a program that loops must not take the descriptors.
 const CONNECTIONS: usize = 256;
+/// Those that wait for something, for up to a day: deploy scripts are the many. They have a room of their own, so that
+/// whoever wants to know something now finds the door free.
+const WAITS: usize = 192;
+/// As many more for root and the user that we run as, whom nobody else's scripts shall keep from deploying.
+const WAITS_OF_OPERATORS: usize = 64;
 /// How long accepting rests where there is nothing to accept with.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -57,6 +64,44 @@ pub struct Powers {
     /// To whoever reads the daemon file.
     pub again: mpsc::UnboundedSender<Again>,
     pub about: Arc<About>,
+    pub waits: Waits,
+    pub lists: Lists,
+}
+
+/// What is made of all sites at once.
+#[derive(Clone, Debug, Default)]
+pub struct Lists {
+    sites: Costly,
+    metrics: Costly,
+}
+
+/// How many may wait at once, on the socket and on the address together.
+#[derive(Clone, Debug)]
+pub struct Waits {
+    of_operators: Arc<Semaphore>,
+    of_others: Arc<Semaphore>,
+}
+
+impl Default for Waits {
+    fn default() -> Waits {
+        Waits {
+            of_operators: Arc::new(Semaphore::new(WAITS_OF_OPERATORS)),
+            of_others: Arc::new(Semaphore::new(WAITS)),
+        }
+    }
+}
+
+impl Waits {
+    /// A place, until it is dropped.
+    fn take(&self, who: Who) -> Result<OwnedSemaphorePermit, Refusal> {
+        let take = |places: &Arc<Semaphore>| Arc::clone(places).try_acquire_owned().ok();
+        let own = match who {
+            Who::Operator => take(&self.of_operators),
+            Who::Reader | Who::Browser => None,
+        };
+        let place = own.or_else(|| take(&self.of_others));
+        place.ok_or(Refusal::TooManyWait)
+    }
 }
 
 /// The wish that everything be read once more.
@@ -180,9 +225,8 @@ pub async fn serve(listener: std::os::unix::net::UnixListener, powers: Powers) -
                         false => Who::Reader,
                     };
                     // A client that went away early has nobody left to tell.
-                    drop(converse(&mut stream, who, &powers).await);
+                    drop(converse(&mut stream, who, &powers, slot).await);
                     reserve.close(stream);
-                    drop(slot);
                 });
             }
             Err(_) if reserve.spend() => {}
@@ -207,8 +251,7 @@ pub async fn serve_address(listener: std::net::TcpListener, powers: Powers) -> i
             Ok((mut stream, _)) => {
                 let powers = powers.clone();
                 tokio::spawn(async move {
-                    drop(converse(&mut stream, Who::Browser, &powers).await);
-                    drop(slot);
+                    drop(converse(&mut stream, Who::Browser, &powers, slot).await);
                 });
             }
             // Whoever asks here can ask again; the socket has the descriptors that are kept for questions.
@@ -228,31 +271,56 @@ enum Who {
     Browser,
 }
 
+/// `slot` is the right to be asked and answered; whoever waits gives it back first.
 async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
     who: Who,
     powers: &Powers,
+    slot: OwnedSemaphorePermit,
 ) -> io::Result<()> {
+    let mut place = slot;
+    let mut wanted = Wanted::All;
     let answer = match timeout(PATIENCE, read(stream)).await {
-        Ok(Ok(Ok((_, Err(refusal))))) if who == Who::Browser => answer::refused(refusal),
-        Ok(Ok(Ok((question, _)))) if question.is_privileged() && who != Who::Operator => {
-            answer::refused(Refusal::NotAllowed)
-        }
-        Ok(Ok(Ok((question, _)))) => {
-            tokio::select! {
-                biased;
-                answer = reply(question, powers) => answer,
-                // Somebody who waits and gives up is not kept until the end of the time.
-                () = gone(stream) => return Ok(()),
+        Ok(Ok(Ok(asked))) => {
+            wanted = asked.wanted;
+            match admit(&asked, who, powers, &mut place) {
+                Err(refusal) => answer::refused(refusal),
+                Ok(()) => tokio::select! {
+                    biased;
+                    answer = reply(asked.question, powers) => answer,
+                    // Somebody who waits and gives up is not kept until the end of the time.
+                    () = gone(stream) => return Ok(()),
+                },
             }
         }
         Ok(Ok(Err(refusal))) => answer::refused(refusal),
         Ok(Err(error)) => return Err(error),
         Err(_) => answer::refused(Refusal::TooSlow),
     };
-    let written = timeout(PATIENCE, stream.write_all(&answer.into_bytes())).await;
+    let written = timeout(PATIENCE, answer.write(stream, wanted)).await;
     written.unwrap_or_else(|elapsed| Err(elapsed.into()))?;
-    stream.shutdown().await
+    let ended = stream.shutdown().await;
+    drop(place);
+    ended
+}
+
+/// Whether `who` may have it answered. Whoever waits changes `place` for one of those that are for waiting.
+fn admit(
+    asked: &Asked,
+    who: Who,
+    powers: &Powers,
+    place: &mut OwnedSemaphorePermit,
+) -> Result<(), Refusal> {
+    if who == Who::Browser {
+        asked.by_browser.clone()?;
+    }
+    if asked.question.is_privileged() && who != Who::Operator {
+        return Err(Refusal::NotAllowed);
+    }
+    if let Question::Wait { .. } = asked.question {
+        *place = powers.waits.take(who)?;
+    }
+    Ok(())
 }
 
 /// Whether who asks is root or the user that we run as: the group may read.
@@ -263,8 +331,21 @@ fn is_ours(stream: &UnixStream) -> bool {
         .is_ok_and(|who| who.uid() == 0 || who.uid() == own)
 }
 
-/// A question, and what speaks against answering it to a browser.
-type Asked = (Question, Result<(), Refusal>);
+/// A question, whether somebody wants more than the head of its answer, and what speaks against answering it to a browser.
+#[derive(Debug)]
+struct Asked {
+    question: Question,
+    wanted: Wanted,
+    by_browser: Result<(), Refusal>,
+}
+
+/// What of an answer somebody wants.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Wanted {
+    #[default]
+    All,
+    Head,
+}
 
 async fn read<S: AsyncRead + Unpin>(stream: &mut S) -> io::Result<Result<Asked, Refusal>> {
     let mut head = Vec::with_capacity(USUAL_HEAD_BYTES);
@@ -274,7 +355,14 @@ async fn read<S: AsyncRead + Unpin>(stream: &mut S) -> io::Result<Result<Asked, 
         }
         match question::parse(&head) {
             Ok(Parsed::Complete(question)) => {
-                return Ok(Ok((question, question::is_of_this_machine(&head))));
+                return Ok(Ok(Asked {
+                    question,
+                    wanted: match question::is_head(&head) {
+                        true => Wanted::Head,
+                        false => Wanted::All,
+                    },
+                    by_browser: question::is_of_this_machine(&head),
+                }));
             }
             Ok(Parsed::NeedMore) if head.len() < HEAD_BYTES => {}
             Ok(Parsed::NeedMore) => return Ok(Err(Refusal::TooLong)),
@@ -289,8 +377,13 @@ async fn reply(question: Question, powers: &Powers) -> Answer {
         Question::Status => answer::status(about),
         Question::Counters => answer::counters(about),
         Question::Metrics => {
-            let gauges = reload.gauges().await;
-            answer::text(200, metrics::CONTENT_TYPE, metrics::text(about, gauges))
+            let text = powers.lists.metrics.ask(async {
+                let (gauges, about) = (reload.gauges().await, Arc::clone(about));
+                // Not on the thread that follows the files.
+                let text = spawn_blocking(move || metrics::text(&about, gauges));
+                text.await.unwrap_or_default().into_bytes()
+            });
+            answer::shared(metrics::CONTENT_TYPE, text.await)
         }
         Question::Page => answer::page(),
         Question::Events => answer::events(&about.events),
@@ -299,7 +392,14 @@ async fn reply(question: Question, powers: &Powers) -> Answer {
             false => answer::text(200, PLAIN, "ready\n".to_owned()),
             true => answer::text(503, PLAIN, "draining\n".to_owned()),
         },
-        Question::Sites => answer::sites(&reload.list().await),
+        Question::Sites => {
+            let list = powers.lists.sites.ask(async {
+                let overview = reload.list().await;
+                let list = spawn_blocking(move || answer::sites(&overview));
+                list.await.unwrap_or_default()
+            });
+            answer::shared(answer::JSON, list.await)
+        }
         Question::History { name, whole } => {
             // What has just gone live is written behind the publisher's back.
             reload.flush().await;
@@ -325,7 +425,13 @@ async fn reply(question: Question, powers: &Powers) -> Answer {
             answer::reloaded(&reloaded.await.unwrap_or_default())
         }
         Question::Wait { name, until, time } => {
-            answer::waited(&reload.wait(name, until, time).await)
+            let waited = reload.wait(name, until, time).await;
+            // What serves for a few seconds more is no deployment.
+            let is_draining = about.draining.load(Ordering::Relaxed);
+            match waited {
+                Waited::Serving if is_draining => answer::waited(&Waited::Draining),
+                waited => answer::waited(&waited),
+            }
         }
     }
 }

@@ -58,6 +58,7 @@ pub(super) enum Refusal {
     NotAllowed,
     NotOurHost,
     FromElsewhere,
+    TooManyWait,
     NotDone(String),
 }
 
@@ -107,7 +108,8 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Parsed, Refusal> {
         "/v1/reload" | "/v1/gone" | "/v1/drain" => "POST",
         _ => return Err(Refusal::NoSuchPath(path.to_string())),
     };
-    if method != wanted {
+    // What HEAD asks for is what GET would get, without the body (RFC 9110 9.3.2); whoever answers leaves it out.
+    if method != wanted && (method, wanted) != ("HEAD", "GET") {
         return Err(Refusal::WrongMethod(wanted));
     }
     let question = match path {
@@ -143,6 +145,11 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Parsed, Refusal> {
         },
     };
     Ok(Parsed::Complete(question))
+}
+
+/// Whether nobody wants a body.
+pub(super) fn is_head(bytes: &[u8]) -> bool {
+    bytes.starts_with(b"HEAD ")
 }
 
 /// Whether a whole request was asked on this machine, for a name of this machine.

@@ -1,4 +1,4 @@
-//! `onedoor add` and `onedoor rm`: a site file written or removed for somebody, and waited for.
+//! `onedoor add`: a site file written for somebody, and waited for.
 
 use std::fs;
 use std::path::Path;
@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use super::args::{Places, Serving};
 use super::check::{self, Owners, Question};
-use super::drop_in::{Folder, refuse};
+use super::drop_in::{Before, Folder, refuse};
+use super::said::Said;
 use super::screen::Screen;
-use super::{complain, daemon, print, run, wait};
+use super::{complain, print, run, wait};
 use crate::reload::Until;
 
 /// Ends as `wait` does when the file is written; 1 when it is not.
@@ -20,6 +21,7 @@ pub(super) fn add(
     name: Option<String>,
     note: Option<String>,
     timeout: Duration,
+    mut said: Said,
 ) -> ExitCode {
     let written = Folder::find(places).and_then(|folder| {
         let (site, file) = folder.file_of(name.as_deref().unwrap_or(&file_name(host)))?;
@@ -31,14 +33,17 @@ pub(super) fn add(
         }
         let text = text(host, to, note.as_deref());
         check(places, &folder, site.as_str(), &file, &text)?;
-        folder.write(&file, &text)?;
-        print(&format!("wrote {}\n", file.display()));
+        // Somebody else may be adding it, too.
+        folder.write(&file, &text, Before::Nothing)?;
+        said.line(format_args!("wrote {}", file.display()));
+        said.fact("wrote", file.to_string_lossy());
         Ok((folder, site))
     });
-    match written {
-        Ok((folder, site)) => await_it(places, &folder, site.as_str(), timeout),
+    let code = match written {
+        Ok((folder, site)) => await_it(&folder, site.as_str(), timeout, &mut said),
         Err(code) => code,
-    }
+    };
+    said.end(code)
 }
 
 /// `*.shop.test` is no good name for a file.
@@ -103,70 +108,18 @@ fn check(
 }
 
 pub(super) fn await_it(
-    places: &Places,
     folder: &Folder,
     name: &str,
     timeout: Duration,
+    said: &mut Said,
 ) -> ExitCode {
-    match folder.daemon {
-        Some(_) => wait::wait(places, Some(name), timeout, Until::Serving),
+    match &folder.daemon {
+        Some(daemon) => wait::until(daemon, name, Until::Serving, timeout, said),
         None => {
             complain("nothing runs; the next start will serve it");
             ExitCode::SUCCESS
         }
     }
-}
-
-/// Ends with 0 when the site is served no more.
-pub(super) fn rm(places: &Places, name: &str, now: bool, timeout: Duration) -> ExitCode {
-    let removed = Folder::find(places).and_then(|folder| {
-        let (site, file) = folder.file_of(name)?;
-        let text = fs::read_to_string(&file).ok();
-        match fs::remove_file(&file) {
-            Ok(()) => {}
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                // `wait` knows what was meant.
-                return Err(match &folder.daemon {
-                    Some(_) => {
-                        wait::wait(places, Some(site.as_str()), Duration::ZERO, Until::Serving)
-                    }
-                    None => refuse(format_args!("there is no {}", file.display())),
-                });
-            }
-            Err(error) => {
-                return Err(refuse(format_args!(
-                    "cannot remove {}: {error}",
-                    file.display()
-                )));
-            }
-        }
-        print(&format!("removed {}\n", file.display()));
-        Ok((folder, site, text))
-    });
-    let (folder, site, text) = match removed {
-        Ok(removed) => removed,
-        Err(code) => return code,
-    };
-    let Some(daemon) = &folder.daemon else {
-        complain("nothing runs; the next start will not serve it");
-        return ExitCode::SUCCESS;
-    };
-    if let Err(error) = daemon.gone(site.as_str(), now) {
-        return daemon::explain(&error);
-    }
-    let code = wait::wait(places, Some(site.as_str()), timeout, Until::Gone);
-    let kept = daemon.history(site.as_str(), true).ok();
-    let newest = kept.and_then(|kept| kept["versions"][0]["text"].as_str().map(str::to_owned));
-    match (newest, text) {
-        (Some(newest), Some(text)) if newest == text => {
-            print(&format!("to undo: onedoor rollback {site}\n"));
-        }
-        (Some(_), _) => print(&format!(
-            "to undo: onedoor rollback {site} (which has the version that was live; what was in the file was never)\n"
-        )),
-        (None, _) => {}
-    }
-    code
 }
 
 #[cfg(test)]

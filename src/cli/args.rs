@@ -91,6 +91,9 @@ pub(super) enum Command {
         /// Wait until no request is left on backends that NAME's file does not name any more
         #[arg(long, requires = "name", conflicts_with = "gone")]
         drained: bool,
+        /// For programs
+        #[arg(long)]
+        json: bool,
     },
     /// Say which site, path and app would answer a request, which lost, and why
     Explain {
@@ -105,6 +108,9 @@ pub(super) enum Command {
         /// Believe a directory that lost most of its files
         #[arg(long)]
         accept_removals: bool,
+        /// For programs
+        #[arg(long)]
+        json: bool,
     },
     /// Show what moves now: requests, errors, times, connections of each site; q ends it
     Top {
@@ -128,8 +134,11 @@ pub(super) enum Command {
         /// How long to wait until it serves
         #[arg(long, value_name = "TIME", default_value = "30s", value_parser = time)]
         timeout: Duration,
+        /// For programs
+        #[arg(long)]
+        json: bool,
     },
-    /// Remove a site file, and wait until its site is served no more
+    /// Remove a site file, and wait until its site is served no more; what was never live is kept beside, as NAME.toml.off
     Rm {
         name: String,
         /// Cut open work, too
@@ -138,6 +147,9 @@ pub(super) enum Command {
         /// How long to wait until it is served no more
         #[arg(long, value_name = "TIME", default_value = "30s", value_parser = time)]
         timeout: Duration,
+        /// For programs
+        #[arg(long)]
+        json: bool,
     },
     /// List the versions of a site that went live
     History {
@@ -152,6 +164,9 @@ pub(super) enum Command {
         /// Of which version of the history, 1 being the newest
         #[arg(long, value_name = "N")]
         version: Option<usize>,
+        /// For programs
+        #[arg(long)]
+        json: bool,
     },
     /// Write a former version of a site back into its file, and wait until it serves
     Rollback {
@@ -162,12 +177,18 @@ pub(super) enum Command {
         /// How long to wait until it serves
         #[arg(long, value_name = "TIME", default_value = "30s", value_parser = time)]
         timeout: Duration,
+        /// For programs
+        #[arg(long)]
+        json: bool,
     },
     /// Let open work finish and then end the daemon, as SIGTERM does
     Drain {
         /// Return when it has ended
         #[arg(long)]
         wait: bool,
+        /// For programs
+        #[arg(long)]
+        json: bool,
     },
     /// Print the JSON schema of a site file, for editors
     Schema {

@@ -5,7 +5,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::args::Places;
-use super::{NOT_IN_TIME, complain, daemon, print};
+use super::said::Said;
+use super::{NOT_IN_TIME, complain, daemon};
 
 /// Between two looks whether it has ended.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -13,7 +14,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Ends with 0 when the daemon drains, or with `wait` when it has ended; 4 without one.
-pub(super) fn drain(places: &Places, wait: bool) -> ExitCode {
+pub(super) fn drain(places: &Places, wait: bool, mut said: Said) -> ExitCode {
     let daemon = match daemon::find(places) {
         Ok(daemon) => daemon,
         Err(code) => return code,
@@ -24,16 +25,21 @@ pub(super) fn drain(places: &Places, wait: bool) -> ExitCode {
     };
     let limit = Duration::from_secs(answer["limit"].as_u64().unwrap_or_default());
     let open = answer["open"].as_u64().unwrap_or_default();
-    print(&format!(
-        "draining: no new connections; {open} open ones may finish within {limit:?}\n"
+    said.line(format_args!(
+        "draining: no new connections; {open} open ones may finish within {limit:?}"
     ));
+    said.answer(&answer);
     let deadline = Instant::now() + limit + PATIENCE;
     while wait && daemon.status().is_ok() {
         if Instant::now() >= deadline {
             complain("it has not ended yet");
-            return ExitCode::from(NOT_IN_TIME);
+            said.fact("ended", false);
+            return said.end(ExitCode::from(NOT_IN_TIME));
         }
         thread::sleep(LOOK_EVERY);
     }
-    ExitCode::SUCCESS
+    if wait {
+        said.fact("ended", true);
+    }
+    said.end(ExitCode::SUCCESS)
 }

@@ -234,9 +234,19 @@ fn winner(site: &Winner) -> String {
         .as_ref()
         .map(|note| format!(" {note}"))
         .unwrap_or_default();
+    let since = site.since.filter(|_| site.state == "stale");
+    let since = since.map(|since| format!(" since {} UTC", super::screen::minute(since)));
+    let why = site.why.as_ref().map(|why| format!(": {why}"));
     format!(
-        "{}, {}:{}:{} \"{}\"{note}, {}",
-        site.name, site.file, site.line, site.column, site.pattern, site.state
+        "{}, {}:{}:{} \"{}\"{note}, {}{}{}",
+        site.name,
+        site.file,
+        site.line,
+        site.column,
+        site.pattern,
+        site.state,
+        since.unwrap_or_default(),
+        why.unwrap_or_default()
     )
 }
 

@@ -1,6 +1,5 @@
 //! `onedoor history`, `diff` and `rollback`: the versions of a site that went live, and back to one of them.
 
-use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -10,11 +9,13 @@ use similar::TextDiff;
 
 use super::add::await_it;
 use super::args::Places;
-use super::drop_in::{Folder, refuse};
+use super::drop_in::{Before, Folder, refuse};
+use super::said::Said;
 use super::screen::{self, Paint, Screen};
-use super::{daemon, print};
+use super::{daemon, print, wait};
 use crate::document::mask;
 use crate::document::problem::printable_lines;
+use crate::reload::Until;
 
 /// Ends with 0, or with 1 when nothing of the site is known.
 pub(super) fn history(places: &Places, name: &str, json: bool) -> ExitCode {
@@ -60,8 +61,11 @@ fn read(places: &Places, name: &str, whole: bool) -> Result<Known, ExitCode> {
         })
         .collect();
     if versions.is_empty() {
+        let asked = daemon.wait(Some(name), Until::Serving, Duration::ZERO);
+        let meant = asked.map(|answer| wait::meant(&answer));
         return Err(refuse(format_args!(
-            "no version of \"{name}\" has ever been live here"
+            "no version of \"{name}\" has ever been live here{}",
+            meant.unwrap_or_default()
         )));
     }
     Ok(Known {
@@ -112,7 +116,12 @@ fn count_changes(before: &str, after: &str) -> String {
 }
 
 /// What is on disk against what serves; where that is the same, what serves against the version before it.
-pub(super) fn diff(places: &Places, name: &str, version: Option<usize>) -> ExitCode {
+pub(super) fn diff(
+    places: &Places,
+    name: &str,
+    version: Option<usize>,
+    mut said: Said,
+) -> ExitCode {
     let known = match known(places, name) {
         Ok(known) => known,
         Err(code) => return code,
@@ -125,9 +134,19 @@ pub(super) fn diff(places: &Places, name: &str, version: Option<usize>) -> ExitC
             screen::stamp(known.versions[at].since)
         )
     };
-    let on_disk = fs::read_to_string(&newest.file)
-        .ok()
-        .map(|text| mask(&text));
+    let folder = match Folder::find(places) {
+        Ok(folder) => folder,
+        Err(code) => return code,
+    };
+    let on_disk = match folder.read(&newest.file) {
+        Ok(text) => text.map(|text| mask(&text)),
+        Err(error) => {
+            return refuse(format_args!(
+                "cannot read {}: {error}",
+                newest.file.display()
+            ));
+        }
+    };
     let file = newest.file.display().to_string();
     let (before, after) = match (version, on_disk) {
         (Some(number), _) => {
@@ -152,13 +171,19 @@ pub(super) fn diff(places: &Places, name: &str, version: Option<usize>) -> ExitC
                 (title(0), newest.text.clone()),
             ),
             None => {
-                print("there is one version, and it is what is on disk\n");
-                return ExitCode::SUCCESS;
+                said.line("there is one version, and it is what is on disk");
+                said.fact("diff", "");
+                return said.end(ExitCode::SUCCESS);
             }
         },
     };
-    print(&drawn(before, after, Screen::of_output()));
-    ExitCode::SUCCESS
+    said.fact("before", before.0.clone());
+    said.fact("after", after.0.clone());
+    match said.is_for_programs() {
+        true => said.fact("diff", unified(&before, &after)),
+        false => print(&drawn(before, after, Screen::of_output())),
+    }
+    said.end(ExitCode::SUCCESS)
 }
 
 fn no_such(known: &Known, number: usize) -> ExitCode {
@@ -168,11 +193,15 @@ fn no_such(known: &Known, number: usize) -> ExitCode {
     ))
 }
 
-/// A unified diff.
-fn drawn(before: (String, String), after: (String, String), screen: Screen) -> String {
+/// As patch(1) reads it.
+fn unified(before: &(String, String), after: &(String, String)) -> String {
     let diff = TextDiff::from_lines(&before.1, &after.1);
-    let text = diff.unified_diff().header(&before.0, &after.0).to_string();
-    let text = printable_lines(&text);
+    diff.unified_diff().header(&before.0, &after.0).to_string()
+}
+
+/// The same for a person.
+fn drawn(before: (String, String), after: (String, String), screen: Screen) -> String {
+    let text = printable_lines(&unified(&before, &after));
     if text.is_empty() {
         return "no difference that can be shown\n".to_owned();
     }
@@ -191,43 +220,50 @@ pub(super) fn rollback(
     name: &str,
     version: Option<usize>,
     timeout: Duration,
+    mut said: Said,
 ) -> ExitCode {
     // With its secrets: it is to serve.
     let known = match read(places, name, true) {
         Ok(known) => known,
         Err(code) => return code,
     };
-    let Some((number, which)) = version.map(|number| (number, "")).or_else(|| usual(&known)) else {
+    let folder = match Folder::find(places) {
+        Ok(folder) => folder,
+        Err(code) => return code,
+    };
+    let meant = version
+        .map(|number| (number, ""))
+        .or_else(|| usual(&known, &folder));
+    let Some((number, which)) = meant else {
         return refuse(format_args!("there is nothing older of {}", known.name));
     };
     let Some(chosen) = number.checked_sub(1).and_then(|at| known.versions.get(at)) else {
         return no_such(&known, number);
     };
-    let folder = match Folder::find(places) {
-        Ok(folder) => folder,
-        Err(code) => return code,
-    };
-    if let Err(code) = folder.write(&chosen.file, &chosen.text) {
+    if let Err(code) = folder.write(&chosen.file, &chosen.text, Before::Anything) {
         return code;
     }
-    print(&format!(
-        "wrote {} as it was on {} UTC, version {number}{which}; your git or Ansible will undo this\n",
+    said.line(format_args!(
+        "wrote {} as it was on {} UTC, version {number}{which}; your git or Ansible will undo this",
         chosen.file.display(),
         screen::stamp(chosen.since)
     ));
-    await_it(places, &folder, &known.name, timeout)
+    said.fact("wrote", chosen.file.to_string_lossy());
+    said.fact("version", number);
+    said.fact("live_since", chosen.since);
+    let code = await_it(&folder, &known.name, timeout, &mut said);
+    said.end(code)
 }
 
 /// The number of the version that somebody means who names none, and what is to be said of it: what serves, where the
 /// file says something else, because that is the mistake; else the one before.
-fn usual(known: &Known) -> Option<(usize, &'static str)> {
+fn usual(known: &Known, folder: &Folder) -> Option<(usize, &'static str)> {
     let newest = known.versions.first()?;
     if !newest.is_present {
         return Some((1, ", the last that was live"));
     }
-    let on_disk = fs::read_to_string(&newest.file).ok();
-    match on_disk {
-        Some(text) if text == newest.text => {
+    match folder.read(&newest.file) {
+        Ok(Some(text)) if text == newest.text => {
             let before = known.versions.get(1)?;
             (!before.is_present).then_some((2, ", the one before what serves"))
         }

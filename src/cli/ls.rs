@@ -10,7 +10,7 @@ use super::screen::{self, Paint, Screen};
 use super::{FAILED, daemon, print};
 use crate::document::problem::{printable, printable_lines};
 
-/// Ends with 0, or 4 without a daemon; with `errors` 1 when there are some.
+/// Ends with 0, or 4 without a daemon; with `errors` 1 when there are some, or the folder cannot be seen.
 pub(super) fn ls(places: &Places, pattern: Option<&str>, errors: bool, json: bool) -> ExitCode {
     let answer = daemon::find(places)
         .and_then(|daemon| daemon.sites().map_err(|error| daemon::explain(&error)));
@@ -31,7 +31,9 @@ pub(super) fn ls(places: &Places, pattern: Option<&str>, errors: bool, json: boo
             _ => print(&table(&answer, now(), Screen::of_output())),
         },
     }
-    match errors && !is_clean {
+    // What is known of the files is old then.
+    let is_blind = answer["notice"].is_string();
+    match errors && (!is_clean || is_blind) {
         true => ExitCode::from(FAILED),
         false => ExitCode::SUCCESS,
     }
@@ -79,10 +81,13 @@ fn is_wrong(file: &Value) -> bool {
 /// Every problem as `check` draws it, with what happens meanwhile.
 fn drawn(answer: &Value) -> String {
     let mut text = String::new();
+    if let Some(notice) = answer["notice"].as_str() {
+        text.push_str(&format!("{}\n\n", printable(notice)));
+    }
     for file in answer["sites"].as_array().into_iter().flatten() {
         for reason in reasons(file)
             .into_iter()
-            .filter(|reason| file["note"] != **reason)
+            .filter(|reason| file["note"] != **reason && answer["notice"] != **reason)
         {
             text.push_str(&printable_lines(reason.trim_end()));
             text.push('\n');
@@ -347,5 +352,7 @@ old: ask Ann
         assert_eq!(plain(&json!({ "sites": [] })), "no site files yet\n");
         let missing = json!({ "sites": [], "notice": "sites.d is missing" });
         assert_eq!(plain(&missing), "sites.d is missing\n");
+        assert_eq!(drawn(&missing), "sites.d is missing\n\n");
+        assert_eq!(drawn(&json!({ "sites": [] })), "nothing is wrong\n");
     }
 }

@@ -13,18 +13,22 @@ mod history;
 mod ls;
 mod papers;
 mod reload;
+mod rm;
 mod run;
+mod said;
 mod screen;
 mod top;
 mod trust;
 mod wait;
 
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Parser;
 
 use args::{Args, Command};
+use said::Said;
 use trust::Wish;
 
 use crate::document::problem::printable_lines;
@@ -41,6 +45,10 @@ const NO_DAEMON: u8 = 4;
 pub fn main() -> ExitCode {
     // Usage errors, --help and --version end here: 2, 0 and 0.
     let args = Args::parse();
+    ended(act(args))
+}
+
+fn act(args: Args) -> ExitCode {
     match args.command {
         None => run::run(&args.places, args.serving),
         Some(Command::Run { serving }) => run::run(&args.places, serving.or(args.serving)),
@@ -62,16 +70,35 @@ pub fn main() -> ExitCode {
             name,
             note,
             timeout,
-        }) => add::add(&args.places, &host, &to, name, note, timeout),
-        Some(Command::Rm { name, now, timeout }) => add::rm(&args.places, &name, now, timeout),
+            json,
+        }) => add::add(
+            &args.places,
+            &host,
+            &to,
+            name,
+            note,
+            timeout,
+            Said::to(json),
+        ),
+        Some(Command::Rm {
+            name,
+            now,
+            timeout,
+            json,
+        }) => rm::rm(&args.places, &name, now, timeout, Said::to(json)),
         Some(Command::History { name, json }) => history::history(&args.places, &name, json),
-        Some(Command::Diff { name, version }) => history::diff(&args.places, &name, version),
+        Some(Command::Diff {
+            name,
+            version,
+            json,
+        }) => history::diff(&args.places, &name, version, Said::to(json)),
         Some(Command::Rollback {
             name,
             version,
             timeout,
-        }) => history::rollback(&args.places, &name, version, timeout),
-        Some(Command::Drain { wait }) => drain::drain(&args.places, wait),
+            json,
+        }) => history::rollback(&args.places, &name, version, timeout, Said::to(json)),
+        Some(Command::Drain { wait, json }) => drain::drain(&args.places, wait, Said::to(json)),
         Some(Command::Top { once }) => top::top(&args.places, once),
         Some(Command::Schema { file }) => papers::schema(file),
         Some(Command::Completions { shell }) => papers::completions(shell),
@@ -81,16 +108,26 @@ pub fn main() -> ExitCode {
             timeout,
             gone,
             drained,
+            json,
         }) => {
             let until = match (gone, drained) {
                 (true, _) => Until::Gone,
                 (_, true) => Until::Drained,
                 _ => Until::Serving,
             };
-            wait::wait(&args.places, name.as_deref(), timeout, until)
+            wait::wait(
+                &args.places,
+                name.as_deref(),
+                timeout,
+                until,
+                Said::to(json),
+            )
         }
         Some(Command::Explain { question, json }) => explain::explain(&args.places, question, json),
-        Some(Command::Reload { accept_removals }) => reload::reload(&args.places, accept_removals),
+        Some(Command::Reload {
+            accept_removals,
+            json,
+        }) => reload::reload(&args.places, accept_removals, Said::to(json)),
         Some(Command::Trust { remove, print }) => {
             let wish = match (remove, print) {
                 (true, _) => Wish::Remove,
@@ -102,13 +139,32 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Writes to standard output. A reader that has gone (`onedoor ls | head -1`) is no failure.
+/// Writes to standard output. A reader that has gone (`onedoor ls | head -1`) is no failure; anything else is one, but
+/// first the command does what it is there for.
 fn print(text: &str) {
     let mut output = io::stdout().lock();
-    output
+    let written = output
         .write_all(text.as_bytes())
-        .and_then(|()| output.flush())
-        .ok();
+        .and_then(|()| output.flush());
+    if let Err(error) = written
+        && error.kind() != ErrorKind::BrokenPipe
+        && !IS_CUT.swap(true, Ordering::Relaxed)
+    {
+        complain(format_args!(
+            "what there was to say could not be written: {error}"
+        ));
+    }
+}
+
+/// Some of the output is not there.
+static IS_CUT: AtomicBool = AtomicBool::new(false);
+
+/// The end of a command that was about to end with `code`: whoever reads half of a list must not take it for one.
+fn ended(code: ExitCode) -> ExitCode {
+    match code == ExitCode::SUCCESS && IS_CUT.load(Ordering::Relaxed) {
+        true => ExitCode::from(FAILED),
+        false => code,
+    }
 }
 
 /// Says on standard error why a command failed.

@@ -5,11 +5,12 @@ use std::process::ExitCode;
 use serde_json::Value;
 
 use super::args::Places;
-use super::{FAILED, complain, daemon, print};
+use super::said::Said;
+use super::{FAILED, complain, daemon};
 
 /// Ends with 0 when everything on disk is in force, but for what waits for a restart; 1 when something is rejected, 4
 /// without a daemon.
-pub(super) fn reload(places: &Places, accept_removals: bool) -> ExitCode {
+pub(super) fn reload(places: &Places, accept_removals: bool, mut said: Said) -> ExitCode {
     let answer = daemon::find(places).and_then(|daemon| {
         daemon
             .reload(accept_removals)
@@ -19,7 +20,13 @@ pub(super) fn reload(places: &Places, accept_removals: bool) -> ExitCode {
         Ok(answer) => answer,
         Err(code) => return code,
     };
-    print(&describe(&answer));
+    said.line(describe(&answer).trim_end());
+    said.answer(&answer);
+    said.end(code(&answer))
+}
+
+/// Says what is not as it was meant to be, and with which code to end.
+fn code(answer: &Value) -> ExitCode {
     let settings = &answer["settings"];
     let mut is_rejected = false;
     for problem in listed(settings, "problems") {
@@ -35,7 +42,8 @@ pub(super) fn reload(places: &Places, accept_removals: bool) -> ExitCode {
         complain(kept);
         return ExitCode::from(FAILED);
     }
-    if listed(&answer, "rejected").next().is_some() {
+    let not_served = listed(answer, "rejected").chain(listed(answer, "waiting"));
+    if not_served.count() > 0 {
         complain("not everything on disk serves; `onedoor ls` shows why");
         ExitCode::from(FAILED)
     } else if is_rejected {
@@ -52,7 +60,14 @@ fn describe(answer: &Value) -> String {
             text.push_str(&format!("{label:<9} {name} of the daemon file\n"));
         }
     }
-    for key in ["added", "changed", "removed", "rejected", "unsettled"] {
+    for key in [
+        "added",
+        "changed",
+        "removed",
+        "rejected",
+        "waiting",
+        "unsettled",
+    ] {
         for name in listed(answer, key) {
             text.push_str(&format!("{key:<9} {name}\n"));
         }

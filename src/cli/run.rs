@@ -1,8 +1,7 @@
 //! `onedoor run`: settings from flags, environment and the daemon file, and then the server.
 
-use std::env;
 use std::fs;
-use std::io::{self, IsTerminal};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -12,7 +11,7 @@ use super::{FAILED, print};
 use crate::admin::client::Client;
 use crate::document::Problem;
 use crate::server;
-use crate::settings::{self, Color, Log, Overrides, Settings};
+use crate::settings::{self, Color, Overrides, Settings};
 
 /// Serves until told to stop. 1 when the settings are wrong or the port is taken.
 pub(super) fn run(places: &Places, serving: Serving) -> ExitCode {
@@ -43,7 +42,7 @@ pub(super) fn check(
         path: path.as_deref(),
         as_name: name.as_deref(),
         strict,
-        color: colored(&io::stdout(), &settings.log),
+        color: settings.log.color.is_shown(&io::stdout()),
         live: live.as_ref(),
     };
     let verdict = check::check(&settings, &question);
@@ -72,15 +71,6 @@ fn owners(places: &Places, settings: &Settings) -> Option<Owners> {
         .is_ok_and(|ours| ours == theirs);
     let sites = is_same.then(|| daemon.sites())?;
     Some(Owners::of(&sites.ok()?))
-}
-
-/// `[log] color`, and in doubt what the terminal and NO_COLOR say.
-fn colored(output: &impl IsTerminal, log: &Log) -> bool {
-    match log.color {
-        Color::Always => true,
-        Color::Never => false,
-        Color::Auto => output.is_terminal() && env::var_os("NO_COLOR").is_none(),
-    }
 }
 
 /// What is in force for these flags.
@@ -126,6 +116,6 @@ pub(super) fn load(places: &Places, overrides: Overrides) -> Result<Settings, Ex
 /// A problem with its line, where it has one: of the daemon file, or of a flag that stands for a key of it.
 fn show(problem: &Problem) {
     let source = fs::read_to_string(&problem.origin).unwrap_or_default();
-    let color = colored(&io::stderr(), &Log::default());
+    let color = Color::Auto.is_shown(&io::stderr());
     eprintln!("{}", problem.render(&source, color));
 }

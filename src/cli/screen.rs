@@ -1,9 +1,9 @@
 //! How commands look: aligned columns, colour on a terminal only, times for people.
 
-use std::env;
-use std::io::{self, IsTerminal};
+use std::io;
 
 use crate::document::problem::printable;
+use crate::settings::Color;
 
 /// Whether colours are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,10 +40,8 @@ impl Screen {
 
     /// Standard output as it is: colours on a terminal, unless NO_COLOR (no-color.org) is set.
     pub(super) fn of_output() -> Screen {
-        let no_color = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        let is_dumb = env::var_os("TERM").is_some_and(|term| term == "dumb");
         Screen {
-            colored: io::stdout().is_terminal() && !no_color && !is_dumb,
+            colored: Color::Auto.is_shown(&io::stdout()),
         }
     }
 

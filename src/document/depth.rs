@@ -27,7 +27,7 @@ pub(super) fn too_deep(text: &str) -> Option<usize> {
 }
 
 /// The length of the string that starts with `quote`; of a broken one, up to the end of its line.
-fn string_length(text: &[u8], quote: u8) -> usize {
+pub(super) fn string_length(text: &[u8], quote: u8) -> usize {
     let multi_line = text.starts_with(&[quote; 3]);
     let mut at = if multi_line { 3 } else { 1 };
     while at < text.len() {

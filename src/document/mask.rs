@@ -2,7 +2,9 @@
 
 use toml::de::DeTable;
 
+use super::comment::comments;
 use super::problem::is_risky;
+use super::userinfo::{userinfo, without_userinfo};
 use super::{Span, Table, Value, keys};
 
 /// Header names whose values are what people log in with. What `{ file = "..." }` points at is not in the text anyway.
@@ -14,31 +16,116 @@ const LOGINS: [&str; 4] = [
 ];
 /// In their place.
 const MASK: &str = "\"(not shown)\"";
+/// In the place of what a comment says behind such a word.
+const MASK_OF_COMMENT: &str = " (not shown)";
+/// In the place of a name and a password in an address.
+const MASK_OF_USERINFO: &str = "***";
 
 /// Whether the values of a header are what people log in with.
 pub fn is_login(name: &str) -> bool {
     LOGINS.iter().any(|login| name.eq_ignore_ascii_case(login))
 }
 
-/// The text with the values of Authorization, Cookie and their like replaced. One that is no TOML ends in front
-/// of the first such word.
+/// The text with the values of Authorization, Cookie and their like replaced, also those that are commented out, and with
+/// names and passwords of addresses. One that is no TOML ends in front of the first such word.
 pub fn mask(text: &str) -> String {
     let (table, errors) = DeTable::parse_recoverable(text);
     if !errors.is_empty() {
         return match first_login(text) {
-            Some(shown) => format!("{}(the rest is not shown)\n", &text[..shown]),
-            None => text.to_owned(),
+            Some(shown) => {
+                let shown = without_userinfo(&text[..shown]);
+                format!("{shown}(the rest is not shown)\n")
+            }
+            None => without_userinfo(text),
         };
     }
+    let values = secrets_in(table.get_ref()).into_iter();
+    let in_comments = in_comments(text).into_iter();
+    let mut secrets: Vec<(Span, &str)> = values
+        .map(|span| (span, MASK))
+        .chain(in_comments.map(|span| (span, MASK_OF_COMMENT)))
+        .chain(
+            userinfo(text)
+                .into_iter()
+                .map(|span| (span, MASK_OF_USERINFO)),
+        )
+        .collect();
+    secrets.sort_by_key(|(span, _)| (span.start, std::cmp::Reverse(span.end)));
     let mut masked = String::with_capacity(text.len());
     let mut rest = 0;
-    for span in secrets_in(table.get_ref()) {
-        masked.push_str(text.get(rest..span.start).unwrap_or_default());
-        masked.push_str(MASK);
-        rest = span.end;
+    for (span, instead) in secrets {
+        // One within another has gone with it.
+        if span.start >= rest {
+            masked.push_str(text.get(rest..span.start).unwrap_or_default());
+            masked.push_str(instead);
+        }
+        rest = rest.max(span.end);
     }
     masked.push_str(text.get(rest..).unwrap_or_default());
     masked
+}
+
+/// What comments say behind such a word. A value that was commented out may go on in the next lines: so far as they are
+/// nothing but comments, they are one.
+fn in_comments(text: &str) -> Vec<Span> {
+    let mut secrets: Vec<Span> = Vec::new();
+    for (comment, is_alone) in comments(text) {
+        let is_next = |last: &Span| {
+            let between = &text[last.end..comment.start];
+            is_alone && between.trim().is_empty() && between.matches('\n').count() <= 1
+        };
+        if let Some(last) = secrets.last_mut().filter(|last| is_next(last)) {
+            last.end = comment.end;
+        } else if let Some(end) = end_of_login(&text[comment.clone()]) {
+            secrets.push(comment.start + end..comment.end);
+        }
+    }
+    secrets.retain(|span| !span.is_empty());
+    secrets
+}
+
+/// Where the first such word of a line ends; the start of the line where it is written in escapes.
+fn end_of_login(line: &str) -> Option<usize> {
+    let end_in = |line: &str| {
+        let lower = line.to_ascii_lowercase();
+        let ends = LOGINS
+            .iter()
+            .filter_map(|login| Some(lower.find(login)? + login.len()));
+        ends.min()
+    };
+    let in_escapes = || end_in(&unescaped(line)?).map(|_| 0);
+    end_in(line).or_else(in_escapes)
+}
+
+/// A line with its escapes read (`\u0041` is an A), wherever they stand: in a text that is no TOML nobody knows what is a
+/// string. `None`: there are none.
+fn unescaped(line: &str) -> Option<String> {
+    let mut read = String::with_capacity(line.len());
+    let mut rest = line;
+    while let Some(at) = rest.find('\\') {
+        let (before, escape) = rest.split_at(at);
+        read.push_str(before);
+        let digits = match escape.as_bytes().get(1) {
+            Some(b'u') => 4,
+            Some(b'U') => 8,
+            Some(b'x') => 2,
+            _ => 0,
+        };
+        let number = escape.get(2..2 + digits).filter(|_| digits > 0);
+        let number = number.and_then(|digits| u32::from_str_radix(digits, 16).ok());
+        match number.and_then(char::from_u32) {
+            Some(c) => {
+                read.push(c);
+                rest = &escape[2 + digits..];
+            }
+            None => {
+                read.push('\\');
+                rest = &escape[1..];
+            }
+        }
+    }
+    read.push_str(rest);
+    (read != line).then_some(read)
 }
 
 /// Where the secrets of a text are that is TOML, in its order.
@@ -58,19 +145,23 @@ pub(super) fn secrets_in_torn(text: &str) -> Vec<Span> {
         .collect()
 }
 
-/// One line of it as it may be drawn: stars for what stands between quotes behind such a word, question marks for what
-/// would write to a terminal. Every column is where it was.
+/// One line of it as it may be drawn: stars for what stands between quotes or in a comment behind such a word and for names
+/// and passwords in addresses, question marks for what would write to a terminal. Every column is where it was.
 pub(super) fn veil(line: &str) -> String {
-    let lower = line.to_ascii_lowercase();
-    let ends = LOGINS
-        .iter()
-        .filter_map(|login| Some(lower.find(login)? + login.len()));
-    let end_of_word = ends.min().unwrap_or(line.len());
+    let end_of_word = end_of_login(line).unwrap_or(line.len());
+    let mut in_addresses = userinfo(line).into_iter().peekable();
     let mut veiled = String::with_capacity(line.len());
     let mut within = None;
+    let mut is_comment = false;
     for (at, c) in line.char_indices() {
         let mut instead = (is_risky(c) && c != '\t').then_some('?');
+        while in_addresses.next_if(|span| span.end <= at).is_some() {}
+        if in_addresses.peek().is_some_and(|span| span.contains(&at)) {
+            instead = Some('*');
+        }
+        is_comment |= within.is_none() && c == '#';
         match (within, c) {
+            _ if is_comment && at >= end_of_word && c != '#' => instead = Some('*'),
             (None, '"' | '\'') => within = Some(c),
             (Some(quote), c) if c == quote => within = None,
             (Some(_), _) if at >= end_of_word => instead = Some('*'),
@@ -115,8 +206,7 @@ fn leaves(value: &Value<'_>, secrets: &mut Vec<Span>) {
 fn first_login(text: &str) -> Option<usize> {
     let mut start = 0;
     for line in text.split_inclusive('\n') {
-        let words = line.to_ascii_lowercase();
-        if LOGINS.iter().any(|login| words.contains(login)) {
+        if end_of_login(line).is_some() {
             return Some(start);
         }
         start += line.len();
@@ -184,9 +274,28 @@ mod tests {
             mask("[headers.response.add]\nSet-Cookie = \"\"\"x\ny\"\"\"\n"),
             "[headers.response.add]\nSet-Cookie = \"(not shown)\"\n"
         );
+        for torn in [
+            "nonsense\nAuthorization = 'x'\nto",
+            "nonsense\nset = { \"\\u0041uthor\\U00000069zation\" = 'x'\nto",
+            "nonsense\n\"\\x43ookie\" = 'x'",
+        ] {
+            assert_eq!(mask(torn), "nonsense\n(the rest is not shown)\n");
+        }
         assert_eq!(
-            mask("nonsense\nAuthorization = 'x'\nto"),
-            "nonsense\n(the rest is not shown)\n"
+            mask("to = 'https://me:pw@a:1'\nnonsense"),
+            "to = 'https://***@a:1'\nnonsense"
+        );
+    }
+
+    #[test]
+    fn what_is_commented_out_and_what_stands_in_an_address_is_not_shown_either() {
+        assert_eq!(
+            mask(
+                "to = 1 # no cookie: y\n# Authorization = [\n#   'x',\n# ]\n\n# shown\nhost = '#Cookie' # shown\n\
+                 redirect = \"https://me:p@a\"\n[headers.request.set]\nCookie = 'https://me:p@a' # https://b:c@d cookie e"
+            ),
+            "to = 1 # no cookie (not shown)\n\n# shown\nhost = '#Cookie' # shown\n\
+             redirect = \"https://***@a\"\n[headers.request.set]\nCookie = \"(not shown)\" # https://***@d cookie (not shown)"
         );
     }
 
@@ -200,6 +309,13 @@ mod tests {
             ),
             ("Cookie = \"ü", "Cookie = \"**"),
             ("a = 'ü\u{9b}31m\u{202e}\t'", "a = 'ü??31m???\t'"),
+            ("to = 1 # Cookie: a, b", "to = 1 # Cookie******"),
+            ("# Cookie", "# Cookie"),
+            (
+                "to = 'https://me:pü@a:1' # ü@b",
+                "to = 'https://******@a:1' # ü@b",
+            ),
+            ("\"\\u0043ookie\" = 'a'", "\"***********\" = '*'"),
             (
                 "'a' = 1, \"Cookie\" = \"ü'\"",
                 "'a' = 1, \"Cookie\" = \"***\"",
@@ -214,6 +330,7 @@ mod tests {
         #[test]
         fn nothing_else_is_changed(text in "\\PC{0,80}") {
             prop_assume!(!LOGINS.iter().any(|login| text.to_ascii_lowercase().contains(login)));
+            prop_assume!(!text.contains(['@', '\\']));
             prop_assert_eq!(mask(&text), text);
         }
     }

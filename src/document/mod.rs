@@ -3,6 +3,7 @@
 //! [`Reader`] collects problems instead of stopping at the first. What a value means is decided by who asks for it
 //! (`site::file`, `settings`); a value of the wrong shape is reported here and then looks absent.
 
+mod comment;
 mod depth;
 pub mod keys;
 mod mask;
@@ -11,6 +12,7 @@ mod shape;
 #[cfg(test)]
 mod tests;
 pub mod units;
+mod userinfo;
 
 use std::collections::BTreeSet;
 use std::num::NonZero;
@@ -28,6 +30,7 @@ pub use mask::{is_login, mask};
 pub use problem::{Excerpt, Problem, Severity};
 use shape::{fits, kind_help, kind_of, tables_in};
 pub use shape::{integer, one_or_more};
+use userinfo::without_userinfo;
 
 pub type Table<'t> = DeTable<'t>;
 pub type Value<'t> = Spanned<DeValue<'t>>;
@@ -265,7 +268,7 @@ impl<'t> Reader<'t> {
             Excerpt::Hidden => (Excerpt::Hidden, self.text),
             Excerpt::Shown => self.excerpt_of(line, &span),
         };
-        let shown = |words: String| without_quotes(&words, secrets);
+        let shown = |words: String| without_userinfo(&without_quotes(&words, secrets));
         let (message, help) = (shown(message), help.map(shown));
         let origin = self.origin.clone();
         self.problems.push(Problem {

@@ -1,12 +1,12 @@
 //! A PROXY header in front of everything else: who the client is, in the words of a load balancer that is believed.
 
 use super::opening::{self, Refusal};
-use super::slots::Slot;
 use crate::block::Block;
 use crate::http::Arrival;
 use crate::parsed::Parsed;
 use crate::proxy_header::{self, Ends, NoHeader, ProxyHeader};
 use crate::settings::HeaderFirst;
+use crate::slots::Slot;
 
 /// Takes the header off what has come, where the peer begins with one, and believes it. From then on its client is
 /// the client: what it may do, and how many connections it may have, is asked of that address.

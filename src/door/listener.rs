@@ -10,11 +10,11 @@ use rustix::io::Errno;
 use tokio::net::{TcpListener, TcpStream};
 use tracing::{info, warn};
 
-use super::slots::NoSlot;
 use super::worker::Worker;
 use crate::http::Client;
 use crate::observe::{Reason, Trouble};
 use crate::settings::HeaderFirst;
+use crate::slots::NoSlot;
 use crate::stream::Stream;
 
 /// Connections accepted before the others get their turn.

@@ -16,8 +16,6 @@ mod passthrough;
 #[cfg(feature = "serve")]
 mod serve;
 #[cfg(feature = "serve")]
-pub mod slots;
-#[cfg(feature = "serve")]
 mod terminate;
 #[cfg(feature = "serve")]
 pub mod worker;

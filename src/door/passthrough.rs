@@ -152,6 +152,9 @@ async fn connect<'k>(
     search.introduce(first);
     let found = search.upstream(&mut Unread(stream)).await;
     finished.retries = search.retries;
+    if let (Err(_), Some(log), Some(address)) = (&found, &mut finished.log, search.gave_none()) {
+        log.has_backend(|text| put_backend(text, address));
+    }
     found.map_err(|not_found| not_found.reason())
 }
 

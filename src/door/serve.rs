@@ -9,7 +9,6 @@ use super::alert::Alert;
 use super::introduction;
 use super::opening::{self, Hello, Opening, Refusal};
 use super::passthrough;
-use super::slots::Slot;
 use super::terminate::{self, NothingToShow};
 use crate::block::Block;
 use crate::http::{self, Arrival, Kit};
@@ -17,18 +16,19 @@ use crate::linger::linger;
 use crate::observe::{Finished, Kind, Protocol, Reason, Stage};
 use crate::site::Site;
 use crate::site::tls::Mode;
+use crate::slots::Slot;
 use crate::upstream::moment;
 
 /// The whole way of one connection. `slot` is held for as long as it lives.
 pub(crate) async fn serve(mut arrival: Box<Arrival>, mut slot: Slot) {
     match open(&mut arrival, &mut slot).await {
         Ok(Opening::Http(first)) => serve_http1(arrival, Some(first)).await,
-        Ok(Opening::Http2(first)) => serve_http2(arrival, Some(first)).await,
+        Ok(Opening::Http2(first)) => serve_http2(arrival, Some(first), slot).await,
         // Boxed, and over before the requests begin: a connection that waits must not be as large as a handshake.
         Ok(Opening::Tls(hello)) => {
             if let Some(arrival) = Box::pin(serve_tls(arrival, hello)).await {
                 match arrival.stream.alpn() {
-                    Some(b"h2") => serve_http2(arrival, None).await,
+                    Some(b"h2") => serve_http2(arrival, None, slot).await,
                     _ => serve_http1(arrival, None).await,
                 }
             }
@@ -43,7 +43,6 @@ pub(crate) async fn serve(mut arrival: Box<Arrival>, mut slot: Slot) {
         Err(Refusal::MadeRoom) => refused(&arrival.kit, Some(Reason::MadeRoom)),
         Err(Refusal::Gone) => refused(&arrival.kit, None),
     }
-    drop(slot);
 }
 
 async fn serve_http1(arrival: Box<Arrival>, first: Option<Block>) {
@@ -51,9 +50,9 @@ async fn serve_http1(arrival: Box<Arrival>, first: Option<Block>) {
     http::h1::serve(arrival, first).await;
 }
 
-async fn serve_http2(arrival: Box<Arrival>, first: Option<Block>) {
+async fn serve_http2(arrival: Box<Arrival>, first: Option<Block>, slot: Slot) {
     let _stage = arrival.kit.counters.enter(Stage::Http2);
-    http::h2::serve(arrival, first).await;
+    http::h2::serve(arrival, first, slot).await;
 }
 
 /// All that comes before the site is known, within one deadline.

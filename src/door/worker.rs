@@ -10,7 +10,6 @@ use tokio::runtime::LocalOptions;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::{JoinError, JoinSet};
 
-use super::slots::{Slot, Slots};
 use super::{changes, listener};
 use crate::http::{Arrival, Client, FullSites, Kit, Seat, Shared};
 use crate::observe::access::{AccessLog, Writer};
@@ -18,6 +17,7 @@ use crate::observe::panic::contain;
 use crate::observe::{Counters, Reason};
 use crate::pipe;
 use crate::route::{Current, Published};
+use crate::slots::{Slot, Slots};
 use crate::stream::Stream;
 use crate::upstream::Tally;
 use crate::wheel::{TICK, Wheel};

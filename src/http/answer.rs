@@ -39,6 +39,7 @@ pub(crate) enum Answer {
     BackendTls,
     BackendNoWebSocket,
     SiteGone,
+    ClientFull,
     SiteFull,
     SiteBusy,
     NoBackendFit,
@@ -170,6 +171,11 @@ impl Answer {
                 Reason::SiteGone,
                 "this site was changed or removed while the request was open",
             ),
+            Answer::ClientFull => (
+                503,
+                Reason::ClientFull,
+                "as many requests as one client may have are open",
+            ),
             Answer::SiteFull => (
                 503,
                 Reason::SiteFull,
@@ -242,6 +248,7 @@ impl Answer {
             }
             // A client that would ask again at once would find the same.
             Answer::SiteGone
+            | Answer::ClientFull
             | Answer::SiteFull
             | Answer::SiteBusy
             | Answer::NoBackendFit

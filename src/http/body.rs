@@ -191,6 +191,7 @@ impl Body {
                     match to.poll_take(cx, block, last) {
                         Poll::Pending => {
                             block.settle();
+                            from.take_ahead(cx);
                             return Poll::Pending;
                         }
                         Poll::Ready(Ok(count)) => {
@@ -276,6 +277,7 @@ impl Body {
                     Poll::Ready(credit) => credit.map_err(|_| BodyError::TargetGone)?,
                     Poll::Pending => {
                         self.pending = None;
+                        from.take_ahead(cx);
                         return Poll::Pending;
                     }
                 };

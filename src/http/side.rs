@@ -37,6 +37,9 @@ pub(super) trait Source {
     /// Whether a read would find something.
     fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<()>;
 
+    /// Nobody has a use for more just now: what has come is taken from where too much of it would end what others share.
+    fn take_ahead(&mut self, cx: &mut Context<'_>);
+
     /// The stream itself, where its bytes are those of the body and the kernel may move them.
     fn plain(&self) -> Option<&Stream>;
 
@@ -172,6 +175,10 @@ impl Source for Stream {
             Stream::Line(line) => line.poll_readable(cx),
             stream => Stream::poll_readable(stream, cx),
         }
+    }
+
+    fn take_ahead(&mut self, cx: &mut Context<'_>) {
+        Stream::take_ahead(self, cx);
     }
 
     fn plain(&self) -> Option<&Stream> {

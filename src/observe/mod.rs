@@ -3,6 +3,7 @@
 pub mod access;
 pub mod events;
 pub mod log;
+mod mark;
 pub mod panic;
 mod reason;
 mod trouble;

@@ -1,6 +1,7 @@
 //! Who wants to answer for a name: the one that does, those that would like to, and what somebody may have meant.
 
 use std::path::PathBuf;
+use std::time::SystemTime;
 
 use super::book::Book;
 use super::status::State;
@@ -15,14 +16,25 @@ const MOST_COMPARED: usize = 20_000;
 /// What there is to say about one name.
 #[derive(Clone, Debug, Default)]
 pub struct Contest {
-    /// The file of the site that answers, and its state.
-    pub winner: Option<(PathBuf, State)>,
+    /// The file of the site that answers.
+    pub winner: Option<Incumbent>,
     /// Files that claim the name and did not get it.
     pub refused: Vec<Contender>,
     /// Where nobody answers: names that somebody does answer for, and that are alike.
     pub alike: Vec<String>,
     /// Where nobody answers: files that are not served as they are.
     pub rejected: Vec<String>,
+}
+
+/// The file of a site that answers.
+#[derive(Clone, Debug)]
+pub struct Incumbent {
+    pub path: PathBuf,
+    pub state: State,
+    /// Of the state.
+    pub since: SystemTime,
+    /// Why it is in this state, in one line, where it is not live.
+    pub why: Option<String>,
 }
 
 /// A file that claims a name which is another's.
@@ -47,7 +59,7 @@ impl Book {
             ),
         };
         Contest {
-            winner: winner.and_then(|name| self.place_and_state(name)),
+            winner: winner.and_then(|name| self.incumbent(name)),
             refused: self.refused(&patterns_for(host)),
             alike,
             rejected,

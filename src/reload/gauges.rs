@@ -15,10 +15,14 @@ use crate::site::faults::Fault;
 #[derive(Clone, Debug, Default)]
 pub struct Gauges {
     pub sites: Vec<SiteGauges>,
+    /// Whether the sites directory can be looked into. If not, all of this is how it was.
+    pub is_readable: bool,
     /// Tables that were put in force.
     pub reloads: u64,
     /// From the first notice of the last change to its table in force.
     pub last_reload: Duration,
+    /// The same of all of them together.
+    pub reloading: Duration,
     /// How often the whole sites directory was listed, which costs in proportion to it.
     pub listings: u64,
     /// The end of each certificate, by one of its names.
@@ -125,8 +129,10 @@ impl Follower {
     pub(super) fn gauges(&self) -> Gauges {
         Gauges {
             sites: self.book.gauges(),
+            is_readable: self.access.identity().is_some(),
             reloads: self.reloads,
             last_reload: self.last_reload,
+            reloading: self.reloading,
             listings: self.listings,
             certificates: self.keyring.ends(),
         }

@@ -52,6 +52,10 @@ pub(super) enum Request {
     Flush {
         reply: oneshot::Sender<()>,
     },
+    /// It is over: what only says how things are now is removed.
+    Farewell {
+        reply: oneshot::Sender<()>,
+    },
     /// A fault somewhere in the loop.
     #[cfg(test)]
     Panic,
@@ -158,6 +162,13 @@ impl Reload {
     /// Waits until what is live is on disk in the state directory, or has failed to be. For a polite end.
     pub async fn flush(&self) {
         self.ask(|reply| Request::Flush { reply })
+            .await
+            .unwrap_or_default();
+    }
+
+    /// Removes the status files: nothing of what they say is so any more. For a polite end.
+    pub async fn farewell(&self) {
+        self.ask(|reply| Request::Farewell { reply })
             .await
             .unwrap_or_default();
     }

@@ -38,7 +38,7 @@ use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::warn;
 
-pub use contest::{Contender, Contest, patterns_for};
+pub use contest::{Contender, Contest, Incumbent, patterns_for};
 pub use gauges::{BackendGauges, Gauges, SiteGauges};
 pub use handle::Reload;
 pub use news::News;
@@ -154,6 +154,7 @@ pub async fn start(
         elsewhere: None,
         reloads: 0,
         last_reload: Duration::ZERO,
+        reloading: Duration::ZERO,
         listings: 0,
         // What is read at the start says so itself.
         ends: Ends::from(now + NET),
@@ -242,9 +243,10 @@ struct Follower {
     anew: BTreeSet<SiteName>,
     /// Look at files from elsewhere, and believe this of those that differ.
     elsewhere: Option<Hint>,
-    /// Tables that were put in force, and how long the last one took.
+    /// Tables that were put in force, how long the last one took, and all of them together.
     reloads: u64,
     last_reload: Duration,
+    reloading: Duration,
     /// How often the whole directory was listed.
     listings: u64,
     ends: Ends,
@@ -356,6 +358,10 @@ impl Follower {
             self.settle_and_publish().await;
         }
         self.answer_waiters(|_| true);
+        if self.status_files.are_wanted() {
+            let notice = self.notice();
+            self.status_files.tell(notice);
+        }
     }
 
     /// Reads what is due, and publishes what counts.
@@ -448,6 +454,7 @@ impl Follower {
             self.outstanding.insert(generation, freed);
             self.reloads += 1;
             self.last_reload = at.now.elapsed();
+            self.reloading += self.last_reload;
             let acks = self.acks.clone();
             tokio::spawn(async move {
                 published.await;

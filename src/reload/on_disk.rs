@@ -79,7 +79,8 @@ impl Follower {
             Request::List { .. }
             | Request::Gauges { .. }
             | Request::Contest { .. }
-            | Request::Flush { .. } => self.answer(request),
+            | Request::Flush { .. }
+            | Request::Farewell { .. } => self.answer(request),
             _ => {
                 let asked = Instant::now();
                 self.deferred.push_back(Deferred { asked, request });
@@ -116,7 +117,7 @@ impl Follower {
             // Who no longer listens has given up.
             match request {
                 Request::Wait { name, reply, .. } => drop(reply.send(Waited::Timeout {
-                    pending: name.into_iter().collect(),
+                    pending: name.into_iter().map(|name| (name, None)).collect(),
                     notice: notice.clone(),
                 })),
                 Request::Reload { reply, .. } => drop(reply.send(self.report_of_nothing())),

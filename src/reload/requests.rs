@@ -37,6 +37,7 @@ impl Follower {
             | Request::Gauges { .. }
             | Request::Contest { .. }
             | Request::Flush { .. }
+            | Request::Farewell { .. }
             | Request::Backends => self.answer(request),
             Request::Rules { rules } => self.change_rules(*rules),
             Request::Gone { name, cut, reply } => {
@@ -129,6 +130,7 @@ impl Follower {
                 reply.send(self.book.contest(&host, winner.as_ref())).ok();
             }
             Request::Backends => self.backends_changed(),
+            Request::Farewell { reply } => self.status_files.end(reply),
             Request::Flush { reply } => {
                 let store = self.store.clone();
                 tokio::spawn(async move {

@@ -254,7 +254,7 @@ impl Follower {
             .collect();
         let mut closed = BTreeSet::new();
         for (path, error) in &listing.unreadable {
-            let why = directory::why_closed(path, error);
+            let why = directory::why_team_closed(&self.sites, path, error);
             if !self.closed.contains(path) {
                 let path = path.display();
                 warn!(%path, "this folder cannot be read, still serving what was there: {why}");

@@ -174,8 +174,10 @@ pub struct Report {
     pub added: Vec<String>,
     pub changed: Vec<String>,
     pub removed: Vec<String>,
-    /// Everything on disk that is not served as it is, also from before.
+    /// Everything on disk that cannot be served as it is, also from before.
     pub rejected: Vec<String>,
+    /// Those of what is on disk that wait for a certificate file, or for a backend that passes their check.
+    pub waiting: Vec<String>,
     /// Still being written when the reload ended.
     pub unsettled: Vec<String>,
     /// How many sites serve now.
@@ -206,11 +208,13 @@ pub enum Waited {
     Drained,
     /// Drawn for a terminal.
     Rejected { problems: Vec<String> },
-    /// Still to come at the end of the time, and what may be the reason.
+    /// Still to come at the end of the time, each with what it lacks where that is known; and what may be the reason.
     Timeout {
-        pending: Vec<String>,
+        pending: Vec<(String, Option<String>)>,
         notice: Option<String>,
     },
+    /// It serves, but not for long: the daemon is on its way to its end.
+    Draining,
     /// The sites directory is away or closed, so nobody knows: why, and what to do.
     Blind { notice: String },
     /// There is no such site file.

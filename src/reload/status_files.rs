@@ -1,77 +1,142 @@
 //! The states of site files as files of their own: for containers, and for teams that may not ask the socket.
 //!
 //! One small JSON file each, written beside and renamed, behind the publisher's back. Only those that change are
-//! written; what is left of an earlier run is removed at the start.
+//! written; what is left of an earlier run is removed at the start. What says `live` of a daemon that is gone would be a
+//! lie: at the end all are removed, and one more file tells which process writes them and when it last did.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use serde_json::Value;
-use tokio::sync::mpsc;
+use serde_json::{Value, json};
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 use tracing::{info, warn};
 
+use super::status::seconds;
 use crate::site::SiteName;
 
 /// Between two attempts at what could not be written: whoever reads the files takes them for the truth.
 const RETRY: Duration = Duration::from_secs(2);
 
-/// A way to the writer. `None` inside: nobody wants the files.
-#[derive(Clone, Debug, Default)]
-pub(super) struct StatusFiles(Option<mpsc::UnboundedSender<Batch>>);
+/// Between two signs of life.
+const BEAT: Duration = Duration::from_secs(5);
+/// The file of the daemon. No site can have this name, and whoever takes every `*.json` for one does not meet it.
+const OF_DAEMON: &str = ".onedoor.json";
+
+/// A way to the writer.
+#[derive(Debug)]
+pub(super) struct StatusFiles {
+    /// `None`: nobody wants the files.
+    words: Option<mpsc::UnboundedSender<Word>>,
+    /// What was said last.
+    notice: Option<String>,
+    /// The states of the start have been told, be there none.
+    is_begun: bool,
+}
+
+/// What the writer is told.
+#[derive(Debug)]
+enum Word {
+    States(Batch),
+    /// What stands between the sites directory and what serves.
+    Notice(Option<String>),
+    /// It is over; answered when nothing is left of the files.
+    End(oneshot::Sender<()>),
+}
 
 /// What is to be there: a state, or nothing.
 type Batch = BTreeMap<SiteName, Option<Value>>;
 
 impl StatusFiles {
-    /// Starts the writer, a task on the current runtime that ends with the last clone.
+    /// Starts the writer, a task on the current runtime that ends when this is dropped.
     pub(super) fn open(folder: Option<PathBuf>) -> StatusFiles {
-        let Some(folder) = folder else {
-            return StatusFiles(None);
-        };
-        let (batches, receiver) = mpsc::unbounded_channel();
-        tokio::spawn(write_behind(folder, receiver));
-        StatusFiles(Some(batches))
+        let words = folder.map(|folder| {
+            let (words, receiver) = mpsc::unbounded_channel();
+            tokio::spawn(write_behind(folder, receiver));
+            words
+        });
+        StatusFiles {
+            words,
+            notice: None,
+            is_begun: false,
+        }
     }
 
     pub(super) fn are_wanted(&self) -> bool {
-        self.0.is_some()
+        self.words.is_some()
     }
 
-    pub(super) fn write(&self, batch: Batch) {
-        if let Some(batches) = &self.0
-            && !batch.is_empty()
-        {
+    pub(super) fn write(&mut self, batch: Batch) {
+        if !batch.is_empty() || !self.is_begun {
+            self.is_begun = true;
+            self.say(Word::States(batch));
+        }
+    }
+
+    /// Tells what stands between the sites directory and what serves, if that is another thing than before.
+    pub(super) fn tell(&mut self, notice: Option<String>) {
+        if self.notice != notice {
+            self.notice.clone_from(&notice);
+            self.say(Word::Notice(notice));
+        }
+    }
+
+    /// Removes all of them; from then on nothing is written. `removed` is answered, or dropped.
+    pub(super) fn end(&mut self, removed: oneshot::Sender<()>) {
+        self.say(Word::End(removed));
+        self.words = None;
+    }
+
+    fn say(&self, word: Word) {
+        if let Some(words) = &self.words {
             // The writer only ends with the runtime.
-            batches.send(batch).ok();
+            words.send(word).ok();
         }
     }
 }
 
-async fn write_behind(folder: PathBuf, mut batches: mpsc::UnboundedReceiver<Batch>) {
+async fn write_behind(folder: PathBuf, mut words: mpsc::UnboundedReceiver<Word>) {
     let mut batch = Batch::new();
+    let mut notice = None;
+    let started = SystemTime::now();
+    let mut is_told = false;
     let mut is_first = true;
     let mut is_failing = false;
     loop {
-        let more = if is_failing {
-            timeout(RETRY, batches.recv()).await.ok()
-        } else {
-            Some(batches.recv().await)
+        let patience = if is_failing { RETRY } else { BEAT };
+        let mut next = match timeout(patience, words.recv()).await {
+            Ok(None) => return,
+            Ok(word) => word,
+            Err(_) => None,
         };
-        if let Some(more) = more {
-            let Some(more) = more else { return };
-            // The newest word about a site is the one that counts.
-            batch.extend(more);
+        while let Some(word) = next {
+            match word {
+                // The newest word about a site is the one that counts.
+                Word::States(more) => {
+                    batch.extend(more);
+                    is_told = true;
+                }
+                Word::Notice(now) => notice = now,
+                Word::End(removed) => {
+                    let remove = move || remove_others(&folder, &Batch::new());
+                    // Left behind they have the time of their last sign of life beside them.
+                    drop(tokio::task::spawn_blocking(remove).await);
+                    removed.send(()).ok();
+                    return;
+                }
+            }
+            next = words.try_recv().ok();
         }
-        while let Ok(more) = batches.try_recv() {
-            batch.extend(more);
-        }
+        // Until the first states are there, nobody knows what is left of an earlier run.
+        let clear = is_first && is_told;
+        let of_daemon = of_daemon(started, notice.as_deref());
         let (to, work) = (folder.clone(), std::mem::take(&mut batch));
-        let written = tokio::task::spawn_blocking(move || write(&to, work, is_first)).await;
+        let written =
+            tokio::task::spawn_blocking(move || write(&to, work, clear, &of_daemon)).await;
         let Written {
             left,
             is_cleared,
@@ -94,6 +159,16 @@ async fn write_behind(folder: PathBuf, mut batches: mpsc::UnboundedReceiver<Batc
     }
 }
 
+fn of_daemon(started: SystemTime, notice: Option<&str>) -> Value {
+    json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "pid": std::process::id(),
+        "started": seconds(started),
+        "time": seconds(SystemTime::now()),
+        "notice": notice,
+    })
+}
+
 /// What came of a batch.
 #[derive(Debug, Default)]
 struct Written {
@@ -104,7 +179,7 @@ struct Written {
     error: Option<io::Error>,
 }
 
-fn write(folder: &Path, batch: Batch, clear: bool) -> Written {
+fn write(folder: &Path, batch: Batch, clear: bool, of_daemon: &Value) -> Written {
     let prepared = make(folder).and_then(|()| match clear {
         true => remove_others(folder, &batch),
         false => Ok(()),
@@ -116,8 +191,10 @@ fn write(folder: &Path, batch: Batch, clear: bool) -> Written {
             error: Some(error),
         };
     }
+    let of_daemon = put(&folder.join(OF_DAEMON), &format!("{of_daemon:#}\n"));
     let mut written = Written {
-        is_cleared: true,
+        is_cleared: clear,
+        error: of_daemon.err(),
         ..Written::default()
     };
     for (name, status) in batch {

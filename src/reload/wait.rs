@@ -1,6 +1,6 @@
 //! Those who wait for what is on disk to serve.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 
 use tokio::sync::oneshot;
@@ -11,7 +11,7 @@ use super::settle::Settle;
 use super::status::{Report, Until, Waited};
 use crate::document::keys::distance;
 use crate::document::problem::printable;
-use crate::site::SiteName;
+use crate::site::{HostPattern, SiteName};
 
 #[derive(Debug)]
 pub(super) struct Waiter {
@@ -99,10 +99,17 @@ impl Waiter {
                 };
                 match answer {
                     Some(answer) => drop(reply.send(answer)),
-                    None if is_over => drop(reply.send(Waited::Timeout {
-                        pending: vec![name.to_string()],
-                        notice: progress.notice().map(str::to_owned),
-                    })),
+                    None if is_over => {
+                        let reason = match until {
+                            Until::Serving => lacks(&name, progress),
+                            // What it waits for is the end of something else.
+                            Until::Gone | Until::Drained => None,
+                        };
+                        drop(reply.send(Waited::Timeout {
+                            pending: vec![(name.to_string(), reason)],
+                            notice: progress.notice().map(str::to_owned),
+                        }));
+                    }
                     None if reply.is_closed() => {}
                     None => {
                         self.goal = Goal::One { name, until, reply };
@@ -110,19 +117,36 @@ impl Waiter {
                     }
                 }
             }
-            Goal::All { reply } if is_settled && is_everywhere => {
-                drop(reply.send(all(progress)));
+            Goal::All { reply } => {
+                let answer = match is_settled && is_everywhere {
+                    true => all(progress),
+                    false => None,
+                };
+                match answer {
+                    Some(answer) => drop(reply.send(answer)),
+                    None if is_over => drop(reply.send(Waited::Timeout {
+                        pending: pending(&self.unsettled, progress),
+                        notice: progress.notice().map(str::to_owned),
+                    })),
+                    None if reply.is_closed() => {}
+                    None => {
+                        self.goal = Goal::All { reply };
+                        return Some(self);
+                    }
+                }
             }
-            Goal::All { reply } if is_over => {
-                drop(reply.send(Waited::Timeout {
-                    pending: in_order(&self.unsettled),
-                    notice: progress.notice().map(str::to_owned),
-                }));
-            }
-            Goal::Report { report, reply, .. } if is_over || is_settled && is_everywhere => {
-                let rejected = progress.book.rejected().map(SiteName::to_string).collect();
+            Goal::Report { report, reply, .. }
+                if is_over
+                    || is_settled && is_everywhere && !brings_what_waits(&report, progress) =>
+            {
+                let book = progress.book;
+                let rejected = book
+                    .names()
+                    .filter(|name| is_rejected(&book.standing(name)));
+                let waiting = book.names().filter(|name| is_waiting(&book.standing(name)));
                 let report = Report {
-                    rejected,
+                    rejected: rejected.map(SiteName::to_string).collect(),
+                    waiting: waiting.map(SiteName::to_string).collect(),
                     unsettled: in_order(&self.unsettled),
                     live: progress.book.serving(),
                     kept: progress.notice().map(str::to_owned),
@@ -158,7 +182,7 @@ fn one(name: &SiteName, until: Until, progress: Progress<'_>) -> Option<Waited> 
         }
         (Standing::Unknown, _) => {
             let did_you_mean = closest(name, book);
-            let reason = ignored(name, progress);
+            let reason = ignored(name, progress).or_else(|| host_of_a_site(name, book));
             Some(Waited::Unknown {
                 did_you_mean,
                 reason: reason.or(progress.blind.map(str::to_owned)),
@@ -188,19 +212,70 @@ fn one(name: &SiteName, until: Until, progress: Progress<'_>) -> Option<Waited> 
     }
 }
 
-fn all(progress: Progress<'_>) -> Waited {
-    let Progress { book, blind, .. } = progress;
+/// As [`one`] of each. What is rejected is not made better by what still waits.
+fn all(progress: Progress<'_>) -> Option<Waited> {
+    let Progress {
+        book,
+        settle,
+        blind,
+        ..
+    } = progress;
     if let Some(notice) = blind {
         let notice = notice.to_owned();
-        return Waited::Blind { notice };
+        return Some(Waited::Blind { notice });
     }
-    let rejected = book.rejected().flat_map(|name| book.problems(name));
-    let problems: Vec<String> = rejected.collect();
-    if problems.is_empty() {
-        Waited::Serving
-    } else {
-        Waited::Rejected { problems }
+    let mut problems = Vec::new();
+    let mut has_more = false;
+    for name in book.names() {
+        match book.standing(name) {
+            Standing::Waiting => has_more = true,
+            // Whoever owns the name may be on its way out.
+            Standing::Conflict { owner } if settle.is_pending(&owner) => has_more = true,
+            Standing::Conflict { .. } | Standing::Rejected => problems.extend(book.problems(name)),
+            Standing::Live { .. } | Standing::Absent | Standing::Unknown => {}
+        }
     }
+    match (problems.is_empty(), has_more) {
+        (false, _) => Some(Waited::Rejected { problems }),
+        (true, true) => None,
+        (true, false) => Some(Waited::Serving),
+    }
+}
+
+fn is_rejected(standing: &Standing) -> bool {
+    matches!(standing, Standing::Rejected | Standing::Conflict { .. })
+}
+
+fn is_waiting(standing: &Standing) -> bool {
+    matches!(standing, Standing::Waiting)
+}
+
+/// Whether something that a reload has put in force has no fit backend yet. What waited before must not hold up
+/// everybody's reload.
+fn brings_what_waits(report: &Report, progress: Progress<'_>) -> bool {
+    let mut brought = report.added.iter().chain(&report.changed);
+    brought.any(|name| is_waiting(&progress.book.standing(&SiteName::new(name.as_str()))))
+}
+
+/// Everything that is still to come, and what it lacks.
+fn pending(unsettled: &HashSet<SiteName>, progress: Progress<'_>) -> Vec<(String, Option<String>)> {
+    let names = progress.book.names();
+    let mut pending: BTreeSet<&SiteName> = names
+        .filter(|name| is_waiting(&progress.book.standing(name)))
+        .collect();
+    pending.extend(unsettled);
+    let with_reason = pending
+        .into_iter()
+        .map(|name| (name.to_string(), lacks(name, progress)));
+    with_reason.collect()
+}
+
+/// Why `name` does not serve yet, as far as that is known.
+fn lacks(name: &SiteName, progress: Progress<'_>) -> Option<String> {
+    let being_written = || "its file is still being written".to_owned();
+    let is_pending = progress.settle.is_pending(name);
+    let lacks = || progress.book.lacks(name);
+    is_pending.then(being_written).or_else(lacks)
 }
 
 fn in_order(names: &HashSet<SiteName>) -> Vec<String> {
@@ -218,6 +293,13 @@ fn ignored(name: &SiteName, progress: Progress<'_>) -> Option<String> {
         let is_meant = ending.is_empty() || ending.starts_with(['.', '~']);
         is_meant.then(|| format!("{} is ignored: {why}", printable(file)))
     })
+}
+
+/// People know their hosts better than their files.
+fn host_of_a_site(name: &SiteName, book: &Book) -> Option<String> {
+    let host = HostPattern::parse(name.as_str()).ok()?;
+    let site = book.owner(&host)?;
+    Some(format!("{host} is a host of the site \"{site}\""))
 }
 
 /// The site whose name is most like `name`, if any is at all.

@@ -1,6 +1,7 @@
 //! Operator events to standard error, in the way that `[log]` says, also when it says something else later.
 
-use std::io::{self, IsTerminal};
+use std::env;
+use std::io;
 
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::layer::{Layered, SubscriberExt};
@@ -9,8 +10,8 @@ use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, reload};
 
 use crate::observe;
 use crate::observe::events::Events;
-use crate::observe::log::{self, Lines};
-use crate::settings::{Color, Log, LogFormat};
+use crate::observe::log::{self, Lines, Reader};
+use crate::settings::{Log, LogFormat};
 
 type Filtered = Layered<reload::Layer<EnvFilter, Registry>, Registry>;
 type Shape = Box<dyn Layer<Filtered> + Send + Sync>;
@@ -18,6 +19,7 @@ type Shape = Box<dyn Layer<Filtered> + Send + Sync>;
 /// What writes the log.
 pub(super) struct Logging {
     lines: Lines,
+    reader: Reader,
     events: Events,
     filter: reload::Handle<EnvFilter, Registry>,
     shape: reload::Handle<Shape, Filtered>,
@@ -29,10 +31,11 @@ impl Logging {
     /// # Errors
     /// When there is no thread to be had.
     pub(super) fn start(wish: &Log) -> io::Result<Logging> {
-        let lines = log::start()?;
+        let reader = reader();
+        let lines = log::start(reader)?;
         let events = Events::default();
         let (filter, filter_handle) = reload::Layer::new(filter(wish));
-        let (shape, shape_handle) = reload::Layer::new(shape(wish, &lines));
+        let (shape, shape_handle) = reload::Layer::new(shape(wish, &lines, reader));
         tracing_subscriber::registry()
             .with(filter)
             .with(shape)
@@ -41,6 +44,7 @@ impl Logging {
         observe::panic::set_hook();
         Ok(Logging {
             lines,
+            reader,
             events,
             filter: filter_handle,
             shape: shape_handle,
@@ -50,7 +54,7 @@ impl Logging {
     /// From now on as `wish` says.
     pub(super) fn renew(&self, wish: &Log) {
         // Both fail only when nobody is subscribed any more.
-        drop(self.shape.reload(shape(wish, &self.lines)));
+        drop(self.shape.reload(shape(wish, &self.lines, self.reader)));
         drop(self.filter.reload(filter(wish)));
     }
 
@@ -72,15 +76,27 @@ fn filter(wish: &Log) -> EnvFilter {
     EnvFilter::try_new(level).unwrap_or_else(|_| "h2=error,info".into())
 }
 
-fn shape(wish: &Log, lines: &Lines) -> Shape {
-    let colored = match wish.color {
-        Color::Always => true,
-        Color::Never => false,
-        Color::Auto => io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none(),
-    };
+fn shape(wish: &Log, lines: &Lines, reader: Reader) -> Shape {
+    let colored = wish.color.is_shown(&io::stderr());
     let layer = fmt::layer().with_writer(lines.clone()).with_target(false);
-    match wish.format {
-        LogFormat::Text => layer.with_ansi(colored).boxed(),
-        LogFormat::Json => layer.json().boxed(),
+    match (wish.format, reader) {
+        (LogFormat::Text, Reader::Anybody) => layer.with_ansi(colored).boxed(),
+        (LogFormat::Text, Reader::Journal) => layer.without_time().with_ansi(colored).boxed(),
+        (LogFormat::Json, _) => layer.json().boxed(),
+    }
+}
+
+/// By what systemd says of the descriptor that it gave us (systemd.exec(5), `$JOURNAL_STREAM`): the variable may also have
+/// come from whoever started us with another one.
+fn reader() -> Reader {
+    let is_journal = || {
+        let said = env::var("JOURNAL_STREAM").ok()?;
+        let (device, inode) = said.split_once(':')?;
+        let stat = rustix::fs::fstat(io::stderr()).ok()?;
+        Some(device.parse() == Ok(stat.st_dev) && inode.parse() == Ok(stat.st_ino))
+    };
+    match is_journal() {
+        Some(true) => Reader::Journal,
+        _ => Reader::Anybody,
     }
 }

@@ -23,12 +23,12 @@ use tokio::sync::{Mutex, Notify, mpsc, watch};
 use tracing::{error, info, warn};
 
 use crate::admin::{self, About};
-use crate::door::slots::Slots;
 use crate::health;
 use crate::http::Shared;
 use crate::reload::{self, Summary};
 use crate::route::Current;
 use crate::settings::Settings;
+use crate::slots::Slots;
 use crate::tls::Keyring;
 use crate::upstream::States;
 
@@ -170,6 +170,8 @@ async fn serve(mut settings: Settings, logging: Arc<Logging>) -> Result<Ending, 
         reload: reload.clone(),
         again,
         about: Arc::new(about(&settings, &current, &workers, &drain, &renewal)),
+        waits: admin::Waits::default(),
+        lists: admin::Lists::default(),
     };
     let to_admin = bind_admin(&settings)?;
     let bound = start_admin(&socket, &powers, to_admin);
@@ -181,7 +183,7 @@ async fn serve(mut settings: Settings, logging: Arc<Logging>) -> Result<Ending, 
         Ending::Hurried => LAST_WRITES_IN_A_HURRY,
     };
     tokio::select! {
-        () = reload.flush() => {}
+        () = async { reload.flush().await; reload.farewell().await } => {}
         () = signals.stop() => {}
         () = tokio::time::sleep(limit) => warn!("what was published last may not be kept for the next start"),
     }

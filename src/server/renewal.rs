@@ -11,13 +11,13 @@ use tracing::{error, info, warn};
 use super::descriptors::{self, Descriptors, Share};
 use super::logging::Logging;
 use crate::admin::Reloaded;
-use crate::door::slots::Slots;
 use crate::door::worker::Note;
 use crate::http::h1::head::HeadLimits;
 use crate::http::{FullSites, Shared};
 use crate::reload::Reload;
 use crate::settings::{Renewed, Settings};
 use crate::site::backend::LinkLocal;
+use crate::slots::Slots;
 use crate::tls::Keyring;
 use crate::upstream::States;
 

@@ -14,13 +14,13 @@ use tracing::error;
 use super::descriptors::Share;
 use super::home;
 use super::sockets::Socket;
-use crate::door::slots::Slots;
 use crate::door::worker::{self, Note, Start};
 use crate::http::{Seat, Shared};
 use crate::observe::Counters;
 use crate::observe::access::{self, Writer};
 use crate::route::Current;
 use crate::settings::Settings;
+use crate::slots::Slots;
 use crate::upstream::States;
 
 /// The worker threads.

@@ -5,7 +5,7 @@
 
 use std::env;
 use std::ffi::OsString;
-use std::io;
+use std::io::{self, IsTerminal};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -233,6 +233,18 @@ pub enum Color {
 }
 
 impl Color {
+    /// Whether something is shown in colours. In doubt what the terminal says, and NO_COLOR, where that is not empty
+    /// (no-color.org).
+    pub fn is_shown(self, output: &impl IsTerminal) -> bool {
+        let has_words = |name: &str| env::var_os(name).is_some_and(|value| !value.is_empty());
+        let is_dumb = env::var_os("TERM").is_some_and(|term| term == "dumb");
+        match self {
+            Color::Always => true,
+            Color::Never => false,
+            Color::Auto => output.is_terminal() && !has_words("NO_COLOR") && !is_dumb,
+        }
+    }
+
     fn parse(text: &str) -> Result<Color, String> {
         match text {
             "auto" => Ok(Color::Auto),

@@ -148,11 +148,12 @@ fn read_authority(
     scheme_port: Option<u16>,
     link_local: LinkLocal,
 ) -> Result<(Address, Hostname), AddressError> {
-    if let Some(at) = authority.find(['/', '?', '#']) {
-        return Err(AddressError::Path(authority[at..].into()));
-    }
+    // First: a password may have a slash in it, and is not to be quoted as a path.
     if authority.contains('@') {
         return Err(AddressError::Credentials);
+    }
+    if let Some(at) = authority.find(['/', '?', '#']) {
+        return Err(AddressError::Path(authority[at..].into()));
     }
     let (host, port) = split_port(authority, scheme_port)?;
     let port = port.or(scheme_port).ok_or(AddressError::NoPort)?;
@@ -427,6 +428,7 @@ mod tests {
             ("http://a:1/x", Path("/x".into())),
             ("a:1/", Path("/".into())),
             ("u:p@a:1", Credentials),
+            ("https://u:p/w@a:1", Credentials),
             ("https://", Empty),
             ("https://a/x", Path("/x".into())),
             ("h2c://", Empty),

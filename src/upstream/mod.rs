@@ -4,6 +4,7 @@ mod balance;
 mod connect;
 mod endpoint;
 mod http2;
+mod introduced;
 mod pool;
 mod resolve;
 mod socket;
@@ -27,12 +28,15 @@ use crate::site::fitness::Moment;
 use crate::site::{Address, Backend, Member, SendProxy};
 use crate::stream::Stream;
 use crate::tls::{Identity, Keyring, Turnstile};
-use crate::wheel::{Timer, Wheel};
+use crate::wheel::{Tick, Timer, Wheel};
 
 pub use balance::{Among, Balancer, PLACES, Tried, Way};
 pub use connect::{reach, secure};
 pub use endpoint::Endpoint;
-pub use http2::{Line, alone, is_untouched, takes_no_websockets};
+use http2::LineOrOpening;
+pub use http2::{Line, alone, is_stream_reset, is_untouched, takes_no_websockets, wants_http1};
+use introduced::AllIntroduced;
+pub use introduced::Introduced;
 use pool::Pool;
 pub use resolve::look_up;
 pub use states::States;
@@ -58,6 +62,8 @@ pub struct Upstream {
     pub is_pinned: bool,
     /// The PROXY header it began with: then it is the connection of one client, and of no other (CASES T-32).
     pub introduced: Option<SendProxy>,
+    /// How long it may wait for the next request of the one client that it belongs to.
+    pub kept_until: Tick,
 }
 
 impl Upstream {
@@ -106,6 +112,10 @@ impl UpstreamError {
     }
 }
 
+/// How long one of the addresses of a name that was out is waited for, at most, by the request that tries it again: the
+/// others are well. 1 s, in which anybody near answers, and no more than a quarter of the time to connect.
+const TRIAL_TIME: Duration = Duration::from_secs(1);
+
 /// What may be spoken on an upstream, where the backend leaves a choice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Speaks {
@@ -128,6 +138,7 @@ pub enum Phase {
 pub struct Upstreams {
     pool: RefCell<Pool>,
     http2: http2::Connections,
+    introduced: AllIntroduced,
     keyring: Arc<Keyring>,
     turnstile: Rc<Turnstile>,
     wheel: Rc<Wheel>,
@@ -148,6 +159,7 @@ impl Upstreams {
         Upstreams {
             pool: RefCell::new(Pool::new(most_per_backend, most)),
             http2: http2::Connections::default(),
+            introduced: AllIntroduced::default(),
             keyring,
             turnstile,
             wheel,
@@ -190,6 +202,7 @@ impl Upstreams {
                 reused: true,
                 is_pinned: false,
                 introduced: None,
+                kept_until: Tick::MAX,
             };
             if upstream.is_quiet() {
                 return Some(upstream);
@@ -219,7 +232,7 @@ impl Upstreams {
             match address {
                 // Boxed, so that an exchange with any other is no larger for it.
                 Address::Name { .. } => {
-                    return Box::pin(self.dial_name(member, speaks, first, &phase)).await;
+                    return Box::pin(self.dial_name(member, speaks, first, limit, &phase)).await;
                 }
                 _ => {
                     self.dial_at(address, &member.backend, speaks, first, &phase)
@@ -244,6 +257,7 @@ impl Upstreams {
             reused: false,
             is_pinned: false,
             introduced: None,
+            kept_until: Tick::MAX,
         })
     }
 
@@ -253,6 +267,7 @@ impl Upstreams {
         member: &Member,
         speaks: Speaks,
         first: &[u8],
+        limit: Duration,
         phase: &Cell<Phase>,
     ) -> Result<(Stream, Address), UpstreamError> {
         let address = &member.backend.address;
@@ -270,7 +285,21 @@ impl Upstreams {
         let others = others.map(|located| (located, Trying::at(&located.endpoint)));
         for (located, trying) in rested.into_iter().chain(others) {
             let dialled = self.dial_at(&located.address, &member.backend, speaks, first, phase);
-            match dialled.await {
+            let dialled = match trying.is_trial() && addresses.list.len() > 1 {
+                true => {
+                    let after = TRIAL_TIME.min(limit / 4);
+                    let dialled = tokio::time::timeout(after, dialled).await;
+                    dialled.unwrap_or_else(|_| {
+                        Err(UpstreamError::TimedOut {
+                            backend: located.address.clone(),
+                            after,
+                            during: phase.get(),
+                        })
+                    })
+                }
+                false => dialled.await,
+            };
+            match dialled {
                 Ok(stream) => {
                     trying.accepted();
                     return Ok((stream, located.address.clone()));
@@ -320,16 +349,13 @@ impl Upstreams {
     ) -> Result<Stream, UpstreamError> {
         let endpoint = Endpoint::at(at, backend).ok_or_else(|| no_identity(at))?;
         // One that begins with somebody's name is nobody else's.
-        let _opening = loop {
-            if !first.is_empty() {
-                break None;
-            }
-            if let Some(line) = self.http2.line(&endpoint) {
-                return Ok(Stream::Line(Box::new(line)));
-            }
-            if let Some(opening) = self.http2.open_or_wait(&endpoint).await {
-                break Some(opening);
-            }
+        let _opening = match first.is_empty() {
+            true => match self.http2.line_or_opening(&endpoint).await {
+                LineOrOpening::Line(line) => return Ok(Stream::Line(line)),
+                LineOrOpening::Opening(opening) => Some(opening),
+                LineOrOpening::Neither => None,
+            },
+            false => None,
         };
         let stream = self.dial(at, first).await?;
         self.begin_http2(stream, endpoint, first.is_empty()).await
@@ -363,14 +389,29 @@ impl Upstreams {
         phase.set(Phase::Files);
         let identity = self.identity(at, tls).await?;
         phase.set(Phase::Connect);
+        let endpoint = Endpoint::at(at, backend).ok_or_else(|| no_identity(at))?;
+        let may_share = speaks == Speaks::Any && first.is_empty();
+        let _opening = match may_share {
+            true => match self.http2.line_or_opening(&endpoint).await {
+                LineOrOpening::Line(line) => return Ok(Stream::Line(line)),
+                LineOrOpening::Opening(opening) => Some(opening),
+                LineOrOpening::Neither => None,
+            },
+            false => None,
+        };
         let stream = self.dial(at, first).await?;
         phase.set(Phase::Handshake);
         self.turnstile.turn_up().await;
-        let stream = connect::secure(stream, &identity, at, speaks).await?;
-        if stream.alpn() != Some(b"h2") {
+        let secured = connect::secure(stream, &identity, at, speaks).await;
+        let is_http2 = |stream: &Stream| stream.alpn() == Some(b"h2");
+        if may_share {
+            let chose_http2 = secured.as_ref().is_ok_and(is_http2);
+            self.http2.chose(&endpoint, chose_http2);
+        }
+        let stream = secured?;
+        if !is_http2(&stream) {
             return Ok(stream);
         }
-        let endpoint = Endpoint::at(at, backend).ok_or_else(|| no_identity(at))?;
         self.begin_http2(stream, endpoint, first.is_empty()).await
     }
 
@@ -401,6 +442,8 @@ impl Upstreams {
     async fn dial(&self, address: &Address, first: &[u8]) -> Result<Stream, UpstreamError> {
         let mut dialled = connect::reach_and_say(address, first).await;
         if matches!(dialled, Err(UpstreamError::Exhausted { .. })) && self.close_idle() {
+            // Connections of HTTP/2 are let go of by those who drive them.
+            tokio::task::yield_now().await;
             dialled = connect::reach_and_say(address, first).await;
         }
         match &dialled {
@@ -417,7 +460,7 @@ impl Upstreams {
 
     /// Closes all idle upstreams, because somebody needs what they hold. Whether there were any.
     pub fn close_idle(&self) -> bool {
-        self.pool.borrow_mut().clear() + self.http2.close_idle() > 0
+        self.pool.borrow_mut().clear() + self.introduced.clear() + self.http2.close_idle() > 0
     }
 
     /// Keeps `upstream` for at most `idle`. The caller knows that its last exchange has ended where it should.
@@ -431,9 +474,15 @@ impl Upstreams {
             .give_back(upstream.endpoint, upstream.stream, until);
     }
 
-    /// Closes what has been idle for too long. Called once a second.
+    /// Where a client connection keeps its own, which are told whose they are.
+    pub fn introduced(&self) -> Rc<Introduced> {
+        self.introduced.begin()
+    }
+
+    /// Closes what has been idle for too long, or that the backend has closed. Called once a second.
     pub fn sweep(&self) {
         self.pool.borrow_mut().sweep(self.wheel.now());
+        self.introduced.sweep(self.wheel.now());
         self.http2.sweep();
     }
 
@@ -450,6 +499,7 @@ fn on_line(line: Line, endpoint: Endpoint, reused: bool) -> Upstream {
         reused,
         is_pinned: false,
         introduced: None,
+        kept_until: Tick::MAX,
     }
 }
 

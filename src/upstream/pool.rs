@@ -64,10 +64,10 @@ impl Pool {
         }
     }
 
-    /// Closes what is over its time, and forgets endpoints without idle upstreams.
+    /// Closes what is over its time or was closed at the other end, and forgets endpoints without idle upstreams.
     pub(super) fn sweep(&mut self, now: Tick) {
         self.idle.retain(|_, list| {
-            list.retain(|idle| idle.until >= now);
+            list.retain(|idle| idle.until >= now && idle.stream.is_quiet());
             !list.is_empty()
         });
         self.count = self.idle.values().map(Vec::len).sum();

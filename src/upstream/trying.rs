@@ -37,6 +37,11 @@ impl<'a> Trying<'a> {
         })
     }
 
+    /// Whether nothing but this attempt asks for that address.
+    pub(super) fn is_trial(&self) -> bool {
+        self.is_trial
+    }
+
     pub(super) fn accepted(mut self) {
         let Some(endpoint) = self.endpoint.take() else {
             return;

@@ -1,13 +1,16 @@
 //! A line for each request, where somebody wants one.
 
 use std::fs;
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use crate::harness::{Backend, Client, Plan, Proxy, Tls, until, until_some, words_of};
+use crate::harness::{
+    Backend, Client, Plan, Proxy, Tls, free_port, may_mount, until, until_some, words_of,
+};
 
 /// Requests are logged to `access.log` in the folder of the test, by one worker, so that lines come in their order.
 fn logging(format: &str) -> Plan {
@@ -118,6 +121,35 @@ fn our_own_answers_say_why_and_what_cannot_be_read_is_logged_too() {
             (400, "bad-host", ""),
         ]
     );
+}
+
+#[test]
+fn a_backend_that_gives_no_upstream_is_named_too() {
+    let proxy = logging("json")
+        .site("one.toml", "host = 'one.test'\nto = 1\n")
+        .site(
+            "two.toml",
+            "host = 'two.test'\nto = ['127.0.0.1:1', '127.0.0.2:1']\n",
+        )
+        .site(
+            "passed.toml",
+            "host = 'passed.test'\nto = 1\ntls = 'passthrough'\n",
+        )
+        .start();
+    assert_eq!(proxy.get("one.test", "/").status, 502);
+    assert_eq!(proxy.get("two.test", "/").status, 502);
+    assert!(Tls::to("passed.test").shake(proxy.address()).is_err());
+    let lines = objects(&proxy, 3);
+    assert_eq!(lines[0]["backend"], "localhost:1");
+    // Which of the two was asked last is a matter of turns.
+    let last = lines[1]["backend"].as_str().unwrap_or_default();
+    assert!(
+        last.starts_with("127.0.0.") && last.ends_with(":1"),
+        "{}",
+        lines[1]
+    );
+    assert!(lines[1]["retries"].as_u64() >= Some(1), "{}", lines[1]);
+    assert_eq!(lines[2]["backend"], "localhost:1");
 }
 
 #[test]
@@ -343,6 +375,29 @@ fn a_file_that_was_moved_away_is_opened_anew_when_told() {
 }
 
 #[test]
+fn a_file_that_is_cut_under_the_log_goes_on_from_its_start() {
+    // `copytruncate` of logrotate: nobody is told.
+    let proxy = logging("json")
+        .site("a.toml", "host = 'a.test'\nrespond = 'x'\n")
+        .start();
+    let file = proxy.folder().join("access.log");
+    proxy.get("a.test", "/before");
+    lines(&file, 1);
+    fs::File::options()
+        .write(true)
+        .open(&file)
+        .unwrap()
+        .set_len(0)
+        .unwrap();
+    proxy.get("a.test", "/after");
+    let text = lines(&file, 1);
+    assert!(
+        text[0].starts_with('{') && text[0].contains("/after"),
+        "{text:?}"
+    );
+}
+
+#[test]
 fn lines_are_written_before_the_end() {
     let mut proxy = logging("json")
         .site("a.toml", "host = 'a.test'\nrespond = 'x'\n")
@@ -557,4 +612,92 @@ fn the_log_of_a_site_stalls_no_other_and_leads_nowhere_else() {
     assert_eq!(fs::read_to_string(&elsewhere).unwrap(), "mine\n");
     assert_eq!(proxy.get("a.test", "/").text(), "x");
     assert!(lines(&all, 1)[0].contains("a.test"));
+}
+
+/// Standard output is a pipe that nobody reads any more behind the first line.
+const UNREAD: [&str; 3] = [
+    "sh",
+    "-c",
+    "exec \"$0\" \"$@\" | (grep -m 1 --line-buffered listening; sleep 600)",
+];
+
+#[test]
+fn a_reader_of_standard_output_that_stalls_keeps_no_file_waiting() {
+    let plan = Proxy::plan().under(UNREAD);
+    let logs = plan.folder().join("logs");
+    fs::create_dir(&logs).unwrap();
+    let own = logs.join("own.log");
+    let mut proxy = plan
+        .daemon_file(&format!(
+            "workers = 1\n[log]\naccess = 'stdout'\nsites_under = '{}'\n",
+            logs.display()
+        ))
+        .site("a.toml", "host = 'a.test'\nrespond = 'x'\n")
+        .site(
+            "own.toml",
+            format!(
+                "host = 'own.test'\nrespond = 'x'\naccess_log = '{}'\n",
+                own.display()
+            ),
+        )
+        .start();
+    let id = Pid::from_raw(i32::try_from(proxy.own_id()).unwrap()).unwrap();
+    let mut client = proxy.client();
+    let path = format!("/{}", "x".repeat(900));
+    let lost = || proxy.counters()["access_log_lost"].as_u64().unwrap();
+    until("lines are lost", || {
+        for _ in 0..500 {
+            assert_eq!(client.get("a.test", &path).text(), "x");
+        }
+        lost() > 0
+    });
+    proxy.until_logged("access log lines are lost: they were not taken in time");
+    // A file is written, and opened anew when told.
+    proxy.get("own.test", "/before");
+    lines(&own, 1);
+    let moved = logs.join("own.log.1");
+    fs::rename(&own, &moved).unwrap();
+    kill_process(id, Signal::USR1).unwrap();
+    proxy.until_logged("opened anew");
+    proxy.get("own.test", "/after");
+    assert!(lines(&own, 1)[0].contains("/after"));
+    // And to its end.
+    proxy.get("own.test", "/last");
+    kill_process(id, Signal::TERM).unwrap();
+    assert!(lines(&own, 2)[1].contains("/last"));
+    proxy.kill();
+}
+
+#[test]
+fn lines_that_a_full_disk_behind_standard_output_does_not_take_are_counted() {
+    if !may_mount() {
+        return;
+    }
+    let plan = Proxy::plan();
+    let small = plan.folder().join("small");
+    fs::create_dir(&small).unwrap();
+    let line = "mount -t tmpfs -o size=64k none \"$0\" && exec \"$@\" >> \"$0/out\"";
+    let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
+    let proxy = plan
+        .under(["unshare", "-m", "sh", "-c", line, small.to_str().unwrap()])
+        .no_listen()
+        .flag(format!("--listen={address}"))
+        .daemon_file("workers = 1\n[log]\naccess = 'stdout'\n")
+        .site("a.toml", "host = 'a.test'\nrespond = 'x'\n")
+        .spawn();
+    until("it listens", || TcpStream::connect(address).is_ok());
+    let mut client = Client::connect(address);
+    let asked = 400;
+    for _ in 0..asked {
+        assert_eq!(client.get("a.test", &"/x".repeat(100)).text(), "x");
+    }
+    proxy.until_logged("the access log cannot be written, its lines are lost");
+    let out = proxy.seen(&small).join("out");
+    until("each line is written or counted", || {
+        let text = fs::read_to_string(&out).unwrap();
+        let written = text.lines().filter(|line| line.ends_with('}')).count() as u64;
+        let lost = proxy.counters()["access_log_lost"].as_u64().unwrap();
+        assert!(written + lost <= asked + 1, "{written} and {lost}");
+        lost > 0 && written + lost == asked
+    });
 }

@@ -11,6 +11,26 @@ fn in_front_of(app: &Backend) -> Plan {
         .site("app.toml", format!("host = 'app.test'\nto = {}", app.port))
 }
 
+/// Whatever its Keep-Alive has said.
+#[test]
+fn an_idle_upstream_that_its_app_has_closed_is_let_go() {
+    let app = Backend::doing(|conversation| {
+        conversation.request();
+        conversation
+            .send("HTTP/1.1 200 OK\r\nKeep-Alive: timeout=86400\r\nContent-Length: 2\r\n\r\nok");
+        // Read and closed only when the response has been passed on.
+        conversation.request();
+    });
+    let proxy = in_front_of(&app).start();
+    let mut client = proxy.client();
+    assert_eq!(client.get("app.test", "/").text(), "ok");
+    let held = proxy.sockets();
+    drop(app);
+    until("the upstream is let go", || proxy.sockets() < held);
+    client.send("GET / HTTP/1.1\r\nHost: app.test\r\n\r\n");
+    assert_eq!(client.response().said(), "502 backend-refused");
+}
+
 /// What a client gets for a backend that answers with exactly these bytes and closes.
 fn answer_to(bytes: &str) -> Result<Response, Cut> {
     let app = Backend::raw(bytes);

@@ -1,6 +1,7 @@
 //! Sites added, removed, changed and taken back by command; waited for without a race.
 
 use std::fs;
+use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::process::Output;
 
@@ -378,6 +379,67 @@ fn secrets_are_not_shown_and_come_back_all_the_same() {
 }
 
 #[test]
+fn no_secret_of_a_file_is_told_by_its_errors_its_states_or_its_history() {
+    let plan = Proxy::plan();
+    let states = plan.folder().join("status");
+    let proxy = plan
+        .daemon_file(&format!("status = '{}'\n", states.display()))
+        .start();
+    let fine_one = says("old.test", "one") + "# Authorization: Bearer secret1\n";
+    proxy.site("old.toml", &fine_one);
+    proxy.site("old.toml", fine_one + "note = 'x' # Cookie: secret2\n");
+    let head = "[headers.request]\nset = {";
+    for (name, text) in [
+        (
+            "address",
+            "to = 'https://user:secret3@localhost:1'\n".to_owned(),
+        ),
+        (
+            "slash",
+            "to = 'https://user:secr/et4@localhost:1'\n".to_owned(),
+        ),
+        (
+            "escaped",
+            format!("{head} \"\\u0041uthorization\" = 'Bearer secret5'\n"),
+        ),
+        ("behind", "to = 99999 # Cookie: secret6\n".to_owned()),
+    ] {
+        proxy.site(&format!("{name}.toml"), says(&format!("{name}.test"), "x"));
+        proxy.sites().write(
+            &format!("{name}.toml"),
+            format!("host = '{name}.test'\n{text}"),
+        );
+        proxy.until_state(name, "stale");
+    }
+    let file = states.join("behind.json");
+    until("the states are written", || {
+        std::fs::read_to_string(&file).is_ok_and(|text| text.contains("stale"))
+    });
+    let mut said = proxy.log();
+    for name in ["old", "address", "slash", "escaped", "behind"] {
+        for words in [&["history", name, "--json"][..], &["diff", name]] {
+            let output = proxy.command(words.iter().copied());
+            said.push_str(&words_of(&output));
+        }
+        said.push_str(&std::fs::read_to_string(states.join(format!("{name}.json"))).unwrap());
+    }
+    for words in [
+        &["ls"][..],
+        &["ls", "--json"],
+        &["check"],
+        &["check", "--json"],
+    ] {
+        said.push_str(&words_of(&proxy.command(words.iter().copied())));
+    }
+    said.push_str(&proxy.admin("GET", "/v1/events").1);
+    said.push_str(&proxy.admin("GET", "/v1/sites").1);
+    assert!(said.contains("no user and no password"), "{said}");
+    for line in said.lines() {
+        assert!(!line.contains("secr"), "{line}");
+    }
+}
+
+#[test]
 fn versions_outlive_a_restart() {
     let mut proxy = Proxy::start();
     proxy.site("shop.toml", says("shop.test", "one"));
@@ -569,4 +631,33 @@ fn ls_answers_at_once_with_ten_thousand_sites_and_traffic_does_not_feel_it() {
         proxy.signal(Signal::HUP);
         proxy.log().contains("SIGHUP")
     });
+}
+
+#[test]
+fn those_who_ask_for_all_sites_and_do_not_read_share_one_list() {
+    let plan = Proxy::plan();
+    for number in 0..3_000 {
+        let text =
+            says(&format!("s{number}.test"), "x") + &format!("note = '{}'\n", "y".repeat(500));
+        fs::write(plan.sites().join(&format!("s{number}.toml")), text).unwrap();
+    }
+    let proxy = plan.start();
+    let list = proxy.admin("GET", "/v1/sites").1.len() as u64;
+    assert!(list > 2 << 20, "{list}");
+    let before = proxy.peak_memory();
+    let ask = |_| {
+        let socket = proxy.state().join("admin.sock");
+        let mut one = std::os::unix::net::UnixStream::connect(socket).unwrap();
+        one.write_all(b"GET /v1/sites HTTP/1.1\r\nHost: onedoor\r\n\r\n")
+            .unwrap();
+        one
+    };
+    let mut silent: Vec<_> = (0..100).map(ask).collect();
+    // Each has the beginning of an answer before anybody reads on.
+    for one in &mut silent {
+        one.read_exact(&mut [0; 16]).unwrap();
+    }
+    let more = proxy.peak_memory() - before;
+    assert!(more < 30 * list, "{more} bytes for lists of {list}");
+    assert_eq!(proxy.admin("GET", "/healthz").1, "ok\n");
 }

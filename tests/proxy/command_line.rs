@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use std::os::unix::net::UnixStream;
 use std::process::Output;
 
-use crate::harness::{Backend, Client, Folder, Proxy, Sites, found, onedoor, until};
+use crate::harness::{Backend, Client, Folder, Proxy, Sites, found, onedoor, until, words_of};
 
 fn says(host: &str, text: &str) -> String {
     format!("host = '{host}'\nrespond = '{text}'\n")
@@ -605,6 +605,67 @@ fn what_is_kept_is_said_once_by_ls() {
             == 1
     });
     assert_eq!(proxy.get("a.test", "/").text(), "a");
+}
+
+#[test]
+fn output_that_cannot_be_written_is_a_failure_and_a_reader_that_has_gone_is_none() {
+    let proxy = Proxy::plan().site("a.toml", says("a.test", "a")).start();
+    let run = |line: &str| {
+        std::process::Command::new("sh")
+            .args(["-c", line, env!("CARGO_BIN_EXE_onedoor")])
+            .arg("--sites")
+            .arg(proxy.sites().path())
+            .arg("--state")
+            .arg(proxy.state())
+            .output()
+            .unwrap()
+    };
+    for command in ["schema", "ls", "ls --json", "check"] {
+        let output = run(&format!("exec \"$0\" {command} \"$@\" > /dev/full"));
+        assert_eq!(
+            output.status.code(),
+            Some(1),
+            "{command}: {}",
+            words_of(&output)
+        );
+        assert!(
+            err(&output).contains("No space left"),
+            "{command}: {}",
+            err(&output)
+        );
+    }
+    // sh has no pipefail: it writes down how the first of both ended.
+    let output = run("{ \"$0\" schema \"$@\"; echo $? >&2; } | true");
+    assert_eq!(err(&output), "0\n");
+}
+
+#[test]
+fn a_folder_that_is_away_is_an_error_of_ls_and_a_number_of_the_metrics() {
+    let proxy = Proxy::plan().site("a.toml", says("a.test", "a")).start();
+    let readable = || {
+        let text = proxy.admin("GET", "/metrics").1;
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix("onedoor_sites_readable "));
+        line.map(str::to_owned)
+    };
+    let errors = || proxy.command(["ls", "--errors"]);
+    assert_eq!(out(&errors()), "nothing is wrong\n");
+    assert_eq!(readable().as_deref(), Some("1"));
+    std::fs::rename(proxy.sites().path(), proxy.folder().join("aside")).unwrap();
+    until("it is noticed", || readable().as_deref() == Some("0"));
+    let output = errors();
+    assert_eq!(output.status.code(), Some(1), "{}", words_of(&output));
+    let text = out(&output);
+    assert!(
+        text.lines()
+            .next()
+            .unwrap()
+            .contains("sites.d is missing; still serving its site"),
+        "{text}"
+    );
+    let json = proxy.command(["ls", "--errors", "--json"]);
+    assert_eq!(json.status.code(), Some(1), "{}", words_of(&json));
 }
 
 #[test]

@@ -3,7 +3,8 @@
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Backend, Client, Folder, Proxy, Random, Sites, Tls, is_golden, onedoor, words_of,
+    Backend, Client, Folder, Proxy, Random, Sites, Tls, free_port, is_golden, onedoor, until_some,
+    words_of,
 };
 
 const SHOP: &str = "\
@@ -283,6 +284,40 @@ fn only_backends_that_may_be_chosen_are_counted() {
     }
     let told = offline(&folder, &["b.test"]);
     assert!(told.contains("all of them are drained"), "{told}");
+}
+
+#[test]
+fn what_ls_knows_of_a_site_and_its_apps_is_told_too() {
+    let port = free_port();
+    let text = format!("host = 'shop.test'\nto = {port}\n[health]\npath = '/up'\nevery = '50ms'\n");
+    let proxy = Proxy::plan().site("shop.toml", text).start();
+    let told = || {
+        let output = proxy.command(["explain", "shop.test"]);
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let reason = until_some("a check has failed", || {
+        let status = proxy.status("shop")?;
+        status["backends"][0]["reason"].as_str().map(str::to_owned)
+    });
+    assert!(told().contains(&format!("; {reason}")), "{}", told());
+    assert!(
+        told().contains("waiting: no backend has passed its check yet"),
+        "{}",
+        told()
+    );
+    proxy.site("old.toml", "host = 'old.test'\nrespond = 'x'\n");
+    proxy.sites().write("old.toml", "nonsense");
+    proxy.until_state("old", "stale");
+    let output = proxy.command(["explain", "old.test"]);
+    let told = String::from_utf8_lossy(&output.stdout).into_owned();
+    let line = told
+        .lines()
+        .find(|line| line.contains("stale since 2"))
+        .expect(&told);
+    assert!(
+        line.contains("UTC: ") && line.contains("old.toml:1:"),
+        "{line}"
+    );
 }
 
 /// What the daemon says to one question.

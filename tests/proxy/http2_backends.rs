@@ -11,10 +11,10 @@ use crate::harness::http2::{
     DATA, END_HEADERS, END_STREAM, HEADERS, Http2, PREFACE, SETTINGS, block as fields, frame,
     request,
 };
-use crate::harness::{Authority, Backend, Proxy, Server, found, free_port, until};
+use crate::harness::{Authority, Backend, Plan, Proxy, Server, found, free_port, until};
 
 /// Node's server. `/count` says how many sessions there were; `/large` is 1 MiB; `/bye` ends the session once it is answered; `/slow`
-/// answers when the next request has come; others are sent back what they sent, and their trailers.
+/// answers when the next request has come; `/t/` says what was asked for; others are sent back what they sent, and their trailers.
 const APP: &str = r#"
 const http2 = require("http2")
 const fs = require("fs")
@@ -34,8 +34,10 @@ server.on("request", (request, response) => {
     response.setHeader("x-version", request.httpVersion)
     response.setHeader("x-scheme", request.headers[":scheme"] || "")
     response.setHeader("x-authority", request.headers[":authority"] || request.headers.host)
+    if (request.url.startsWith("/t/")) return response.end(request.url)
     if (request.url === "/large") return response.end(Buffer.alloc(1 << 20))
     if (request.url === "/count") return response.end(String(sessions))
+    if (request.url === "/old" && request.stream) return request.stream.close(http2.constants.NGHTTP2_HTTP_1_1_REQUIRED)
     if (request.url === "/refuse") return request.stream.close(http2.constants.NGHTTP2_REFUSED_STREAM)
     if (request.trailers["x-sum"]) response.addTrailers({ "x-sum": request.trailers["x-sum"] })
     response.end(Buffer.concat(pieces))
@@ -60,6 +62,24 @@ fn in_front_of(settings: &str) -> (Server, Proxy) {
     let plan = Proxy::plan();
     let app = start(plan.folder().path(), settings, &[]);
     let text = format!("host = 'app.test'\nto = 'h2c://127.0.0.1:{}'", app.port);
+    (app, plan.site("app.toml", text).start())
+}
+
+/// The app speaks both versions.
+fn behind_tls(plan: Plan) -> (Server, Proxy) {
+    let authority = Authority::new("test");
+    authority
+        .pair(&["localhost"])
+        .write(plan.sites().path(), "app");
+    crate::harness::put(plan.sites().path(), "ca.pem", &authority.pem);
+    let app = start(
+        plan.folder().path(),
+        "{}",
+        &["sites.d/app.pem", "sites.d/app.key"],
+    );
+    let port = app.port;
+    let text =
+        format!("host = 'app.test'\nto = {{ at = 'https://localhost:{port}', ca = 'ca.pem' }}");
     (app, plan.site("app.toml", text).start())
 }
 
@@ -160,6 +180,23 @@ fn clients_that_do_not_read_do_not_stop_the_others_on_a_connection_to_the_app() 
     assert!(sessions <= 2, "{sessions}");
 }
 
+/// Over HTTP/1.1 they pass as they are, and browsers send them in queries.
+#[test]
+fn a_target_that_the_library_would_not_say_reaches_the_app() {
+    if !found("node") {
+        return;
+    }
+    let (_app, proxy) = in_front_of("{}");
+    for (target, said) in [
+        ("/t/?q={\"a\":[1]}", "/t/?q={%22a%22:[1]}"),
+        ("/t/a<b>`c", "/t/a%3Cb%3E%60c"),
+        ("/t/a{b}|\\^\"", "/t/a{b}|\\^\""),
+    ] {
+        let answer = proxy.get("app.test", target);
+        assert_eq!((answer.status, answer.text()), (200, said.to_owned()));
+    }
+}
+
 /// CASES G-08.
 #[test]
 fn no_request_is_lost_when_the_app_ends_its_connections() {
@@ -195,26 +232,29 @@ fn a_request_that_is_always_refused_is_502_and_not_asked_for_ever() {
     assert_eq!(proxy.get("app.test", "/").status, 200);
 }
 
+/// Whoever comes while the first finds out what is spoken waits for that.
+#[test]
+fn requests_that_come_at_once_open_one_connection_over_tls_too() {
+    if !found("node") {
+        return;
+    }
+    let (_app, proxy) = behind_tls(Proxy::plan().flag("--workers=1"));
+    let mut client = Http2::to(&proxy);
+    let asked: Vec<u32> = (0..60)
+        .map(|_| client.ask(&request("GET", "app.test", "/", &[])))
+        .collect();
+    for stream in asked {
+        assert_eq!(client.whole(stream).value("x-version"), "2.0");
+    }
+    assert_eq!(client.get("app.test", "/count").text(), "1");
+}
+
 #[test]
 fn over_tls_the_app_chooses_the_version() {
     if !found("node") {
         return;
     }
-    let plan = Proxy::plan();
-    let authority = Authority::new("test");
-    authority
-        .pair(&["localhost"])
-        .write(plan.sites().path(), "app");
-    crate::harness::put(plan.sites().path(), "ca.pem", &authority.pem);
-    let app = start(
-        plan.folder().path(),
-        "{}",
-        &["sites.d/app.pem", "sites.d/app.key"],
-    );
-    let port = app.port;
-    let text =
-        format!("host = 'app.test'\nto = {{ at = 'https://localhost:{port}', ca = 'ca.pem' }}");
-    let proxy = plan.site("app.toml", text).start();
+    let (_app, proxy) = behind_tls(Proxy::plan());
     let answer = proxy.get("app.test", "/");
     assert_eq!(
         (answer.status, answer.value("x-version")),
@@ -226,6 +266,17 @@ fn over_tls_the_app_chooses_the_version() {
         "GET / HTTP/1.1\r\nHost: app.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
     );
     assert_eq!(answer.value("x-version"), "1.1");
+    // And so is what the app does not speak of in HTTP/2 (RFC 9113 7).
+    for method in ["GET", "POST"] {
+        let ask =
+            format!("{method} /old HTTP/1.1\r\nHost: app.test\r\nContent-Length: 2\r\n\r\nab");
+        let answer = proxy.ask(ask);
+        assert_eq!(
+            (answer.status, answer.value("x-version")),
+            (200, "1.1".to_owned()),
+            "{method}"
+        );
+    }
 }
 
 /// It is asked whether it is there.

@@ -13,6 +13,7 @@ mod answers; // what a site answers without a backend, and what the door refuses
 mod backend_failures; // refused, slow, closed half-way, malformed, gone and back
 mod backends; // which one a request goes to, and what happens while none takes it
 mod broken_sites; // one bad file harms nobody else; the message shows the line
+mod by_command; // what commands that write and remove leave alone, keep, and tell programs
 mod changes; // sites added, removed, changed and taken back by command; waited for without a race
 mod command_line; // usage, exit codes, addresses in use, what the commands print
 mod daemon_file; // onedoor.toml read again: what is in force then, and for whom
@@ -26,6 +27,7 @@ mod framing; // requests that are refused, and why: every case of the two lists
 mod grpc; // real calls of all kinds, from end to end
 mod health; // backends that are watched: out and back, names, edits
 mod http2; // HTTP/2 clients: the same sites, rules and safety
+mod http2_apps; // apps of HTTP/2 by hand: what one exchange does to the connection that others share
 mod http2_backends; // apps that speak HTTP/2: one connection for many requests, theirs to end
 mod https_backends; // TLS with the app: who is believed, who shares, what a cut means
 mod limits; // each limit crossed once
@@ -45,10 +47,12 @@ mod regressions; // one test for each bug that was found, named after what is ri
 mod reload; // added, changed, removed, many at once, during traffic
 mod routing_by_host; // which site gets a request; several on one connection
 mod routing_by_sni; // which site gets a TLS connection, however its hello arrives; who gets an alert
+mod screens; // how commands look: to a person, in a pipe, on a terminal
 mod soak; // mixed work during edits; afterwards everything is as before
 mod state_directory; // full, not to be written, taken away
 mod streaming; // bodies whole, at once, in bounded memory
 mod termination; // TLS that ends here: whose certificate, and what a connection may ask for
 mod upgrade; // a tunnel only after the app's 101, whole in both directions
 mod vanishing; // clients and backends that are suddenly gone, in every phase
+mod waiting; // what deploy scripts wait for, and what they are told when it does not come
 mod watching; // changes are noticed without events, behind mounts, under a wrong clock

@@ -1,14 +1,15 @@
 //! What an operator sees while it runs: metrics, health, events, the page, status files, top.
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, ChildStdout, Command, Stdio};
 
 use serde_json::Value;
 
 use crate::harness::{
-    Backend, Folder, Plan, Proxy, Tls, found, free_port, onedoor, until, words_of,
+    Authority, Backend, Folder, Plan, Proxy, Tls, found, free_port, has_package, onedoor, until,
+    words_of,
 };
 
 fn says(host: &str, text: &str) -> String {
@@ -95,6 +96,29 @@ fn metrics_count_what_happened() {
         assert_eq!(counts(series), Some(wanted), "{series} in\n{}", text());
     }
     assert!(counts("process_open_fds").unwrap() > 5.0);
+    let cpu = counts("process_cpu_seconds_total").unwrap();
+    assert!(cpu > 0.0 && cpu < 100.0, "{cpu}");
+    // What a rate is made from is there before the first of them.
+    let none_yet = "onedoor_requests_total{site=\"shop\",code=\"5xx\",protocol=\"http1\"}";
+    assert_eq!(counts(none_yet), Some(0.0));
+    let reloading = |what: &str| counts(&format!("onedoor_{what}_total")).unwrap();
+    let before = (reloading("reloads"), reloading("reload_seconds"));
+    assert!(before.0 >= 1.0 && before.1 > 0.0, "{before:?}");
+    proxy.site("new.toml", says("new.test", "x"));
+    let after = (reloading("reloads"), reloading("reload_seconds"));
+    assert!(
+        after.0 == before.0 + 1.0 && after.1 > before.1,
+        "{before:?} {after:?}"
+    );
+    let last = counts("onedoor_reload_last_seconds").unwrap();
+    assert!(
+        (after.1 - before.1 - last).abs() < 1e-6,
+        "{before:?} {after:?} {last}"
+    );
+    assert_eq!(
+        counts("onedoor_certificate_end_time_seconds{name=\"shop.test\"}"),
+        None
+    );
 }
 
 #[test]
@@ -235,6 +259,19 @@ fn it_is_healthy_while_it_drains_and_ready_no_more() {
     let status = |proxy: &Proxy, path: &str| proxy.admin("GET", path).0[9..12].to_owned();
     assert_eq!(status(&proxy, "/healthz"), "200");
     assert_eq!(status(&proxy, "/readyz"), "200");
+    // As load balancers like to ask.
+    let (head, body) = proxy.admin("HEAD", "/healthz");
+    assert!(
+        head.starts_with("HTTP/1.1 200 ") && head.contains("Content-Length: 3"),
+        "{head}"
+    );
+    assert_eq!(body, "");
+    assert!(
+        proxy
+            .admin("HEAD", "/v1/reload")
+            .0
+            .starts_with("HTTP/1.1 405 ")
+    );
     let mut waiting = proxy.client();
     waiting.send("GET / HTTP/1.1\r\nHost: slow.test\r\n\r\n");
     slow.until_requests(1);
@@ -370,6 +407,40 @@ fn a_changed_site_is_told_with_what_changed() {
 }
 
 #[test]
+fn a_swapped_certificate_is_told_by_its_files_and_its_end_is_a_number() {
+    const DAY: f64 = 86_400.0;
+    let authority = Authority::new("test");
+    let plan = Proxy::plan();
+    authority
+        .pair_for_days(&["shop.test"], 3)
+        .write(plan.sites().path(), "shop");
+    let files = "[tls]\ncert = 'shop.pem'\nkey = 'shop.key'\n";
+    let proxy = plan
+        .site("shop.toml", says("shop.test", "x") + files)
+        .start();
+    let days_left = || {
+        let text = proxy.admin("GET", "/metrics").1;
+        let end = value(
+            &text,
+            "onedoor_certificate_end_time_seconds{name=\"shop.test\"}",
+        );
+        let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs_f64();
+        end.map_or(0.0, |end| (end - now) / DAY)
+    };
+    // Certificates are read in the background.
+    until("its end is known", || (2.0..4.0).contains(&days_left()));
+    authority
+        .pair_for_days(&["shop.test"], 30)
+        .write(proxy.sites().path(), "shop");
+    proxy.until_logged("what=what is in shop.pem, shop.key");
+    until("it is that of the new one", || {
+        (29.0..31.0).contains(&days_left())
+    });
+    proxy.site("shop.toml", says("shop.test", "x") + files + "# nothing\n");
+    proxy.until_logged("what=words without a meaning");
+}
+
+#[test]
 fn an_address_that_others_can_reach_is_refused() {
     for address in ["0.0.0.0:9180", "10.0.0.1:9180", "[::]:9180"] {
         let mut proxy = Proxy::plan()
@@ -409,13 +480,62 @@ fn events_are_kept_and_repeated_lines_are_folded() {
 }
 
 #[test]
+fn a_log_in_json_has_objects_and_nothing_else() {
+    let proxy = Proxy::plan()
+        .flag("--log-format=json")
+        .site("shop.toml", says("shop.test", "x"))
+        .start();
+    let said = || {
+        let events = proxy.admin_json("/v1/events")["events"].clone();
+        events.to_string().matches("SIGUSR2").count()
+    };
+    for times in 1..=3 {
+        proxy.signal(rustix::process::Signal::USR2);
+        until("it is said", || said() == times);
+    }
+    proxy.signal(rustix::process::Signal::HUP);
+    proxy.until_logged("the line before was said");
+    let log = proxy.log();
+    // On standard output, for people.
+    let is_hello = |line: &&str| line.contains(" listening on ") || line.contains(" live from ");
+    for line in log.lines().filter(|line| !is_hello(line)) {
+        let event: Value = serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}"));
+        assert!(event["timestamp"].is_string(), "{line}");
+        assert!(event["level"].is_string(), "{line}");
+    }
+}
+
+#[test]
+fn the_journal_gets_a_level_in_front_of_each_line_and_knows_the_time_itself() {
+    // As systemd does: the variable says which descriptor is the journal's.
+    let proxy = Proxy::plan()
+        .under([
+            "sh",
+            "-c",
+            "JOURNAL_STREAM=$(stat -L -c %d:%i /proc/self/fd/2) exec \"$0\" \"$@\"",
+        ])
+        .site("shop.toml", says("shop.test", "x"))
+        .site("bad.toml", "nonsense")
+        .start();
+    proxy.until_logged("bad.toml:1:");
+    let log = proxy.log();
+    assert!(log.contains("<6> INFO site live site=shop"), "{log}");
+    assert!(log.contains("\n<4> WARN "), "{log}");
+    let other = Proxy::plan()
+        .environment("JOURNAL_STREAM", "1:2")
+        .site("shop.toml", says("shop.test", "x"))
+        .start();
+    other.until_logged("Z  INFO site live site=shop");
+}
+
+#[test]
 fn the_state_of_each_file_is_a_file() {
     let plan = Proxy::plan();
     let folder = plan.folder().join("status");
     fs::create_dir(&folder).unwrap();
     fs::write(folder.join("old.json"), "{}").unwrap();
     fs::write(folder.join("mine.txt"), "").unwrap();
-    let proxy = plan
+    let mut proxy = plan
         .daemon_file(&format!("status = '{}'\n", folder.display()))
         .site("shop.toml", says("shop.test", "x"))
         .start();
@@ -444,6 +564,34 @@ fn the_state_of_each_file_is_a_file() {
         .permissions()
         .mode();
     assert_eq!(mode & 0o777, 0o644);
+    // Who writes them, and what is not told by any of them.
+    let of_daemon = || {
+        let text = fs::read_to_string(folder.join(".onedoor.json")).unwrap();
+        serde_json::from_str::<Value>(&text).unwrap()
+    };
+    assert_eq!(of_daemon()["pid"], proxy.id());
+    let first = of_daemon()["time"].as_u64().unwrap();
+    until("a sign of life", || {
+        of_daemon()["time"].as_u64().unwrap() > first
+    });
+    fs::rename(proxy.sites().path(), proxy.folder().join("aside")).unwrap();
+    until("it is told that the folder is away", || {
+        let notice = of_daemon()["notice"].clone();
+        notice
+            .as_str()
+            .is_some_and(|notice| notice.contains("is missing"))
+    });
+    // Nothing that is not so is left behind.
+    proxy.stop();
+    let left = fs::read_dir(&folder).unwrap().flatten();
+    let left: Vec<_> = left.map(|entry| entry.file_name()).collect();
+    assert!(
+        !left
+            .iter()
+            .any(|name| name.to_string_lossy().ends_with(".json")),
+        "{left:?}"
+    );
+    assert!(folder.join("mine.txt").exists(), "what is not ours stays");
 }
 
 #[test]
@@ -658,6 +806,161 @@ fn the_page_shows_sites_errors_and_events_in_a_browser() {
     assert!(
         page.contains("<p id=\"lost\" role=\"alert\"></p>"),
         "{page}"
+    );
+}
+
+/// Speaks to a browser (Chrome DevTools Protocol): opens the page and says what it evaluates to, line by line.
+const BROWSER: &str = r#"
+import json, subprocess, sys
+from websockets.sync.client import connect
+folder, page = sys.argv[1:]
+browser = subprocess.Popen(["chromium", "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
+    "--remote-debugging-port=0", "--window-size=400,800", "--user-data-dir=" + folder, "about:blank"],
+    stderr=subprocess.PIPE, text=True)
+at = next(line for line in browser.stderr if "DevTools listening on" in line).split()[-1]
+with connect(at, max_size=None) as socket:
+    last = 0
+    def say(method, session=None, **params):
+        global last
+        last += 1
+        socket.send(json.dumps({"id": last, "method": method, "params": params, **({"sessionId": session} if session else {})}))
+        while True:
+            answer = json.loads(socket.recv())
+            if answer.get("id") == last:
+                return answer["result"]
+    target = say("Target.createTarget", url="about:blank")["targetId"]
+    session = say("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+    say("Emulation.setEmulatedMedia", session, features=[{"name": "prefers-color-scheme", "value": "dark"}])
+    say("Page.navigate", session, url=page)
+    print("ready", flush=True)
+    for line in sys.stdin:
+        if line.startswith("key "):
+            for kind in ("keyDown", "keyUp"):
+                say("Input.dispatchKeyEvent", session, type=kind, key=line[4:].strip(), code=line[4:].strip(), windowsVirtualKeyCode=9)
+            print("null", flush=True)
+            continue
+        result = say("Runtime.evaluate", session, expression=line, returnByValue=True)
+        print(json.dumps(result["result"].get("value")), flush=True)
+browser.terminate()
+browser.wait()
+"#;
+
+/// The page in a browser that goes on running.
+struct Browser {
+    driver: Child,
+    said: BufReader<ChildStdout>,
+}
+
+impl Browser {
+    fn open(address: SocketAddr, folder: &Folder) -> Browser {
+        let mut driver = Command::new("python3")
+            .args(["-c", BROWSER])
+            .arg(folder.join("chromium"))
+            .arg(format!("http://{address}/"))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let said = BufReader::new(driver.stdout.take().unwrap());
+        let mut browser = Browser { driver, said };
+        assert_eq!(browser.line(), "ready");
+        browser
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.said.read_line(&mut line).unwrap();
+        line.trim().to_owned()
+    }
+
+    /// What an expression is on the page.
+    fn say(&mut self, words: &str) -> Value {
+        writeln!(self.driver.stdin.as_mut().unwrap(), "{words}").unwrap();
+        serde_json::from_str(&self.line()).unwrap()
+    }
+
+    #[track_caller]
+    fn until(&mut self, reason: &str, expression: &str) {
+        until(reason, || self.say(expression) == true);
+    }
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        // At the end of its orders it ends the browser.
+        drop(self.driver.stdin.take());
+        drop(self.driver.wait());
+    }
+}
+
+#[test]
+fn the_page_moves_and_leaves_its_reader_in_peace() {
+    if !found("chromium") || !has_package("websockets") {
+        return;
+    }
+    let plan = Proxy::plan()
+        .site("blog.toml", says("blog.test", "x"))
+        .site("bad.toml", format!("upstream = 1 # {}\n", "x".repeat(300)));
+    let (proxy, address) = with_address(plan);
+    let folder = Folder::new();
+    let mut browser = Browser::open(address, &folder);
+    browser.until(
+        "both are drawn",
+        "!!document.querySelector('#sites pre') && document.body.innerText.includes('blog.test')",
+    );
+    // In the dark it is dark.
+    let dark =
+        "getComputedStyle(document.body).backgroundColor.match(/\\d+/g).every(part => part < 64)";
+    assert_eq!(browser.say(dark), true);
+    // By keyboard one gets to the only thing that can be typed into, and sees where one is.
+    browser.say("key Tab");
+    assert_eq!(browser.say("document.activeElement.id"), "filter");
+    assert_eq!(
+        browser.say("getComputedStyle(document.activeElement).outlineStyle"),
+        "solid"
+    );
+    // Somebody has scrolled and selected; then requests are answered and a site is added.
+    browser.say("window.readRow = document.querySelector('#sites pre').closest('tr'); window.readPre = readRow.querySelector('pre')");
+    browser.say("readPre.scrollLeft = 40; getSelection().selectAllChildren(readPre); window.chosen = getSelection().toString()");
+    let rate = "[...document.querySelectorAll('#sites tr')].find(row => row.innerText.includes('blog.test')).querySelectorAll('td.number')[1].textContent";
+    until("requests move on the page", || {
+        for _ in 0..20 {
+            proxy.get("blog.test", "/");
+        }
+        let rate = browser.say(rate);
+        rate.as_str()
+            .is_some_and(|rate| !matches!(rate, "" | "0.0"))
+    });
+    assert!(
+        browser
+            .say("document.querySelector('#sites svg').getAttribute('aria-label')")
+            .is_string()
+    );
+    proxy.site("new.toml", says("new.test", "x"));
+    browser.until(
+        "a site appears by itself",
+        "document.body.innerText.includes('new.test')",
+    );
+    assert_eq!(
+        browser.say("readRow.isConnected && readPre.isConnected"),
+        true
+    );
+    assert_eq!(browser.say("readPre.scrollLeft"), 40);
+    assert_eq!(
+        browser.say("chosen.length > 20 && getSelection().toString() === chosen"),
+        true
+    );
+    assert_eq!(browser.say("document.activeElement.id"), "filter");
+    // And what has changed is drawn anew.
+    proxy.sites().write("bad.toml", says("bad.test", "x"));
+    browser.until(
+        "its error goes away",
+        "!document.querySelector('#sites pre')",
+    );
+    proxy.sites().remove("new.toml");
+    browser.until(
+        "a site goes away by itself",
+        "!document.querySelector('#sites').innerText.includes('new.test')",
     );
 }
 

@@ -92,7 +92,9 @@ fn told(log: &str) -> u64 {
     let mut count = 0;
     let mut is_about_panics = false;
     for line in log.lines() {
-        let more = line.strip_prefix("the line before was said ");
+        let more = line
+            .split_once("the line before was said ")
+            .map(|(_, more)| more);
         match more.and_then(|more| more.split(' ').next()?.parse::<u64>().ok()) {
             Some(more) if is_about_panics => count += more,
             Some(_) => {}

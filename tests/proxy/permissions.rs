@@ -1,7 +1,7 @@
 //! Run as somebody with fewer rights: what cannot be read is said, with the command that mends it.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
 
 use crate::harness::{Backend, Plan, Proxy, found, words_of};
 
@@ -56,6 +56,50 @@ fn a_file_that_may_not_be_read_is_named_with_the_command_that_mends_it() {
     }
     fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
     proxy.until_answer("secret.test", "readable now", |answer| answer.status == 200);
+}
+
+#[test]
+fn no_link_makes_onedoor_tell_root_to_open_a_file_elsewhere() {
+    let Some(plan) = as_nobody() else { return };
+    let closed = plan.folder().join("closed");
+    fs::create_dir(&closed).unwrap();
+    let (secret, deep) = (plan.folder().join("secret"), closed.join("deep.toml"));
+    for file in [&secret, &deep] {
+        fs::write(file, "root's own").unwrap();
+        set_mode(file, 0o600);
+    }
+    set_mode(&closed, 0o700);
+    let plan = plan
+        .site("inside.toml", says("inside.test", "x"))
+        .site("a.toml", says("a.test", "x"));
+    let sites = plan.sites().path().to_owned();
+    forbid(&sites.join("inside.toml"));
+    symlink("inside.toml", sites.join("near.toml")).unwrap();
+    symlink(&secret, sites.join("file.toml")).unwrap();
+    symlink(&deep, sites.join("deep.toml")).unwrap();
+    symlink(&closed, sites.join("team")).unwrap();
+    let proxy = plan.start();
+    proxy.until_logged("team");
+    let said = |name: &str| {
+        proxy.status(name).unwrap()["problems"][0]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    };
+    assert!(said("near").contains("chmod o+r '"), "{}", said("near"));
+    for (name, place) in [("file", &secret), ("deep", &deep)] {
+        let said = said(name);
+        let leads = format!("it leads to {}, which onedoor", place.display());
+        assert!(said.contains(&leads), "{said}");
+        assert!(
+            !said.contains("chmod") && !said.contains("setfacl"),
+            "{said}"
+        );
+    }
+    let log = proxy.log();
+    let about_team = log.lines().find(|line| line.contains("/team")).unwrap();
+    assert!(about_team.contains("it leads to"), "{log}");
+    assert!(!about_team.contains("chmod"), "{log}");
 }
 
 #[test]

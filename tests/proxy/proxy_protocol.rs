@@ -1,11 +1,13 @@
 //! PROXY headers: believed from load balancers that are named and from nobody else; sent to apps that want them.
 
 use std::io::{Read, Write};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use rustls::ServerConnection;
 
+use crate::harness::http2::{Http2, request};
 use crate::harness::{
     Authority, Backend, Client, Conversation, Pair, Plan, Proxy, Tls, from_latin1, in_records, put,
     tls_app, until,
@@ -413,6 +415,42 @@ fn an_app_that_closes_between_requests_is_told_again() {
         app.raw_bytes().matches(&line_of(&client, &proxy)).count(),
         3
     );
+}
+
+/// One each for as many requests as were open at once, and nobody else could have them.
+#[test]
+fn what_a_client_of_http_2_leaves_idle_is_a_few_as_long_as_they_are_open() {
+    const AT_ONCE: usize = 30;
+    const HOST: &str = "app.example.com";
+    let asked = AtomicUsize::new(0);
+    let app = Backend::doing(move |conversation| {
+        read_line(conversation);
+        while conversation.request().is_some() {
+            asked.fetch_add(1, Ordering::SeqCst);
+            until("all are open at once", || {
+                asked.load(Ordering::SeqCst) >= AT_ONCE
+            });
+            conversation
+                .send("HTTP/1.1 200 OK\r\nKeep-Alive: timeout=100\r\nContent-Length: 1\r\n\r\nx");
+        }
+    });
+    let proxy = Proxy::plan()
+        .flag("--workers=1")
+        .site("app.toml", sending("v1", &app))
+        .start();
+    let mut client = Http2::to(&proxy);
+    client.settle();
+    let before = proxy.sockets();
+    let streams: Vec<u32> = (0..AT_ONCE)
+        .map(|_| client.ask(&request("GET", HOST, "/", &[])))
+        .collect();
+    for stream in streams {
+        assert_eq!(client.whole(stream).text(), "x");
+    }
+    until("a few are left", || proxy.sockets() <= before + 8);
+    assert_eq!(client.get(HOST, "/").text(), "x");
+    drop(app);
+    until("the app has closed them", || proxy.sockets() == before);
 }
 
 #[test]

@@ -253,6 +253,50 @@ fn a_final_answer_instead_of_100_ends_the_matter() {
     );
 }
 
+/// An app that believes that no body comes: what it gets next is the body.
+fn answering_at_once(status: &'static str) -> Backend {
+    Backend::doing(move |conversation| {
+        while let Some((_, head)) = conversation.request_head() {
+            if head.method() != "POST" {
+                conversation.answer(head.target());
+                continue;
+            }
+            let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 2\r\n\r\n");
+            conversation.send(answer);
+            // Its end comes when the body has.
+            conversation.until_more();
+            conversation.send("no");
+        }
+    })
+}
+
+/// CASES.
+#[test]
+fn an_app_that_answers_without_the_body_gets_nobody_else_s_request_behind_it() {
+    let app = answering_at_once("401 Unauthorized");
+    let proxy = in_front_of(&app).flag("--workers=1").start();
+    let body = "GET /smuggled HTTP/1.1\r\nHost: app.test\r\nX-Ignore: ";
+    for expect in ["", "Expect: 100-continue\r\n"] {
+        let mut client = proxy.client();
+        client.send(format!(
+            "POST /login HTTP/1.1\r\nHost: app.test\r\nContent-Length: {}\r\n{expect}\r\n",
+            body.len()
+        ));
+        assert_eq!(client.response_head().status, 401);
+        client.send(body);
+        assert_eq!(client.bytes(2), b"no");
+        assert_eq!(proxy.get("app.test", "/home").text(), "/home", "{expect}");
+        // Whoever did not ask for it is not trusted with it either.
+        let mut client = proxy.client();
+        client.send(format!(
+            "POST /login HTTP/1.1\r\nHost: app.test\r\nContent-Length: {}\r\nExpect: 100-continue\r\n\r\n{body}",
+            body.len()
+        ));
+        assert_eq!(client.response().text(), "no");
+        assert_eq!(proxy.get("app.test", "/home").text(), "/home");
+    }
+}
+
 #[test]
 fn responses_without_a_body_are_complete_at_once() {
     for (request, response) in [

@@ -729,7 +729,7 @@ pub const KEYS: &[Key] = &[
         "status",
         Kind::Text,
         "none",
-        "a folder for the state of each site file, `NAME.json`, readable for everybody",
+        "a folder for the state of each site file, `NAME.json`, and of the daemon, `.onedoor.json`, readable for everybody; emptied at the end",
     ),
     key(
         Place::Daemon,
@@ -913,7 +913,7 @@ pub const KEYS: &[Key] = &[
         "connections",
         Kind::Count,
         "40 % of the free file descriptors",
-        "client connections open at once",
+        "client connections open at once; of HTTP/2, each request beside another counts as one",
     )
     .because("a proxied connection needs two descriptors"),
     key(

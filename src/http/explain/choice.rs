@@ -114,6 +114,10 @@ impl<'s> Choice<'s> {
         if member.backup {
             words.push_str(", backup");
         }
+        // As `ls` has it.
+        if let Some(found) = state.finding() {
+            words.push_str(&format!("; {found}"));
+        }
         words
     }
 

@@ -46,6 +46,12 @@ pub struct Winner {
     pub column: u32,
     pub pattern: String,
     pub state: String,
+    /// Of the state, in Unix time.
+    #[serde(default)]
+    pub since: Option<u64>,
+    /// Why it is in this state, where it is not live.
+    #[serde(default)]
+    pub why: Option<String>,
     pub note: Option<String>,
 }
 

@@ -22,7 +22,7 @@ use super::h1::head::{self, Parsed, RequestHead, Room};
 use super::kit::{Client, Shared};
 use super::known_host::{FoundSite, Gate, KnownHost, gate};
 use super::obtain::Affinity;
-use crate::reload::{Contest, patterns_for};
+use crate::reload::{Contest, patterns_for, seconds};
 use crate::route::RouteTable;
 use crate::site::hostname::{HostBuffer, authority};
 use crate::site::{Action, Backends, ClaimRole, HostPattern, SendHost, Site, Wire};
@@ -359,8 +359,9 @@ impl Walk<'_> {
             let (line, column) = claim.map_or((1, 1), |claim| (claim.line, claim.column));
             let Some(won) = before else {
                 before = Some(pattern);
-                let (path, state) = match &self.contest.winner {
-                    Some((path, state)) => (shown(path), state.word()),
+                let known = self.contest.winner.as_ref();
+                let (path, state) = match known {
+                    Some(known) => (shown(&known.path), known.state.word()),
                     None => (format!("{}.toml", owner.name), "live"),
                 };
                 let redirects = claim.is_some_and(|claim| claim.role == ClaimRole::RedirectToFirst);
@@ -371,6 +372,8 @@ impl Walk<'_> {
                     column,
                     pattern: pattern.to_string(),
                     state: state.to_owned(),
+                    since: known.map(|known| seconds(known.since)),
+                    why: known.and_then(|known| known.why.clone()),
                     note: redirects.then(|| "from redirect_from".to_owned()),
                 });
                 continue;

@@ -5,7 +5,7 @@ use std::io;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use super::{Failed, Flight, MOST_UNTOUCHED, answer_to};
+use super::{Failed, Flight, answer_to};
 use crate::block::{Block, READ_BYTES};
 use crate::http::answer::Answer;
 use crate::http::body::{BadBody, Body, BodyError};
@@ -14,8 +14,10 @@ use crate::http::field::same;
 use crate::http::forward::{self, Back};
 use crate::http::h1::head::{self, Framing, Method, Parsed, Room, Version};
 use crate::http::obtain::{Failure, Search, Visit};
-use crate::http::side::ClientSide;
+use crate::http::side::{ClientSide, Source};
+use crate::limits::LONGEST_KEPT;
 use crate::site::faults::Fault;
+use crate::stream::Stream;
 use crate::tls;
 use crate::upstream::{self, Upstream};
 use crate::wheel::Tick;
@@ -27,6 +29,8 @@ pub(super) struct Returning {
     /// How the client is told where the body ends.
     pub(super) framing_back: Framing,
     pub(super) close: bool,
+    /// The request was with the backend, to its end, before this came.
+    pub(super) is_to_all: bool,
     pub(super) reusable: bool,
     pub(super) keep_alive: Option<Duration>,
     pub(super) authenticates_connection: bool,
@@ -69,6 +73,8 @@ pub(super) struct Attempt<'a> {
     pub(super) began: Tick,
     /// Responses before the final one.
     pub(super) interim: u32,
+    /// The backend has asked for the body that the client announced (100).
+    pub(super) wants_body: bool,
     /// Whether every head so far leaves the upstream fit for another exchange.
     pub(super) reusable: bool,
 }
@@ -79,8 +85,6 @@ pub(super) enum Retry {
     Fresh,
     /// As the search has been told.
     Again,
-    /// The backend says that it has not looked at it (RFC 9113 8.7): on another, some times; then this.
-    Untouched(Failed),
     Never(Failed),
 }
 
@@ -169,6 +173,7 @@ impl<C: ClientSide> Flight<'_, C> {
                     return Ok((returning, head_out, block));
                 }
                 attempt.interim += 1;
+                attempt.wants_body |= returning.status == 100;
                 attempt.began = self.timer.wheel().now();
                 if attempt.interim > self.kit.shared.limits.interim {
                     let what = "one interim response after the other";
@@ -225,7 +230,9 @@ impl<C: ClientSide> Flight<'_, C> {
                 }
             }
         }
-        if *sent == out.len() && !*is_sent && !*upstream_deaf {
+        if *sent < out.len() || *upstream_deaf {
+            self.client.source().take_ahead(cx);
+        } else if !*is_sent {
             match upload.poll(cx, self.client.source(), &mut upstream.stream) {
                 Poll::Ready(Ok(())) => {
                     *is_sent = true;
@@ -325,11 +332,12 @@ impl<C: ClientSide> Flight<'_, C> {
             framing: head.framing,
             framing_back,
             close,
+            is_to_all: request_is_over,
             reusable: head.reusable,
             // A second less than it says: the race about who closes first is ours to avoid.
             keep_alive: head
                 .keep_alive_seconds
-                .map(|s| Duration::from_secs(u64::from(s.saturating_sub(1)))),
+                .map(|s| Duration::from_secs(u64::from(s.saturating_sub(1))).min(LONGEST_KEPT)),
             authenticates_connection: head.authenticates_connection,
             becomes_tunnel,
             head_bytes: head.bytes,
@@ -359,13 +367,28 @@ impl<C: ClientSide> Flight<'_, C> {
             return Retry::Never(Failed::Answer(Answer::BackendNoWebSocket, why));
         }
         let said_anything = said_anything || attempt.interim > 0;
-        let was_idle = attempt.upstream.reused && !attempt.upstream.is_pinned;
+        // Of a body that has gone out nothing is left.
+        let is_whole = !said_anything && upload.moved == 0;
+        if is_whole
+            && attempt.upstream.endpoint.speaks_tls()
+            && error.as_ref().is_some_and(upstream::wants_http1)
+        {
+            search.insist_on_http1();
+            search.retries += 1;
+            return Retry::Again;
+        }
+        // CASES G-08.
+        let is_passed_over = error.as_ref().is_some_and(upstream::is_untouched);
+        // A stream that the backend resets has met nobody who was just closing the connection.
+        let is_reset = is_passed_over || error.as_ref().is_some_and(upstream::is_stream_reset);
+        let was_idle = attempt.upstream.reused && !attempt.upstream.is_pinned && !is_reset;
         let is_repeatable = !said_anything && attempt.is_repeatable(asked, upload);
         if was_idle && is_repeatable {
             return Retry::Fresh;
         }
-        // CASES G-08. Of a body that has gone out nothing is left.
-        let is_untouched = error.as_ref().is_some_and(upstream::is_untouched) && upload.moved == 0;
+        if is_whole && is_passed_over && search.goes_past(&attempt.visit) {
+            return Retry::Again;
+        }
         let address = &attempt.upstream.endpoint.address;
         // With TLS 1.3 a client certificate is refused after the handshake.
         let complaint = error.and_then(|error| tls::complaint(&error, address));
@@ -381,11 +404,8 @@ impl<C: ClientSide> Flight<'_, C> {
                 (Answer::BackendFailed, Fault::Failed, why)
             }
         };
-        // Passed over once or twice it is nobody's fault.
-        if !is_untouched || search.retries >= MOST_UNTOUCHED {
-            search.fails(&attempt.visit, fault, &why);
-        }
-        if !is_untouched {
+        search.fails(&attempt.visit, fault, &why);
+        if !is_passed_over {
             search.broke_off(&attempt.visit);
             if is_repeatable
                 && !attempt.upstream.is_pinned
@@ -394,11 +414,7 @@ impl<C: ClientSide> Flight<'_, C> {
                 return Retry::Again;
             }
         }
-        let failed = Failed::Answer(answer, Some(self.of_site(&why)));
-        if is_untouched && !said_anything && fault == Fault::Failed {
-            return Retry::Untouched(failed);
-        }
-        Retry::Never(failed)
+        Retry::Never(Failed::Answer(answer, Some(self.of_site(&why))))
     }
 
     fn timed_out(
@@ -412,14 +428,21 @@ impl<C: ClientSide> Flight<'_, C> {
         if self.timer.was_cut() {
             return Retry::answer(Answer::SiteGone);
         }
-        let waits_for_client = upload.waits_for_source() && !waits_for_100(asked, attempt, upload);
-        if attempt.sent == out.len() && waits_for_client {
+        let address = &attempt.upstream.endpoint.address;
+        let waits_for_body = attempt.sent == out.len() && upload.waits_for_source();
+        if waits_for_body && waits_for_100(asked, attempt, upload) {
+            // Either may wait for the other (RFC 9110 10.1.1), and a client that never sends is no fault of the backend.
+            let why = format!("{address} sent no 100 Continue, and the client no body without one");
+            let why = Some(self.of_site(&why));
+            return Retry::Never(Failed::Answer(Answer::BackendTimeout, why));
+        }
+        if waits_for_body {
             return Retry::answer(Answer::BodyTimeout);
         }
-        let why = format!(
-            "{} took the request and did not answer in time",
-            attempt.upstream.endpoint.address
-        );
+        let why = format!("{address} took the request and did not answer in time");
+        if let Stream::Line(line) = &attempt.upstream.stream {
+            line.give_up();
+        }
         search.fails(&attempt.visit, Fault::Timeout, &why);
         search.broke_off(&attempt.visit);
         Retry::Never(Failed::Answer(
@@ -463,6 +486,12 @@ impl<C: ClientSide> Flight<'_, C> {
 }
 
 impl Attempt<'_> {
+    /// Whether the backend and we can only mean the same by what comes next on the upstream. CASES: one that
+    /// has answered before the body was there, or without having asked for it, may take the body for a request.
+    pub(super) fn is_in_step(&self, asked: &Asked, returning: &Returning) -> bool {
+        returning.is_to_all && (self.wants_body || !asked.expects_continue)
+    }
+
     /// Whether it may be sent once more: nothing has been sent, or it may be done twice and all that was sent is still here.
     fn is_repeatable(&self, asked: &Asked, upload: &Body) -> bool {
         let is_untouched = self.sent == 0 && !self.sent_in_part;
@@ -478,5 +507,5 @@ impl Attempt<'_> {
 
 /// Whether it is the app that is waited for: the client sends no body before it is told to go on.
 fn waits_for_100(asked: &Asked, attempt: &Attempt<'_>, upload: &Body) -> bool {
-    asked.expects_continue && attempt.interim == 0 && upload.read == 0
+    asked.expects_continue && !attempt.wants_body && upload.read == 0
 }

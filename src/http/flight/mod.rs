@@ -10,7 +10,7 @@ use self::attempt::{Attempt, Retry};
 use super::body::BadBody;
 use super::departure::{After, Asked, Departure, Order};
 use super::h1::head::{Method, Version};
-use super::side::ClientSide;
+use super::side::{ClientSide, Source};
 use crate::block::Sheet;
 use crate::http::answer::Answer;
 use crate::http::kit::{Client, Kit};
@@ -25,10 +25,6 @@ use crate::wheel::{Tick, Timer};
 
 mod attempt;
 mod way_back;
-
-/// How often a request may be passed over before that is the answer. A backend that ends its connections one after the
-/// other passes over a request once or twice.
-const MOST_UNTOUCHED: u32 = 4;
 
 /// What an exchange works with.
 pub(super) struct Flight<'a, C> {
@@ -98,11 +94,19 @@ impl<'a, C: ClientSide> Flight<'a, C> {
         if asked.upgrade.is_some() {
             search.insist_on_http1();
         }
+        if !asked.method.is_idempotent() {
+            search.leave_trials();
+        }
         let answered = loop {
             let is_over = upload.is_done();
             let Found { upstream, visit } = match self.obtain(&mut search, is_over).await {
                 Ok(found) => found,
-                Err(failed) => break Err(failed),
+                Err(failed) => {
+                    if let (Some(log), Some(address)) = (&mut finished.log, search.gave_none()) {
+                        log.has_backend(|text| logged::put_backend(text, address));
+                    }
+                    break Err(failed);
+                }
             };
             // Elsewhere it is no call of gRPC, whatever it says: there its words would only hold an upstream for ever.
             self.is_patient = asked.is_grpc && upstream.is_shared();
@@ -134,6 +138,7 @@ impl<'a, C: ClientSide> Flight<'a, C> {
                 end,
                 began: self.timer.wheel().now(),
                 interim: 0,
+                wants_body: false,
                 reusable: true,
             };
             let response = self.response(&out, &asked, &mut upload, &mut attempt, &mut search);
@@ -141,8 +146,7 @@ impl<'a, C: ClientSide> Flight<'a, C> {
                 Ok((returning, head, block)) => break Ok((returning, head, block, attempt)),
                 Err(Retry::Fresh) => search.insist_on_fresh(),
                 Err(Retry::Again) => {}
-                Err(Retry::Untouched(_)) if search.retries < MOST_UNTOUCHED => search.retries += 1,
-                Err(Retry::Untouched(failed) | Retry::Never(failed)) => break Err(failed),
+                Err(Retry::Never(failed)) => break Err(failed),
             }
             if let Some(log) = &mut finished.log {
                 self.kit.access.tries_again(log);
@@ -198,6 +202,7 @@ impl<'a, C: ClientSide> Flight<'a, C> {
         let send_proxy = self.site.send_proxy;
         if let Some(pinned) = self.pinned.take()
             && pinned.introduced == send_proxy
+            && pinned.kept_until >= self.timer.wheel().now()
             && let Some(visit) = search.visit(&pinned.endpoint)
             && pinned.is_quiet()
         {
@@ -246,10 +251,12 @@ impl<'a, C: ClientSide> Flight<'a, C> {
                 ..upstream
             }));
         } else if upstream.introduced.is_some() {
-            // Kept as long as its client stays, or the backend likes: what it closes is opened anew.
+            // What its backend closes is opened anew.
+            let kept_until = self.timer.wheel().at(kept_for);
             *self.pinned = (!kept_for.is_zero()).then(|| {
                 Box::new(Upstream {
                     reused: true,
+                    kept_until,
                     ..upstream
                 })
             });
@@ -315,12 +322,19 @@ struct Waits<'c, C> {
 impl<C: ClientSide> Patient for Waits<'_, C> {
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         // What comes of its body, or behind it, is for later.
+        self.take_ahead(cx);
         if self.client.has_left(cx) {
             return Poll::Ready(());
         }
         match self.is_over {
             true => self.client.poll_gone(cx),
             false => Poll::Pending,
+        }
+    }
+
+    fn take_ahead(&mut self, cx: &mut Context<'_>) {
+        if !self.is_over {
+            self.client.source().take_ahead(cx);
         }
     }
 }

@@ -1,7 +1,8 @@
 //! The way back: the response goes to the client while the rest of the request still goes out; or both become a
 //! tunnel.
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::task::{Context, Poll};
 
 use super::Flight;
@@ -13,7 +14,7 @@ use crate::http::departure::{After, Asked};
 use crate::http::h1::head::Framing;
 use crate::http::obtain::Search;
 use crate::http::reader::{Pace, Reader};
-use crate::http::side::{ClientSide, Sink};
+use crate::http::side::{ClientSide, Sink, Source};
 use crate::observe::{Finished, Kind, Protocol, Reason, Stage};
 use crate::relay;
 use crate::site::faults::Fault;
@@ -81,10 +82,19 @@ impl<C: ClientSide> Flight<'_, C> {
         finished.status = returning.status;
         finished.kind = Kind::Aborted;
         let pace = Pace::of(&self.site.limits, &self.site.timeouts);
-        let begun = self
-            .client
-            .begin_response(head, &mut download, pace, self.timer);
-        if begun.await.is_err() {
+        let begun = {
+            let client = &mut *self.client;
+            let mut begun = pin!(client.begin_response(head, &mut download, pace, self.timer));
+            let begun = poll_fn(|cx| {
+                let polled = begun.as_mut().poll(cx);
+                if polled.is_pending() {
+                    attempt.upstream.stream.take_ahead(cx);
+                }
+                polled
+            });
+            begun.await
+        };
+        if begun.is_err() {
             return After::Abort;
         }
         self.set(attempt.end, self.site.timeouts.idle);
@@ -106,6 +116,7 @@ impl<C: ClientSide> Flight<'_, C> {
             return After::Abort;
         }
         finished.kind = Kind::Exchange;
+        let is_in_step = attempt.is_in_step(asked, &returning);
         let Attempt {
             upstream,
             upstream_deaf,
@@ -113,8 +124,8 @@ impl<C: ClientSide> Flight<'_, C> {
             ..
         } = attempt;
         // CASES R-07: whatever came behind the response was not asked for.
-        let is_clean = download.take_surplus().is_none() && upload.is_done() && !upstream_deaf;
-        if reusable && is_clean {
+        let is_clean = download.take_surplus().is_none() && !upstream_deaf;
+        if reusable && is_in_step && is_clean {
             let kept_for = returning.keep_alive.unwrap_or(self.site.timeouts.pool_idle);
             let authenticates =
                 returning.authenticates_connection || asked.authenticates_connection;
@@ -146,6 +157,8 @@ impl<C: ClientSide> Flight<'_, C> {
                 Poll::Ready(Err(_)) => return Poll::Ready(Err(Broken::Client)),
                 Poll::Pending => {}
             }
+        } else if !upload.is_done() {
+            self.client.source().take_ahead(cx);
         }
         if let Poll::Ready(done) =
             download.poll(cx, &mut attempt.upstream.stream, self.client.sink())
@@ -172,7 +185,8 @@ impl<C: ClientSide> Flight<'_, C> {
             if was_awaited || upload.moved + download.moved != before {
                 self.set(attempt.end, self.site.timeouts.idle);
             }
-        } else if !reader.is_awaited() {
+        } else if !self.is_patient && !reader.is_awaited() {
+            // Of a call that both sides may be silent on, the connection looks whether its client is there.
             self.timer.set_at(reader.await_it(self.timer).min(end));
         }
         while self.timer.poll_fired(cx).is_ready() {

@@ -1,6 +1,6 @@
 //! One connection: reads what comes, gives each request a task of its own, and sends what those have to say.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
@@ -22,9 +22,11 @@ use crate::limits::{Limits, SiteLimits, SiteTimeouts};
 use crate::linger::linger;
 use crate::observe::Reason;
 use crate::observe::panic::contain;
+use crate::receiving::Receiving;
 use crate::site;
+use crate::slots::{NoSlot, Slot};
 use crate::tls::Secure;
-use crate::upstream::Upstream;
+use crate::upstream::Introduced;
 use crate::wheel::{Expired, Timer};
 
 /// What the requests of a connection share.
@@ -42,8 +44,13 @@ pub(super) struct Shared {
     /// The name asked for last.
     pub(super) known: RefCell<Option<Box<KnownHost>>>,
     /// Upstreams that were told whose connection this is, and that nobody uses just now.
-    pub(super) introduced: RefCell<Vec<Upstream>>,
+    pub(super) introduced: OnceCell<Rc<Introduced>>,
     queue: Rc<Queue>,
+    slot: Slot,
+    /// Of requests that are open beside another.
+    more_slots: RefCell<Vec<Slot>>,
+    /// How many have a share.
+    sharing: Cell<usize>,
     open: Cell<u32>,
     /// Told when the last request has ended.
     at_rest: RefCell<Option<Waker>>,
@@ -64,6 +71,43 @@ impl Shared {
             secure: self.secure.as_deref(),
             wire: self.wire,
             kit: &self.kit,
+        }
+    }
+}
+
+/// The right of a request to be open beside the others of its client.
+pub(super) struct Share<'a>(&'a Shared);
+
+impl Shared {
+    /// Each request holds what a connection of HTTP/1 holds: an upstream, and so a descriptor. The first has the slot of the
+    /// connection, and each beside it one more, as long as about as many are open. `None`: the client has all it may have.
+    pub(super) fn share(&self) -> Option<Share<'_>> {
+        let sharing = self.sharing.get();
+        let mut more = self.more_slots.borrow_mut();
+        while more.len() < sharing {
+            let rested = self.kit.shared.limits.idle_when_full;
+            let slot = match self.slot.another() {
+                // Who only waits for a request makes room.
+                Err(NoSlot::Full) if self.kit.wheel.make_room(rested) > 0 => {
+                    self.slot.another_too_many()
+                }
+                slot => slot,
+            };
+            more.push(slot.ok()?);
+        }
+        self.sharing.set(sharing + 1);
+        Some(Share(self))
+    }
+}
+
+impl Drop for Share<'_> {
+    fn drop(&mut self) {
+        let Share(shared) = self;
+        let sharing = shared.sharing.get() - 1;
+        shared.sharing.set(sharing);
+        let mut more = shared.more_slots.borrow_mut();
+        if more.len() > 2 * sharing {
+            more.truncate(sharing);
         }
     }
 }
@@ -90,12 +134,14 @@ impl Drop for Open {
 }
 
 /// Serves a connection on which HTTP/2 is spoken, whose first bytes may have come already.
-pub(crate) async fn serve(arrival: Box<Arrival>, early: Option<Block>) {
+///
+/// `slot` is its own, held for as long as it lives; requests beside its first take more like it.
+pub(crate) async fn serve(arrival: Box<Arrival>, early: Option<Block>, slot: Slot) {
     // Boxed, so that other connections are no larger for it.
-    Box::pin(serve_all(arrival, early)).await;
+    Box::pin(serve_all(arrival, early, slot)).await;
 }
 
-async fn serve_all(arrival: Box<Arrival>, early: Option<Block>) {
+async fn serve_all(arrival: Box<Arrival>, early: Option<Block>, slot: Slot) {
     let Arrival {
         stream,
         client,
@@ -131,8 +177,11 @@ async fn serve_all(arrival: Box<Arrival>, early: Option<Block>) {
         secure,
         wire: of_stream,
         known: RefCell::default(),
-        introduced: RefCell::default(),
+        introduced: OnceCell::new(),
         queue: Queue::new(limits.stream_queue),
+        slot,
+        more_slots: RefCell::default(),
+        sharing: Cell::new(0),
         open: Cell::new(0),
         at_rest: RefCell::default(),
         kit: Rc::clone(&kit),
@@ -170,6 +219,10 @@ async fn serve_all(arrival: Box<Arrival>, early: Option<Block>) {
     }
 }
 
+/// What frames of data that no request has taken yet may cost, each 256 bytes less what it carries. 2 MiB: more than one
+/// read brings, and after a read of many small ones the requests have their turn ([`Wire`]).
+const SMALL_FRAMES_BYTES: usize = 2 << 20;
+
 async fn shake_hands(
     wire: &Wire,
     timer: &Timer,
@@ -182,6 +235,7 @@ async fn shake_hands(
         .initial_connection_window_size(limits.connection_window)
         .max_concurrent_streams(limits.streams)
         .max_header_list_size(u32::try_from(limits.head_bytes).unwrap_or(u32::MAX))
+        .data_frame_budget(SMALL_FRAMES_BYTES)
         // Above what is handed over at once; the queue of the connection is what limits.
         .max_send_buffer_size(limits.stream_queue)
         // The meter counts them too; these are the library's own last lines.
@@ -225,6 +279,8 @@ struct Running {
 enum Phase {
     /// Its first frame has not come (CASES H-24).
     Silent,
+    /// The end of this head has not come; nothing else can come before (CASES D-01).
+    InHead(u64),
     /// No request is open.
     AtRest,
     /// It is the requests that have times. Where they have none, as calls of gRPC and tunnels, their client must still be
@@ -276,6 +332,9 @@ impl Running {
             };
             self.set_timer(is_stuck, cx);
             if self.timer.poll_fired(cx).is_pending() {
+                if self.wire.gives_way() {
+                    cx.waker().wake_by_ref();
+                }
                 return Poll::Pending;
             }
             if let Some(ended) = self.fired(is_stuck) {
@@ -292,7 +351,7 @@ impl Running {
         let shared = &self.shared;
         let stream = ClientStream {
             wire: shared.wire,
-            incoming: Incoming::new(recv, shared.kit.shared.head_limits.fields),
+            incoming: Incoming::new(Receiving::new(recv), shared.kit.shared.head_limits.fields),
             outgoing: Outgoing::new(respond, &shared.queue),
             head_limits: shared.kit.shared.head_limits,
             is_tunnel: false,
@@ -353,10 +412,11 @@ impl Running {
         }
         self.reader.is_served();
         let limits = &self.shared.kit.shared.limits;
-        let phase = match self.shared.open.get() {
+        let phase = match (self.wire.unfinished_head(), self.shared.open.get()) {
             _ if self.phase == Phase::Silent && !self.wire.has_heard() => Phase::Silent,
-            0 => Phase::AtRest,
-            _ => Phase::Busy,
+            (Some(head), _) => Phase::InHead(head),
+            (None, 0) => Phase::AtRest,
+            (None, _) => Phase::Busy,
         };
         if phase != Phase::AtRest {
             let mut at_rest = self.shared.at_rest.borrow_mut();
@@ -374,6 +434,7 @@ impl Running {
         self.is_asked = false;
         match phase {
             Phase::Silent => {}
+            Phase::InHead(_) => self.timer.set(limits.head_time),
             Phase::Busy => self.timer.set(limits.idle_time),
             Phase::AtRest if self.is_ending => self.timer.set(limits.linger_time),
             Phase::AtRest => self.timer.rest(limits.idle_time),
@@ -396,6 +457,10 @@ impl Running {
             };
         }
         match self.phase {
+            Phase::InHead(_) => {
+                counters.because(Reason::HeadTimeout);
+                Some(Ended::Politely)
+            }
             Phase::Silent => {
                 counters.because(Reason::OpeningTimeout);
                 Some(Ended::Politely)

@@ -11,7 +11,7 @@ use data_encoding::BASE64;
 use http::Method;
 use http::request::Parts;
 
-use super::connection::Shared;
+use super::connection::{Share, Shared};
 use super::request::{Asks, Protocol, Room, Whole, view};
 use super::stream::ClientStream;
 use crate::http::answer::Answer;
@@ -34,9 +34,9 @@ use crate::wheel::{Tick, Timer};
     clippy::large_enum_variant,
     reason = "the largest is the usual one, and a box would be an allocation for each request"
 )]
-enum Begun {
+enum Begun<'a> {
     Say(Said),
-    Send(Departure, Arc<Site>, SiteSlot),
+    Send(Departure, Arc<Site>, (Share<'a>, SiteSlot)),
 }
 
 /// Serves one request.
@@ -55,19 +55,24 @@ pub(super) async fn one(shared: Rc<Shared>, parts: Parts, mut stream: ClientStre
     drop(parts);
     match begun {
         Begun::Say(said) => say(shared, said, &mut stream, &timer, started).await,
-        Begun::Send(mut departure, site, slot) => {
+        Begun::Send(mut departure, site, slots) => {
             if let Err(error) = take_small_body(&mut departure, &mut stream).await {
                 let said = Said::refused(flight::answer_to(&error), kit, with_body);
                 return say(shared, said, &mut stream, &timer, started).await;
             }
             // Boxed apart from a head that is gone by now.
             send(shared, departure, &site, &mut stream, &timer, started).await;
-            drop(slot);
+            drop(slots);
         }
     }
 }
 
-fn begin(shared: &Shared, parts: &Parts, stream: &mut ClientStream, timer: &Timer) -> Begun {
+fn begin<'a>(
+    shared: &'a Shared,
+    parts: &Parts,
+    stream: &mut ClientStream,
+    timer: &Timer,
+) -> Begun<'a> {
     let kit = &shared.kit;
     match try_to_begin(shared, parts, stream, timer) {
         Ok(begun) => begun,
@@ -75,12 +80,12 @@ fn begin(shared: &Shared, parts: &Parts, stream: &mut ClientStream, timer: &Time
     }
 }
 
-fn try_to_begin(
-    shared: &Shared,
+fn try_to_begin<'a>(
+    shared: &'a Shared,
     parts: &Parts,
     stream: &mut ClientStream,
     timer: &Timer,
-) -> Result<Begun, Answer> {
+) -> Result<Begun<'a>, Answer> {
     let kit = &shared.kit;
     let asker = shared.asker();
     let asks = match (&parts.method, parts.extensions.get::<ext::Protocol>()) {
@@ -109,7 +114,8 @@ fn try_to_begin(
         Step::Send(order) => order,
     };
     let site = known.site().ok_or(Answer::NoSite)?;
-    // Each request holds what a connection of HTTP/1 holds.
+    // Each request holds what a connection of HTTP/1 holds, of its client's share and of its site's.
+    let share = shared.share().ok_or(Answer::ClientFull)?;
     let slot = kit.slot(site).ok_or(Answer::SiteFull)?;
     if asks == Asks::Tunnel(Protocol::WebSocket) {
         stream.is_tunnel = true;
@@ -119,7 +125,7 @@ fn try_to_begin(
     Ok(Begun::Send(
         Departure { order, upload },
         Arc::clone(site),
-        slot,
+        (share, slot),
     ))
 }
 
@@ -163,7 +169,8 @@ async fn send(
     let asker = shared.asker();
     let mut pinned = None;
     if site.send_proxy.is_some() {
-        pinned = shared.introduced.borrow_mut().pop().map(Box::new);
+        let introduced = shared.introduced.get();
+        pinned = introduced.and_then(|kept| kept.take()).map(Box::new);
     }
     let flight = Flight {
         client: stream,
@@ -188,7 +195,8 @@ async fn send(
     }
     // One that has authenticated somebody is nobody else's, and over HTTP/2 it is not his alone either.
     if let Some(upstream) = pinned.filter(|upstream| !upstream.is_pinned) {
-        shared.introduced.borrow_mut().push(*upstream);
+        let introduced = shared.introduced.get_or_init(|| kit.upstreams.introduced());
+        introduced.keep(*upstream);
     }
     kit.finished(&mut finished, Some(&site.slots));
 }

@@ -13,6 +13,9 @@ const CONTROL_PER_REQUEST: u64 = 4;
 /// The same for each frame of data, either way: a window for the stream and one for the connection, and as much again.
 const CONTROL_PER_DATA: u64 = 4;
 
+/// A frame of data with less costs more to keep than what it carries.
+const SMALL_BYTES: u32 = 256;
+
 /// What a connection may do in 30 s that is of no use to anybody.
 #[derive(Clone, Copy, Debug)]
 pub struct Budget {
@@ -43,6 +46,14 @@ pub struct Meter {
     data: u64,
     resets: u64,
     control: u64,
+    /// Heads that have begun.
+    heads: u64,
+    /// The last of them goes on in another frame.
+    head_goes_on: bool,
+    /// What the last frame was.
+    last: u8,
+    /// Small frames of data since somebody asked.
+    small: u32,
     excess: Option<Excess>,
 }
 
@@ -58,6 +69,10 @@ impl Meter {
             data: 0,
             resets: 0,
             control: 0,
+            heads: 0,
+            head_goes_on: false,
+            last: SETTINGS,
+            small: 0,
             excess: None,
         }
     }
@@ -70,6 +85,17 @@ impl Meter {
     /// Whether any frame has come.
     pub fn has_heard(&self) -> bool {
         self.has_heard
+    }
+
+    /// The number of the head that has begun and has not come to its end.
+    pub fn unfinished_head(&self) -> Option<u64> {
+        let is_in_frame = self.from_client.left > 0 && matches!(self.last, HEADERS | CONTINUATION);
+        (self.head_goes_on || is_in_frame).then_some(self.heads)
+    }
+
+    /// How many small frames of data have come since this was asked last.
+    pub fn take_small(&mut self) -> u32 {
+        std::mem::take(&mut self.small)
     }
 
     /// Bytes from the client, behind the preface, at tick `now`.
@@ -86,6 +112,10 @@ impl Meter {
             resets,
             control,
             has_heard,
+            heads,
+            head_goes_on,
+            last,
+            small,
             excess,
             ..
         } = self;
@@ -93,10 +123,22 @@ impl Meter {
             if !std::mem::replace(has_heard, true) && frame.kind != SETTINGS {
                 *excess = Some(Excess::NoSettings);
             }
+            *last = frame.kind;
             match frame.kind {
-                DATA if frame.bytes > 0 || frame.flags & END_STREAM != 0 => *data += 1,
-                HEADERS => *requests += 1,
+                DATA if frame.bytes > 0 || frame.flags & END_STREAM != 0 => {
+                    *data += 1;
+                    *small += u32::from(frame.bytes < SMALL_BYTES);
+                }
+                HEADERS => {
+                    *requests += 1;
+                    *heads += 1;
+                    *head_goes_on = frame.flags & END_HEADERS == 0;
+                }
                 RST_STREAM => *resets += 1,
+                CONTINUATION => {
+                    *control += 1;
+                    *head_goes_on &= frame.flags & END_HEADERS == 0;
+                }
                 _ => *control += 1,
             }
         });
@@ -114,7 +156,8 @@ impl Meter {
         to_client.each(bytes, |frame| match frame.kind {
             DATA => *data += 1,
             // Whoever makes us reset its streams costs as much as one that does it itself (CVE-2025-8671).
-            RST_STREAM if frame.error != NO_ERROR => *resets += 1,
+            // What breaks with an app is not its doing: that we say with a code of our own, the library with others.
+            RST_STREAM if !matches!(frame.error, NO_ERROR | INTERNAL_ERROR) => *resets += 1,
             _ => {}
         });
         self.judge();
@@ -139,8 +182,11 @@ const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
+const CONTINUATION: u8 = 9;
 const END_STREAM: u8 = 1;
+const END_HEADERS: u8 = 4;
 const NO_ERROR: u32 = 0;
+const INTERNAL_ERROR: u32 = 2;
 
 /// One frame, as far as it is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -273,16 +319,37 @@ mod tests {
     }
 
     #[test]
-    fn our_own_resets_count_but_not_those_that_only_end_a_body() {
+    fn our_own_resets_count_but_not_those_that_end_a_body_or_are_the_app_s() {
         let mut meter = Meter::new(BUDGET);
         for _ in 0..100 {
             meter.sent(&frame(RST_STREAM, 0, &[0, 0, 0, 0]));
+            meter.sent(&frame(RST_STREAM, 0, &[0, 0, 0, 2]));
         }
         assert_eq!(meter.excess(), None);
         for _ in 0..11 {
             meter.sent(&frame(RST_STREAM, 0, &[0, 0, 0, 1]));
         }
         assert_eq!(meter.excess(), Some(Excess::Resets));
+    }
+
+    #[test]
+    fn a_head_is_unfinished_until_its_last_byte() {
+        let mut bytes = frame(HEADERS, END_STREAM, b"head");
+        bytes.extend(frame(CONTINUATION, 0, b"more"));
+        bytes.extend(frame(CONTINUATION, END_HEADERS, b"end"));
+        let mut meter = opened();
+        // The nine bytes of a frame say nothing before they are there.
+        for (at, byte) in bytes.iter().enumerate() {
+            meter.received(&[*byte], 1);
+            let is_unfinished = (8..bytes.len() - 1).contains(&at);
+            assert_eq!(meter.unfinished_head(), is_unfinished.then_some(1), "{at}");
+        }
+        meter.received(&frame(HEADERS, END_HEADERS, b"head"), 1);
+        meter.received(&frame(DATA, 0, b"body")[..10], 1);
+        assert_eq!(meter.unfinished_head(), None);
+        meter.received(b"ody", 1);
+        meter.received(&frame(HEADERS, 0, b"head"), 1);
+        assert_eq!(meter.unfinished_head(), Some(3));
     }
 
     #[test]

@@ -6,8 +6,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use ::h2::Reason;
 use ::h2::server::SendResponse;
-use ::h2::{Reason, RecvStream};
 use bytes::{Buf, Bytes};
 use http::HeaderMap;
 
@@ -18,6 +18,7 @@ use crate::http::body::{Body, Written};
 use crate::http::h1::head::{Framing, HeadLimits};
 use crate::http::reader::{Pace, Reader, Unsent, poll_slow};
 use crate::http::side::{ClientSide, Sink, Source};
+use crate::receiving::Receiving;
 use crate::relay::{Ending, Outcome, Silence};
 use crate::sending::Sending;
 use crate::site::Wire;
@@ -38,7 +39,7 @@ pub(super) struct ClientStream {
 /// What the client sends.
 #[derive(Debug)]
 pub(super) struct Incoming {
-    recv: RecvStream,
+    recv: Receiving,
     /// Come and not yet read.
     left: Bytes,
     has_ended: bool,
@@ -78,7 +79,7 @@ impl AnswerBytes<'_> {
 }
 
 impl Incoming {
-    pub(super) fn new(recv: RecvStream, most_trailers: usize) -> Incoming {
+    pub(super) fn new(recv: Receiving, most_trailers: usize) -> Incoming {
         Incoming {
             recv,
             left: Bytes::new(),
@@ -95,7 +96,7 @@ impl Incoming {
             if self.has_too_many {
                 return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
             }
-            match ready!(self.recv.poll_data(cx)) {
+            match ready!(self.recv.poll_bytes(cx)) {
                 Some(bytes) => self.left = bytes.map_err(broken)?,
                 None => {
                     self.trailers = ready!(self.recv.poll_trailers(cx)).map_err(broken)?;
@@ -113,7 +114,7 @@ impl Source for Incoming {
     const TELLS_END: bool = true;
 
     fn is_over(&self) -> bool {
-        self.left.is_empty() && self.recv.is_end_stream() && !self.has_too_many
+        self.left.is_empty() && self.recv.is_over() && !self.has_too_many
     }
 
     fn poll_fill(
@@ -144,16 +145,17 @@ impl Source for Incoming {
             self.left.advance(part);
             count += part;
             // The client may send as much again: what is here is all that is held.
-            self.recv
-                .flow_control()
-                .release_capacity(part)
-                .map_err(broken)?;
+            self.recv.release(part).map_err(broken)?;
         }
         Poll::Ready(Ok(count))
     }
 
     fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.poll_next(cx).map(drop)
+    }
+
+    fn take_ahead(&mut self, cx: &mut Context<'_>) {
+        self.recv.take_ahead(cx);
     }
 
     fn plain(&self) -> Option<&Stream> {

@@ -17,6 +17,9 @@ use crate::block::Block;
 use crate::stream::Stream;
 use crate::wheel::Wheel;
 
+/// Small frames of data in one read, after which their requests come first.
+const MOST_SMALL: u32 = 64;
+
 /// Both ends of it: the library has one, the connection another.
 #[derive(Clone, Debug)]
 pub(super) struct Wire(Rc<RefCell<Inner>>);
@@ -36,6 +39,8 @@ struct Inner {
     unsent: Option<Block>,
     sent: u64,
     received: u64,
+    /// Nothing more is read before the requests have had their turn.
+    gives_way: bool,
     /// The connection knows of the meter's verdict.
     is_told: bool,
 }
@@ -63,6 +68,7 @@ impl Wire {
             unsent: None,
             sent: 0,
             received: 0,
+            gives_way: false,
             is_told: false,
         })))
     }
@@ -75,9 +81,19 @@ impl Wire {
         is_new.then_some(excess)
     }
 
+    /// Whether the requests are to have their turn before more is read; then whoever asks comes again, behind them.
+    pub(super) fn gives_way(&self) -> bool {
+        std::mem::take(&mut self.0.borrow_mut().gives_way)
+    }
+
     /// Whether its first frame has come.
     pub(super) fn has_heard(&self) -> bool {
         self.0.borrow().meter.has_heard()
+    }
+
+    /// The number of the head that has begun and has not come to its end.
+    pub(super) fn unfinished_head(&self) -> Option<u64> {
+        self.0.borrow().meter.unfinished_head()
     }
 
     /// How much the client has sent.
@@ -135,6 +151,12 @@ impl Inner {
         let block = match &mut self.unread {
             Some(block) => block,
             None => {
+                // The library keeps each frame until its request has had its turn, and ends the connection when they are too
+                // many.
+                self.gives_way |= self.meter.take_small() > MOST_SMALL;
+                if self.gives_way {
+                    return Poll::Pending;
+                }
                 let mut block = Block::lend();
                 if ready!(block.poll_fill(cx, &mut self.stream))? == 0 {
                     return Poll::Ready(Ok(()));

@@ -79,7 +79,7 @@ impl<'k, 'a> Search<'k, 'a> {
             if may_look || knock.is_some() {
                 self.tried = Tried::default();
                 self.full = Tried::default();
-                round = match self.round(&site, backends).await? {
+                round = match self.round(&site, backends, client).await? {
                     Round::Found(found) => return Ok(found),
                     other => other,
                 };

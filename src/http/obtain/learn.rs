@@ -11,6 +11,10 @@ use crate::site::fitness::{self, Against, Fitness, Moment, Outage};
 use crate::site::{Backends, Member, Site};
 use crate::upstream::{Among, Tried, UpstreamError, moment};
 
+/// How often a request may be passed over before that is the answer. A backend that ends its connections one after the
+/// other passes over a request once or twice.
+const MOST_PASSED_OVER: u32 = 4;
+
 /// How an attempt failed after the backend had accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::http) enum Failure {
@@ -96,6 +100,34 @@ impl Search<'_, '_> {
         self.tried = tried;
         self.next = next;
         self.again += 1;
+        self.retries += 1;
+        true
+    }
+
+    /// Whether the request, which this backend has passed over without a look at it (RFC 9113 8.7), is sent once more; the
+    /// visit is over then. The first time on another connection to wherever it belongs, and at nobody's expense: one that was
+    /// about to end is no failure. Then elsewhere, if there is somebody else, and as any other retry.
+    pub(in crate::http) fn goes_past(&mut self, visit: &Visit<'_>) -> bool {
+        if self.retries >= MOST_PASSED_OVER {
+            return false;
+        }
+        if self.retries > 0 {
+            let site = Arc::clone(self.present());
+            if !self.kit.budget.spend(site.number) {
+                return false;
+            }
+            if !visit.of_before
+                && let Some(backends) = exchange::backends(&site, self.present_rule())
+            {
+                let mut tried = self.tried;
+                tried.add(visit.at);
+                let balancer = &self.kit.balancer;
+                self.next = balancer.choose(backends, self.way(&site), tried, Among::Fit);
+                if self.next.is_some() {
+                    self.tried = tried;
+                }
+            }
+        }
         self.retries += 1;
         true
     }

@@ -22,7 +22,7 @@ use super::exchange;
 use super::kit::Kit;
 use crate::observe::Reason;
 use crate::site::fitness;
-use crate::site::{Backends, Member, PathPattern, Site};
+use crate::site::{Address, Backends, Member, PathPattern, Site};
 use crate::upstream::{Among, Endpoint, InFlight, Speaks, Tried, Upstream, Way, moment};
 use crate::wheel::{Tick, Timer};
 
@@ -30,6 +30,10 @@ pub(crate) use affinity::Affinity;
 pub(super) use budget::Budget;
 pub(super) use learn::Failure;
 use turn::{Trial, Turn};
+
+/// How long, in milliseconds, the trial of a backend is left to requests that can be sent again. A minute: a site that has
+/// none of them, as one of gRPC alone, must have its backends back all the same.
+const SCOUTS_FIRST: fitness::Moment = 60_000;
 
 /// See the module.
 #[derive(Debug)]
@@ -46,6 +50,8 @@ pub(crate) struct Search<'k, 'a> {
     /// idle ones serve.
     introduction: Option<Vec<u8>>,
     speaks: Speaks,
+    /// It may find out whether a backend that was out is back: were it lost, it could be sent again.
+    is_scout: bool,
     tried: Tried,
     /// Those at their `max`.
     full: Tried,
@@ -57,6 +63,7 @@ pub(crate) struct Search<'k, 'a> {
     again: u32,
     /// When the whole exchange must have ended.
     end: Option<Tick>,
+    gave_none: Option<Address>,
     /// Attempts that came to nothing and were followed by another.
     pub(crate) retries: u32,
 }
@@ -100,6 +107,9 @@ pub(crate) enum NotFound {
 /// Says when a client has left that is owed a response. Asked once a tick at least: not everything wakes whoever waits.
 pub(crate) trait Patient {
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()>;
+
+    /// Takes what it sends where it must not be left lying ([`Source`](super::side::Source)).
+    fn take_ahead(&mut self, _: &mut Context<'_>) {}
 }
 
 impl<'k, 'a> Search<'k, 'a> {
@@ -122,14 +132,21 @@ impl<'k, 'a> Search<'k, 'a> {
             affinity,
             introduction: None,
             speaks: Speaks::Any,
+            is_scout: true,
             tried: Tried::default(),
             full: Tried::default(),
             next: None,
             fresh_only: false,
             again: 0,
             end,
+            gave_none: None,
             retries: 0,
         }
+    }
+
+    /// The backend that has given no upstream last, where one was asked.
+    pub(crate) fn gave_none(&self) -> Option<&Address> {
+        self.gave_none.as_ref()
     }
 
     /// Each upstream begins with this, and none is shared.
@@ -140,6 +157,11 @@ impl<'k, 'a> Search<'k, 'a> {
     /// Only upstreams that may become something else.
     pub(crate) fn insist_on_http1(&mut self) {
         self.speaks = Speaks::Http1;
+    }
+
+    /// Others find out whether a backend that was out is back, as long as there is one that is fit.
+    pub(crate) fn leave_trials(&mut self) {
+        self.is_scout = false;
     }
 
     /// From now on only upstreams that have not been used before.
@@ -202,7 +224,11 @@ impl<'k, 'a> Search<'k, 'a> {
         // Failures next door may make this the moment to try that one again; sooner or later everybody's neighbour is
         // chosen.
         let count = backends.list.len();
-        if count > 1 && backends.list[(at + 1) % count].state.awaits_trial(moment) {
+        if count > 1
+            && backends.list[(at + 1) % count]
+                .state
+                .awaits_trial(|| self.trial_clock())
+        {
             return None;
         }
         let turn = match member.max {
@@ -222,6 +248,14 @@ impl<'k, 'a> Search<'k, 'a> {
             _in_flight: self.kit.balancer.enter(member),
             _turn: turn,
             trial: RefCell::new(None),
+        }
+    }
+
+    /// The moment by which it looks whether a trial is due.
+    fn trial_clock(&self) -> fitness::Moment {
+        match self.is_scout {
+            true => moment(),
+            false => moment().saturating_sub(SCOUTS_FIRST),
         }
     }
 

@@ -2,7 +2,10 @@
 //! against, in this order.
 
 use std::cell::RefCell;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::turn::{Trial, Turn};
 use super::words;
@@ -13,6 +16,7 @@ use crate::http::answer::Answer;
 use crate::site::health::WhenNone;
 use crate::site::{Backends, Member, Site};
 use crate::upstream::{Among, PLACES, Tried, Upstream, UpstreamError, moment};
+use crate::wheel::TICK;
 
 /// What came of asking each backend once.
 #[derive(Debug)]
@@ -37,7 +41,7 @@ impl<'k> Search<'k, '_> {
         // Whoever came before and waits for a turn has it first.
         let round = match backends.has_max && !site.waiting.is_line_empty(backends.line()) {
             true => Round::Full,
-            false => self.round(&site, backends).await?,
+            false => self.round(&site, backends, client).await?,
         };
         match round {
             Round::Found(found) => Ok(found),
@@ -51,10 +55,11 @@ impl<'k> Search<'k, '_> {
         &mut self,
         site: &Arc<Site>,
         backends: &Backends,
+        client: &mut impl Patient,
     ) -> Result<Round<'k>, NotFound> {
         let mut last = None;
         if let Some(round) = self
-            .ask(site, backends, Among::Fit, false, &mut last)
+            .ask(site, backends, Among::Fit, false, &mut last, client)
             .await?
         {
             return Ok(round);
@@ -67,7 +72,7 @@ impl<'k> Search<'k, '_> {
             self.tried = before.others;
             // What is wrong with those is no answer to what is wrong with the new ones.
             let mut theirs = None;
-            let asked = self.ask(site, before.backends, Among::Fit, true, &mut theirs);
+            let asked = self.ask(site, before.backends, Among::Fit, true, &mut theirs, client);
             let round = asked.await?;
             (self.tried, self.full) = (tried, full);
             if let Some(round) = round {
@@ -76,7 +81,7 @@ impl<'k> Search<'k, '_> {
         }
         if site.health.when_none == WhenNone::Try
             && let Some(round) = self
-                .ask(site, backends, Among::All, false, &mut last)
+                .ask(site, backends, Among::All, false, &mut last, client)
                 .await?
         {
             return Ok(round);
@@ -92,6 +97,7 @@ impl<'k> Search<'k, '_> {
         among: Among,
         of_before: bool,
         last: &mut Option<UpstreamError>,
+        client: &mut impl Patient,
     ) -> Result<Option<Round<'k>>, NotFound> {
         let mut is_full = false;
         while let Some((at, trial)) = self.choose(site, backends, among) {
@@ -119,10 +125,11 @@ impl<'k> Search<'k, '_> {
             {
                 return Ok(Some(Round::Found(Found { upstream, visit })));
             }
-            match self.open(site, backends, member, visit).await? {
+            match self.open(site, backends, member, visit, client).await? {
                 Ok(found) => return Ok(Some(Round::Found(found))),
                 Err(error) => {
                     self.tried.add(at);
+                    self.gave_none = Some(member.backend.address.clone());
                     if last.replace(error).is_some() {
                         self.retries += 1;
                     }
@@ -146,8 +153,13 @@ impl<'k> Search<'k, '_> {
     ) -> Option<(usize, Option<Trial>)> {
         let tried = self.tried.and(self.full);
         if backends.list.len() > 1 {
-            let trials = backends.list.iter().enumerate();
-            let mut trials = trials.filter(|(at, m)| !tried.has(*at) && !m.is_drained());
+            let usable = |(at, m): &(usize, &Member)| !tried.has(*at) && !m.is_drained();
+            let all = || backends.list.iter().enumerate().filter(usable);
+            let clock = match self.is_scout || !all().any(|(_, m)| m.state.is_fit()) {
+                true => moment(),
+                false => self.trial_clock(),
+            };
+            let mut trials = all().filter(|(_, m)| m.state.awaits_trial(|| clock));
             let trial = trials.find_map(|(at, member)| Some((at, Trial::of(&member.state)?)));
             if let Some((at, trial)) = trial {
                 return Some((at, Some(trial)));
@@ -169,6 +181,7 @@ impl<'k> Search<'k, '_> {
         backends: &Backends,
         member: &Member,
         visit: Visit<'k>,
+        client: &mut impl Patient,
     ) -> Result<Result<Found<'k>, UpstreamError>, NotFound> {
         // Held until the backend has accepted, or has not.
         let most = site.limits.connecting;
@@ -180,13 +193,17 @@ impl<'k> Search<'k, '_> {
             ));
         };
         let first = self.introduction.as_deref().unwrap_or_default();
-        let limit = site.timeouts.connect;
-        let opened = self
-            .kit
-            .upstreams
-            .open(member, self.speaks, first, limit, self.timer)
-            .await;
-        match opened {
+        let left = self.left();
+        let limit = left.map_or(site.timeouts.connect, |left| {
+            left.min(site.timeouts.connect)
+        });
+        let upstreams = &self.kit.upstreams;
+        let mut opening = pin!(upstreams.open(member, self.speaks, first, limit, self.timer));
+        let opened = poll_fn(|cx| {
+            client.take_ahead(cx);
+            opening.as_mut().poll(cx)
+        });
+        match opened.await {
             Ok(upstream) => {
                 learn::accepted(site, member);
                 let introduced = self.site.send_proxy;
@@ -197,6 +214,13 @@ impl<'k> Search<'k, '_> {
                 Ok(Ok(Found { upstream, visit }))
             }
             Err(_) if self.timer.was_cut() => Err(Answer::SiteGone.into()),
+            // It might have accepted in its own time.
+            Err(UpstreamError::TimedOut { .. }) if left == Some(limit) => {
+                let why =
+                    format!("no connection to {member} in the time that the whole request has");
+                let why = Some(words::of_site(site, &why));
+                Err(NotFound::Answer(Answer::BackendTimeout, why))
+            }
             // No other backend would find more.
             Err(error @ UpstreamError::Exhausted { .. }) => Err(NotFound::Answer(
                 Answer::from(&error),
@@ -210,6 +234,12 @@ impl<'k> Search<'k, '_> {
                 Ok(Err(error))
             }
         }
+    }
+
+    /// What is left of the time of the whole exchange.
+    fn left(&self) -> Option<Duration> {
+        let ticks = self.end?.saturating_sub(self.timer.wheel().now());
+        Some(TICK * ticks)
     }
 
     /// The backends that the site had before, as long as they may answer.

@@ -197,6 +197,11 @@ impl Begun {
     ) {
         self.upstream = Some(now);
         self.connect = if is_new { now - self.attempt } else { 0 };
+        self.has_backend(backend);
+    }
+
+    /// This backend was asked for an upstream. The last one counts.
+    pub fn has_backend(&mut self, backend: impl FnOnce(&mut Text<'_>)) {
         if self.format == Format::Json {
             self.text.truncate(self.split);
             self.text.extend_from_slice(b"\",\"backend\":\"");

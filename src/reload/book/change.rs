@@ -1,9 +1,12 @@
 //! What an edit changed, in words for the log: the keys of a site file that mean something else now.
 
+use super::entry::Live;
+use crate::document::problem::printable;
 use crate::site::{Action, Site};
 
-/// `backends, headers`; the file's own words where there are some.
-pub(super) fn what_changed(old: &Site, new: &Site) -> String {
+/// `backends, headers`; the file's own words where there are some. Else the files beside it that are other ones.
+pub(super) fn what_changed(before: &Live, after: &Live) -> String {
+    let (old, new) = (&*before.site, &*after.site);
     let words = [
         ("hosts", old.claims != new.claims),
         ("what answers", action(old) != action(new)),
@@ -24,9 +27,18 @@ pub(super) fn what_changed(old: &Site, new: &Site) -> String {
     ];
     let changed = words.iter().filter(|(_, is_another)| *is_another);
     let changed: Vec<&str> = changed.map(|(word, _)| *word).collect();
-    match changed.is_empty() {
-        true => "a file that it is made from, or words without a meaning".to_owned(),
-        false => changed.join(", "),
+    if !changed.is_empty() {
+        return changed.join(", ");
+    }
+    let known = &before.made_of.files;
+    let files = after.made_of.files.iter();
+    let names: Vec<String> = files
+        .filter(|file| !known.contains(file))
+        .map(|(path, _)| printable(&path.file_name().unwrap_or_default().to_string_lossy()))
+        .collect();
+    match names.is_empty() {
+        true => "words without a meaning".to_owned(),
+        false => format!("what is in {}", names.join(", ")),
     }
 }
 

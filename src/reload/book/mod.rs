@@ -337,6 +337,11 @@ impl Book {
     }
 
     /// Every name that some site owns.
+    /// The site that answers for a name.
+    pub(super) fn owner(&self, pattern: &HostPattern) -> Option<&SiteName> {
+        self.claims.owner(pattern)
+    }
+
     pub(super) fn patterns(&self) -> impl Iterator<Item = &HostPattern> {
         self.claims.patterns()
     }

@@ -368,8 +368,7 @@ impl Book {
             (None, _) => debug!(site = %name, "its file is back"),
         }
         if let Some(live) = &live {
-            let before = old.as_ref().map(|old| &*old.site);
-            live.tell(name, &entry, before, is_quiet);
+            live.tell(name, &entry, old.as_ref(), is_quiet);
             let before: HashSet<&HostPattern> = old.iter().flat_map(Live::patterns).collect();
             let patterns = live.patterns();
             fresh.extend(patterns.filter(|p| !before.contains(p)).cloned());

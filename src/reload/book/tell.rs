@@ -1,7 +1,6 @@
 //! What the book tells: to the log, to `ls` and to those who wait.
 
 use std::collections::HashSet;
-use std::path::PathBuf;
 
 use tracing::{info, warn};
 
@@ -10,13 +9,15 @@ use super::entry::{Entry, Live, Verdict};
 use super::{Book, TALKATIVE};
 use crate::document::Problem;
 use crate::observe::Reason;
-use crate::reload::contest::Contender;
+use crate::reload::contest::{Contender, Incumbent};
 use crate::reload::gauges::{BackendGauges, SiteGauges};
 use crate::reload::status::{BackendStatus, FileStatus, State, Summary};
 use crate::site::faults::Fault;
 use crate::site::fitness::Against;
 use crate::site::{Action, HostPattern, Member, Site, SiteName};
 use crate::tls::Adviser;
+
+const NO_PASS_YET: &str = "no backend has passed its check yet";
 
 impl Book {
     /// The warnings of a large batch, as many as a person reads.
@@ -122,6 +123,31 @@ impl Book {
         }
     }
 
+    /// What a file that is no mistake waits for, in one line.
+    pub(in crate::reload) fn lacks(&self, name: &SiteName) -> Option<String> {
+        let entry = self.entries.get(name)?;
+        match &entry.verdict {
+            Verdict::Waiting(complaint) => Some(complaint.line.clone()),
+            Verdict::Conflict(conflict) => Some(conflict.complaint.line.clone()),
+            Verdict::Fine if entry.awaits(Site::awaits_a_fit_backend) => {
+                let site = &entry.live.as_ref()?.site;
+                let what = match site.awaits_a_first_pass() {
+                    true => NO_PASS_YET,
+                    false => "no backend is fit",
+                };
+                let found = site.members().find_map(|member| {
+                    let (at, why) = (member.to_string(), reason_against(member)?);
+                    Some(match why.contains(&at) {
+                        true => format!("{what}; {why}"),
+                        false => format!("{what}; {at}: {why}"),
+                    })
+                });
+                Some(found.unwrap_or_else(|| what.to_owned()))
+            }
+            Verdict::Fine | Verdict::Broken(_) | Verdict::Absent => None,
+        }
+    }
+
     pub(in crate::reload) fn problems(&self, name: &SiteName) -> Vec<String> {
         let entry = self.entries.get(name);
         let drawn = entry.into_iter().flat_map(Entry::complaints);
@@ -202,9 +228,20 @@ impl Book {
         each.collect()
     }
 
-    pub(in crate::reload) fn place_and_state(&self, name: &SiteName) -> Option<(PathBuf, State)> {
+    pub(in crate::reload) fn incumbent(&self, name: &SiteName) -> Option<Incumbent> {
         let entry = self.entries.get(name)?;
-        Some((entry.path.clone(), state(entry)))
+        let state = state(entry);
+        let first = || entry.complaints().next().map(|first| first.line.clone());
+        Some(Incumbent {
+            path: entry.path.clone(),
+            state,
+            since: entry.since,
+            why: match &entry.verdict {
+                Verdict::Absent => Some("its file is gone".to_owned()),
+                _ if state == State::Live => None,
+                _ => first().or_else(|| self.lacks(name)),
+            },
+        })
     }
 
     /// `notice`: why a file that is not seen may serve all the same.
@@ -238,7 +275,7 @@ impl Book {
     ) -> FileStatus {
         let reason = match &entry.verdict {
             Verdict::Fine if entry.awaits(Site::awaits_a_first_pass) => {
-                Some("no backend has passed its check yet".to_owned())
+                Some(NO_PASS_YET.to_owned())
             }
             Verdict::Fine | Verdict::Broken(_) => None,
             Verdict::Conflict(conflict) => Some(conflict.complaint.line.clone()),
@@ -328,7 +365,7 @@ pub(in crate::reload) enum Standing {
 
 impl Live {
     /// `old` is the version whose place it takes.
-    pub(super) fn tell(&self, name: &SiteName, entry: &Entry, old: Option<&Site>, is_quiet: bool) {
+    pub(super) fn tell(&self, name: &SiteName, entry: &Entry, old: Option<&Live>, is_quiet: bool) {
         if is_quiet {
             return;
         }
@@ -338,7 +375,7 @@ impl Live {
         let (file, hosts) = (entry.path.display(), few_hosts(&self.site));
         match old {
             Some(old) => {
-                let what = what_changed(old, &self.site);
+                let what = what_changed(old, self);
                 info!(site = %name, %file, %hosts, %what, "site changed");
             }
             None => info!(site = %name, %file, %hosts, "site live"),

@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use super::SiteName;
 use names::classify_folder;
 pub use names::{Ignored, classify};
-use permit::how_to_permit;
+use permit::{how_to_permit, how_to_permit_below};
 use text::OTHERS_WRITE;
 pub use text::{ReadError, decode, exposed, read};
 
@@ -158,10 +158,17 @@ fn entries(folder: &Path) -> io::Result<(fs::ReadDir, u32)> {
 
 /// Why a folder cannot be listed, with the command that mends it where there is one.
 pub fn why_closed(folder: &Path, error: &io::Error) -> String {
+    why(error, || how_to_permit(folder, "rx"))
+}
+
+/// The same of the folder of a team.
+pub fn why_team_closed(sites: &Path, folder: &Path, error: &io::Error) -> String {
+    why(error, || how_to_permit_below(sites, folder, "rx"))
+}
+
+fn why(error: &io::Error, how_to_permit: impl FnOnce() -> String) -> String {
     match error.kind() {
-        io::ErrorKind::PermissionDenied => {
-            format!("permission denied: {}", how_to_permit(folder, "rx"))
-        }
+        io::ErrorKind::PermissionDenied => format!("permission denied: {}", how_to_permit()),
         _ => error.to_string(),
     }
 }

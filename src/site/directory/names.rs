@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::fmt;
 use std::path::{Component, Path};
 
+use crate::document::problem::is_risky;
 use crate::site::{Hostname, SiteName};
 
 /// The site a file is, by its path below the sites directory: `shop.toml`, `team/shop.toml`.
@@ -55,7 +56,7 @@ fn stem(file: &OsStr) -> Result<&str, Ignored> {
 
 fn readable(name: &OsStr) -> Result<&str, Ignored> {
     let name = name.to_str().ok_or(Ignored::NotUtf8)?;
-    if name.chars().any(char::is_control) {
+    if name.chars().any(is_risky) {
         Err(Ignored::Control)
     } else {
         Ok(name)
@@ -167,7 +168,9 @@ impl fmt::Display for Ignored {
             } => write!(f, "does not end in .toml, did you mean {name}?"),
             Ignored::NotToml { suggestion: None } => f.write_str("does not end in .toml"),
             Ignored::NotUtf8 => f.write_str("its name is not UTF-8"),
-            Ignored::Control => f.write_str("its name has control characters"),
+            Ignored::Control => f.write_str(
+                "its name has control characters, or such that turn the direction of a text",
+            ),
             Ignored::TooDeep => f.write_str("deeper than one folder"),
             Ignored::Folder => f.write_str("a folder with the name of a site file"),
             Ignored::Elsewhere => f.write_str("not in the sites directory"),

@@ -3,11 +3,38 @@
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+/// What to do about something that is named below `sites`. Of what a link leads to elsewhere no command is given: whoever
+/// may drop a link must not choose what root opens to everybody.
+pub(super) fn how_to_permit_below(sites: &Path, path: &Path, right: &'static str) -> String {
+    match leads_out(sites, path) {
+        Some(to) => format!(
+            "it leads to {}, which onedoor (running as {}) may not read",
+            to.display(),
+            our_user()
+        ),
+        None => how_to_permit(path, right),
+    }
+}
+
+/// Where `path` leads, if that is not below `sites`, or nobody can tell.
+fn leads_out(sites: &Path, path: &Path) -> Option<PathBuf> {
+    if let Ok(real) = path.canonicalize() {
+        let is_below = sites
+            .canonicalize()
+            .is_ok_and(|sites| real.starts_with(sites));
+        return (!is_below).then_some(real);
+    }
+    let below = path.ancestors().take_while(|part| *part != sites);
+    below
+        .filter_map(|part| Some(part.parent()?.join(fs::read_link(part).ok()?)))
+        .last()
+}
 
 /// Whose the file is, who we are, and the command that brings the two together.
 pub(super) fn how_to_permit(path: &Path, right: &'static str) -> String {
-    let our_user = effective_user().map_or("?".to_owned(), user);
+    let our_user = our_user();
     let closed = path
         .ancestors()
         .skip(1)
@@ -36,6 +63,10 @@ pub(super) fn how_to_permit(path: &Path, right: &'static str) -> String {
         ),
         Err(_) => format!("onedoor runs as {our_user}; {advice}"),
     }
+}
+
+fn our_user() -> String {
+    effective_user().map_or("?".to_owned(), user)
 }
 
 /// Not the owner of `/proc/self`: with a capability on the executable, as a low port needs it, that is root (proc(5)).

@@ -44,6 +44,9 @@ fn a_site_is_named_after_its_file_and_one_folder() {
     assert_eq!(named("team/shop.toml"), Ok("team/shop".into()));
     assert_eq!(named("a/b/shop.toml"), Err(Ignored::TooDeep));
     assert_eq!(named("../shop.toml"), Err(Ignored::Elsewhere));
+    // What would turn a line of the log around.
+    assert_eq!(named("shop\u{202e}.toml"), Err(Ignored::Control));
+    assert_eq!(named("team\u{2066}/shop.toml"), Err(Ignored::Control));
     assert_eq!(named("shop.toml/x.toml"), Err(Ignored::Folder));
 }
 

@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use super::permit::how_to_permit;
+use super::permit::how_to_permit_below;
 use crate::document::{Problem, Severity};
 use crate::limits::SITE_FILE_BYTES;
 use crate::site::fence::{FileError, read_regular};
@@ -20,9 +20,9 @@ pub fn read(path: &Path, name: &SiteName) -> Result<SiteDocument, ReadError> {
     // files.
     let real = path
         .canonicalize()
-        .map_err(|error| ReadError::from_io(error, path))?;
+        .map_err(|error| ReadError::from_io(error, path, name))?;
     let bytes = read_regular(&real, SITE_FILE_BYTES).map_err(|error| match error {
-        FileError::Io(error) => ReadError::from_io(error, &real),
+        FileError::Io(error) => ReadError::from_io(error, path, name),
         FileError::TooLarge { .. } => ReadError::TooLarge,
         FileError::NotRegular | FileError::Outside | FileError::OutsideOwn => ReadError::NotRegular,
     })?;
@@ -85,11 +85,13 @@ pub enum ReadError {
 }
 
 impl ReadError {
-    pub(crate) fn from_io(error: io::Error, path: &Path) -> ReadError {
+    fn from_io(error: io::Error, path: &Path, name: &SiteName) -> ReadError {
         match error.kind() {
             io::ErrorKind::NotFound => ReadError::Gone,
             io::ErrorKind::PermissionDenied => {
-                ReadError::PermissionDenied(how_to_permit(path, "r"))
+                let parts = name.as_str().split('/').count();
+                let sites = path.ancestors().nth(parts).unwrap_or(path);
+                ReadError::PermissionDenied(how_to_permit_below(sites, path, "r"))
             }
             _ => ReadError::Io(error),
         }

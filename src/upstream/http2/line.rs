@@ -7,13 +7,14 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use ::bytes::Bytes;
+use ::h2::Reason;
 use ::h2::client::{ResponseFuture, SendRequest};
-use ::h2::{Reason, RecvStream};
 use ::http::HeaderValue;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::Connection;
 use super::talk::{self, Piece, Pieces, broken};
+use crate::receiving::Receiving;
 use crate::sending::Sending;
 
 /// What one write takes at most.
@@ -26,6 +27,8 @@ pub struct Line {
     requests: SendRequest<Bytes>,
     up: Up,
     down: Down,
+    /// How often its connection had heard something when it was asked.
+    heard: u32,
     /// Text of the response that was not read yet.
     text: Vec<u8>,
     at: usize,
@@ -52,9 +55,9 @@ enum Down {
     /// It could not be asked; whoever reads is told why.
     Failed(Option<io::Error>),
     Awaited(ResponseFuture),
-    Length(RecvStream),
-    Chunked(RecvStream),
-    WebSocket(RecvStream),
+    Length(Receiving),
+    Chunked(Receiving),
+    WebSocket(Receiving),
     Ended,
 }
 
@@ -66,6 +69,7 @@ impl Line {
             connection: Rc::clone(connection),
             up: Up::Head(Vec::new()),
             down: Down::NotAsked,
+            heard: 0,
             text: Vec::new(),
             at: 0,
             is_head: false,
@@ -76,6 +80,23 @@ impl Line {
     /// Whether a read would find something.
     pub fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.poll_text(cx).map(drop)
+    }
+
+    /// The response has not come in its time. Where nothing else has come on the connection either, it may be gone without
+    /// a word: nobody asks for anything on it any more. What is open on it may still end.
+    pub fn give_up(&self) {
+        if matches!(self.down, Down::Awaited(_)) && self.heard == self.connection.heard.get() {
+            self.connection.is_over.set(true);
+        }
+    }
+
+    /// Nobody reads just now, and others share the connection.
+    pub fn take_ahead(&mut self, cx: &mut Context<'_>) {
+        if let Down::Length(recv) | Down::Chunked(recv) | Down::WebSocket(recv) = &mut self.down
+            && recv.take_ahead(cx)
+        {
+            self.connection.hears();
+        }
     }
 
     /// Waits until there is text to read, or the end.
@@ -93,14 +114,15 @@ impl Line {
                 }
                 Down::Awaited(response) => {
                     if let Poll::Ready(Some(interim)) = response.poll_informational(cx) {
-                        self.connection.has_come.set(true);
+                        self.connection.hears();
                         talk::write_interim(&mut self.text, &interim.map_err(broken)?);
                         continue;
                     }
                     let response = ready!(Pin::new(response).poll(cx)).map_err(broken)?;
-                    self.connection.has_come.set(true);
+                    self.connection.hears();
                     let (head, recv) = response.into_parts();
-                    let is_over = recv.is_end_stream();
+                    let recv = Receiving::new(recv);
+                    let is_over = recv.is_over();
                     if let Some(accept) = &self.websocket
                         && head.status.is_success()
                     {
@@ -115,20 +137,20 @@ impl Line {
                         talk::Body::Chunked => Down::Chunked(recv),
                     };
                 }
-                Down::Length(recv) | Down::WebSocket(recv) => match ready!(recv.poll_data(cx)) {
+                Down::Length(recv) | Down::WebSocket(recv) => match ready!(recv.poll_bytes(cx)) {
                     Some(bytes) => {
                         let bytes = bytes.map_err(broken)?;
-                        self.connection.has_come.set(true);
-                        release(recv, bytes.len())?;
+                        self.connection.hears();
+                        recv.release(bytes.len()).map_err(broken)?;
                         self.text.extend_from_slice(&bytes);
                     }
                     None => self.down = Down::Ended,
                 },
-                Down::Chunked(recv) => match ready!(recv.poll_data(cx)) {
+                Down::Chunked(recv) => match ready!(recv.poll_bytes(cx)) {
                     Some(bytes) => {
                         let bytes = bytes.map_err(broken)?;
-                        self.connection.has_come.set(true);
-                        release(recv, bytes.len())?;
+                        self.connection.hears();
+                        recv.release(bytes.len()).map_err(broken)?;
                         talk::write_chunk(&mut self.text, &bytes);
                     }
                     None => {
@@ -143,9 +165,15 @@ impl Line {
         Poll::Ready(Ok(()))
     }
 
-    /// Sends the request whose head is `text`.
+    /// Sends the request whose head is `text`. What is wrong is what whoever reads next is told.
     fn ask(&mut self, text: &[u8]) -> io::Result<Up> {
-        let (request, body) = talk::read_head(text, self.connection.scheme)?;
+        let (request, body) = match talk::read_head(text, self.connection.scheme) {
+            Ok(read) => read,
+            Err(error) => {
+                self.down = Down::Failed(Some(error));
+                return Err(io::ErrorKind::BrokenPipe.into());
+            }
+        };
         self.is_head = request.method() == ::http::Method::HEAD;
         let is_all = matches!(body, talk::Upload::None | talk::Upload::Length(0));
         if let talk::Upload::WebSocket(accept) = &body {
@@ -164,6 +192,8 @@ impl Line {
             }
         };
         self.down = Down::Awaited(response);
+        self.heard = self.connection.heard.get();
+        self.connection.was_asked.set(true);
         let send = Sending::new(send);
         Ok(match body {
             _ if is_all => Up::Sent,
@@ -262,15 +292,13 @@ impl Line {
     }
 }
 
-/// One frame is held at a time, so the backend may send as much again.
-fn release(recv: &mut RecvStream, count: usize) -> io::Result<()> {
-    recv.flow_control().release_capacity(count).map_err(broken)
-}
-
 impl Drop for Line {
     fn drop(&mut self) {
         let lines = &self.connection.lines;
         lines.set(lines.get() - 1);
+        if lines.get() == 0 && self.connection.is_over.get() {
+            self.connection.wake_driver();
+        }
         // Whoever needs nothing more says so at once, and not only by letting go.
         match &mut self.up {
             // Both sides have had their last word; ours was only not passed on.

@@ -9,12 +9,13 @@ mod talk;
 mod watch;
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use ::bytes::Bytes;
 use ::h2::client::{self, SendRequest};
@@ -22,9 +23,9 @@ use ::h2::{Ping, PingPong};
 use tokio::sync::Notify;
 
 pub use line::Line;
-pub use talk::{is_untouched, takes_no_websockets};
+pub use talk::{is_stream_reset, is_untouched, takes_no_websockets, wants_http1};
 
-use self::watch::{TICK, Verdict, Watch};
+use self::watch::{TICK, Tick, Verdict, Watch};
 use super::Endpoint;
 use crate::site::{Address, Wire};
 use crate::stream::Stream;
@@ -37,6 +38,17 @@ const MOST_LINES: u16 = 100;
 /// The same as of one for all streams of a connection together: many clients share it, and those that do not read must
 /// not stop the others.
 const CONNECTION_WINDOW: u32 = STREAM_WINDOW * MOST_LINES as u32;
+/// What frames of data that nobody has taken yet may cost, each 256 bytes less what it carries. 32 MiB: 130,000 of the
+/// smallest, more than come before whoever they are for has its turn; from then on they cost no more than their bytes.
+const SMALL_FRAMES_BYTES: usize = 32 << 20;
+/// Streams that were taken back, and of which the backend may not know yet: what it says on others that are over counts as
+/// an error of its own. 1000, ten times as many as may be open, each some 500 bytes, and for no longer than a busy app
+/// takes to look at what has come.
+const RESETS_REMEMBERED: usize = 10 * MOST_LINES as usize;
+const RESET_REMEMBERED_FOR: Duration = Duration::from_secs(30);
+/// Backends behind TLS of which it is remembered that they did not choose HTTP/2. 1000, a hundred bytes each: one that is forgotten
+/// is asked again, by one request.
+const MOST_REMEMBERED: usize = 1000;
 /// A head of a response, decoded; the reader of heads has its own bound.
 const HEAD_BYTES: u32 = 64 << 10;
 
@@ -46,6 +58,21 @@ pub(super) struct Connections {
     open: RefCell<HashMap<Endpoint, Vec<Rc<Connection>>>>,
     /// Being opened: whoever comes meanwhile waits for that one.
     opening: RefCell<HashMap<Endpoint, Rc<Notify>>>,
+    /// Behind TLS, and did not choose HTTP/2 when they were asked last: each request there needs an upstream of its own, or is
+    /// told by itself what is wrong.
+    http1: RefCell<HashSet<Endpoint>>,
+    /// Given up, and not yet gone.
+    given_up: Rc<Cell<usize>>,
+}
+
+/// What there is to begin with where HTTP/2 is spoken, or may be.
+#[derive(Debug)]
+pub(super) enum LineOrOpening<'a> {
+    Line(Box<Line>),
+    /// Nobody else opens a connection meanwhile.
+    Opening(Opening<'a>),
+    /// Whoever comes opens one.
+    Neither,
 }
 
 /// One connection.
@@ -58,7 +85,15 @@ pub(super) struct Connection {
     lines: Cell<usize>,
     /// Something has come on one of them since the last tick.
     has_come: Cell<bool>,
+    /// How often something has.
+    heard: Cell<u32>,
+    /// Something was asked for on it since the last tick.
+    was_asked: Cell<bool>,
     is_over: Cell<bool>,
+    /// Its descriptor is waited for.
+    is_given_up: Cell<bool>,
+    /// Whoever drives it, to be told when it is over.
+    driver: RefCell<Option<Waker>>,
 }
 
 /// The right to open a connection to an endpoint; others wait until it is dropped.
@@ -87,8 +122,38 @@ impl Connections {
         roomy.map(Line::on)
     }
 
+    /// A line on an open connection, also on one that somebody opens just now; or leave to open one. Where it is not known
+    /// what will be spoken, the first to come finds out, and the others wait for that.
+    pub(super) async fn line_or_opening(&self, endpoint: &Endpoint) -> LineOrOpening<'_> {
+        loop {
+            if let Some(line) = self.line(endpoint) {
+                return LineOrOpening::Line(Box::new(line));
+            }
+            if self.http1.borrow().contains(endpoint) {
+                return LineOrOpening::Neither;
+            }
+            if let Some(opening) = self.open_or_wait(endpoint).await {
+                return LineOrOpening::Opening(opening);
+            }
+        }
+    }
+
+    /// Whether a backend behind TLS has chosen HTTP/2.
+    pub(super) fn chose(&self, endpoint: &Endpoint, http2: bool) {
+        let mut http1 = self.http1.borrow_mut();
+        if http2 {
+            http1.remove(endpoint);
+        } else if !http1.contains(endpoint) {
+            // Those of sites that are gone are never asked for again.
+            if http1.len() >= MOST_REMEMBERED {
+                http1.clear();
+            }
+            http1.insert(endpoint.clone());
+        }
+    }
+
     /// Leave to open a connection, or, once somebody else's attempt is over, `None`.
-    pub(super) async fn open_or_wait(&self, endpoint: &Endpoint) -> Option<Opening<'_>> {
+    async fn open_or_wait(&self, endpoint: &Endpoint) -> Option<Opening<'_>> {
         let told = self.opening.borrow().get(endpoint).map(Rc::clone);
         if let Some(told) = told {
             told.notified().await;
@@ -121,6 +186,11 @@ impl Connections {
             .initial_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_header_list_size(HEAD_BYTES)
+            .data_frame_budget(SMALL_FRAMES_BYTES)
+            .max_concurrent_reset_streams(RESETS_REMEMBERED)
+            .reset_stream_duration(RESET_REMEMBERED_FOR)
+            // One that is beyond these costs a frame of ours, and not everybody's connection.
+            .max_local_error_reset_streams(None)
             // None before the backend has said how many it takes.
             .initial_max_send_streams(0)
             .handshake::<_, Bytes>(stream)
@@ -139,7 +209,11 @@ impl Connections {
             scheme,
             lines: Cell::new(0),
             has_come: Cell::new(false),
+            heard: Cell::new(0),
+            was_asked: Cell::new(false),
             is_over: Cell::new(false),
+            is_given_up: Cell::new(false),
+            driver: RefCell::default(),
         });
         if is_shared {
             let mut open = self.open.borrow_mut();
@@ -151,11 +225,15 @@ impl Connections {
             held.is_over.set(true);
         }
         let line = Line::on(&held);
+        let given_up = Rc::clone(&self.given_up);
         let pings = connection.ping_pong();
         drop(tokio::task::spawn_local(async move {
             let driven = async { drop((&mut connection).await) };
             drive(driven, pings, &held).await;
             held.is_over.set(true);
+            if held.is_given_up.get() {
+                given_up.set(given_up.get() - 1);
+            }
         }));
         Ok(line)
     }
@@ -168,19 +246,22 @@ impl Connections {
         });
     }
 
-    /// Lets go of connections that carry nothing.
+    /// Lets go of connections that carry nothing. How many are about to be gone: they are once their drivers have had a
+    /// turn.
     pub(super) fn close_idle(&self) -> usize {
-        let mut count = 0;
+        let mut count = self.given_up.get();
         for list in self.open.borrow_mut().values_mut() {
             list.retain(|connection| {
                 let is_idle = connection.lines.get() == 0;
-                if is_idle {
-                    connection.is_over.set(true);
+                if is_idle && !connection.is_over.replace(true) {
+                    connection.is_given_up.set(true);
+                    connection.wake_driver();
                     count += 1;
                 }
                 !is_idle
             });
         }
+        self.given_up.set(count);
         count
     }
 }
@@ -198,6 +279,19 @@ pub async fn alone(stream: Stream, address: &Address) -> io::Result<Stream> {
 }
 
 impl Connection {
+    /// Nobody needs it any more: what it holds is wanted before its next tick.
+    fn wake_driver(&self) {
+        if let Some(driver) = self.driver.take() {
+            driver.wake();
+        }
+    }
+
+    /// Something has come on one of its lines.
+    fn hears(&self) {
+        self.has_come.set(true);
+        self.heard.set(self.heard.get().wrapping_add(1));
+    }
+
     /// Whether another stream may be opened on it at all: the backend has not said that it ends.
     fn is_fit(&self) -> bool {
         if self.is_over.get() {
@@ -234,6 +328,14 @@ async fn drive(
             {
                 return Poll::Ready(false);
             }
+            let mut driver = held.driver.borrow_mut();
+            if !driver
+                .as_ref()
+                .is_some_and(|driver| driver.will_wake(cx.waker()))
+            {
+                *driver = Some(cx.waker().clone());
+            }
+            drop(driver);
             if let Some(pings) = &mut pings {
                 match pings.poll_pong(cx) {
                     Poll::Ready(Ok(_)) => watch.answered(),
@@ -246,7 +348,11 @@ async fn drive(
         if !ticked.await {
             return;
         }
-        match watch.tick(held.lines.get() > 0, held.has_come.replace(false)) {
+        match watch.tick(Tick {
+            is_needed: held.lines.get() > 0,
+            has_come: held.has_come.take(),
+            was_asked: held.was_asked.take(),
+        }) {
             Verdict::Wait => {}
             Verdict::Ask => {
                 if let Some(pings) = &mut pings {

@@ -11,6 +11,7 @@ use ::http::header::{
     AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, HOST, HeaderName, HeaderValue,
     SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, TRANSFER_ENCODING, UPGRADE,
 };
+use ::http::uri::PathAndQuery;
 use ::http::{HeaderMap, Method, Request, Response, StatusCode, Uri, response};
 
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
@@ -34,6 +35,23 @@ impl std::error::Error for Untouched {}
 /// Whether what went wrong says that the backend has done nothing for the request.
 pub fn is_untouched(error: &io::Error) -> bool {
     error.get_ref().is_some_and(|inner| inner.is::<Untouched>())
+}
+
+/// Whether what went wrong is that the backend has reset this one stream. Its connection is as well as ever.
+pub fn is_stream_reset(error: &io::Error) -> bool {
+    reset_with(error).is_some()
+}
+
+/// Whether it wants to be asked in HTTP/1.1 (RFC 9113 7).
+pub fn wants_http1(error: &io::Error) -> bool {
+    reset_with(error) == Some(Reason::HTTP_1_1_REQUIRED)
+}
+
+fn reset_with(error: &io::Error) -> Option<Reason> {
+    let error: &::h2::Error = error.get_ref()?.downcast_ref()?;
+    error
+        .reason()
+        .filter(|_| error.is_reset() && error.is_remote())
 }
 
 /// A WebSocket was asked for, and the backend has not said that it takes them over HTTP/2 (RFC 8441 3).
@@ -135,10 +153,11 @@ pub(super) fn read_head(text: &[u8], scheme: &str) -> io::Result<(Request<()>, U
     // Nobody who speaks HTTP/2 has trouble with them, and gRPC asks for it (CASES G-02).
     fields.insert(::http::header::TE, HeaderValue::from_static("trailers"));
     let host = host.ok_or_else(not_ours)?;
+    let target = PathAndQuery::try_from(target).or_else(|_| encoded(target).try_into());
     let uri = Uri::builder()
         .scheme(scheme)
         .authority(host)
-        .path_and_query(target)
+        .path_and_query(target.map_err(io::Error::other)?)
         .build()
         .map_err(io::Error::other)?;
     let mut request = Request::new(());
@@ -153,6 +172,22 @@ pub(super) fn read_head(text: &[u8], scheme: &str) -> io::Result<(Request<()>, U
     *request.uri_mut() = uri;
     *request.headers_mut() = fields;
     Ok((request, upload))
+}
+
+/// A target with what RFC 3986 has no place for, and the library therefore refuses, written as browsers write it. Over
+/// HTTP/1.1 it passes as it is.
+fn encoded(target: &str) -> String {
+    let mut out = String::with_capacity(target.len() + 16);
+    for char in target.chars() {
+        match char {
+            '"' => out.push_str("%22"),
+            '<' => out.push_str("%3C"),
+            '>' => out.push_str("%3E"),
+            '`' => out.push_str("%60"),
+            other => out.push(other),
+        }
+    }
+    out
 }
 
 /// What proves to a client of HTTP/1.1 that its key was read (RFC 6455 4.2.2): over HTTP/2 nobody says so, and none is
@@ -401,6 +436,21 @@ mod tests {
     }
 
     proptest! {
+        /// Our reader lets all of these through.
+        #[test]
+        fn any_target_can_be_asked_for(rest in "[!-\"$-~]{0,40}") {
+            let text = format!("GET /{rest} HTTP/1.1\r\nHost: a.test\r\n\r\n");
+            let (request, _) = read_head(text.as_bytes(), "http").expect("a head");
+            let said = request.uri().path_and_query().expect("a target").as_str();
+            let mut meant = format!("/{rest}");
+            if meant != said {
+                for (raw, code) in [("\"", "%22"), ("<", "%3C"), (">", "%3E"), ("`", "%60")] {
+                    meant = meant.replace(raw, code);
+                }
+            }
+            prop_assert_eq!(said, meant);
+        }
+
         #[test]
         fn payload_is_found_however_the_chunks_are_cut(
             chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..40), 0..8),

@@ -2,7 +2,8 @@
 //!
 //! A ping costs the other side something, and gRPC's servers end a connection whose client sends more than a few within
 //! five minutes in which they had nothing to say themselves ("too_many_pings"), or any while nothing is open. So one is
-//! sent when somebody waits and nothing has come for a while, and then none for as long as nothing comes.
+//! sent when somebody waits and nothing has come for a while, and then none for as long as nothing comes; but one more when
+//! it is asked for something and says nothing to that either: those who came later want to know, too.
 
 use std::time::Duration;
 
@@ -23,6 +24,21 @@ pub(super) struct Watch {
     /// Since the ping that was sent while it is silent.
     asked: Option<u32>,
     is_answered: bool,
+    /// Something was asked for since that ping.
+    has_new: bool,
+    /// It was not the first while it is silent.
+    is_second: bool,
+}
+
+/// What a tick saw.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Tick {
+    /// Somebody waits for something.
+    pub(super) is_needed: bool,
+    /// Something has come.
+    pub(super) has_come: bool,
+    /// Something was asked for.
+    pub(super) was_asked: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,8 +55,14 @@ impl Watch {
         self.is_answered = true;
     }
 
-    /// Another tick is over, in which something `has_come` or not. `is_needed`: somebody waits for something.
-    pub(super) fn tick(&mut self, is_needed: bool, has_come: bool) -> Verdict {
+    /// Another tick is over.
+    pub(super) fn tick(&mut self, tick: Tick) -> Verdict {
+        let Tick {
+            is_needed,
+            has_come,
+            was_asked,
+        } = tick;
+        self.has_new |= was_asked;
         if let Some(ticks) = &mut self.asked {
             *ticks += 1;
             if *ticks >= ANSWER_TICKS && !self.is_answered && !has_come {
@@ -55,18 +77,22 @@ impl Watch {
             // What is under way is waited for all the same.
             if self.is_answered {
                 self.asked = None;
+                self.is_second = false;
             }
             return Verdict::Wait;
         }
         if !is_needed {
             return Verdict::Wait;
         }
+        let may_ask_again = self.has_new && !self.is_second;
         let may_ask = self
             .asked
-            .is_none_or(|ticks| self.is_answered && ticks >= AGAIN_TICKS);
+            .is_none_or(|ticks| self.is_answered && (ticks >= AGAIN_TICKS || may_ask_again));
         if !may_ask {
             return Verdict::Wait;
         }
+        self.is_second = self.asked.is_some() && may_ask_again;
+        self.has_new = false;
         self.asked = Some(0);
         self.is_answered = false;
         Verdict::Ask
@@ -79,6 +105,14 @@ mod tests {
 
     const HOUR: u32 = 720;
 
+    fn tick(is_needed: bool, has_come: bool) -> Tick {
+        Tick {
+            is_needed,
+            has_come,
+            was_asked: false,
+        }
+    }
+
     /// The ticks at which a backend is asked that answers at once.
     fn asked(
         ticks: u32,
@@ -87,14 +121,14 @@ mod tests {
     ) -> Vec<u32> {
         let mut watch = Watch::default();
         let mut at = Vec::new();
-        for tick in 0..ticks {
-            match watch.tick(is_needed(tick), has_come(tick)) {
+        for now in 0..ticks {
+            match watch.tick(tick(is_needed(now), has_come(now))) {
                 Verdict::Ask => {
-                    at.push(tick);
+                    at.push(now);
                     watch.answered();
                 }
                 Verdict::Wait => {}
-                Verdict::End => panic!("it is there: {tick}"),
+                Verdict::End => panic!("it is there: {now}"),
             }
         }
         at
@@ -113,9 +147,9 @@ mod tests {
     fn one_that_nobody_waits_for_is_not_asked_and_let_go_after_a_minute() {
         let mut watch = Watch::default();
         for _ in 1..IDLE_TICKS {
-            assert_eq!(watch.tick(false, false), Verdict::Wait);
+            assert_eq!(watch.tick(tick(false, false)), Verdict::Wait);
         }
-        assert_eq!(watch.tick(false, false), Verdict::End);
+        assert_eq!(watch.tick(tick(false, false)), Verdict::End);
     }
 
     #[test]
@@ -127,22 +161,50 @@ mod tests {
     }
 
     #[test]
+    fn one_that_is_silent_is_asked_once_more_when_somebody_asks_for_something() {
+        let asked = Tick {
+            is_needed: true,
+            has_come: false,
+            was_asked: true,
+        };
+        let mut watch = Watch::default();
+        assert_eq!(watch.tick(tick(true, false)), Verdict::Ask);
+        watch.answered();
+        for _ in 0..3 {
+            assert_eq!(watch.tick(tick(true, false)), Verdict::Wait);
+        }
+        assert_eq!(watch.tick(asked), Verdict::Ask);
+        watch.answered();
+        // Not each time: it would have enough of it.
+        for _ in 0..20 {
+            assert_eq!(watch.tick(asked), Verdict::Wait);
+        }
+        assert_eq!(watch.tick(tick(true, true)), Verdict::Wait);
+        assert_eq!(watch.tick(asked), Verdict::Ask);
+        watch.answered();
+        // What is gone meanwhile is found by that.
+        assert_eq!(watch.tick(asked), Verdict::Ask);
+        assert_eq!(watch.tick(asked), Verdict::Wait);
+        assert_eq!(watch.tick(asked), Verdict::End);
+    }
+
+    #[test]
     fn one_that_does_not_answer_is_gone() {
         let mut watch = Watch::default();
-        assert_eq!(watch.tick(true, false), Verdict::Ask);
-        assert_eq!(watch.tick(true, false), Verdict::Wait);
-        assert_eq!(watch.tick(true, false), Verdict::End);
+        assert_eq!(watch.tick(tick(true, false)), Verdict::Ask);
+        assert_eq!(watch.tick(tick(true, false)), Verdict::Wait);
+        assert_eq!(watch.tick(tick(true, false)), Verdict::End);
     }
 
     #[test]
     fn one_that_answers_late_but_says_something_is_there() {
         let mut watch = Watch::default();
-        assert_eq!(watch.tick(true, false), Verdict::Ask);
+        assert_eq!(watch.tick(tick(true, false)), Verdict::Ask);
         for _ in 0..10 {
-            assert_eq!(watch.tick(true, true), Verdict::Wait);
+            assert_eq!(watch.tick(tick(true, true)), Verdict::Wait);
         }
         watch.answered();
-        assert_eq!(watch.tick(true, true), Verdict::Wait);
-        assert_eq!(watch.tick(true, false), Verdict::Ask);
+        assert_eq!(watch.tick(tick(true, true)), Verdict::Wait);
+        assert_eq!(watch.tick(tick(true, false)), Verdict::Ask);
     }
 }

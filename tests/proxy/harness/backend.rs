@@ -1,6 +1,6 @@
 //! Small backends. Each keeps what it received, whole requests and raw bytes, so that a test can look.
 
-use std::io::{self, BufReader, Read, Write};
+use std::io::{self, BufRead as _, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -440,6 +440,11 @@ impl Conversation {
         // A short read is the answer, not an error, here.
         drop(read_exactly(&mut self.stream, count as u64, &mut bytes));
         bytes
+    }
+
+    /// Waits until more has come, or the end, and takes nothing of it.
+    pub(crate) fn until_more(&mut self) {
+        drop(self.stream.fill_buf());
     }
 
     /// A chunked body, decoded, as far as it came.

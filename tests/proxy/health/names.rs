@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::*;
 use crate::harness::{found, may_mount};
+use crate::limits::time::full_listener_at;
 
 /// A onedoor that resolves names by a file of its own and by nothing else.
 fn with_own_names(names: &str) -> Option<(Plan, PathBuf)> {
@@ -55,6 +56,40 @@ fn a_name_that_does_not_resolve_is_its_own_trouble_and_delays_nobody() {
         proxy.log()
     );
     proxy.until_logged("the name resolves again: 127.0.0.1");
+}
+
+/// The others are well meanwhile.
+#[test]
+fn an_address_that_is_tried_again_and_says_nothing_holds_up_nobody_for_long() {
+    let Some((plan, _)) = with_own_names("127.0.0.2 app.internal\n127.0.0.3 app.internal\n") else {
+        return;
+    };
+    // Each connection is for one request.
+    let two = Backend::at("127.0.0.2:0", |conversation| {
+        conversation.request();
+        conversation.send("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 3\r\n\r\ntwo");
+    });
+    let text = site("app.test", &format!("app.internal:{}", two.port));
+    let proxy = plan
+        .flag("--workers=1")
+        .site("app.toml", text + "[timeout]\nconnect = '25s'\n")
+        .start();
+    proxy.until_answer("app.test", "the name that resolves", |answer| {
+        answer.text() == "two"
+    });
+    // Nobody was there: it is out from its first connect on.
+    for _ in 0..4 {
+        assert_eq!(proxy.get("app.test", "/").text(), "two");
+    }
+    // From here on somebody takes no connections: openings are dropped.
+    let _deaf = full_listener_at(([127, 0, 0, 3], two.port).into());
+    // A second after it was out it is tried again.
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(3) {
+        let asked = Instant::now();
+        assert_eq!(proxy.get("app.test", "/").text(), "two");
+        assert!(asked.elapsed() < Duration::from_secs(10));
+    }
 }
 
 #[test]

@@ -51,6 +51,69 @@ fn a_backend_that_refuses_is_out_after_three_connects_and_back_when_it_accepts()
 }
 
 #[test]
+fn a_client_that_waits_for_100_and_sends_nothing_takes_no_backend_out() {
+    // It reads the body, and says nothing before, as it may (RFC 9110 10.1.1).
+    let app = || {
+        Backend::doing(|conversation| {
+            while conversation.request().is_some() {
+                conversation.answer("app");
+            }
+        })
+    };
+    let (one, other) = (app(), app());
+    let site = in_turn(one.port, other.port, "['connect', 'reset']");
+    let proxy = Proxy::plan()
+        .flag("--workers=1")
+        .site(
+            "app.toml",
+            format!("{site}[timeout]\nfirst_byte = '200ms'\n"),
+        )
+        .start();
+    let mut clients: Vec<_> = (0..20).map(|_| proxy.client()).collect();
+    for client in &mut clients {
+        client.send("POST / HTTP/1.1\r\nHost: app.test\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n");
+    }
+    for client in &mut clients {
+        let answer = client.response();
+        assert_eq!(
+            (answer.status, answer.value("onedoor-reason")),
+            (504, "backend-timeout".to_owned())
+        );
+    }
+    assert!(!proxy.log().contains("backend out"), "{}", proxy.log());
+    for port in [one.port, other.port] {
+        assert_eq!(backend(&proxy, "app", port)["fit"], true);
+    }
+}
+
+/// What breaks off there is lost; a GET is sent again.
+#[test]
+fn no_post_is_risked_on_a_backend_that_was_out_while_another_is_fit() {
+    let bad = Backend::closing();
+    let good = Backend::saying("good");
+    let site = format!(
+        "host = 'app.test'\nto = [{}, {}]\nbalance = 'round-robin'\n[health]\nevery = 'off'\npassive = {{ reset = 1 }}\n",
+        bad.port, good.port
+    );
+    let proxy = Proxy::plan()
+        .flag("--workers=1")
+        .site("app.toml", site)
+        .start();
+    let out = "backend out for 1000 ms";
+    proxy.until_answer("app.test", "it is out", |_| proxy.log().contains(out));
+    let asked = bad.accepted();
+    // Its trial is due in the middle.
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_millis(1500) {
+        let answer = proxy.ask("POST / HTTP/1.1\r\nHost: app.test\r\nContent-Length: 2\r\n\r\nab");
+        assert_eq!(answer.text(), "good");
+    }
+    assert_eq!(bad.accepted(), asked);
+    assert_eq!(proxy.get("app.test", "/").text(), "good");
+    assert_eq!(bad.accepted(), asked + 1);
+}
+
+#[test]
 fn answers_from_500_on_take_a_backend_out_at_the_threshold_of_the_site() {
     let ((bad, _), good) = (answering(503), Backend::saying("good"));
     let proxy = Proxy::plan()

@@ -51,6 +51,46 @@ fn requests_that_are_taken_back_at_once_are_ended_and_cancelled() {
     });
 }
 
+/// CASES D-01, as for HTTP/1: a head has its time, and its bytes do not prolong it.
+#[test]
+fn a_head_that_does_not_end_has_its_time() {
+    let app = Backend::saying("app");
+    let proxy = in_front_of(&app)
+        .daemon_file("[timeout]\nhead = '500ms'\n")
+        .start();
+    let half = |flags| frame(HEADERS, flags, 1, &head());
+    let whole = half(END_HEADERS | END_STREAM);
+    for (what, bytes) in [
+        ("no END_HEADERS", half(END_STREAM)),
+        ("no payload", whole[..9].to_vec()),
+        ("half a payload", whole[..20].to_vec()),
+    ] {
+        let counted = proxy.counted("head-timeout");
+        let mut client = Http2::to(&proxy);
+        client.settle();
+        client.send(bytes);
+        assert_eq!(client.ended(), None, "{what}");
+        assert_eq!(proxy.counted("head-timeout"), counted + 1, "{what}");
+    }
+    assert_eq!(proxy.get("app.test", "/").text(), "app");
+}
+
+/// What we break off because an app did is no flood of the client's.
+#[test]
+fn an_app_that_breaks_off_again_and_again_does_not_end_the_connection_of_its_client() {
+    let app = Backend::raw("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc");
+    let proxy = in_front_of(&app)
+        .daemon_file("[limit]\nresets = 5\n")
+        .site("own.toml", "host = 'own.test'\nrespond = 'own'")
+        .start();
+    let mut client = Http2::to(&proxy);
+    for _ in 0..30 {
+        assert_eq!(client.get("app.test", "/").reset, Some(2));
+    }
+    assert_eq!(client.get("own.test", "/").text(), "own");
+    assert_eq!(proxy.counted("reset-flood"), 0);
+}
+
 /// CASES H-02.
 #[test]
 fn requests_that_make_us_reset_them_are_ended_too() {

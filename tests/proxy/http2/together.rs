@@ -6,8 +6,8 @@ use std::sync::mpsc::channel;
 use rustix::process::Signal;
 
 use super::{client_of, in_front_of, in_front_of_with};
-use crate::harness::http2::{GOAWAY, Http2, PING, RST_STREAM, request};
-use crate::harness::{Backend, Proxy, until};
+use crate::harness::http2::{DATA, GOAWAY, Http2, PING, RST_STREAM, frame, request};
+use crate::harness::{Backend, Proxy, free_port, until};
 
 /// Its own window is all that a stalled stream holds.
 #[test]
@@ -36,6 +36,82 @@ fn a_stream_that_is_not_read_does_not_stop_the_others() {
         client.window(stream, 100);
         client.until(stream, |seen| seen.body.len() == 10_100);
     }
+}
+
+/// CASES D-07: each holds an upstream, as a connection of HTTP/1 does.
+#[test]
+fn requests_beside_each_other_are_of_the_share_of_their_client() {
+    // No name of this machine alone.
+    const HOST: &str = "app.example.com";
+    let app = Backend::doing(|conversation| {
+        while let Some(request) = conversation.request() {
+            if request.target() == "/wait" {
+                conversation.rest();
+                return;
+            }
+            conversation.answer("app");
+        }
+    });
+    let text = format!("host = '{HOST}'\nto = {}", app.port);
+    let proxy = Proxy::plan()
+        .site("app.toml", text)
+        .daemon_file("[trust]\nproxy_protocol = '127.0.0.1'\n[limit]\nper_client = 4\n")
+        .start();
+    let connection_of = |address: &str| {
+        let mut client = proxy.client();
+        client.send(format!("PROXY TCP4 {address} 198.51.100.1 50000 443\r\n"));
+        client
+    };
+    let client_at = |address: &str| Http2::over(connection_of(address), &[]);
+    let mut client = client_at("192.0.2.7");
+    let waiting: Vec<u32> = (0..4)
+        .map(|_| client.ask(&request("GET", HOST, "/wait", &[])))
+        .collect();
+    let seen = client.get(HOST, "/");
+    let reason = seen.value("onedoor-reason");
+    assert_eq!((seen.status(), reason), (503, "client-full".to_owned()));
+    // So does another connection of it, and nobody else.
+    connection_of("192.0.2.7").expect_close();
+    assert_eq!(client_at("192.0.2.8").get(HOST, "/").text(), "app");
+    for stream in waiting {
+        client.frame(RST_STREAM, 0, stream, &[0, 0, 0, 8]);
+    }
+    client.settle();
+    until("its share is free again", || {
+        client.get(HOST, "/").status() == 200
+    });
+}
+
+/// The library keeps each until its request takes it, and ends a connection that makes it keep too many.
+#[test]
+fn small_messages_do_not_end_the_connection_of_their_client() {
+    let port = free_port();
+    let text = format!("host = 'app.test'\nto = {port}\nhold = '60s'");
+    let proxy = Proxy::plan()
+        .site("app.toml", text)
+        .site("own.toml", "host = 'own.test'\nrespond = 'own'")
+        .start();
+    let mut client = Http2::to(&proxy);
+    // Of an app that restarts.
+    let held = client.begin(&request("POST", "app.test", "/", &[]));
+    for _ in 0..10 {
+        let message = frame(DATA, 0, held, b"0123456789");
+        client.send(message.repeat(1000));
+        assert_eq!(client.get("own.test", "/").text(), "own");
+    }
+    client.last_data(held, b"");
+    let _app = Backend::on_port(port, |conversation| {
+        while let Some(request) = conversation.request() {
+            conversation.answer(request.body.len().to_string());
+        }
+    });
+    assert_eq!(client.whole(held).text(), "100000");
+    // And of one that is there: as many at once as its window lets through.
+    let many = client.begin(&request("POST", "app.test", "/", &[]));
+    client.send(frame(DATA, 0, many, b"x").repeat(200_000));
+    client.last_data(many, b"");
+    assert_eq!(client.whole(many).text(), "200000");
+    assert_eq!(client.get("own.test", "/").text(), "own");
 }
 
 /// Back-pressure: what the client does not take stays with the backend.

@@ -4,17 +4,21 @@ use std::fs;
 use std::time::Duration;
 
 use crate::harness::{Backend, Client, Plan, Proxy, found, until};
+use crate::http2_apps;
 
 /// A proxy that may have this many descriptors, `soft:hard`. `None`: the test is left out.
 fn with_descriptors(count: &str, app: &Backend) -> Option<Plan> {
+    with_descriptors_and(2, count, app)
+}
+
+fn with_descriptors_and(workers: usize, count: &str, app: &Backend) -> Option<Plan> {
     if !found("prlimit") {
         return None;
     }
     let flag = format!("--nofile={count}");
     let plan = Proxy::plan()
         .under(["prlimit", &flag])
-        .flag("--workers")
-        .flag("2")
+        .flag(format!("--workers={workers}"))
         .daemon_file("[limit]\nconnections = 1000\n[defaults]\nlimit.connections = 1000\n")
         .site("app.toml", format!("host = 'app.test'\nto = {}", app.port));
     Some(plan)
@@ -71,6 +75,37 @@ fn more_connections_than_descriptors_allow_are_lowered_and_it_says_so() {
                 .try_response("GET")
                 .is_ok_and(|response| response.status == 200)
     });
+}
+
+#[test]
+fn idle_connections_to_apps_of_http_2_are_given_up_at_once_for_what_needs_them() {
+    const IDLE: usize = 60;
+    let app = Backend::silent();
+    // Each worker has its own.
+    let Some(mut plan) = with_descriptors_and(1, "200:200", &app) else {
+        return;
+    };
+    let others: Vec<_> = (0..IDLE).map(|_| http2_apps::answering()).collect();
+    for (number, other) in others.iter().enumerate() {
+        let text = format!(
+            "host = 'a{number}.test'\nto = 'h2c://127.0.0.1:{}'",
+            other.backend.port
+        );
+        plan = plan.site(&format!("a{number}.toml"), text);
+    }
+    let proxy = plan.start();
+    proxy.until_logged("connections=");
+    let log = proxy.log();
+    let (_, said) = log.split_once(" connections=").unwrap();
+    let most: usize = said.split_whitespace().next().unwrap().parse().unwrap();
+    for number in 0..IDLE {
+        let answer = proxy.get(&format!("a{number}.test"), "/");
+        assert_eq!(answer.text(), "app");
+    }
+    // Each needs two.
+    assert!(proxy.descriptors().len() + 2 * most > 200);
+    let _open: Vec<Client> = (0..most).map(|_| ask(&proxy)).collect();
+    app.until_requests(most);
 }
 
 #[test]

@@ -7,7 +7,7 @@ mod descriptors;
 mod number;
 mod site;
 mod size;
-mod time;
+pub(crate) mod time;
 
 fn with_limits(daemon_file: &str, app: &Backend) -> Proxy {
     Proxy::plan()

@@ -112,12 +112,26 @@ fn an_app_that_does_not_accept_in_time_is_504() {
     assert_eq!(proxy.get("app.test", "/").said(), "504 backend-timeout");
 }
 
+/// And nothing is held against the app, which may accept in its own time.
+#[test]
+fn the_time_of_a_whole_request_holds_for_connecting_too() {
+    let listener = full_listener();
+    let port = listener.0.local_addr().unwrap().port();
+    let proxy = with_site(port, "[timeout]\ntotal = '300ms'\nconnect = '10m'\n").start();
+    assert_eq!(proxy.get("app.test", "/").said(), "504 backend-timeout");
+    assert!(!proxy.log().contains("WARN"), "{}", proxy.log());
+}
+
 /// Nobody accepts there, and its queue is full.
 pub(super) fn full_listener() -> (TcpListener, Vec<socket2::Socket>) {
+    full_listener_at(([127, 0, 0, 1], 0).into())
+}
+
+pub(crate) fn full_listener_at(
+    address: std::net::SocketAddr,
+) -> (TcpListener, Vec<socket2::Socket>) {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    socket
-        .bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into())
-        .unwrap();
+    socket.bind(&address.into()).unwrap();
     socket.listen(0).unwrap();
     let listener: TcpListener = socket.into();
     let address = listener.local_addr().unwrap().into();

@@ -1,4 +1,5 @@
-//! How many connections may be open: in all, and from one client. Touched at accept and at close only.
+//! How many connections may be open, and requests beside each other on those of HTTP/2: in all, and from one client. Touched
+//! at accept and at close, and where a connection has more requests open than before.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
@@ -20,7 +21,7 @@ struct Counts {
     most_per_client: AtomicUsize,
 }
 
-/// The right to have one connection open; free again when dropped.
+/// The right to have one connection open, or one more request on it; free again when dropped.
 #[derive(Debug)]
 pub struct Slot {
     counts: Arc<Counts>,
@@ -65,8 +66,13 @@ impl Slots {
             counts.taken.fetch_sub(1, Ordering::Relaxed);
             return Err(NoSlot::Full);
         }
+        self.count(client)
+    }
+
+    /// Of those that are taken, one for `client`.
+    fn count(&self, client: Option<IpAddr>) -> Result<Slot, NoSlot> {
         let mut slot = Slot {
-            counts: Arc::clone(counts),
+            counts: Arc::clone(&self.0),
             client: None,
         };
         if let Some(client) = client {
@@ -101,6 +107,23 @@ impl Drop for Waiting {
 }
 
 impl Slot {
+    /// One more for the same client.
+    ///
+    /// # Errors
+    /// See [`NoSlot`].
+    pub fn another(&self) -> Result<Slot, NoSlot> {
+        Slots(Arc::clone(&self.counts)).take(self.client)
+    }
+
+    /// The same, where another connection is about to make room: one too many until it has.
+    ///
+    /// # Errors
+    /// `ClientFull`.
+    pub fn another_too_many(&self) -> Result<Slot, NoSlot> {
+        self.counts.taken.fetch_add(1, Ordering::Relaxed);
+        Slots(Arc::clone(&self.counts)).count(self.client)
+    }
+
     /// Counts the connection as one of `client`; of nobody before.
     ///
     /// # Errors
@@ -174,6 +197,22 @@ mod tests {
         drop(third);
         assert_eq!(slots.take(None).err(), Some(NoSlot::Full));
         assert_eq!(slots.taken(), 2);
+    }
+
+    #[test]
+    fn another_one_is_of_the_same_client() {
+        let slots = Slots::new(3, 2);
+        let first = slots.take(Some(IpAddr::from([10, 0, 0, 1]))).expect("free");
+        let second = first.another().expect("free");
+        assert_eq!(first.another().err(), Some(NoSlot::ClientFull));
+        let other = slots.take(None).expect("free");
+        assert_eq!(other.another().err(), Some(NoSlot::Full));
+        let too_many = other.another_too_many();
+        assert!(too_many.is_ok());
+        assert_eq!(first.another_too_many().err(), Some(NoSlot::ClientFull));
+        drop((first, second, other, too_many));
+        assert_eq!(slots.taken(), 0);
+        assert!(slots.0.per_client.is_empty());
     }
 
     #[test]

@@ -1,0 +1,335 @@
+//! Apps of HTTP/2, frame by frame: what one visitor's exchange does to the connection that the others share.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::harness::hpack::Table;
+use crate::harness::http2::{
+    ACK, DATA, END_HEADERS, END_STREAM, Frame, HEADERS, Http2, PING, PREFACE, RST_STREAM, SETTINGS,
+    block, frame, request,
+};
+use crate::harness::{Backend, Conversation, Plan, Proxy, until};
+
+/// The window of a stream that an app begins with.
+const WINDOW: usize = 64 << 10;
+
+fn in_front_of(app: &App) -> Plan {
+    let text = format!(
+        "host = 'app.test'\nto = 'h2c://127.0.0.1:{}'",
+        app.backend.port
+    );
+    Proxy::plan().flag("--workers=1").site("app.toml", text)
+}
+
+const CANCEL: [u8; 4] = [0, 0, 0, 8];
+
+/// What happens to an app.
+enum Event {
+    /// A request for this path; perhaps its body follows.
+    Asked(String),
+    TakenBack,
+    /// All that was sent before has been read.
+    Settled,
+}
+
+pub(crate) struct App {
+    pub(crate) backend: Backend,
+    requests: Arc<AtomicUsize>,
+    connections: Arc<AtomicUsize>,
+}
+
+impl App {
+    fn until_asked(&self) {
+        until("the app is asked", || {
+            self.requests.load(Ordering::SeqCst) > 0
+        });
+    }
+
+    fn connections(&self) -> usize {
+        self.connections.load(Ordering::SeqCst)
+    }
+}
+
+/// An app that answers everything.
+pub(crate) fn answering() -> App {
+    app(|conversation, stream, event, _| {
+        if let Event::Asked(_) = event {
+            conversation.send(ok(stream));
+            conversation.send(frame(DATA, END_STREAM, stream, b"app"));
+        }
+    })
+}
+
+/// An app that does `what`, told on which stream. It says SETTINGS by itself.
+fn app(what: impl Fn(&mut Conversation, u32, Event, &mut Vec<u32>) + Send + Sync + 'static) -> App {
+    let requests = Arc::new(AtomicUsize::new(0));
+    let connections = Arc::new(AtomicUsize::new(0));
+    let (asked, opened) = (Arc::clone(&requests), Arc::clone(&connections));
+    let backend = Backend::doing(move |conversation| {
+        // Whether somebody listens is looked at, too.
+        if conversation.bytes(PREFACE.len()).len() < PREFACE.len() {
+            return;
+        }
+        opened.fetch_add(1, Ordering::SeqCst);
+        conversation.send(frame(SETTINGS, 0, 0, &[]));
+        let mut table = Table::default();
+        // For whatever the app remembers.
+        let mut streams = Vec::new();
+        while let Some(frame) = next(conversation) {
+            let event = match frame.kind {
+                HEADERS => {
+                    let fields = table.read(&frame.payload);
+                    let path = fields.into_iter().find(|(name, _)| name == ":path");
+                    Event::Asked(path.unwrap_or_default().1)
+                }
+                RST_STREAM if frame.payload == CANCEL => Event::TakenBack,
+                PING if frame.flags & ACK != 0 => Event::Settled,
+                PING => {
+                    conversation.send(self::frame(PING, ACK, 0, &frame.payload));
+                    continue;
+                }
+                _ => continue,
+            };
+            asked.fetch_add(
+                usize::from(matches!(event, Event::Asked(_))),
+                Ordering::SeqCst,
+            );
+            what(conversation, frame.stream, event, &mut streams);
+        }
+    });
+    App {
+        backend,
+        requests,
+        connections,
+    }
+}
+
+fn next(conversation: &mut Conversation) -> Option<Frame> {
+    let head = conversation.bytes(9);
+    let length = u32::from_be_bytes([0, *head.first()?, *head.get(1)?, *head.get(2)?]);
+    Some(Frame {
+        kind: *head.get(3)?,
+        flags: *head.get(4)?,
+        stream: u32::from_be_bytes(head.get(5..9)?.try_into().ok()?),
+        payload: conversation.bytes(length as usize),
+    })
+}
+
+fn ok(stream: u32) -> Vec<u8> {
+    frame(HEADERS, END_HEADERS, stream, &block(&[(":status", "200")]))
+}
+
+/// Sends what the events of a busy app are: `size` bytes in each frame, as many as its window lets through.
+fn events(stream: u32, size: usize) -> Vec<u8> {
+    let event = frame(DATA, 0, stream, &vec![b'e'; size]);
+    [ok(stream), event.repeat((WINDOW - 1) / size)].concat()
+}
+
+fn settle(conversation: &mut Conversation) {
+    conversation.send(frame(PING, 0, 0, b"settled?"));
+}
+
+#[test]
+fn visitors_that_do_not_read_small_events_do_not_end_the_connection_of_the_others() {
+    const STALLED: usize = 24;
+    let app = app(|conversation, stream, event, streams| match event {
+        Event::Asked(_) => {
+            streams.push(stream);
+            // The first is the other visitor's.
+            if streams.len() == STALLED + 1 {
+                for stream in &streams[1..] {
+                    conversation.send(events(*stream, 10));
+                }
+                settle(conversation);
+            }
+        }
+        Event::Settled => {
+            conversation.send(ok(streams[0]));
+            conversation.send(frame(DATA, END_STREAM, streams[0], b"other"));
+        }
+        Event::TakenBack => {}
+    });
+    let proxy = in_front_of(&app).start();
+    let mut other = proxy.client();
+    other.send("GET / HTTP/1.1\r\nHost: app.test\r\n\r\n");
+    app.until_asked();
+    let mut stalled = Http2::over(proxy.client(), &[(4, 0)]);
+    let asked: Vec<u32> = (0..STALLED)
+        .map(|_| stalled.ask(&request("GET", "app.test", "/", &[])))
+        .collect();
+    assert_eq!(other.response().text(), "other");
+    assert_eq!(app.connections(), 1);
+    // Nothing of it is lost.
+    for stream in asked {
+        stalled.window(stream, 1 << 20);
+        let all = stalled.until(stream, |seen| seen.body.len() >= WINDOW - 10);
+        assert!(all.body.iter().all(|byte| *byte == b'e'));
+    }
+}
+
+/// It has all the time that its app has; whether it is still there, its connection asks.
+#[test]
+fn a_call_of_grpc_whose_client_does_not_read_is_not_slow() {
+    let app = app(|conversation, stream, event, _| {
+        if let Event::Asked(_) = event {
+            let head = [(":status", "200"), ("content-type", "application/grpc")];
+            conversation.send(frame(HEADERS, END_HEADERS, stream, &block(&head)));
+            conversation.send(frame(DATA, 0, stream, &[b'x'; 5000]));
+            let trailers = block(&[("grpc-status", "0")]);
+            conversation.send(frame(HEADERS, END_HEADERS | END_STREAM, stream, &trailers));
+        }
+    });
+    let silent = Backend::silent();
+    let text = format!(
+        "host = 'app.test'\nto = 'h2c://127.0.0.1:{}'\n[timeout]\nidle = '200ms'\n",
+        app.backend.port
+    );
+    let clock = format!(
+        "host = 'silent.test'\nto = {}\n[timeout]\nfirst_byte = '2s'\n",
+        silent.port
+    );
+    let plan = Proxy::plan()
+        .site("app.toml", text)
+        .site("silent.toml", clock);
+    let proxy = plan.start();
+    let mut client = Http2::over(proxy.client(), &[(4, 1000)]);
+    let more = [("content-type", "application/grpc"), ("te", "trailers")];
+    let call = client.ask(&request("POST", "app.test", "/", &more));
+    client.until(call, |seen| seen.body.len() == 1000);
+    client.reads = false;
+    assert_eq!(client.get("silent.test", "/").status(), 504);
+    client.window(call, 1 << 20);
+    let seen = client.whole(call);
+    assert_eq!((seen.body.len(), seen.reset), (5000, None));
+    assert_eq!(seen.trailers, [("grpc-status".to_owned(), "0".to_owned())]);
+}
+
+/// An app that resets every request with `code`.
+fn resetting(code: u32) -> App {
+    app(move |conversation, stream, event, _| {
+        if let Event::Asked(_) = event {
+            conversation.send(frame(RST_STREAM, 0, stream, &code.to_be_bytes()));
+        }
+    })
+}
+
+/// That others use the connection does not mean that the app was about to close it.
+#[test]
+fn a_request_that_the_app_resets_is_sent_again_as_often_as_retry_says() {
+    const INTERNAL_ERROR: u32 = 2;
+    for times in [0, 1] {
+        let app = resetting(INTERNAL_ERROR);
+        let text = format!(
+            "host = 'app.test'\nto = 'h2c://127.0.0.1:{}'\n[retry]\ntimes = {times}\non = ['reset-before-response']\n",
+            app.backend.port
+        );
+        let plan = Proxy::plan().flag("--workers=1").site("app.toml", text);
+        let proxy = plan.start();
+        for _ in 0..5 {
+            assert_eq!(proxy.get("app.test", "/").status, 502);
+        }
+        let asked = app.requests.load(Ordering::SeqCst);
+        assert_eq!(asked, 5 * (1 + times), "{times}");
+    }
+}
+
+#[test]
+fn a_request_that_is_passed_over_is_sent_again_once_for_nothing_and_then_within_the_budget() {
+    const REFUSED_STREAM: u32 = 7;
+    const POST: &str = "POST / HTTP/1.1\r\nHost: app.test\r\nContent-Length: 2\r\n\r\nab";
+    let app = resetting(REFUSED_STREAM);
+    let refusing = format!("'h2c://127.0.0.1:{}'", app.backend.port);
+    let good = Backend::saying("good");
+    let retry = "[retry]\nbudget = '1%'\n";
+    let proxy = Proxy::plan()
+        .flag("--workers=1")
+        .site(
+            "app.toml",
+            format!("host = 'app.test'\nto = {refusing}\n{retry}"),
+        )
+        .site(
+            "two.toml",
+            format!(
+                "host = 'two.test'\nto = [{refusing}, {}]\nbalance = 'round-robin'\n",
+                good.port
+            ),
+        )
+        .start();
+    for _ in 0..50 {
+        assert_eq!(proxy.ask(POST).status, 502);
+    }
+    // Fifty, each once more, and the ten that a quiet site may have at once.
+    let asked = app.requests.load(Ordering::SeqCst);
+    assert!((100..=112).contains(&asked), "{asked}");
+    for _ in 0..8 {
+        let post = POST.replace("app.test", "two.test");
+        assert_eq!(proxy.ask(post).text(), "good");
+    }
+}
+
+/// A way that is gone without a word: what is asked for later goes another one.
+#[test]
+fn a_connection_on_which_nothing_came_in_time_gets_no_new_requests() {
+    let app = app(|conversation, stream, event, _| {
+        if let Event::Asked(path) = event {
+            if path == "/hole" {
+                // From here on it hears nothing.
+                conversation.rest();
+            }
+            conversation.send(ok(stream));
+            conversation.send(frame(DATA, END_STREAM, stream, b"there"));
+        }
+    });
+    let text = format!(
+        "host = 'app.test'\nto = 'h2c://127.0.0.1:{}'\n[timeout]\nfirst_byte = '300ms'\n",
+        app.backend.port
+    );
+    let plan = Proxy::plan().flag("--workers=1").site("app.toml", text);
+    let proxy = plan.start();
+    assert_eq!(proxy.get("app.test", "/").text(), "there");
+    assert_eq!(proxy.get("app.test", "/hole").said(), "504 backend-timeout");
+    assert_eq!(proxy.get("app.test", "/").text(), "there");
+    assert_eq!(app.connections(), 2);
+}
+
+#[test]
+fn what_an_app_says_on_requests_that_were_taken_back_does_not_end_the_connection_of_the_others() {
+    const TAKEN_BACK: usize = 90;
+    const ROUNDS: usize = 60;
+    let app = app(|conversation, stream, event, streams| match event {
+        Event::Asked(path) if path == "/other" => streams.insert(0, stream),
+        Event::Asked(_) => {}
+        Event::TakenBack => {
+            streams.push(stream);
+            if streams.len() == TAKEN_BACK + 1 {
+                settle(conversation);
+            }
+        }
+        // What it says it says little by little: of each piece onedoor says that it is too late.
+        Event::Settled if streams.len() <= TAKEN_BACK + ROUNDS => {
+            for stream in &streams[1..=TAKEN_BACK] {
+                conversation.send(frame(DATA, 0, *stream, b"late"));
+            }
+            settle(conversation);
+            streams.push(0);
+        }
+        Event::Settled => {
+            conversation.send(ok(streams[0]));
+            conversation.send(frame(DATA, END_STREAM, streams[0], b"other"));
+        }
+    });
+    let proxy = in_front_of(&app).start();
+    let mut other = proxy.client();
+    other.send("GET /other HTTP/1.1\r\nHost: app.test\r\n\r\n");
+    app.until_asked();
+    let mut client = Http2::to(&proxy);
+    let asked: Vec<u32> = (0..TAKEN_BACK)
+        .map(|_| client.ask(&request("GET", "app.test", "/", &[])))
+        .collect();
+    client.settle();
+    for stream in asked {
+        client.frame(RST_STREAM, 0, stream, &CANCEL);
+    }
+    assert_eq!(other.response().text(), "other");
+    assert_eq!(app.connections(), 1);
+}
