@@ -133,7 +133,10 @@ impl Follower {
         }
         let problems: Vec<Problem> = lines
             .into_iter()
-            .map(|line| Problem::warning_of_file(&path, line))
+            .map(|line| match is_broken {
+                true => Problem::of_file(&path, line),
+                false => Problem::warning_of_file(&path, line),
+            })
             .collect();
         let complaints: Vec<Complaint> = look::complaints(&problems, "");
         for complaint in &complaints {

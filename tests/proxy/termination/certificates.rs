@@ -110,6 +110,7 @@ fn a_pair_that_is_broken_at_a_restart_closes_the_site_and_no_other() {
         problems.contains("shop.key: there is no private key"),
         "{problems}"
     );
+    assert!(problems.contains("error: "), "{problems}");
     assert_eq!(proxy.command(["wait", "shop"]).status.code(), Some(1));
     assert!(Tls::to("shop.example.com").shake(proxy.address()).is_err());
     assert_eq!(
