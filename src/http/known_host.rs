@@ -15,7 +15,7 @@ use crate::digits::{put_ip, put_number};
 use crate::observe::access::{Format, Lasting};
 use crate::site::hostname::{Authority, HostBuffer, authority};
 use crate::site::{Site, SiteSlot, Wire};
-use crate::tls::{self, InClear, Keyring, Secure};
+use crate::tls::{self, InClear, Keyring, Secure, is_near};
 use crate::wheel::{GONE, Timer};
 
 /// See the module.
@@ -262,6 +262,9 @@ pub(super) fn gate(
             InClear::TooFar => Gate::Closed(Answer::NoSite),
         };
     };
+    if keyring.is_for_near(site, host) && !is_near(client) {
+        return Gate::Closed(Answer::NoSite);
+    }
     let is_admitted = keyring
         .policy(site)
         .is_some_and(|policy| secure.version >= policy.min && tls::admits(&secure.policy, &policy));

@@ -10,8 +10,8 @@ use super::book::{Held, TALKATIVE};
 use super::look::{self, Complaint};
 use super::{Follower, parallel};
 use crate::document::Problem;
-use crate::site::Site;
 use crate::site::tls::Mode;
+use crate::site::{HostPattern, Site};
 use crate::tls::{self, LoadError, Loaded};
 
 /// What reading the files of a site that serves already brought.
@@ -118,6 +118,7 @@ impl Follower {
             let at = self.moment();
             self.book.await_file(&site.name, &problem, at);
         }
+        let is_broken = matches!(&shown, Err(error) if !matches!(error, LoadError::Missing(_)));
         let mut lines = match shown {
             Ok(loaded) => loaded.warnings,
             Err(error) => vec![format!(
@@ -132,13 +133,22 @@ impl Follower {
         }
         let problems: Vec<Problem> = lines
             .into_iter()
-            .map(|line| Problem::warning_of_file(&path, line))
+            .map(|line| match is_broken {
+                true => Problem::of_file(&path, line),
+                false => Problem::warning_of_file(&path, line),
+            })
             .collect();
         let complaints: Vec<Complaint> = look::complaints(&problems, "");
         for complaint in &complaints {
             warn!(site = %site.name, "{}", complaint.line);
         }
-        self.book.warn(&site.name, complaints);
+        match is_broken {
+            true => {
+                let at = self.moment();
+                self.book.shut(&site.name, complaints, at);
+            }
+            false => self.book.warn(&site.name, complaints),
+        }
     }
 
     /// Looks into the folders of certificates. What is found there changes what open connections may ask for.
@@ -158,16 +168,37 @@ impl Follower {
             let table = self.current.snapshot().with([]);
             drop(tokio::spawn(self.current.publish(table, Vec::new())));
         }
+        let lost = |pattern: &HostPattern| told.lost.contains(pattern);
+        let concerns = |site: &Site| {
+            let mut patterns = site.claims.iter().map(|claim| &claim.pattern);
+            patterns.any(|pattern| {
+                lost(pattern) || pattern.wildcard_above().is_some_and(|above| lost(&above))
+            })
+        };
+        if !told.lost.is_empty() {
+            let concerned: Vec<Arc<Site>> = self
+                .book
+                .sites()
+                .filter(|site| concerns(site))
+                .cloned()
+                .collect();
+            self.advise(&concerned);
+        }
     }
 }
 
 /// Says what in the folders of certificates is of no use.
 pub(super) fn tell_of_folders(problems: &[String]) {
-    for problem in problems.iter().take(TALKATIVE) {
-        warn!("in the folders of certificates: {problem}");
+    for line in lines_of_folders(problems) {
+        warn!("{line}");
     }
+}
+
+/// As many of them as somebody reads.
+pub(super) fn lines_of_folders(problems: &[String]) -> impl Iterator<Item = String> {
+    let few = problems.iter().take(TALKATIVE);
+    let few = few.map(|problem| format!("in the folders of certificates: {problem}"));
     let more = problems.len().saturating_sub(TALKATIVE);
-    if more > 0 {
-        warn!(more, "more is wrong in the folders of certificates");
-    }
+    let more = (more > 0).then(|| format!("in the folders of certificates: {more} more"));
+    few.chain(more)
 }

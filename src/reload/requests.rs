@@ -12,6 +12,7 @@ use tokio::time::{Instant, timeout};
 use super::Follower;
 use super::access::Access;
 use super::book::Step;
+use super::certificates;
 use super::handle::Request;
 use super::look::{Absence, Found, Look};
 use super::news::News;
@@ -111,9 +112,12 @@ impl Follower {
             Request::Gauges { reply } if reply.is_closed() => {}
             Request::List { reply } => {
                 let notice = self.notice();
-                let files = self
-                    .book
-                    .statuses(notice.as_deref(), &self.keyring.adviser());
+                let adviser = self.keyring.adviser();
+                let files = self.book.statuses(notice.as_deref(), &adviser);
+                let of_folders = adviser.of_folders();
+                let of_folders = certificates::lines_of_folders(&of_folders);
+                let notice = notice.into_iter().chain(of_folders);
+                let notice = notice.reduce(|all, line| all + "\n" + &line);
                 let ignored = self.ignored.clone();
                 tokio::spawn(async move {
                     let files = with_ignored(files, ignored).await;

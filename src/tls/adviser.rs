@@ -20,6 +20,8 @@ pub struct Adviser<'k> {
     keyring: &'k Keyring,
     found: Arc<Found>,
     now: SystemTime,
+    /// Nobody is served from what it knows: it says what would come of a start.
+    of_a_start: bool,
     /// Names in certificates that sites show from files of their own.
     shown: OnceCell<HashSet<HostPattern>>,
 }
@@ -30,6 +32,7 @@ impl<'k> Adviser<'k> {
             keyring,
             found,
             now: SystemTime::now(),
+            of_a_start: keyring.only_looks,
             shown: OnceCell::new(),
         }
     }
@@ -102,20 +105,32 @@ impl<'k> Adviser<'k> {
         };
         let without = site.claims.iter().filter(lacks);
         let remembered = &self.keyring.remembered;
-        let (closed, open): (Vec<String>, Vec<String>) = without
-            .map(|claim| claim.pattern.to_string())
-            .partition(|name| remembered.had(name));
+        let had = |pattern: &HostPattern| match pattern {
+            HostPattern::Exact(name) => self.keyring.had(site, name.as_str()),
+            pattern => remembered.had(&pattern.to_string(), || false),
+        };
+        let (closed, open): (Vec<&HostPattern>, Vec<&HostPattern>) = without
+            .map(|claim| &claim.pattern)
+            .partition(|pattern| had(pattern));
+        let list = |patterns: Vec<&HostPattern>| {
+            let names: Vec<String> = patterns.into_iter().map(ToString::to_string).collect();
+            names.join(", ")
+        };
         let open = (!open.is_empty()).then(|| {
-            let names = open.join(", ");
+            let names = list(open);
             format!("live, clear text only: no certificate for {names}")
         });
         let closed = (!closed.is_empty()).then(|| {
-            let names = closed.join(", ");
+            let names = list(closed);
             let knows = |why: &Arc<str>| format!("and whether it had one is not known ({why})");
             let why = remembered.why_unreadable().as_ref().map(knows);
             let why = why.as_deref().unwrap_or("and it had one");
+            let answers = match self.of_a_start {
+                true => "it answers, at the latest after a restart,",
+                false => "it answers",
+            };
             format!(
-                "no certificate for {names}, {why}: it answers 503 until it has one, or its file says tls = \"off\""
+                "no certificate for {names}, {why}: {answers} 503 until it has one, or its file says tls = \"off\""
             )
         });
         open.into_iter().chain(closed).collect()

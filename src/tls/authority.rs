@@ -93,7 +93,7 @@ impl Authority {
     pub(super) fn advice(&self, now: SystemTime) -> Option<String> {
         let wrong = self.valid.complaint(OffsetDateTime::from(now))?;
         Some(format!(
-            "the certificate of the local authority {wrong}; remove {} for a new one, and `onedoor trust` it",
+            "the certificate of the local authority {wrong}; remove {} and restart onedoor for a new one, and `onedoor trust` it",
             self.folder.display()
         ))
     }

@@ -4,8 +4,9 @@
 //! outlives reloads; a site's entry is replaced just before the table with its new version is published.
 
 use std::collections::HashSet;
+use std::fs;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -22,7 +23,7 @@ use super::found::{Again, Found, Told};
 use super::identity::{Identities, Identity};
 use super::load::{LoadError, Loaded};
 use super::policy::{Policies, Policy};
-use super::remembered::Remembered;
+use super::remembered::{Remembered, is_denied};
 use super::revoked::Lists;
 use crate::site::backend_tls::TlsIdentity;
 use crate::site::local::is_local;
@@ -41,6 +42,8 @@ pub struct Keyring {
     /// Of every site that says nothing of its own.
     usual: Arc<Policy>,
     pub(super) remembered: Remembered,
+    /// See [`Keyring::only_to_look`].
+    pub(super) only_looks: bool,
     /// Towards backends.
     identities: Identities,
     /// Somebody's files have been read.
@@ -127,7 +130,7 @@ impl Keyring {
     /// When the library has no randomness.
     pub fn new(folders: Vec<PathBuf>, state: PathBuf) -> Result<Keyring, rustls::Error> {
         let remembered = Remembered::open(&state);
-        Keyring::with(folders, state, remembered)
+        Keyring::with(folders, state, remembered, false)
     }
 
     /// One to be asked and not to be served from: it writes nothing, as long as nobody takes up an offer.
@@ -136,13 +139,14 @@ impl Keyring {
     /// As [`Keyring::new`].
     pub fn only_to_look(folders: Vec<PathBuf>, state: PathBuf) -> Result<Keyring, rustls::Error> {
         let remembered = Remembered::read(&state);
-        Keyring::with(folders, state, remembered)
+        Keyring::with(folders, state, remembered, true)
     }
 
     fn with(
         folders: Vec<PathBuf>,
         state: PathBuf,
         remembered: Remembered,
+        only_looks: bool,
     ) -> Result<Keyring, rustls::Error> {
         let policies = Policies::new();
         Ok(Keyring {
@@ -154,6 +158,7 @@ impl Keyring {
             policies,
             identities: Identities::new(),
             remembered,
+            only_looks,
             read: Notify::new(),
         })
     }
@@ -222,8 +227,9 @@ impl Keyring {
                     policy,
                     certificates: Arc::clone(&shown.certificates),
                 },
-                None if self.remembered.had(host) => Choice::Broken,
+                // It answers for such a name whatever became of another's certificate.
                 None if is_ours() => Choice::Local { policy },
+                None if self.had(site, host) => Choice::Broken,
                 None => Choice::Nothing,
             },
             Mode::Local if is_ours() => Choice::Local { policy },
@@ -267,14 +273,15 @@ impl Keyring {
                 wished(ClearText::Redirect)
             }
             Mode::Auto if self.has_found(site, host) => wished(ClearText::Redirect),
-            Mode::Auto if self.remembered.had(host) => InClear::NoCertificate,
-            Mode::Auto | Mode::Local if is_local(host) => {
-                if is_near(client) {
-                    wished(for_local)
-                } else {
-                    InClear::TooFar
+            Mode::Auto | Mode::Local if is_local(host) => match is_near(client) {
+                false => InClear::TooFar,
+                // The local authority's takes the place of one that was there.
+                true if site.tls.mode == Mode::Auto && self.had(site, host) => {
+                    wished(ClearText::Redirect)
                 }
-            }
+                true => wished(for_local),
+            },
+            Mode::Auto if self.had(site, host) => InClear::NoCertificate,
             Mode::Local => InClear::NoCertificate,
             // Not with a certificate: only where the operator has not said that it must be.
             Mode::Auto if wished(for_local) == InClear::Serve => InClear::Serve,
@@ -311,6 +318,15 @@ impl Keyring {
         shown.is_some()
     }
 
+    /// Whether `host`, a name of `site`, ever had a certificate, or may have had: it never falls back to clear text.
+    pub(super) fn had(&self, site: &Site, host: &str) -> bool {
+        let by_name_alone = || {
+            let mut patterns = site.claims.iter().map(|claim| &claim.pattern);
+            patterns.all(|pattern| is_exact(pattern) || !pattern.matches(host))
+        };
+        self.remembered.had(host, by_name_alone)
+    }
+
     /// Keeps that `host`, a name of `site`, was served with one of `certificates`: as the site claims it, or where a
     /// wildcard of the site stands for it, as the certificate does, or else the site. A label that a client thought of is
     /// no name of anybody's.
@@ -319,6 +335,7 @@ impl Keyring {
         // An exact one before a wildcard; what only `*` stands for has no name.
         let is_named =
             |pattern: &&HostPattern| **pattern != HostPattern::Any && pattern.matches(host);
+        let is_own = || patterns().any(|pattern| is_exact(pattern) && pattern.matches(host));
         let pattern = || match patterns().filter(is_named).min() {
             Some(name @ HostPattern::Exact(_)) => Some(name.to_string()),
             other => {
@@ -326,7 +343,7 @@ impl Keyring {
                 certified.or(other).map(ToString::to_string)
             }
         };
-        self.remembered.remember(host, pattern);
+        self.remembered.remember(host, is_own, pattern);
     }
 
     /// The policy under which clients of `site` have to come. `None`: they cannot come by TLS.
@@ -447,6 +464,17 @@ impl Keyring {
         self.folders.store(Arc::new(folders));
     }
 
+    /// What it looks into, and whoever asks may not: nobody knows what is in there. Blocks.
+    pub fn hidden(&self) -> Vec<PathBuf> {
+        let folders = self.folders.load();
+        let folders = folders
+            .iter()
+            .filter(|folder| is_denied(fs::read_dir(folder)));
+        let mut hidden: Vec<PathBuf> = folders.cloned().collect();
+        hidden.extend(self.remembered.hidden().map(Path::to_owned));
+        hidden
+    }
+
     /// Looks into the folders again, blocking.
     pub fn search(&self) -> Told {
         let now = SystemTime::now();
@@ -503,6 +531,10 @@ fn is_usual(site: &Site) -> bool {
     !needs_files(site)
         && site.tls.min == MinVersion::default()
         && site.tls.http2 == Http2::default()
+}
+
+fn is_exact(pattern: &HostPattern) -> bool {
+    matches!(pattern, HostPattern::Exact(_))
 }
 
 /// Whether a site has TLS that only files can give it.

@@ -87,9 +87,7 @@ impl Remembered {
         let why = match fs::read(&self.path) {
             Ok(text) => {
                 let (lines, damaged) = lines(&text);
-                let (wildcards, names): (Vec<&str>, Vec<&str>) =
-                    lines.into_iter().partition(|line| line.starts_with("*."));
-                for line in wildcards.into_iter().chain(names) {
+                for line in lines {
                     self.take(line);
                 }
                 damaged.map(|line| format!("{}:{line}: that is no name", self.path.display()))
@@ -109,6 +107,11 @@ impl Remembered {
         *self.why() = why.map(Into::into);
     }
 
+    /// The file, if whoever asks may not read it.
+    pub(super) fn hidden(&self) -> Option<&Path> {
+        is_denied(File::open(&self.path)).then_some(&self.path)
+    }
+
     /// Why the file could not be read, if it could not.
     pub(super) fn why_unreadable(&self) -> Option<Arc<str>> {
         self.why().clone()
@@ -123,22 +126,29 @@ impl Remembered {
         self.is_unreadable.load(Ordering::Relaxed)
     }
 
-    /// Whether `host`, a name that was asked for, was ever served with a certificate, or may have been.
-    pub(super) fn had(&self, host: &str) -> bool {
+    /// Whether `host`, a name that was asked for, was ever served with a certificate, or may have been. See
+    /// [`Remembered::knows`].
+    pub(super) fn had(&self, host: &str, is_own: impl FnOnce() -> bool) -> bool {
         // The local authority has one for every name that nobody owns.
-        self.knows(host) || (self.is_unreadable() && !is_local(host))
+        self.knows(host, is_own) || (self.is_unreadable() && !is_local(host))
     }
 
-    /// Whether `host` was served with a certificate for sure.
-    pub(super) fn knows(&self, host: &str) -> bool {
+    /// Whether `host` was served with a certificate for sure. What a wildcard had says nothing of a site that claims the
+    /// very name (`is_own`): that is another site, which may never have had one.
+    pub(super) fn knows(&self, host: &str, is_own: impl FnOnce() -> bool) -> bool {
         let is_below = |(_, rest)| self.suffixes.contains::<str>(rest);
-        self.names.contains(host) || host.split_once('.').is_some_and(is_below)
+        self.names.contains(host) || host.split_once('.').is_some_and(is_below) && !is_own()
     }
 
     /// Keeps that `host` was served with a certificate: as `pattern`, the name that an operator wrote for it, if there
     /// is one. Costs a look or two in a set but the first time.
-    pub(super) fn remember(&self, host: &str, pattern: impl FnOnce() -> Option<String>) {
-        if self.knows(host) {
+    pub(super) fn remember(
+        &self,
+        host: &str,
+        is_own: impl FnOnce() -> bool,
+        pattern: impl FnOnce() -> Option<String>,
+    ) {
+        if self.knows(host, is_own) {
             return;
         }
         let Some(pattern) = pattern().filter(|pattern| self.take(pattern)) else {
@@ -154,9 +164,13 @@ impl Remembered {
     fn take(&self, line: &str) -> bool {
         match line.strip_prefix("*.") {
             Some(suffix) => self.suffixes.insert(suffix.into()),
-            None => !self.knows(line) && self.names.insert(line.into()),
+            None => self.names.insert(line.into()),
         }
     }
+}
+
+pub(super) fn is_denied<T>(opened: io::Result<T>) -> bool {
+    opened.is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
 }
 
 /// The names in a file, and the number of the first line that is none. All are written in ASCII, without spaces.
@@ -237,8 +251,7 @@ mod tests {
 
     #[test]
     fn a_wildcard_is_one_line_and_stands_for_one_label() {
-        // A file of the time when every name asked for was kept.
-        let (kept, _) = opened("wildcard", b"x.w.example\nshop.example\n*.w.example\n");
+        let (kept, _) = opened("wildcard", b"shop.example\n*.w.example\n");
         assert_eq!((kept.names.len(), kept.suffixes.len()), (1, 1));
         for (host, had) in [
             ("shop.example", true),
@@ -247,14 +260,32 @@ mod tests {
             ("a.b.w.example", false),
             ("blog.example", false),
         ] {
-            assert_eq!(kept.had(host), had, "{host}");
+            assert_eq!(kept.had(host, || false), had, "{host}");
         }
         for number in 0..1000 {
-            kept.remember(&format!("{number}.v.example"), || {
-                Some("*.v.example".into())
-            });
+            let pattern = || Some("*.v.example".into());
+            kept.remember(&format!("{number}.v.example"), || false, pattern);
         }
         assert_eq!((kept.names.len(), kept.suffixes.len()), (1, 2));
+    }
+
+    #[test]
+    fn what_a_wildcard_had_says_nothing_of_a_name_with_a_site_of_its_own() {
+        let (kept, _) = opened("own", b"one.w.example\n*.w.example\ntwo.w.example\n");
+        for (host, had) in [
+            ("one.w.example", true),
+            ("two.w.example", true),
+            ("three.w.example", false),
+        ] {
+            assert_eq!(kept.had(host, || true), had, "{host}");
+            assert!(kept.had(host, || false), "{host}");
+        }
+        kept.remember(
+            "three.w.example",
+            || true,
+            || Some("three.w.example".into()),
+        );
+        assert!(kept.had("three.w.example", || true));
     }
 
     #[test]
@@ -267,9 +298,9 @@ mod tests {
         ] {
             let (kept, _) = opened("damaged", text);
             assert!(kept.why_unreadable().is_some(), "{}", text.escape_ascii());
-            assert!(kept.had("any.example") && !kept.knows("any.example"));
-            assert!(kept.knows("shop.example"));
-            assert!(!kept.had("blue.localhost"));
+            assert!(kept.had("any.example", || false) && !kept.knows("any.example", || false));
+            assert!(kept.knows("shop.example", || true));
+            assert!(!kept.had("blue.localhost", || true));
         }
     }
 
@@ -278,12 +309,12 @@ mod tests {
         let state = std::env::temp_dir().join(format!("onedoor-had-folder-{}", std::process::id()));
         fs::create_dir_all(state.join(FILE)).expect("folder");
         let kept = Remembered::read(&state);
-        assert!(kept.had("any.example"));
+        assert!(kept.had("any.example", || true));
         assert!(!kept.look_again());
         fs::remove_dir(state.join(FILE)).expect("gone");
         assert!(kept.look_again());
-        assert!(!kept.had("any.example"));
-        assert!(!Remembered::read(&state.join("no such folder")).had("any.example"));
+        assert!(!kept.had("any.example", || true));
+        assert!(!Remembered::read(&state.join("no such folder")).had("any.example", || true));
         fs::remove_dir_all(&state).expect("gone");
     }
 
@@ -303,7 +334,7 @@ mod tests {
             let (kept, left) = opened("torn", text);
             assert_eq!(left, finished, "{}", text.escape_ascii());
             assert!(kept.why_unreadable().is_none());
-            assert!(!kept.had("any.example"));
+            assert!(!kept.had("any.example", || true));
         }
     }
 }

@@ -19,6 +19,8 @@ pub(super) struct Claims<'q> {
     owners: HashMap<HostPattern, Owner>,
     /// As a start would have it. `None`: it cannot be had here.
     keyring: Option<Keyring>,
+    /// Whoever checks is not shown what the daemon sees: nothing is known of names and their certificates.
+    is_hidden: bool,
     /// How many sites it has been given.
     sites: u32,
     /// Sites whose TLS is passed through, and the files that say so.
@@ -42,17 +44,27 @@ impl<'q> Claims<'q> {
     pub(super) fn of(live: Option<&'q Owners>, settings: &Settings) -> (Claims<'q>, Vec<String>) {
         let (folders, state) = (settings.certificates.clone(), settings.state.clone());
         let keyring = Keyring::only_to_look(folders, state).ok();
-        let of_folders = keyring.as_ref().map(|keyring| {
-            // What is new to somebody who looks for the first time is all of it.
-            drop(keyring.search());
-            keyring.adviser().of_folders()
-        });
+        let hidden = keyring.as_ref().map(Keyring::hidden).unwrap_or_default();
+        let of_folders = keyring
+            .as_ref()
+            .filter(|_| hidden.is_empty())
+            .map(|keyring| {
+                // What is new to somebody who looks for the first time is all of it.
+                drop(keyring.search());
+                keyring.adviser().of_folders()
+            });
         let claims = Claims {
             live,
             keyring,
+            is_hidden: !hidden.is_empty(),
             ..Claims::default()
         };
-        (claims, of_folders.unwrap_or_default())
+        let unknown = hidden.iter().map(|path| {
+            let path = path.display();
+            format!("{path} cannot be looked at as this user: which names have a certificate is not checked")
+        });
+        let lines = of_folders.into_iter().flatten().chain(unknown);
+        (claims, lines.collect())
     }
 
     /// Reads a document and takes its claims, if it is fine; its problems, conflicts among them.
@@ -100,6 +112,7 @@ impl<'q> Claims<'q> {
                     keyring.hold(&site, Ok(&loaded));
                     // What the certificates of all others cover is known at the end.
                     match site.tls.mode {
+                        Mode::Auto | Mode::Passthrough if self.is_hidden => {}
                         Mode::Passthrough => self.passed.push((origin.clone(), site)),
                         _ => warnings.extend(keyring.adviser().of(&site)),
                     }

@@ -236,6 +236,8 @@ impl<'q> Report<'q> {
             Err(problem) => return self.file("", std::iter::once(problem)),
         };
         let mut claims = self.claims(settings);
+        // The file has no part in it.
+        self.folders = 0;
         let others = directory::list(&rules.sites).unwrap_or_default();
         // Also those behind it: who has a name keeps it, however the newcomer is called.
         for (name, found) in &others.files {

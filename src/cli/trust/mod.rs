@@ -119,7 +119,7 @@ fn remove(root: &Path) -> Result<String, String> {
     let mut text = match (&removed, &name) {
         (Some(path), _) => format!(
             "The system trusts the local authority no more: {} is gone.\n\
-             The authority itself stays in {}; remove that folder for a new one.\n",
+             The authority itself stays in {}; remove that folder and restart onedoor for a new one.\n",
             path.display(),
             root.parent().unwrap_or(root).display()
         ),

@@ -47,6 +47,8 @@ pub(super) struct Live {
     pub(super) made_of: MadeOf,
     pub(super) since: SystemTime,
     pub(super) warnings: Vec<Complaint>,
+    /// From a start on, which found its certificate files missing or broken: nobody gets more than a 503.
+    pub(super) is_shut: bool,
 }
 
 #[derive(Debug)]
@@ -66,6 +68,12 @@ impl Entry {
     pub(super) fn set(&mut self, verdict: Verdict, at: Moment) {
         self.verdict = verdict;
         self.since = at.wall;
+    }
+
+    pub(super) fn shut(&mut self) {
+        if let Some(live) = &mut self.live {
+            live.is_shut = true;
+        }
     }
 
     pub(super) fn complaints(&self) -> impl Iterator<Item = &Complaint> {

@@ -215,6 +215,7 @@ impl Book {
                 made_of,
                 since: at.wall,
                 warnings: Vec::new(),
+                is_shut: false,
             }
         });
         let entry = Entry {
@@ -275,14 +276,19 @@ impl Book {
             .is_some_and(|live| Arc::ptr_eq(&live.site, site))
     }
 
-    /// The sites that serve and whose TLS is passed through.
-    pub(super) fn passed_through(&self) -> Vec<Arc<Site>> {
+    /// The sites that serve.
+    pub(super) fn sites(&self) -> impl Iterator<Item = &Arc<Site>> {
         let live = self
             .entries
             .values()
             .filter_map(|entry| entry.live.as_ref());
-        let passed = live.filter(|live| live.site.tls.mode == Mode::Passthrough);
-        passed.map(|live| Arc::clone(&live.site)).collect()
+        live.map(|live| &live.site)
+    }
+
+    /// Those of them whose TLS is passed through.
+    pub(super) fn passed_through(&self) -> Vec<Arc<Site>> {
+        let passed = |site: &&Arc<Site>| site.tls.mode == Mode::Passthrough;
+        self.sites().filter(passed).cloned().collect()
     }
 
     /// Adds to what an operator should know of the version that serves.

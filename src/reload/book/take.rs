@@ -141,7 +141,7 @@ impl Book {
             && entry
                 .live
                 .as_ref()
-                .is_some_and(|live| live.made_of == made_of)
+                .is_some_and(|live| live.made_of == made_of && !live.is_shut)
         {
             if matches!(
                 entry.verdict,
@@ -183,11 +183,11 @@ impl Book {
         }
         let file = entry.path.display();
         match &entry.live {
-            Some(live) => {
+            Some(live) if !live.is_shut => {
                 let since = clock(live.since, at.wall);
                 warn!(site = %name, %file, "rejected, still serving the version of {since}");
             }
-            None => warn!(site = %name, %file, "rejected, nothing older to serve"),
+            _ => warn!(site = %name, %file, "rejected, nothing older to serve"),
         }
         entry.set(Verdict::Broken(complaints), at);
         match &entry.live {
@@ -225,10 +225,28 @@ impl Book {
         let Some(entry) = self.entries.get_mut(name) else {
             return;
         };
+        entry.shut();
         let complaint = look::complaints(std::slice::from_ref(problem), "").pop();
         if let (Verdict::Fine, Some(complaint)) = (&entry.verdict, complaint) {
             info!(site = %name, "waiting: {}", complaint.line);
             entry.set(Verdict::Waiting(complaint), at);
+            self.touched.insert(name.clone());
+        }
+    }
+
+    /// What serves has certificate files that cannot be used: until that is mended its TLS is refused.
+    pub(in crate::reload) fn shut(
+        &mut self,
+        name: &SiteName,
+        complaints: Vec<Complaint>,
+        at: Moment,
+    ) {
+        let Some(entry) = self.entries.get_mut(name) else {
+            return;
+        };
+        entry.shut();
+        if let Verdict::Fine = entry.verdict {
+            entry.set(Verdict::Broken(complaints), at);
             self.touched.insert(name.clone());
         }
     }
@@ -336,6 +354,7 @@ impl Book {
                     made_of,
                     since,
                     warnings,
+                    is_shut: false,
                 })
             }
         };

@@ -324,8 +324,8 @@ fn state(entry: &Entry) -> State {
     match (&entry.verdict, &entry.live) {
         (Verdict::Fine, _) if entry.awaits(Site::awaits_a_first_pass) => State::Waiting,
         (Verdict::Fine, _) => State::Live,
-        (Verdict::Broken(_) | Verdict::Absent, Some(_)) => State::Stale,
-        (Verdict::Broken(_) | Verdict::Absent, None) => State::Down,
+        (Verdict::Broken(_) | Verdict::Absent, Some(live)) if !live.is_shut => State::Stale,
+        (Verdict::Broken(_) | Verdict::Absent, _) => State::Down,
         (Verdict::Conflict(_), _) => State::Conflict,
         (Verdict::Waiting(_), _) => State::Waiting,
     }

@@ -1,7 +1,7 @@
 //! The pairs among the files of one folder, and what stays of those that were there before.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -38,6 +38,16 @@ pub(super) struct Pair {
     key: PathBuf,
     /// What there is to say of its permissions.
     pub(super) of_key: Option<String>,
+    /// One half has changed or gone, and it is none of the moments of a renewal.
+    pub(super) is_half: bool,
+}
+
+/// What was not said of a folder so far.
+#[derive(Debug)]
+pub(super) struct News {
+    pub(super) line: String,
+    /// It is of the dates of this one: of interest where clients are shown it.
+    pub(super) dates: Option<Arc<Certificate>>,
 }
 
 impl Folder {
@@ -47,7 +57,7 @@ impl Folder {
         stamps: Stamps,
         before: Option<&Folder>,
         now: SystemTime,
-    ) -> (Folder, Vec<String>) {
+    ) -> (Folder, Vec<News>) {
         let mut chains = HashMap::new();
         let files = stamps.iter().map(|(path, stamp)| {
             let known = before.and_then(|before| before.files.get(path));
@@ -64,17 +74,27 @@ impl Folder {
         let files = Files(files.collect());
         let stamps: Box<[_]> = stamps.into_iter().collect();
         let mut pairs = pair_up(&files, chains, before);
-        let kept = before.map_or_else(Vec::new, |before| interrupted(before, &files, &pairs));
         let is_restless = before.is_some_and(|before| before.stamps != stamps)
             || files.0.iter().any(|(_, file)| file.is_young);
+        let kept = before.map_or_else(Vec::new, |before| {
+            interrupted(before, &files, &pairs, is_restless)
+        });
         let problems = problems(path, &files, &pairs, &kept);
         let mut said = before.map_or_else(BTreeSet::new, |before| before.said.clone());
         let mut news = Vec::new();
         // Half of a renewal is nothing to tell of: it is whole a moment later.
         if !is_restless {
-            let advice = pairs.iter().flat_map(|pair| pair.advice(now));
-            let all: BTreeSet<String> = problems.iter().cloned().chain(advice).collect();
-            news.extend(all.difference(&said).cloned());
+            let dated = pairs
+                .iter()
+                .filter_map(|pair| Some((pair.of_dates(now)?, &pair.certificate)));
+            let dated: BTreeMap<String, &Arc<Certificate>> = dated.collect();
+            let of_keys = pairs.iter().filter_map(|pair| pair.of_key.clone());
+            let all = problems.iter().chain(dated.keys()).cloned();
+            let all: BTreeSet<String> = all.chain(of_keys).collect();
+            news.extend(all.difference(&said).map(|line| News {
+                line: line.clone(),
+                dates: dated.get(line).copied().cloned(),
+            }));
             said = all;
         }
         pairs.extend(kept);
@@ -103,10 +123,7 @@ impl Folder {
 /// What is of no use in the folder at `path`, and what is kept though it is half of something.
 fn problems(path: &Path, files: &Files, pairs: &[Arc<Pair>], kept: &[Arc<Pair>]) -> Vec<String> {
     let of_no_use = files.0.iter().filter_map(|(_, file)| file.problem.clone());
-    let halves = kept.iter().map(|pair| {
-        let (file, key) = (pair.file().display(), pair.key.display());
-        format!("{file} and {key} are no pair; the certificate that they were goes on being shown")
-    });
+    let halves = kept.iter().map(|pair| pair.half());
     let leaf = |pair: &Arc<Pair>| pair.certificate.leaf().map(sha256_of);
     let in_pairs: HashSet<Digest> = pairs.iter().filter_map(leaf).collect();
     let halved: HashSet<&Path> = kept.iter().map(|pair| pair.file()).collect();
@@ -165,6 +182,21 @@ impl Pair {
     fn has_intermediates(&self) -> bool {
         self.certificate.certified.cert.len() > 1
     }
+
+    /// What there is to say where it is kept though half of it is not there.
+    pub(super) fn half(&self) -> String {
+        let (file, key) = (self.file().display(), self.key.display());
+        format!("{file} and {key} are no pair; the certificate that they were goes on being shown")
+    }
+
+    fn as_half(&self) -> Pair {
+        Pair {
+            certificate: Arc::clone(&self.certificate),
+            key: self.key.clone(),
+            of_key: self.of_key.clone(),
+            is_half: true,
+        }
+    }
 }
 
 /// Every certificate whose key lies in the folder. certbot has the same one alone (cert.pem) and with what clients need to
@@ -203,6 +235,7 @@ fn pair_up(
             };
             let leaf = pair.certificate.leaf().map(sha256_of);
             leaf == Some(digest)
+                && !pair.is_half
                 && pair.key == key_path
                 && is_same(path, file)
                 && is_same(key_path, key_file)
@@ -217,6 +250,7 @@ fn pair_up(
             certificate: Arc::new(certificate.of_file(path)),
             key: key_path.to_owned(),
             of_key: key_file.of_key.clone(),
+            is_half: false,
         };
         pairs.extend(certificate.map(pair).map(Arc::new));
     }
@@ -237,8 +271,14 @@ fn read_again(path: &Path, at: usize, digest: Digest) -> Option<Chain> {
 
 /// Pairs of before of which one half has changed or gone, while the other is still there and belongs to nothing: somebody
 /// renews them just now, or has broken them. They stay, unless a new pair in the folder does for all their names what they
-/// did: a chain that has lost those who vouch for it does not.
-fn interrupted(before: &Folder, files: &Files, pairs: &[Arc<Pair>]) -> Vec<Arc<Pair>> {
+/// did. While the folder is restless more is taken for a moment of a renewal: a new chain that has lost those who vouch for
+/// it, and a new key where the chain is gone.
+fn interrupted(
+    before: &Folder,
+    files: &Files,
+    pairs: &[Arc<Pair>],
+    is_restless: bool,
+) -> Vec<Arc<Pair>> {
     let renewed: HashSet<&Path> = pairs.iter().map(|pair| pair.file()).collect();
     let gone = before.pairs.iter();
     let gone: Vec<&Arc<Pair>> = gone.filter(|old| !renewed.contains(old.file())).collect();
@@ -259,13 +299,16 @@ fn interrupted(before: &Folder, files: &Files, pairs: &[Arc<Pair>]) -> Vec<Arc<P
         let above = name.wildcard_above();
         let by = |name: &HostPattern| served.get(name).copied();
         let by = by(name).max(above.as_ref().and_then(by));
-        by.is_some_and(|has_intermediates| has_intermediates || !old.has_intermediates())
+        by.is_some_and(|has_intermediates| {
+            has_intermediates || !old.has_intermediates() || !is_restless
+        })
     };
     // certbot takes a link away before it makes the new one. A key that others use may be left by whoever took a
-    // certificate away for good.
+    // certificate away for good, and whoever replaces the key as well has taken both halves.
     let has_half = |old: &Arc<Pair>| match (files.get(old.file()), files.get(&old.key)) {
         (Some(_), _) => !in_use.contains(old.file()),
-        (None, Some(file)) => !in_use.contains(&*old.key) || !file.has_key_of(old),
+        (None, Some(file)) if file.has_key_of(old) => !in_use.contains(&*old.key),
+        (None, Some(_)) => is_restless,
         (None, None) => false,
     };
     let stays = |old: &&Arc<Pair>| {
@@ -276,5 +319,10 @@ fn interrupted(before: &Folder, files: &Files, pairs: &[Arc<Pair>]) -> Vec<Arc<P
                 .iter()
                 .all(|name| is_served(old, name))
     };
-    gone.into_iter().filter(stays).map(Arc::clone).collect()
+    let stay = gone.into_iter().filter(stays);
+    let stay = stay.map(|old| match is_restless || old.is_half {
+        true => Arc::clone(old),
+        false => Arc::new(old.as_half()),
+    });
+    stay.collect()
 }

@@ -51,8 +51,14 @@ impl Listing {
             if is_pem(&path) {
                 let stamp = stamp(&path).ok();
                 stamps.insert(path, stamp);
-            } else if depth > 1 && is_folder(&entry) {
-                self.add(&path, depth - 1);
+            } else if depth > 1 {
+                match is_folder(&entry) {
+                    Ok(true) => self.add(&path, depth - 1),
+                    Ok(false) => {}
+                    Err(error) => self
+                        .closed
+                        .push((path, format!("its link leads nowhere: {error}"))),
+                }
             }
         }
         Ok(stamps)
@@ -64,11 +70,10 @@ fn is_pem(path: &Path) -> bool {
     matches!(ending, "pem" | "crt" | "cer" | "key")
 }
 
-/// Or a link to one.
-fn is_folder(entry: &DirEntry) -> bool {
-    match entry.file_type() {
-        Ok(kind) if kind.is_symlink() => entry.path().is_dir(),
-        Ok(kind) => kind.is_dir(),
-        Err(_) => false,
+/// Or a link to one. `Err`: nobody knows what such a link leads to.
+fn is_folder(entry: &DirEntry) -> io::Result<bool> {
+    match entry.file_type()? {
+        kind if kind.is_symlink() => Ok(fs::metadata(entry.path())?.is_dir()),
+        kind => Ok(kind.is_dir()),
     }
 }

@@ -11,7 +11,7 @@ mod folder;
 mod listing;
 mod names;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -19,7 +19,7 @@ use std::time::{Duration, SystemTime};
 use super::advice;
 use super::certificate::Certificate;
 use crate::site::HostPattern;
-use folder::{Folder, Pair};
+use folder::{Folder, News, Pair};
 use listing::{Listing, Stamps};
 use names::{Names, Shown};
 
@@ -37,6 +37,8 @@ pub(super) struct Found {
     folders: Folders,
     /// Folders that cannot be listed, and what was said of it.
     closed: BTreeMap<PathBuf, String>,
+    /// Folders that were not there any more, for the first time: whoever swaps one takes it away before the new one comes.
+    leaving: BTreeSet<PathBuf>,
 }
 
 /// What another look at the folders brought.
@@ -52,6 +54,8 @@ pub(super) struct Again {
 pub struct Told {
     /// Other certificates are shown than before.
     pub is_news: bool,
+    /// Names for which nothing is shown any more.
+    pub lost: HashSet<HostPattern>,
     /// What could not be used, each once as long as it stays so.
     pub problems: Vec<String>,
     /// Look again so soon.
@@ -70,9 +74,9 @@ impl Found {
         self.names.covering(pattern)
     }
 
+    /// Those that are shown for some name; for several as often.
     pub(super) fn certificates(&self) -> impl Iterator<Item = &Arc<Certificate>> {
-        let folders = self.folders.values();
-        folders.flat_map(|folder| folder.pairs.iter().map(|pair| &pair.certificate))
+        self.names.certificates()
     }
 
     /// What is of no use in the folders.
@@ -97,7 +101,8 @@ impl Found {
     pub(super) fn again(&self, roots: &[PathBuf], now: SystemTime) -> Again {
         let Listing { seen, closed } = Listing::of(roots);
         let mut told = Told::default();
-        let mut folders = self.look(seen, now, &mut told.problems);
+        let mut news = Vec::new();
+        let mut folders = self.look(seen, now, &mut news);
         let mut said = BTreeMap::new();
         for (path, why) in closed {
             let unknown = self.unknown(&path, &folders);
@@ -111,7 +116,10 @@ impl Found {
             said.insert(path, line);
             folders.extend(unknown);
         }
-        if folders.values().any(|folder| folder.is_restless) {
+        let left = self.left(&folders);
+        let leaving: BTreeSet<PathBuf> = left.keys().cloned().collect();
+        folders.extend(left);
+        if !leaving.is_empty() || folders.values().any(|folder| folder.is_restless) {
             told.again_in = Some(RESTLESS);
         }
         let is_same = |(path, folder): (&PathBuf, &Arc<Folder>)| {
@@ -120,20 +128,26 @@ impl Found {
         };
         let is_same = folders.len() == self.folders.len() && folders.iter().all(is_same);
         told.is_news = !self.names.are_as_of(now) || !is_same && !self.has_pairs_of(&folders);
-        if is_same && !told.is_news && said == self.closed {
+        if is_same && !told.is_news && said == self.closed && leaving == self.leaving {
             return Again { found: None, told };
         }
         let names = match told.is_news {
             true => {
                 let pairs = folders.values().flat_map(|folder| folder.pairs.iter());
-                Arc::new(Names::of(pairs, now))
+                let names = Names::of(pairs, now);
+                told.lost = self.names.lost_in(&names);
+                Arc::new(names)
             }
             false => Arc::clone(&self.names),
         };
+        let is_said = |news: &News| news.dates.as_ref().is_none_or(|dated| names.show(dated));
+        let news = news.into_iter().filter(is_said).map(|news| news.line);
+        told.problems.extend(news);
         let found = Some(Found {
             names,
             folders,
             closed: said,
+            leaving,
         });
         Again { found, told }
     }
@@ -142,15 +156,15 @@ impl Found {
         &self,
         seen: BTreeMap<PathBuf, Stamps>,
         now: SystemTime,
-        problems: &mut Vec<String>,
+        news: &mut Vec<News>,
     ) -> Folders {
         let looked = seen.into_iter().map(|(path, stamps)| {
             let folder = match self.folders.get(&path) {
                 Some(before) if !before.is_another(&stamps) => Arc::clone(before),
                 before => {
                     let before = before.map(Arc::as_ref);
-                    let (folder, news) = Folder::look(&path, stamps, before, now);
-                    problems.extend(news);
+                    let (folder, new) = Folder::look(&path, stamps, before, now);
+                    news.extend(new);
                     Arc::new(folder)
                 }
             };
@@ -170,6 +184,16 @@ impl Found {
             .collect()
     }
 
+    /// Folders that are not among those `seen` and are gone, for the first time.
+    fn left(&self, seen: &Folders) -> Folders {
+        let unseen = self.folders.iter();
+        let unseen = unseen.filter(|(path, _)| !seen.contains_key(*path));
+        // One that is there has been emptied, or is not one of ours any more.
+        let left = unseen.filter(|(path, _)| !self.leaving.contains(*path) && !path.exists());
+        left.map(|(path, folder)| (path.clone(), Arc::clone(folder)))
+            .collect()
+    }
+
     fn has_pairs_of(&self, folders: &Folders) -> bool {
         let (own, other) = (self.folders.values(), folders.values());
         let own = own.flat_map(|folder| folder.pairs.iter().map(Arc::as_ptr));
@@ -186,10 +210,17 @@ fn cannot_be_listed(path: &Path, why: &str, was_good: bool) -> String {
 }
 
 impl Pair {
+    fn of_dates(&self, now: SystemTime) -> Option<String> {
+        advice::of_dates(&self.certificate, "clients", now)
+    }
+
     /// As of `now`.
     fn advice(&self, now: SystemTime) -> impl Iterator<Item = String> {
-        let dates = advice::of_dates(&self.certificate, "clients", now);
-        dates.into_iter().chain(self.of_key.clone())
+        let half = self.is_half.then(|| self.half());
+        self.of_dates(now)
+            .into_iter()
+            .chain(self.of_key.clone())
+            .chain(half)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Which pair is shown for a name, of all that are for it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -83,6 +83,34 @@ impl Names {
         self.as_of.contains(&now)
     }
 
+    pub(super) fn certificates(&self) -> impl Iterator<Item = &Arc<Certificate>> {
+        let shown = self.exact.values().chain(self.wildcard.values());
+        shown.flat_map(|shown| shown.certificates.iter())
+    }
+
+    /// Whether `certificate` is shown for one of its names.
+    pub(super) fn show(&self, certificate: &Arc<Certificate>) -> bool {
+        let is_it = |shown: &Shown| {
+            let mut certificates = shown.certificates.iter();
+            certificates.any(|one| Arc::ptr_eq(one, certificate))
+        };
+        let mut names = certificate.names().iter();
+        names.any(|name| self.covering(name).is_some_and(is_it))
+    }
+
+    /// The names of these for which `after` has nothing.
+    pub(super) fn lost_in(&self, after: &Names) -> HashSet<HostPattern> {
+        let exact = self
+            .exact
+            .keys()
+            .filter(|name| !after.exact.contains_key(*name));
+        let exact = exact.cloned().map(HostPattern::Exact);
+        let suffixes = self.wildcard.keys();
+        let suffixes = suffixes.filter(|suffix| !after.wildcard.contains_key(*suffix));
+        let lost = exact.chain(suffixes.cloned().map(HostPattern::Wildcard));
+        lost.collect()
+    }
+
     /// Allocates nothing: every connection asks, also those in clear text.
     pub(super) fn find(&self, host: &str) -> Option<&Shown> {
         let own = self.exact.get(host);
@@ -109,6 +137,9 @@ impl Shown {
     fn of(mut best: Vec<Arc<Pair>>, now: SystemTime) -> Shown {
         let is_valid = best.iter().any(|pair| pair.certificate.is_valid(now));
         best.retain(|pair| pair.certificate.is_valid(now) == is_valid);
+        if best.iter().any(|pair| !pair.is_half) {
+            best.retain(|pair| !pair.is_half);
+        }
         best.sort_by_key(|pair| !pair.certificate.is_ecdsa());
         Shown {
             certificates: best
@@ -120,11 +151,13 @@ impl Shown {
     }
 }
 
-/// Of two for one name and of one kind, what clients accept, then what they can check, then what is good for longer.
+/// Of two for one name and of one kind, what clients accept, then what is there as a whole, then what they can check, then
+/// what is good for longer.
 fn rank(pair: &Pair, now: SystemTime) -> impl Ord + use<> {
     let certificate = &pair.certificate;
     (
         certificate.is_valid(now),
+        !pair.is_half,
         certificate.certified.cert.len() > 1,
         certificate.not_after,
     )

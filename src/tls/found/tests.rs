@@ -128,6 +128,64 @@ fn half_a_renewal_keeps_the_pair_beside_others() {
     assert!(found.find("one.test").is_none(), "taken away");
 }
 
+/// Until nothing moves any more.
+fn settled(desk: &Desk, mut found: Found) -> Found {
+    let now = SystemTime::now() + Duration::from_secs(LATER);
+    loop {
+        let again = found.again(std::slice::from_ref(&desk.folder), now);
+        found = again.found.unwrap_or(found);
+        if again.told.again_in.is_none() {
+            return found;
+        }
+    }
+}
+
+#[test]
+fn a_pair_of_which_both_halves_are_gone_is_gone() {
+    let desk = Desk::new("both");
+    let old = desk.make(&["a.test", "b.test"], 50);
+    desk.put_pair("n", &old);
+    let (found, _) = desk.look(&Found::default(), LATER);
+    desk.remove("n.pem");
+    let new = desk.make(&["a.test"], 50);
+    desk.put("n.key", &new.key);
+    desk.put("n2.pem", &new.cert);
+    let (found, _) = desk.look(&found, LATER);
+    assert!(old.is_shown(&found, "b.test"), "it may be a renewal");
+    let found = settled(&desk, found);
+    assert!(new.is_shown(&found, "a.test"));
+    assert!(found.find("b.test").is_none(), "its key was taken out");
+}
+
+#[test]
+fn what_is_whole_is_shown_before_what_is_kept() {
+    let desk = Desk::new("whole");
+    let mut old = desk.make(&["a.test", "b.test"], 90);
+    old.cert.push_str(&desk.root);
+    desk.put_pair("old", &old);
+    let found = settled(&desk, Found::default());
+    // Another without intermediates for one of its names, and then for the other.
+    let (one, two) = (desk.make(&["a.test"], 30), desk.make(&["b.test"], 30));
+    desk.put_pair("one", &one);
+    desk.remove("old.pem");
+    let (found, _) = desk.look(&found, LATER);
+    assert!(old.is_shown(&found, "a.test"), "it may be a renewal");
+    let found = settled(&desk, found);
+    assert!(one.is_shown(&found, "a.test") && old.is_shown(&found, "b.test"));
+    let problems: Vec<&String> = found.problems().collect();
+    assert!(problems[0].contains("old.pem and"), "{problems:?}");
+    desk.put_pair("two", &two);
+    let found = settled(&desk, found);
+    assert!(one.is_shown(&found, "a.test") && two.is_shown(&found, "b.test"));
+    assert_eq!(found.problems().count(), 0);
+    // What is whole again is what it was.
+    desk.remove("one.pem");
+    desk.remove("two.pem");
+    desk.put("old.pem", &old.cert);
+    let found = settled(&desk, found);
+    assert!(old.is_shown(&found, "a.test") && old.is_shown(&found, "b.test"));
+}
+
 fn desk_is_at_rest(desk: &Desk, found: &Found) -> bool {
     let now = SystemTime::now() + Duration::from_secs(LATER);
     let again = found.again(std::slice::from_ref(&desk.folder), now);
@@ -189,8 +247,64 @@ fn what_cannot_be_listed_is_unknown_and_not_gone() {
     let (found, told) = desk.look(&found, LATER);
     assert!(made.is_shown(&found, "a.test") && !told.is_news);
     fs::remove_dir_all(desk.folder.join("a")).expect("removed");
-    let (found, _) = desk.look(&found, LATER);
+    let found = settled(&desk, found);
     assert!(found.find("a.test").is_none(), "its folder was taken away");
+}
+
+#[test]
+fn a_link_that_leads_nowhere_is_unknown_and_not_gone() {
+    let desk = Desk::new("link");
+    let made = desk.make(&["a.test"], 50);
+    desk.put_pair("far/deep/down/er/a", &made);
+    let (target, away) = (
+        desk.folder.join("far/deep/down/er"),
+        desk.folder.join("away"),
+    );
+    std::os::unix::fs::symlink(&target, desk.folder.join("a")).expect("link");
+    let found = settled(&desk, Found::default());
+    assert!(made.is_shown(&found, "a.test"));
+    fs::rename(&target, &away).expect("away");
+    fs::remove_dir_all(desk.folder.join("far")).expect("gone");
+    fs::rename(&away, desk.folder.with_extension("away")).expect("away");
+    let mut found = found;
+    for _ in 0..3 {
+        let now = SystemTime::now() + Duration::from_secs(LATER);
+        let again = found.again(std::slice::from_ref(&desk.folder), now);
+        assert_eq!(again.told.again_in, Some(CLOSED));
+        assert!(!again.told.is_news);
+        found = again.found.unwrap_or(found);
+        assert!(made.is_shown(&found, "a.test"));
+    }
+    fs::remove_dir_all(desk.folder.with_extension("away")).expect("gone");
+    fs::remove_file(desk.folder.join("a")).expect("gone");
+    let found = settled(&desk, found);
+    assert!(found.find("a.test").is_none(), "the link was taken away");
+}
+
+#[test]
+fn a_folder_that_is_swapped_is_not_missed() {
+    let desk = Desk::new("swap");
+    let (old, new) = (desk.make(&["a.test"], 20), desk.make(&["a.test"], 90));
+    desk.put_pair("live/a", &old);
+    desk.put_pair("next/down/too/deep/a", &new);
+    let found = settled(&desk, Found::default());
+    fs::rename(desk.folder.join("live"), desk.folder.with_extension("old")).expect("away");
+    let now = SystemTime::now() + Duration::from_secs(LATER);
+    let Again {
+        found: between,
+        told,
+    } = found.again(std::slice::from_ref(&desk.folder), now);
+    let between = between.expect("another");
+    assert!(old.is_shown(&between, "a.test"));
+    assert_eq!((told.is_news, told.again_in), (false, Some(RESTLESS)));
+    let (gone, told) = desk.look(&between, LATER);
+    assert!(gone.find("a.test").is_none(), "nothing has come");
+    assert_eq!(told.lost.len(), 1, "{told:?}");
+    let next = desk.folder.join("next/down/too/deep");
+    fs::rename(next, desk.folder.join("live")).expect("there");
+    let found = settled(&desk, between);
+    assert!(new.is_shown(&found, "a.test"));
+    fs::remove_dir_all(desk.folder.with_extension("old")).expect("gone");
 }
 
 #[test]
@@ -303,7 +417,7 @@ fn moves() -> impl Strategy<Value = Vec<Move>> {
 }
 
 /// Whatever comes after what: two halves that fit are shown, two that do not leave what was shown, and nothing is shown of
-/// which nothing is left.
+/// which neither the key nor any chain is left.
 #[test]
 fn a_name_is_shown_as_long_as_half_of_its_pair_is_there() {
     let desk = Desk::new("moves");
@@ -341,13 +455,12 @@ fn a_name_is_shown_as_long_as_half_of_its_pair_is_there() {
             if !then_looked {
                 continue;
             }
-            let now = SystemTime::now() + Duration::from_secs(LATER);
-            let again = found.again(std::slice::from_ref(&desk.folder), now);
-            found = again.found.unwrap_or(found);
+            found = settled(&desk, found);
             for name in 0..2 {
                 shown[name] = match on_disk[name] {
                     [None, None] => None,
                     [cert, key] if cert == key => cert,
+                    [None, key] if key != shown[name] => None,
                     _ => shown[name],
                 };
                 let host = ["a.test", "b.test"][name];

@@ -103,6 +103,15 @@ fn a_pair_that_is_broken_at_a_restart_closes_the_site_and_no_other() {
     proxy.stop();
     proxy.start_again();
     proxy.until_logged("shop.key: there is no private key in it");
+    // It has never served since.
+    proxy.until_state("shop", "down");
+    let problems = proxy.status("shop").unwrap()["problems"].to_string();
+    assert!(
+        problems.contains("shop.key: there is no private key"),
+        "{problems}"
+    );
+    assert!(problems.contains("error: "), "{problems}");
+    assert_eq!(proxy.command(["wait", "shop"]).status.code(), Some(1));
     assert!(Tls::to("shop.example.com").shake(proxy.address()).is_err());
     assert_eq!(
         proxy.get("shop.example.com", "/").said(),
@@ -113,11 +122,18 @@ fn a_pair_that_is_broken_at_a_restart_closes_the_site_and_no_other() {
         tls_to(&proxy, &blog).get("blog.example.com", "/").text(),
         "blog"
     );
+    let broken = "host = 'shop.example.com'\nto = nowhere";
+    put(proxy.sites().path(), "shop.toml", broken);
+    proxy.until_logged("rejected, nothing older to serve site=shop");
+    assert_eq!(proxy.state_of("shop"), "down");
+    let text = with_files("shop.example.com", "shop", "shop");
+    put(proxy.sites().path(), "shop.toml", &text);
     authority
         .pair(&["shop.example.com"])
         .write(proxy.sites().path(), "shop");
     let shop = Tls::to("shop.example.com").trusting(&authority.pem);
     until("it is mended", || shop.shake(proxy.address()).is_ok());
+    proxy.until_state("shop", "live");
     assert_eq!(proxy.get("shop.example.com", "/").status, 308);
 }
 
@@ -509,7 +525,7 @@ fn names_that_only_a_wildcard_stands_for_are_remembered_as_one() {
     assert_eq!(proxy.get("shop.example.com", "/").status, 308);
     let remembered = || fs::read_to_string(proxy.state().join("had-certificates"));
     until("they are remembered", || {
-        remembered().is_ok_and(|text| text == "*.example.com\n")
+        remembered().is_ok_and(|text| text == "*.example.com\nshop.example.com\n")
     });
     fs::remove_file(live.join("any.pem")).unwrap();
     fs::remove_file(live.join("any.key")).unwrap();

@@ -56,6 +56,85 @@ fn a_name_whose_certificate_its_file_no_longer_names_answers_503() {
     assert_eq!(proxy.get("shop.example.com", "/").text(), "shop");
 }
 
+/// Its owner never had one: what somebody else does with the names around it is no affair of his.
+#[test]
+fn a_certificate_for_a_wildcard_closes_no_site_that_claims_a_name_under_it() {
+    let authority = Authority::new("test");
+    let plan = with_folder("catch_all = 'any'\n");
+    let (folder, live) = (plan.sites().path().to_owned(), plan.folder().join("live"));
+    authority.pair(&["*.w.example.com"]).write(&folder, "w");
+    let corp = authority.pair(&["*.corp.example.com"]);
+    let plain = |host: &str| format!("host = '{host}'\nrespond = 'plain'\n");
+    let (blog, wiki) = ("blog.w.example.com", "wiki.corp.example.com");
+    let mut proxy = plan
+        .site("blog.toml", plain(blog))
+        .site("wiki.toml", plain(wiki))
+        .site("w.toml", with_files("*.w.example.com", "w", "w"))
+        .site("any.toml", plain("*"))
+        .start();
+    // Waits until its files are read.
+    tls_to(&proxy, &Tls::to("x.w.example.com"));
+    assert_eq!(proxy.get(blog, "/").text(), "plain");
+    corp.write(&live, "corp");
+    proxy.command(["reload"]);
+    assert_eq!(proxy.get("x.corp.example.com", "/").status, 308);
+    until("both are remembered", || {
+        remembered(&proxy) == "*.w.example.com\n*.corp.example.com\n"
+    });
+    // Found for this one as well, but nobody has asked for it.
+    fs::remove_file(live.join("corp.pem")).unwrap();
+    fs::remove_file(live.join("corp.key")).unwrap();
+    until("it is gone", || {
+        proxy.command(["reload"]);
+        proxy.get("x.corp.example.com", "/").said() == "503 no-certificate"
+    });
+    for _ in 0..2 {
+        for host in [blog, wiki] {
+            assert_eq!(proxy.get(host, "/").text(), "plain", "{host}");
+        }
+        let ls = proxy.status("blog").unwrap()["problems"].to_string();
+        assert!(ls.contains("live, clear text only"), "{ls}");
+        proxy.stop();
+        proxy.start_again();
+    }
+    // From here on it has had one, too.
+    authority.pair(&[blog]).write(&live, "blog");
+    proxy.command(["reload"]);
+    assert_eq!(proxy.get(blog, "/").status, 308);
+    until("it is remembered by its name", || {
+        remembered(&proxy).ends_with("\nblog.w.example.com\n")
+    });
+    fs::remove_file(live.join("blog.pem")).unwrap();
+    fs::remove_file(live.join("blog.key")).unwrap();
+    proxy.stop();
+    proxy.start_again();
+    assert_eq!(proxy.get(blog, "/").said(), "503 no-certificate");
+}
+
+#[test]
+fn the_local_authority_takes_over_where_a_certificate_for_a_local_name_is_taken_away() {
+    let authority = Authority::new("test");
+    let plan = Proxy::plan();
+    let pair = authority.pair(&["blue.localhost"]);
+    pair.write(plan.sites().path(), "blue");
+    let mut proxy = plan
+        .site("blue.toml", with_files("blue.localhost", "blue", "blue"))
+        .start();
+    tls_to(&proxy, &Tls::to("blue.localhost"));
+    until("it is remembered", || {
+        remembered(&proxy) == "blue.localhost\n"
+    });
+    proxy.site("blue.toml", "host = 'blue.localhost'\nrespond = 'local'");
+    for _ in 0..2 {
+        let mut client = tls_to(&proxy, &Tls::to("blue.localhost"));
+        assert_eq!(client.get("blue.localhost", "/").text(), "local");
+        // It was not served in clear text either.
+        assert_eq!(proxy.get("blue.localhost", "/").status, 308);
+        proxy.stop();
+        proxy.start_again();
+    }
+}
+
 #[test]
 fn a_memory_that_cannot_be_read_opens_nothing() {
     let authority = Authority::new("test");

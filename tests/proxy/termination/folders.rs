@@ -3,10 +3,13 @@
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use super::{tls_to, with_files, with_folder};
-use crate::harness::{Agreed, Authority, Pair, Proxy, Tls, is_same, onedoor, put, until, words_of};
+use crate::harness::{
+    Agreed, Authority, Pair, Proxy, Tls, found, is_same, onedoor, put, until, words_of,
+};
 
 fn answers(host: &str) -> String {
     format!("host = '{host}'\nrespond = 'here'\n")
@@ -39,6 +42,13 @@ fn half_a_renewal_in_a_folder_of_many_is_no_outage_and_is_said() {
     assert_eq!(proxy.get("shop.example.com", "/").status, 308);
     let ls = proxy.status("shop").unwrap()["problems"].to_string();
     assert!(!ls.contains("clear text only"), "{ls}");
+    assert!(ls.contains("shop.key are no pair; the certificate"), "{ls}");
+    let all = words_of(&proxy.command(["ls"]));
+    assert!(all.contains("in the folders of certificates: "), "{all}");
+    // Who looks for the first time knows nothing of what it was.
+    let check = words_of(&proxy.command(["check"]));
+    let said = "no certificate for shop.example.com, and it had one: it answers, at the latest after a restart, 503";
+    assert!(check.contains(said), "{check}");
     put(&live, "shop.key", &renewed.key);
     proxy.command(["reload"]);
     assert!(is_shown(&proxy, "shop.example.com", &renewed));
@@ -103,6 +113,8 @@ fn a_folder_that_is_away_keeps_what_was_found_in_it() {
     let said = "what was found in it goes on being shown";
     proxy.until_logged(said);
     assert_eq!(proxy.log().matches(said).count(), 1, "{}", proxy.log());
+    let ls = words_of(&proxy.command(["ls"]));
+    assert!(ls.contains(said), "{ls}");
     let renewed = authority.pair(&["shop.example.com"]);
     renewed.write(&away, "shop");
     let back = Instant::now();
@@ -112,6 +124,37 @@ fn a_folder_that_is_away_keeps_what_was_found_in_it() {
     });
     let taken = back.elapsed();
     assert!(taken < Duration::from_secs(25), "{taken:?}");
+}
+
+/// What a link leads to may be mounted in a moment.
+#[test]
+fn a_folder_behind_a_link_that_leads_nowhere_keeps_what_was_found_in_it() {
+    let authority = Authority::new("test");
+    let plan = with_folder("");
+    let (far, away) = (plan.folder().join("far"), plan.folder().join("away"));
+    fs::create_dir(&far).unwrap();
+    let pair = authority.pair(&["shop.example.com"]);
+    pair.write(&far, "shop");
+    let link = plan.folder().join("live/shop");
+    symlink(&far, &link).unwrap();
+    let proxy = plan.site("shop.toml", answers("shop.example.com")).start();
+    fs::rename(&far, &away).unwrap();
+    for _ in 0..2 {
+        proxy.command(["reload"]);
+        assert!(is_shown(&proxy, "shop.example.com", &pair));
+        assert_eq!(proxy.get("shop.example.com", "/").status, 308);
+    }
+    proxy.until_logged("live/shop cannot be listed: its link leads nowhere");
+    fs::rename(&away, &far).unwrap();
+    proxy.command(["reload"]);
+    assert!(is_shown(&proxy, "shop.example.com", &pair));
+    // Whoever takes the link away means it.
+    fs::remove_file(&link).unwrap();
+    until("it is gone", || {
+        proxy.command(["reload"]);
+        proxy.get("shop.example.com", "/").said() == "503 no-certificate"
+    });
+    proxy.until_logged("no certificate for shop.example.com, and it had one: it answers 503");
 }
 
 #[test]
@@ -187,6 +230,10 @@ fn check_says_which_folder_of_certificates_cannot_be_listed() {
     assert!(check.contains("never-made cannot be listed"), "{check}");
     let strict = onedoor(plan.folder(), ["check", "--strict"]);
     assert_eq!(strict.status.code(), Some(1));
+    // One file is not to blame for it.
+    let plan = plan.site("off.toml", answers("off.example.com") + "tls = 'off'\n");
+    let one = onedoor(plan.folder(), ["check", "--strict", "sites.d/off.toml"]);
+    assert!(one.status.success(), "{}", words_of(&one));
 }
 
 /// CASES T-22. The certificate is known only after the site that is passed through is live.
@@ -204,4 +251,69 @@ fn a_passthrough_name_under_the_certificate_of_another_site_is_said_in_the_log()
     proxy.until_logged("for other names is also for app.example.com");
     proxy.site("late.toml", passed.replace("app.", "late."));
     proxy.until_logged("for other names is also for late.example.com");
+}
+
+/// Of files that only the daemon may read nobody else knows what is in them.
+#[test]
+fn check_by_somebody_else_says_that_it_cannot_look_and_nothing_of_the_sites() {
+    if !rustix::process::geteuid().is_root() || !found("setpriv") {
+        return println!("left out: only root can become somebody else");
+    }
+    let authority = Authority::new("test");
+    let plan = with_folder("");
+    let live = plan.folder().join("live");
+    authority.pair(&["shop.example.com"]).write(&live, "shop");
+    let proxy = plan.site("shop.toml", answers("shop.example.com")).start();
+    assert_eq!(proxy.get("shop.example.com", "/").status, 308);
+    let folder = proxy.folder().path().to_owned();
+    until("it is remembered", || {
+        proxy.state().join("had-certificates").exists()
+    });
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::set_permissions(&live, fs::Permissions::from_mode(0o700)).unwrap();
+    let check = Command::new("setpriv")
+        .args(["--reuid", "65534", "--clear-groups"])
+        .arg(env!("CARGO_BIN_EXE_onedoor"))
+        .args(["check", "--state"])
+        .arg(proxy.state())
+        .current_dir(&folder)
+        .output()
+        .unwrap();
+    let check = words_of(&check);
+    assert!(
+        check.contains("live cannot be looked at as this user"),
+        "{check}"
+    );
+    assert!(
+        check.contains("had-certificates cannot be looked at"),
+        "{check}"
+    );
+    assert!(!check.contains("no certificate for"), "{check}");
+    let own = words_of(&proxy.command(["check"]));
+    assert!(!own.contains("cannot be looked at"), "{own}");
+}
+
+#[test]
+fn nothing_is_said_of_a_certificate_that_has_ended_and_is_shown_to_nobody() {
+    let authority = Authority::new("test");
+    let plan = with_folder("");
+    let live = plan.folder().join("live");
+    let host = "shop.example.com";
+    authority.pair_for_days(&[host], -3).write(&live, "old");
+    let good = authority.pair(&[host]);
+    good.write(&live, "new");
+    authority
+        .pair_for_days(&["ended.example.com"], -3)
+        .write(&live, "ended");
+    let proxy = plan.site("shop.toml", answers(host)).start();
+    assert!(is_shown(&proxy, host, &good));
+    proxy.until_logged("ended.pem: the certificate ended");
+    proxy.until_logged("has ended; clients refuse it");
+    let log = proxy.log();
+    assert!(!log.contains("old.pem"), "{log}");
+    assert_eq!(
+        log.matches("has ended; clients refuse it").count(),
+        1,
+        "{log}"
+    );
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::net::IpAddr;
 use std::process::Command;
 
-use super::{tls_to, with_folder};
+use super::{tls_to, with_files, with_folder};
 use crate::harness::{
     Authority, Backend, Client, Proxy, Tls, found, in_a_network_of_its_own, put, words_of,
 };
@@ -20,7 +20,10 @@ fn a_client_from_far_away_gets_no_local_name() {
         let plan = with_folder("");
         let live = plan.folder().join("live");
         authority.pair(&["found.internal"]).write(&live, "found");
+        let both = authority.pair(&["shop.example.com", "green.test"]);
+        both.write(plan.sites().path(), "shop");
         let proxy = plan
+            .site("shop.toml", with_files("shop.example.com", "shop", "shop"))
             .no_listen()
             .flag("--listen")
             .flag("0.0.0.0:0")
@@ -46,6 +49,12 @@ fn a_client_from_far_away_gets_no_local_name() {
             "{refused}"
         );
         assert!(Tls::to("found.internal").shake(at_far).is_ok());
+        // Nor over a connection that another site's certificate has let it make.
+        for (at, said) in [(at_far, "421 no-site-for-host"), (proxy.address(), "200")] {
+            let mut client = Client::over(Tls::to("shop.example.com").shake(at).unwrap());
+            assert_eq!(client.get("shop.example.com", "/").status, 200);
+            assert_eq!(client.get("green.test", "/").said(), said);
+        }
         // With a certificate of its owner's it is a name like others.
         assert_eq!(ask(FAR, FAR, "found.internal").status, 308);
     });
