@@ -115,12 +115,17 @@ impl Slot {
         Slots(Arc::clone(&self.counts)).take(self.client)
     }
 
-    /// The same, where another connection is about to make room: one too many until it has.
+    /// The same where all are taken: an eighth too many, until connections that rest have made room. A new connection would
+    /// wait for that, a request cannot.
     ///
     /// # Errors
-    /// `ClientFull`.
+    /// See [`NoSlot`].
     pub fn another_too_many(&self) -> Result<Slot, NoSlot> {
-        self.counts.taken.fetch_add(1, Ordering::Relaxed);
+        let most = self.counts.most.load(Ordering::Relaxed);
+        if self.counts.taken.fetch_add(1, Ordering::Relaxed) >= most + (most / 8).max(1) {
+            self.counts.taken.fetch_sub(1, Ordering::Relaxed);
+            return Err(NoSlot::Full);
+        }
         Slots(Arc::clone(&self.counts)).count(self.client)
     }
 
@@ -209,8 +214,11 @@ mod tests {
         assert_eq!(other.another().err(), Some(NoSlot::Full));
         let too_many = other.another_too_many();
         assert!(too_many.is_ok());
+        // One of eight at least.
+        assert_eq!(other.another_too_many().err(), Some(NoSlot::Full));
+        drop(too_many);
         assert_eq!(first.another_too_many().err(), Some(NoSlot::ClientFull));
-        drop((first, second, other, too_many));
+        drop((first, second, other));
         assert_eq!(slots.taken(), 0);
         assert!(slots.0.per_client.is_empty());
     }

@@ -174,7 +174,7 @@ impl Answer {
             Answer::ClientFull => (
                 503,
                 Reason::ClientFull,
-                "as many requests as one client may have are open",
+                "as many requests as one client, or all together, may have are open",
             ),
             Answer::SiteFull => (
                 503,

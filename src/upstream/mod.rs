@@ -404,11 +404,10 @@ impl Upstreams {
         self.turnstile.turn_up().await;
         let secured = connect::secure(stream, &identity, at, speaks).await;
         let is_http2 = |stream: &Stream| stream.alpn() == Some(b"h2");
-        if may_share {
-            let chose_http2 = secured.as_ref().is_ok_and(is_http2);
-            self.http2.chose(&endpoint, chose_http2);
-        }
         let stream = secured?;
+        if may_share {
+            self.http2.chose(&endpoint, is_http2(&stream));
+        }
         if !is_http2(&stream) {
             return Ok(stream);
         }

@@ -248,6 +248,8 @@ impl<'a, C: ClientSide> Flight<'a, C> {
         if authenticates_connection || upstream.is_pinned {
             *self.pinned = Some(Box::new(Upstream {
                 is_pinned: true,
+                // As long as the client: an earlier exchange has said for how long it was kept, as one of many.
+                kept_until: Tick::MAX,
                 ..upstream
             }));
         } else if upstream.introduced.is_some() {

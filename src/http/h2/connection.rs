@@ -88,7 +88,8 @@ impl Shared {
             let rested = self.kit.shared.limits.idle_when_full;
             let slot = match self.slot.another() {
                 // Who only waits for a request makes room.
-                Err(NoSlot::Full) if self.kit.wheel.make_room(rested) > 0 => {
+                Err(NoSlot::Full) => {
+                    self.kit.wheel.make_room(rested);
                     self.slot.another_too_many()
                 }
                 slot => slot,

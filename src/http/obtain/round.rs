@@ -18,6 +18,9 @@ use crate::site::{Backends, Member, Site};
 use crate::upstream::{Among, PLACES, Tried, Upstream, UpstreamError, moment};
 use crate::wheel::TICK;
 
+/// To accept a connection: whoever does not within that is blamed, however little a request has left.
+const FAIR_TIME: Duration = Duration::from_secs(1);
+
 /// What came of asking each backend once.
 #[derive(Debug)]
 pub(super) enum Round<'k> {
@@ -125,11 +128,11 @@ impl<'k> Search<'k, '_> {
             {
                 return Ok(Some(Round::Found(Found { upstream, visit })));
             }
+            self.gave_none = Some(member.backend.address.clone());
             match self.open(site, backends, member, visit, client).await? {
                 Ok(found) => return Ok(Some(Round::Found(found))),
                 Err(error) => {
                     self.tried.add(at);
-                    self.gave_none = Some(member.backend.address.clone());
                     if last.replace(error).is_some() {
                         self.retries += 1;
                     }
@@ -214,8 +217,14 @@ impl<'k> Search<'k, '_> {
                 Ok(Ok(Found { upstream, visit }))
             }
             Err(_) if self.timer.was_cut() => Err(Answer::SiteGone.into()),
-            // It might have accepted in its own time.
-            Err(UpstreamError::TimedOut { .. }) if left == Some(limit) => {
+            Err(error @ UpstreamError::TimedOut { .. }) if left == Some(limit) => {
+                // In its own time it might have accepted, but the next one is not to wait as long for the same.
+                if limit >= FAIR_TIME {
+                    if let Some(fault) = fault::of(&error) {
+                        fault::fails(self.kit, site, member, fault, &words::of(&error));
+                    }
+                    learn::refused(site, backends, member, &visit, &error);
+                }
                 let why =
                     format!("no connection to {member} in the time that the whole request has");
                 let why = Some(words::of_site(site, &why));

@@ -123,18 +123,21 @@ impl Connections {
     }
 
     /// A line on an open connection, also on one that somebody opens just now; or leave to open one. Where it is not known
-    /// what will be spoken, the first to come finds out, and the others wait for that.
+    /// what will be spoken, the first to come finds out, and the others wait for that; where that one has no room for them,
+    /// each opens one of its own.
     pub(super) async fn line_or_opening(&self, endpoint: &Endpoint) -> LineOrOpening<'_> {
+        let mut has_waited = false;
         loop {
             if let Some(line) = self.line(endpoint) {
                 return LineOrOpening::Line(Box::new(line));
             }
-            if self.http1.borrow().contains(endpoint) {
+            if has_waited || self.http1.borrow().contains(endpoint) {
                 return LineOrOpening::Neither;
             }
             if let Some(opening) = self.open_or_wait(endpoint).await {
                 return LineOrOpening::Opening(opening);
             }
+            has_waited = true;
         }
     }
 

@@ -91,7 +91,8 @@ impl Watch {
         if !may_ask {
             return Verdict::Wait;
         }
-        self.is_second = self.asked.is_some() && may_ask_again;
+        // Until something comes there is one such question, however many periods pass.
+        self.is_second |= self.asked.is_some() && may_ask_again;
         self.has_new = false;
         self.asked = Some(0);
         self.is_answered = false;
@@ -186,6 +187,25 @@ mod tests {
         assert_eq!(watch.tick(asked), Verdict::Ask);
         assert_eq!(watch.tick(asked), Verdict::Wait);
         assert_eq!(watch.tick(asked), Verdict::End);
+    }
+
+    #[test]
+    fn one_that_stays_silent_is_asked_once_more_in_all_and_not_in_each_period() {
+        let mut watch = Watch::default();
+        let mut count = 0;
+        for _ in 0..HOUR {
+            let asked = Tick {
+                is_needed: true,
+                has_come: false,
+                was_asked: true,
+            };
+            if watch.tick(asked) == Verdict::Ask {
+                count += 1;
+                watch.answered();
+            }
+        }
+        // One in each period of a little over five minutes, and one more.
+        assert!((11..=13).contains(&count), "{count}");
     }
 
     #[test]

@@ -122,6 +122,22 @@ fn the_time_of_a_whole_request_holds_for_connecting_too() {
     assert!(!proxy.log().contains("WARN"), "{}", proxy.log());
 }
 
+#[test]
+fn who_does_not_accept_in_a_whole_second_is_out_also_where_a_request_has_no_more() {
+    let listener = full_listener();
+    let hole = listener.0.local_addr().unwrap().port();
+    let app = Backend::saying("here");
+    let site = format!(
+        "host = 'app.test'\nto = [{hole}, {}]\n[timeout]\ntotal = '1s'\nconnect = '10m'\n",
+        app.port
+    );
+    let proxy = Proxy::plan().site("app.toml", site).start();
+    // Each that meets the hole waits for its second. The third is the last.
+    let met = (0..12).map(|_| proxy.get("app.test", "/").status);
+    assert_eq!(met.filter(|&status| status == 504).count(), 3);
+    proxy.until_logged("backend out");
+}
+
 /// Nobody accepts there, and its queue is full.
 pub(super) fn full_listener() -> (TcpListener, Vec<socket2::Socket>) {
     full_listener_at(([127, 0, 0, 1], 0).into())
