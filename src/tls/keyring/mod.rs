@@ -3,6 +3,9 @@
 //! Asked when a connection shakes hands and when it asks for another host, never for a request. What stands here
 //! outlives reloads; a site's entry is replaced just before the table with its new version is published.
 
+mod in_clear;
+mod memory;
+
 use std::collections::HashSet;
 use std::fs;
 use std::net::IpAddr;
@@ -15,20 +18,22 @@ use dashmap::DashMap;
 use tokio::sync::Notify;
 use tracing::error;
 
-use super::adviser::Adviser;
-use super::at_hand::AtHand;
-use super::authority::is_near;
-use super::certificate::Certificate;
-use super::found::{Again, Found, Told};
-use super::identity::{Identities, Identity};
-use super::load::{LoadError, Loaded};
-use super::policy::{Policies, Policy};
-use super::remembered::{Remembered, is_denied};
-use super::revoked::Lists;
+pub use in_clear::InClear;
+
 use crate::site::backend_tls::TlsIdentity;
 use crate::site::local::is_local;
-use crate::site::tls::{ClearText, Http2, MinVersion, Mode, Need};
+use crate::site::tls::{Http2, MinVersion, Mode, Need};
 use crate::site::{HostPattern, Site};
+use crate::tls::adviser::Adviser;
+use crate::tls::at_hand::AtHand;
+use crate::tls::authority::is_near;
+use crate::tls::certificate::Certificate;
+use crate::tls::found::{Again, Found, Told};
+use crate::tls::identity::{Identities, Identity};
+use crate::tls::load::{LoadError, Loaded};
+use crate::tls::policy::{Policies, Policy};
+use crate::tls::remembered::{Remembered, is_denied};
+use crate::tls::revoked::Lists;
 
 /// See the module.
 #[derive(Debug)]
@@ -105,21 +110,6 @@ pub enum Offer {
     Broken,
     /// Nobody's certificate: unrecognized_name.
     Nothing,
-}
-
-/// What a client gets that asks for a name in clear text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum InClear {
-    Serve,
-    /// To https. `only_reading`: GET and HEAD alone; what else was sent is lost to a redirect nobody can read.
-    Redirect {
-        only_reading: bool,
-    },
-    Refuse,
-    /// It had a certificate, or must have one, and there is none: content never falls back to clear text.
-    NoCertificate,
-    /// A local name, asked for from far away.
-    TooFar,
 }
 
 impl Keyring {
@@ -236,114 +226,6 @@ impl Keyring {
             Mode::Files(_) => Choice::Broken,
             Mode::Local | Mode::Passthrough | Mode::Off => Choice::Nothing,
         }
-    }
-
-    /// Whether `host`, a name of `site`, is for clients nearby alone, because its certificate is the local authority's.
-    pub fn is_for_near(&self, site: &Site, host: &str) -> bool {
-        let may_be_found = match site.tls.mode {
-            Mode::Auto => true,
-            Mode::Local => false,
-            Mode::Files(_) | Mode::Passthrough | Mode::Off => return false,
-        };
-        is_local(host) && !(may_be_found && self.found.load().find(host).is_some())
-    }
-
-    /// What `host`, a name of `site`, answers to clear text.
-    pub fn in_clear(&self, site: &Site, host: &str, client: IpAddr) -> InClear {
-        let wished = |usual| match site.tls.clear_text.unwrap_or(usual) {
-            ClearText::Serve => InClear::Serve,
-            ClearText::Redirect => InClear::Redirect {
-                only_reading: site.tls.mode == Mode::Passthrough,
-            },
-            ClearText::Refuse => InClear::Refuse,
-        };
-        // Whoever asks for certificates does not mean to be open to everybody who leaves TLS out.
-        let for_local = match &site.tls.client {
-            Some(_) => ClearText::Redirect,
-            None => ClearText::Serve,
-        };
-        if self.is_shut(site) {
-            return InClear::NoCertificate;
-        }
-        match site.tls.mode {
-            Mode::Off => InClear::Serve,
-            Mode::Passthrough => wished(ClearText::Redirect),
-            Mode::Files(_) => {
-                self.remember_files(site, host);
-                wished(ClearText::Redirect)
-            }
-            Mode::Auto if self.has_found(site, host) => wished(ClearText::Redirect),
-            Mode::Auto | Mode::Local if is_local(host) => match is_near(client) {
-                false => InClear::TooFar,
-                // The local authority's takes the place of one that was there.
-                true if site.tls.mode == Mode::Auto && self.had(site, host) => {
-                    wished(ClearText::Redirect)
-                }
-                true => wished(for_local),
-            },
-            Mode::Auto if self.had(site, host) => InClear::NoCertificate,
-            Mode::Local => InClear::NoCertificate,
-            // Not with a certificate: only where the operator has not said that it must be.
-            Mode::Auto if wished(for_local) == InClear::Serve => InClear::Serve,
-            Mode::Auto => InClear::NoCertificate,
-        }
-    }
-
-    /// Whether files without which nobody knows who may come, or what to show them, cannot be used: a redirect would only
-    /// lead to TLS that is refused.
-    fn is_shut(&self, site: &Site) -> bool {
-        site.tls.is_terminated()
-            && needs_files(site)
-            && match self.sites.get(&site.number).as_deref() {
-                Some(Held::Unread | Held::Ready(_)) => false,
-                Some(Held::Unusable) | None => true,
-            }
-    }
-
-    /// Remembers that `host`, a name of `site`, has the certificates that the site names.
-    fn remember_files(&self, site: &Site, host: &str) {
-        let held = self.sites.get(&site.number).map(|held| held.clone());
-        if let Some(Held::Ready(ready)) = held {
-            self.remember(site, host, &ready.certificates);
-        }
-    }
-
-    /// Whether a certificate for `host`, a name of `site`, lies in the daemon's folders. One that does is remembered.
-    fn has_found(&self, site: &Site, host: &str) -> bool {
-        let found = self.found.load();
-        let shown = found.find(host);
-        if let Some(shown) = shown {
-            self.remember(site, host, &shown.certificates);
-        }
-        shown.is_some()
-    }
-
-    /// Whether `host`, a name of `site`, ever had a certificate, or may have had: it never falls back to clear text.
-    pub(super) fn had(&self, site: &Site, host: &str) -> bool {
-        let by_name_alone = || {
-            let mut patterns = site.claims.iter().map(|claim| &claim.pattern);
-            patterns.all(|pattern| is_exact(pattern) || !pattern.matches(host))
-        };
-        self.remembered.had(host, by_name_alone)
-    }
-
-    /// Keeps that `host`, a name of `site`, was served with one of `certificates`: as the site claims it, or where a
-    /// wildcard of the site stands for it, as the certificate does, or else the site. A label that a client thought of is
-    /// no name of anybody's.
-    fn remember(&self, site: &Site, host: &str, certificates: &[Arc<Certificate>]) {
-        let patterns = || site.claims.iter().map(|claim| &claim.pattern);
-        // An exact one before a wildcard; what only `*` stands for has no name.
-        let is_named =
-            |pattern: &&HostPattern| **pattern != HostPattern::Any && pattern.matches(host);
-        let is_own = || patterns().any(|pattern| is_exact(pattern) && pattern.matches(host));
-        let pattern = || match patterns().filter(is_named).min() {
-            Some(name @ HostPattern::Exact(_)) => Some(name.to_string()),
-            other => {
-                let certified = certificates.iter().find_map(|one| one.name_for(host));
-                certified.or(other).map(ToString::to_string)
-            }
-        };
-        self.remembered.remember(host, is_own, pattern);
     }
 
     /// The policy under which clients of `site` have to come. `None`: they cannot come by TLS.
@@ -531,10 +413,6 @@ fn is_usual(site: &Site) -> bool {
     !needs_files(site)
         && site.tls.min == MinVersion::default()
         && site.tls.http2 == Http2::default()
-}
-
-fn is_exact(pattern: &HostPattern) -> bool {
-    matches!(pattern, HostPattern::Exact(_))
 }
 
 /// Whether a site has TLS that only files can give it.

@@ -1,0 +1,88 @@
+//! What a name answers to clear text, as far as its certificates decide it.
+
+use std::net::IpAddr;
+
+use super::{Held, Keyring, needs_files};
+use crate::site::Site;
+use crate::site::local::is_local;
+use crate::site::tls::{ClearText, Mode};
+use crate::tls::authority::is_near;
+
+/// What a client gets that asks for a name in clear text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InClear {
+    Serve,
+    /// To https. `only_reading`: GET and HEAD alone; what else was sent is lost to a redirect nobody can read.
+    Redirect {
+        only_reading: bool,
+    },
+    Refuse,
+    /// It had a certificate, or must have one, and there is none: content never falls back to clear text.
+    NoCertificate,
+    /// A local name, asked for from far away.
+    TooFar,
+}
+
+impl Keyring {
+    /// Whether `host`, a name of `site`, is for clients nearby alone, because its certificate is the local authority's.
+    pub fn is_for_near(&self, site: &Site, host: &str) -> bool {
+        let may_be_found = match site.tls.mode {
+            Mode::Auto => true,
+            Mode::Local => false,
+            Mode::Files(_) | Mode::Passthrough | Mode::Off => return false,
+        };
+        is_local(host) && !(may_be_found && self.found.load().find(host).is_some())
+    }
+
+    /// What `host`, a name of `site`, answers to clear text.
+    pub fn in_clear(&self, site: &Site, host: &str, client: IpAddr) -> InClear {
+        let wished = |usual| match site.tls.clear_text.unwrap_or(usual) {
+            ClearText::Serve => InClear::Serve,
+            ClearText::Redirect => InClear::Redirect {
+                only_reading: site.tls.mode == Mode::Passthrough,
+            },
+            ClearText::Refuse => InClear::Refuse,
+        };
+        // Whoever asks for certificates does not mean to be open to everybody who leaves TLS out.
+        let for_local = match &site.tls.client {
+            Some(_) => ClearText::Redirect,
+            None => ClearText::Serve,
+        };
+        if self.is_shut(site) {
+            return InClear::NoCertificate;
+        }
+        match site.tls.mode {
+            Mode::Off => InClear::Serve,
+            Mode::Passthrough => wished(ClearText::Redirect),
+            Mode::Files(_) => {
+                self.remember_files(site, host);
+                wished(ClearText::Redirect)
+            }
+            Mode::Auto if self.has_found(site, host) => wished(ClearText::Redirect),
+            Mode::Auto | Mode::Local if is_local(host) => match is_near(client) {
+                false => InClear::TooFar,
+                // The local authority's takes the place of one that was there.
+                true if site.tls.mode == Mode::Auto && self.had(site, host) => {
+                    wished(ClearText::Redirect)
+                }
+                true => wished(for_local),
+            },
+            Mode::Auto if self.had(site, host) => InClear::NoCertificate,
+            Mode::Local => InClear::NoCertificate,
+            // Not with a certificate: only where the operator has not said that it must be.
+            Mode::Auto if wished(for_local) == InClear::Serve => InClear::Serve,
+            Mode::Auto => InClear::NoCertificate,
+        }
+    }
+
+    /// Whether files without which nobody knows who may come, or what to show them, cannot be used: a redirect would only
+    /// lead to TLS that is refused.
+    fn is_shut(&self, site: &Site) -> bool {
+        site.tls.is_terminated()
+            && needs_files(site)
+            && match self.sites.get(&site.number).as_deref() {
+                Some(Held::Unread | Held::Ready(_)) => false,
+                Some(Held::Unusable) | None => true,
+            }
+    }
+}

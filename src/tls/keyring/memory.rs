@@ -1,0 +1,59 @@
+//! Which names have had a certificate: they never fall back to clear text.
+
+use std::sync::Arc;
+
+use super::{Held, Keyring};
+use crate::site::{HostPattern, Site};
+use crate::tls::certificate::Certificate;
+
+impl Keyring {
+    /// Remembers that `host`, a name of `site`, has the certificates that the site names.
+    pub(super) fn remember_files(&self, site: &Site, host: &str) {
+        let held = self.sites.get(&site.number).map(|held| held.clone());
+        if let Some(Held::Ready(ready)) = held {
+            self.remember(site, host, &ready.certificates);
+        }
+    }
+
+    /// Whether a certificate for `host`, a name of `site`, lies in the daemon's folders. One that does is remembered.
+    pub(super) fn has_found(&self, site: &Site, host: &str) -> bool {
+        let found = self.found.load();
+        let shown = found.find(host);
+        if let Some(shown) = shown {
+            self.remember(site, host, &shown.certificates);
+        }
+        shown.is_some()
+    }
+
+    /// Whether `host`, a name of `site`, ever had a certificate, or may have had: it never falls back to clear text.
+    pub(in crate::tls) fn had(&self, site: &Site, host: &str) -> bool {
+        let by_name_alone = || {
+            let mut patterns = site.claims.iter().map(|claim| &claim.pattern);
+            patterns.all(|pattern| is_exact(pattern) || !pattern.matches(host))
+        };
+        self.remembered.had(host, by_name_alone)
+    }
+
+    /// Keeps that `host`, a name of `site`, was served with one of `certificates`: as the site claims it, or where a
+    /// wildcard of the site stands for it, as the certificate does, or else the site. A label that a client thought of is
+    /// no name of anybody's.
+    pub(super) fn remember(&self, site: &Site, host: &str, certificates: &[Arc<Certificate>]) {
+        let patterns = || site.claims.iter().map(|claim| &claim.pattern);
+        // An exact one before a wildcard; what only `*` stands for has no name.
+        let is_named =
+            |pattern: &&HostPattern| **pattern != HostPattern::Any && pattern.matches(host);
+        let is_own = || patterns().any(|pattern| is_exact(pattern) && pattern.matches(host));
+        let pattern = || match patterns().filter(is_named).min() {
+            Some(name @ HostPattern::Exact(_)) => Some(name.to_string()),
+            other => {
+                let certified = certificates.iter().find_map(|one| one.name_for(host));
+                certified.or(other).map(ToString::to_string)
+            }
+        };
+        self.remembered.remember(host, is_own, pattern);
+    }
+}
+
+fn is_exact(pattern: &HostPattern) -> bool {
+    matches!(pattern, HostPattern::Exact(_))
+}
