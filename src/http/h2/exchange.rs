@@ -11,8 +11,9 @@ use data_encoding::BASE64;
 use http::Method;
 use http::request::Parts;
 
-use super::connection::{Share, Shared};
+use super::connection::Shared;
 use super::request::{Asks, Protocol, Room, Whole, view};
+use super::share::Share;
 use super::stream::ClientStream;
 use crate::http::answer::Answer;
 use crate::http::begin::{self, SMALL_BODY_BYTES, Said, Step};

@@ -16,6 +16,8 @@ mod request;
 #[cfg(feature = "serve")]
 mod response;
 #[cfg(feature = "serve")]
+mod share;
+#[cfg(feature = "serve")]
 mod stream;
 #[cfg(feature = "serve")]
 mod wire;
