@@ -373,6 +373,39 @@ fn an_app_is_told_once_for_each_connection_and_clients_never_share_one() {
 }
 
 #[test]
+fn an_authenticated_upstream_stays_as_long_as_its_client_also_where_it_was_told_of_him() {
+    let app = Backend::doing(|conversation| {
+        read_line(conversation);
+        let mut says = "200 OK\r\n";
+        while conversation.request().is_some() {
+            let number = conversation.number();
+            conversation.send(format!(
+                "HTTP/1.1 {says}X-Upstream: {number}\r\nContent-Length: 0\r\n\r\n"
+            ));
+            // Asked for on an upstream that was one of many before.
+            says = "401 Unauthorized\r\nWWW-Authenticate: NTLM abc\r\n";
+        }
+    });
+    let other = Backend::saying("other");
+    let soon = "[timeout]\npool_idle = '1s'\n";
+    let proxy = Proxy::plan()
+        .site("app.toml", sending("v1", &app) + soon)
+        .site(
+            "other.toml",
+            format!("host = 'other.example.com'\nto = {}\n{soon}", other.port),
+        )
+        .start();
+    let mut client = proxy.client();
+    for _ in 0..2 {
+        assert_eq!(client.get("app.example.com", "/").value("x-upstream"), "0");
+    }
+    // What was told to be kept as long as that, and later, is gone.
+    assert_eq!(proxy.get("other.example.com", "/").text(), "other");
+    until("an idle upstream is let go", || other.closed() == 1);
+    assert_eq!(client.get("app.example.com", "/").value("x-upstream"), "0");
+}
+
+#[test]
 fn an_app_behind_tls_is_told_in_front_of_the_hello_and_clients_never_share_one() {
     let authority = Authority::new("internal");
     let app = told_before_tls(&authority.pair(&["localhost"]));
