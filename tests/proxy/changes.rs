@@ -7,7 +7,9 @@ use std::process::Output;
 
 use rustix::process::Signal;
 
-use crate::harness::{Backend, Folder, Proxy, Sites, is_golden, onedoor, until, words_of};
+use crate::harness::{
+    Backend, Folder, Proxy, Sites, UnderWay, is_golden, onedoor, under_way, until, words_of,
+};
 
 fn says(host: &str, text: &str) -> String {
     format!("host = '{host}'\nrespond = '{text}'\n")
@@ -155,18 +157,13 @@ fn without_a_daemon_files_are_written_and_removed_all_the_same() {
 
 #[test]
 fn a_file_that_is_gone_ends_its_site_at_once_when_its_operator_says_so() {
-    let slow = Backend::silent();
-    let proxy = Proxy::plan()
-        .site(
-            "slow.toml",
-            format!("host = 'slow.test'\nto = {}\n", slow.port),
-        )
-        .start();
-    let mut waiting = proxy.client();
-    waiting.send("GET / HTTP/1.1\r\nHost: slow.test\r\n\r\n");
-    slow.until_requests(1);
+    let UnderWay {
+        proxy,
+        mut client,
+        app: _app,
+    } = under_way();
     fine(proxy.command(["rm", "slow", "--now"]));
-    assert_eq!(waiting.response().said(), "503 site-gone");
+    assert_eq!(client.response().said(), "503 site-gone");
     let unknown = proxy.command(["rm", "slow"]);
     assert_eq!(unknown.status.code(), Some(1));
 }

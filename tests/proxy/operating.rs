@@ -8,8 +8,8 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use serde_json::Value;
 
 use crate::harness::{
-    Authority, Backend, Folder, Plan, Proxy, Tls, found, free_port, has_package, onedoor, until,
-    words_of,
+    Authority, Backend, Folder, Plan, Proxy, Tls, UnderWay, found, free_port, has_package, onedoor,
+    under_way, until, words_of,
 };
 
 fn says(host: &str, text: &str) -> String {
@@ -249,13 +249,11 @@ fn a_parser_that_is_not_ours_reads_the_metrics() {
 
 #[test]
 fn it_is_healthy_while_it_drains_and_ready_no_more() {
-    let slow = Backend::silent();
-    let mut proxy = Proxy::plan()
-        .site(
-            "slow.toml",
-            format!("host = 'slow.test'\nto = {}\n", slow.port),
-        )
-        .start();
+    let UnderWay {
+        mut proxy,
+        client: _client,
+        app: _app,
+    } = under_way();
     let status = |proxy: &Proxy, path: &str| proxy.admin("GET", path).0[9..12].to_owned();
     assert_eq!(status(&proxy, "/healthz"), "200");
     assert_eq!(status(&proxy, "/readyz"), "200");
@@ -272,9 +270,6 @@ fn it_is_healthy_while_it_drains_and_ready_no_more() {
             .0
             .starts_with("HTTP/1.1 405 ")
     );
-    let mut waiting = proxy.client();
-    waiting.send("GET / HTTP/1.1\r\nHost: slow.test\r\n\r\n");
-    slow.until_requests(1);
     proxy.signal(rustix::process::Signal::TERM);
     until("it is not ready", || status(&proxy, "/readyz") == "503");
     assert_eq!(status(&proxy, "/healthz"), "200");

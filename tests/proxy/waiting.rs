@@ -7,7 +7,7 @@ use std::process::Output;
 
 use rustix::process::Signal;
 
-use crate::harness::{Backend, PATIENCE, Proxy, free_port, until, words_of};
+use crate::harness::{Backend, PATIENCE, Proxy, UnderWay, free_port, under_way, until, words_of};
 
 fn says(host: &str, text: &str) -> String {
     format!("host = '{host}'\nrespond = '{text}'\n")
@@ -160,16 +160,11 @@ fn a_site_that_waits_for_its_certificate_is_waited_for_and_not_rejected() {
 
 #[test]
 fn what_serves_while_the_daemon_drains_is_no_deployment() {
-    let slow = Backend::silent();
-    let mut proxy = Proxy::plan()
-        .site(
-            "slow.toml",
-            format!("host = 'slow.test'\nto = {}\n", slow.port),
-        )
-        .start();
-    let mut waiting = proxy.client();
-    waiting.send("GET / HTTP/1.1\r\nHost: slow.test\r\n\r\n");
-    slow.until_requests(1);
+    let UnderWay {
+        mut proxy,
+        client: _client,
+        app: _app,
+    } = under_way();
     proxy.signal(Signal::TERM);
     proxy.until_logged("draining: no new connections");
     for words in [&["wait"][..], &["wait", "slow"]] {

@@ -16,6 +16,7 @@ mod script;
 mod server;
 mod sites;
 mod tls;
+mod under_way;
 mod wait;
 
 pub(crate) use backend::{Backend, Conversation};
@@ -32,4 +33,5 @@ pub(crate) use script::Script;
 pub(crate) use server::{Server, free_port};
 pub(crate) use sites::Sites;
 pub(crate) use tls::{Agreed, Tls, in_records, is_same, tls_app, with_secrets};
+pub(crate) use under_way::{UnderWay, under_way};
 pub(crate) use wait::{PATIENCE, until, until_some};
