@@ -145,8 +145,16 @@ impl<'t> Reader<'t> {
         if before.contains('=') && starts_like_text && !message.contains("newline") {
             return format!("a text stands in quotes, write {word:?}");
         }
-        if before.contains('=') && message.starts_with("string values must be quoted") {
+        let rest_of_line = rest.lines().next().unwrap_or_default().trim_start();
+        let is_bare = rest_of_line.is_empty() || rest_of_line.starts_with('#');
+        if is_bare && before.trim_end().ends_with('=') {
+            return "behind \"=\" the value is missing".to_owned();
+        }
+        if before.contains('=') && rest_of_line.starts_with(',') {
             return "one value stands behind \"=\"; several stand in a list, [ , ]".to_owned();
+        }
+        if before.contains('=') && message.starts_with("string values must be quoted") {
+            return "this is no value; a text stands in quotes".to_owned();
         }
         if message.starts_with("invalid basic string, expected `\"`")
             || message.starts_with("invalid literal string, expected `'`")

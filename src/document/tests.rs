@@ -47,6 +47,17 @@ fn common_slips_of_syntax_are_said_in_plain_words() {
             "host = shop.test",
             "1:8: a text stands in quotes, write \"shop.test\"",
         ),
+        ("respond = \n", "1:11: behind \"=\" the value is missing"),
+        (
+            "respond = # none\n",
+            "1:11: behind \"=\" the value is missing",
+        ),
+        ("to =", "1:5: behind \"=\" the value is missing"),
+        (
+            "to = 1, 2",
+            "1:7: one value stands behind \"=\"; several stand in a list, [ , ]",
+        ),
+        ("to = @", "1:6: this is no value; a text stands in quotes"),
         ("to = [a, 'b']", "1:7: a text stands in quotes, write \"a\""),
         ("to 5", "between a key and its value stands \"=\""),
         (
