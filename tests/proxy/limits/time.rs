@@ -128,7 +128,7 @@ fn who_does_not_accept_in_a_whole_second_is_out_also_where_a_request_has_no_more
     let hole = listener.0.local_addr().unwrap().port();
     let app = Backend::saying("here");
     let site = format!(
-        "host = 'app.test'\nto = [{hole}, {}]\n[timeout]\ntotal = '1s'\nconnect = '10m'\n",
+        "host = 'app.test'\nto = [{hole}, {}]\n[timeout]\ntotal = '2s'\nconnect = '10m'\n",
         app.port
     );
     let proxy = Proxy::plan().site("app.toml", site).start();
