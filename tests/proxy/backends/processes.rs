@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::{left, plan};
-use crate::harness::{Client, found, until};
+use crate::harness::{Client, found, suspend, until};
 
 /// A small app in Python: `/` says "app", `/large` a megabyte that never ends.
 const APP: &str = r#"
@@ -51,8 +51,7 @@ impl App {
     }
 
     fn signal(&self, signal: Signal) {
-        let id = i32::try_from(self.0.id()).unwrap();
-        kill_process(Pid::from_raw(id).unwrap(), signal).unwrap();
+        kill_process(Pid::from_child(&self.0), signal).unwrap();
     }
 
     fn end(mut self, signal: Signal) {
@@ -102,7 +101,7 @@ fn an_app_that_is_stopped_is_504_in_time_and_goes_on_when_it_is_continued() {
     ))
     .start();
     assert_eq!(proxy.get("app.test", "/").text(), "app");
-    app.signal(Signal::STOP);
+    suspend(Pid::from_child(&app.0));
     assert_eq!(proxy.get("app.test", "/").said(), "504 backend-timeout");
     app.signal(Signal::CONT);
     proxy.until_answer("app.test", "it goes on", |answer| answer.text() == "app");

@@ -16,7 +16,7 @@ use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use super::client::{Client, Response};
 use super::folder::Folder;
 use super::sites::Sites;
-use super::wait::{until, until_some};
+use super::wait::{suspend, until, until_some};
 
 /// How a [`Proxy`] is to be started.
 #[derive(Debug)]
@@ -479,6 +479,11 @@ impl Proxy {
 
     pub(crate) fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.run.child), signal).unwrap();
+    }
+
+    /// Until it is told to go on.
+    pub(crate) fn suspend(&self) {
+        suspend(Pid::from_child(&self.run.child));
     }
 
     /// Waits for the end.
