@@ -1,5 +1,6 @@
 //! Apps that are processes of their own: ended, stopped, started again.
 
+use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -144,6 +145,10 @@ fn an_app_that_is_restarted_every_second_costs_no_request() {
         thread::sleep(Duration::from_secs(1));
         app.end(Signal::TERM);
         app = App::start(port);
+        // Each restart for itself: one that ends before it is there would fail whoever waited for it.
+        until("it accepts", || {
+            TcpStream::connect(("127.0.0.1", port)).is_ok()
+        });
     }
     until("it is back", || {
         Client::connect(proxy.address()).get("app.test", "/").status == 200
