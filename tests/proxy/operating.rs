@@ -667,6 +667,62 @@ fn top_shows_what_moves_and_needs_a_terminal() {
     );
 }
 
+/// In a pipe, one object a line, until nobody reads it any more.
+#[test]
+fn top_tells_programs_an_object_a_line_until_its_reader_has_gone() {
+    let backend = Backend::saying("x");
+    let proxy = Proxy::plan()
+        .site(
+            "busy.toml",
+            format!("host = 'busy.test'\nto = {}", backend.port),
+        )
+        .site("calm.toml", says("calm.test", "x"))
+        .start();
+    let mut top = Command::new(env!("CARGO_BIN_EXE_onedoor"))
+        .args(["top", "--json", "--state"])
+        .arg(proxy.state())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(top.stdout.take().unwrap()).lines();
+    let mut look = || -> Value {
+        let line = lines.next().expect("another line").unwrap();
+        serde_json::from_str(&line).unwrap()
+    };
+    let is_busy = |look: &Value| {
+        look["sites"].as_array().unwrap().len() == 2
+            && look["sites"][0]["name"] == "busy"
+            && look["sites"][0]["requests_per_second"].as_f64() > Some(0.0)
+    };
+    let mut client = proxy.client();
+    let calm = look();
+    assert!(!is_busy(&calm), "{calm}");
+    let busy = loop {
+        for _ in 0..100 {
+            assert_eq!(client.get("busy.test", "/").text(), "x");
+        }
+        let busy = look();
+        if is_busy(&busy) {
+            break busy;
+        }
+    };
+    assert_eq!(busy["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(busy["sites"][0]["connections"], 1, "{busy}");
+    assert_eq!(busy["sites"][0]["errors_per_second"], 0.0, "{busy}");
+    assert!(busy["sites"][0]["p99_ms"].is_array(), "{busy}");
+    assert!(busy["sites"][1]["p99_ms"].is_null(), "{busy}");
+    assert!(busy["time"].is_u64() && busy["connections"].is_u64());
+    drop(lines);
+    assert!(top.wait().unwrap().success());
+    // And once.
+    let once = proxy.command(["top", "--json", "--once"]);
+    assert!(once.status.success(), "{}", words_of(&once));
+    let text = String::from_utf8(once.stdout).unwrap();
+    assert_eq!(text.lines().count(), 1, "{text}");
+    let look: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(look["sites"].as_array().unwrap().len(), 2, "{text}");
+}
+
 /// `onedoor top` on a terminal, which `script` gives it: when it has drawn its screen, and what it has drawn.
 fn top_on_a_terminal(proxy: &Proxy) -> (Child, ChildStdout, Vec<u8>) {
     let command = format!(
