@@ -10,6 +10,7 @@ mod costly;
 mod metrics;
 mod question;
 mod reserve;
+mod room;
 
 use std::future::poll_fn;
 use std::io;
@@ -41,6 +42,7 @@ use answer::Answer;
 use costly::Costly;
 use question::{Parsed, Question, Refusal};
 use reserve::Reserve;
+use room::{Place, Room, What};
 
 /// From connect to a whole request, and for an answer to be taken. 5 s: everybody here is on this machine.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -231,14 +233,14 @@ fn remove_if_there(path: &Path) -> io::Result<()> {
 /// When the listener cannot be given to the runtime.
 pub async fn serve(listener: std::os::unix::net::UnixListener, powers: Powers) -> io::Result<()> {
     let listener = UnixListener::from_std(listener)?;
-    let slots = Arc::new(Semaphore::new(CONNECTIONS));
+    let room = Room::with(CONNECTIONS);
     let reserve = Reserve::keep(&listener);
     loop {
-        let Ok(slot) = slots.clone().acquire_owned().await else {
-            return Ok(());
-        };
         match listener.accept().await {
             Ok((mut stream, _)) => {
+                let Some(place) = room.place().await else {
+                    return Ok(());
+                };
                 let (powers, reserve) = (powers.clone(), reserve.clone());
                 tokio::spawn(async move {
                     let who = match is_ours(&stream) {
@@ -246,7 +248,7 @@ pub async fn serve(listener: std::os::unix::net::UnixListener, powers: Powers) -
                         false => Who::Reader,
                     };
                     // A client that went away early has nobody left to tell.
-                    drop(converse(&mut stream, who, &powers, slot).await);
+                    drop(converse(&mut stream, who, &powers, place).await);
                     reserve.close(stream);
                 });
             }
@@ -263,16 +265,16 @@ pub async fn serve(listener: std::os::unix::net::UnixListener, powers: Powers) -
 /// When the listener cannot be given to the runtime.
 pub async fn serve_address(listener: std::net::TcpListener, powers: Powers) -> io::Result<()> {
     let listener = TcpListener::from_std(listener)?;
-    let slots = Arc::new(Semaphore::new(CONNECTIONS));
+    let room = Room::with(CONNECTIONS);
     loop {
-        let Ok(slot) = slots.clone().acquire_owned().await else {
-            return Ok(());
-        };
         match listener.accept().await {
             Ok((mut stream, _)) => {
+                let Some(place) = room.place().await else {
+                    return Ok(());
+                };
                 let powers = powers.clone();
                 tokio::spawn(async move {
-                    drop(converse(&mut stream, Who::Browser, &powers, slot).await);
+                    drop(converse(&mut stream, Who::Browser, &powers, place).await);
                 });
             }
             // Whoever asks here can ask again; the socket has the descriptors that are kept for questions.
@@ -292,16 +294,20 @@ enum Who {
     Browser,
 }
 
-/// `slot` is the right to be asked and answered; whoever waits gives it back first.
+/// `place` is the right to be asked and answered; whoever waits gives it back first.
 async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
     who: Who,
     powers: &Powers,
-    slot: OwnedSemaphorePermit,
+    place: Place,
 ) -> io::Result<()> {
-    let mut place = slot;
+    let read = timeout(PATIENCE, read(stream));
+    let Ok(read) = place.wait_for(What::Question, read).await else {
+        return Ok(());
+    };
+    let mut place = Right::ToAsk(place);
     let mut wanted = Wanted::All;
-    let answer = match timeout(PATIENCE, read(stream)).await {
+    let answer = match read {
         Ok(Ok(Ok(asked))) => {
             wanted = asked.wanted;
             match admit(&asked, who, powers, &mut place) {
@@ -320,20 +326,28 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
         Ok(Err(error)) => return Err(error),
         Err(_) => answer::refused(Refusal::TooSlow),
     };
-    let written = timeout(PATIENCE, answer.write(stream, wanted)).await;
+    let written = timeout(PATIENCE, answer.write(stream, wanted));
+    let written = match &place {
+        Right::ToAsk(place) => place.wait_for(What::Taking, written).await,
+        Right::ToWait(_) => Ok(written.await),
+    };
+    let Ok(written) = written else {
+        return Ok(());
+    };
     written.unwrap_or_else(|elapsed| Err(elapsed.into()))?;
     let ended = stream.shutdown().await;
     drop(place);
     ended
 }
 
-/// Whether `who` may have it answered. Whoever waits changes `place` for one of those that are for waiting.
-fn admit(
-    asked: &Asked,
-    who: Who,
-    powers: &Powers,
-    place: &mut OwnedSemaphorePermit,
-) -> Result<(), Refusal> {
+/// What somebody holds while they are here.
+enum Right {
+    ToAsk(Place),
+    ToWait(#[expect(dead_code, reason = "held until it is dropped")] OwnedSemaphorePermit),
+}
+
+/// Whether `who` may have it answered. Whoever waits changes `right` for one of those that are for waiting.
+fn admit(asked: &Asked, who: Who, powers: &Powers, right: &mut Right) -> Result<(), Refusal> {
     if who == Who::Browser {
         asked.by_browser.clone()?;
     }
@@ -341,7 +355,7 @@ fn admit(
         return Err(Refusal::NotAllowed);
     }
     if let Question::Wait { .. } = asked.question {
-        *place = powers.waits.take(who)?;
+        *right = Right::ToWait(powers.waits.take(who)?);
     }
     Ok(())
 }

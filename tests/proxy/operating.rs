@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
 use serde_json::Value;
@@ -626,6 +627,45 @@ fn states_that_could_not_be_written_are_written_when_they_can() {
         });
     }
     assert!(!folder.join("old.json").exists());
+}
+
+/// More than are talked to at once.
+const TOO_MANY: usize = 300;
+
+/// Each is closed without a word, and not with the answer that its time is over.
+fn have_made_room(silent: Vec<impl Read>) {
+    for mut one in silent {
+        let mut said = Vec::new();
+        // Closed with what came unread is a reset.
+        one.read_to_end(&mut said).ok();
+        assert_eq!(String::from_utf8_lossy(&said), "");
+    }
+}
+
+#[test]
+fn those_who_say_nothing_make_room_for_a_health_check() {
+    let plan = Proxy::plan().site("a.toml", says("a.test", "x"));
+    let (proxy, address) = with_address(plan);
+    let socket = proxy.state().join("admin.sock");
+    for beginning in ["", "GET /v1/sites HTTP/1.1\r\n"] {
+        let begin = |stream: &mut dyn Write| stream.write_all(beginning.as_bytes()).unwrap();
+        let mut at_the_socket = Vec::new();
+        let mut at_the_address = Vec::new();
+        for _ in 0..TOO_MANY {
+            let mut one = UnixStream::connect(&socket).unwrap();
+            begin(&mut one);
+            at_the_socket.push(one);
+            let mut one = TcpStream::connect(address).unwrap();
+            begin(&mut one);
+            at_the_address.push(one);
+        }
+        assert_eq!(proxy.admin("GET", "/healthz").1, "ok\n");
+        assert_eq!(get(address, "/healthz").1, "ok\n");
+        at_the_socket.truncate(10);
+        have_made_room(at_the_socket);
+        at_the_address.truncate(10);
+        have_made_room(at_the_address);
+    }
 }
 
 #[test]
