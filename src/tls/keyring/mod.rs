@@ -290,6 +290,7 @@ impl Keyring {
     /// The site is gone from every table.
     pub fn forget(&self, number: u32) {
         self.sites.remove(&number);
+        self.read.notify_waiters();
     }
 
     fn ready(&self, site: &Site, loaded: &Loaded) -> Held {

@@ -164,7 +164,7 @@ fn a_certificate_that_is_missing_at_a_start_is_waited_for() {
 }
 
 /// A plan for which opening `file` takes so many microseconds.
-fn slow_to_open(plan: Plan, file: &Path, delay: u64) -> Plan {
+pub(super) fn slow_to_open(plan: Plan, file: &Path, delay: u64) -> Plan {
     let inject = format!("inject=openat:delay_enter={delay}");
     let file = file.display().to_string();
     let quiet = ["strace", "-f", "-qq", "--seccomp-bpf", "-o", "/dev/null"];
