@@ -12,7 +12,7 @@ use super::{Follower, parallel};
 use crate::document::Problem;
 use crate::site::tls::Mode;
 use crate::site::{HostPattern, Site};
-use crate::tls::{self, LoadError, Loaded};
+use crate::tls::{self, LoadError, Loaded, Removals};
 
 /// What reading the files of a site that serves already brought.
 #[derive(Debug)]
@@ -152,11 +152,11 @@ impl Follower {
     }
 
     /// Looks into the folders of certificates. What is found there changes what open connections may ask for.
-    pub(super) async fn search_certificates(&mut self) {
+    pub(super) async fn search_certificates(&mut self, removals: Removals) {
         let keyring = Arc::clone(&self.keyring);
         let begun = Instant::now();
         // A search that panicked has found nothing new.
-        let told = self.on_disk(move || keyring.search()).await;
+        let told = self.on_disk(move || keyring.search(removals)).await;
         let told = told.unwrap_or_default();
         self.search = told.again_in.map(|pause| {
             // However many there are, looking for them is the least of what we do.

@@ -51,7 +51,7 @@ use crate::route::{Current, RouteTable};
 use crate::settings::{self, Settings};
 use crate::site::file::Rules;
 use crate::site::{SiteName, directory};
-use crate::tls::Keyring;
+use crate::tls::{Keyring, Removals};
 use crate::upstream::States;
 use access::Access;
 use book::{Book, Moment, Step};
@@ -100,7 +100,7 @@ pub async fn start(
         let keyring = Arc::clone(&keyring);
         spawn_blocking(move || {
             // Before anybody is served: what has a certificate is not served in clear text.
-            let told = keyring.search();
+            let told = keyring.search(Removals::Doubted);
             let first = read_everything(&sites, &rules, &kept_in, Leftovers::Remove);
             (told, first)
         })
@@ -345,7 +345,7 @@ impl Follower {
             self.glance().await;
         }
         if self.search.is_some_and(|search| now >= search) {
-            self.search_certificates().await;
+            self.search_certificates(Removals::Doubted).await;
         }
         self.tell_ends();
         if self.rescan || now >= self.net() {

@@ -39,7 +39,14 @@ impl<'k> Adviser<'k> {
 
     /// What is of no use in the folders of certificates.
     pub fn of_folders(&self) -> Vec<String> {
-        self.found.problems().cloned().collect()
+        let of_no_use = self.found.problems().cloned();
+        // Whoever serves has said what became of it.
+        let bare = self.found.bare().filter(|_| self.of_a_start);
+        let bare = bare.map(|path| {
+            let path = path.display();
+            format!("{path}: there is no certificate in it; is a volume not mounted?")
+        });
+        of_no_use.chain(bare).collect()
     }
 
     /// All there is, one line each.

@@ -10,7 +10,7 @@ use crate::settings::Settings;
 use crate::site::file::{self, Rules};
 use crate::site::tls::Mode;
 use crate::site::{Claim, HostPattern, Site, SiteDocument};
-use crate::tls::{self, Keyring, LoadError};
+use crate::tls::{self, Keyring, LoadError, Removals};
 
 /// See the module.
 #[derive(Default)]
@@ -50,7 +50,7 @@ impl<'q> Claims<'q> {
             .filter(|_| hidden.is_empty())
             .map(|keyring| {
                 // What is new to somebody who looks for the first time is all of it.
-                drop(keyring.search());
+                drop(keyring.search(Removals::Doubted));
                 keyring.adviser().of_folders()
             });
         let claims = Claims {

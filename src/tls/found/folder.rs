@@ -25,10 +25,19 @@ pub(super) struct Folder {
     pub(super) pairs: Box<[Arc<Pair>]>,
     /// It was another one a look ago, or has only just been written.
     pub(super) is_restless: bool,
+    /// All had gone from it, and it is being filled again.
+    is_returning: bool,
     /// What is of no use in it.
     pub(super) problems: Vec<String>,
     /// What was to be said of it so far.
     said: BTreeSet<String>,
+}
+
+/// How much may be half done in a folder.
+#[derive(Clone, Copy)]
+struct Moment {
+    is_restless: bool,
+    is_returning: bool,
 }
 
 /// A certificate, and where its key lies.
@@ -51,11 +60,13 @@ pub(super) struct News {
 }
 
 impl Folder {
-    /// Looks at the files of `path`, and reads those that are not as they were `before`. The second is what is new to say.
+    /// Looks at the files of `path`, and reads those that are not as they were `before`, when it could be looked into, or
+    /// `was_away`. The second is what is new to say.
     pub(super) fn look(
         path: &Path,
         stamps: Stamps,
         before: Option<&Folder>,
+        was_away: bool,
         now: SystemTime,
     ) -> (Folder, Vec<News>) {
         let mut chains = HashMap::new();
@@ -76,8 +87,14 @@ impl Folder {
         let mut pairs = pair_up(&files, chains, before);
         let is_restless = before.is_some_and(|before| before.stamps != stamps)
             || files.0.iter().any(|(_, file)| file.is_young);
+        let is_returning =
+            is_restless && (was_away || before.is_some_and(|before| before.is_returning));
+        let moment = Moment {
+            is_restless,
+            is_returning,
+        };
         let kept = before.map_or_else(Vec::new, |before| {
-            interrupted(before, &files, &pairs, is_restless)
+            interrupted(before, &files, &pairs, moment)
         });
         let problems = problems(path, &files, &pairs, &kept);
         let mut said = before.map_or_else(BTreeSet::new, |before| before.said.clone());
@@ -103,6 +120,7 @@ impl Folder {
             pairs: pairs.into(),
             stamps,
             is_restless,
+            is_returning,
             problems,
             said,
         };
@@ -272,13 +290,17 @@ fn read_again(path: &Path, at: usize, digest: Digest) -> Option<Chain> {
 /// Pairs of before of which one half has changed or gone, while the other is still there and belongs to nothing: somebody
 /// renews them just now, or has broken them. They stay, unless a new pair in the folder does for all their names what they
 /// did. While the folder is restless more is taken for a moment of a renewal: a new chain that has lost those who vouch for
-/// it, and a new key where the chain is gone.
+/// it, and a new key where the chain is gone. What has not come back yet of all that was gone is on its way, too.
 fn interrupted(
     before: &Folder,
     files: &Files,
     pairs: &[Arc<Pair>],
-    is_restless: bool,
+    moment: Moment,
 ) -> Vec<Arc<Pair>> {
+    let Moment {
+        is_restless,
+        is_returning,
+    } = moment;
     let renewed: HashSet<&Path> = pairs.iter().map(|pair| pair.file()).collect();
     let gone = before.pairs.iter();
     let gone: Vec<&Arc<Pair>> = gone.filter(|old| !renewed.contains(old.file())).collect();
@@ -309,7 +331,7 @@ fn interrupted(
         (Some(_), _) => !in_use.contains(old.file()),
         (None, Some(file)) if file.has_key_of(old) => !in_use.contains(&*old.key),
         (None, Some(_)) => is_restless,
-        (None, None) => false,
+        (None, None) => is_returning,
     };
     let stays = |old: &&Arc<Pair>| {
         has_half(old)

@@ -28,7 +28,7 @@ use crate::tls::adviser::Adviser;
 use crate::tls::at_hand::AtHand;
 use crate::tls::authority::is_near;
 use crate::tls::certificate::Certificate;
-use crate::tls::found::{Again, Found, Told};
+use crate::tls::found::{Again, Found, Removals, Told};
 use crate::tls::identity::{Identities, Identity};
 use crate::tls::load::{LoadError, Loaded};
 use crate::tls::policy::{Policies, Policy};
@@ -359,10 +359,11 @@ impl Keyring {
     }
 
     /// Looks into the folders again, blocking.
-    pub fn search(&self) -> Told {
+    pub fn search(&self, removals: Removals) -> Told {
         let now = SystemTime::now();
         let is_mended = self.remembered.look_again();
-        let Again { found, mut told } = self.found.load().again(&self.folders.load(), now);
+        let Again { found, mut told } =
+            self.found.load().again(&self.folders.load(), now, removals);
         told.is_news |= is_mended;
         if let Some(found) = found {
             self.found.store(Arc::new(found));

@@ -126,6 +126,74 @@ fn a_folder_that_is_away_keeps_what_was_found_in_it() {
     assert!(taken < Duration::from_secs(25), "{taken:?}");
 }
 
+/// An unmounted volume leaves an empty folder.
+#[test]
+fn a_folder_that_has_lost_all_its_pairs_at_once_keeps_them_until_told() {
+    let authority = Authority::new("test");
+    let plan = with_folder("");
+    let (live, away) = (plan.folder().join("live"), plan.folder().join("away"));
+    let hosts = ["shop.example.com", "blog.example.com"];
+    let pairs = hosts.map(|host| authority.pair(&[host]));
+    for (host, pair) in hosts.iter().zip(&pairs) {
+        pair.write(&live, host);
+    }
+    let proxy = plan
+        .site("shop.toml", answers(hosts[0]))
+        .site("blog.toml", answers(hosts[1]))
+        .start();
+    let are_shown = |count: usize| {
+        for (host, pair) in hosts.iter().zip(&pairs).take(count) {
+            assert!(is_shown(&proxy, host, pair), "{host}");
+            assert_eq!(proxy.get(host, "/").status, 308, "{host}");
+        }
+    };
+    are_shown(2);
+    let said = "live has no certificate any more, as where a volume is not mounted; what was found in it goes on being shown";
+    for round in 1..=2 {
+        fs::rename(&live, &away).unwrap();
+        fs::create_dir(&live).unwrap();
+        for _ in 0..2 {
+            proxy.command(["reload"]);
+            are_shown(2);
+        }
+        proxy.until_logged(said);
+        for line in [said, "`onedoor reload --accept-removals` lets it go"] {
+            let ls = words_of(&proxy.command(["ls"]));
+            assert_eq!(ls.matches(line).count(), 1, "{ls}");
+        }
+        let check = words_of(&proxy.command(["check"]));
+        let bare = "live: there is no certificate in it; is a volume not mounted?";
+        assert!(check.contains(bare), "{check}");
+        if round == 1 {
+            fs::remove_dir(&live).unwrap();
+            fs::rename(&away, &live).unwrap();
+            proxy.command(["reload"]);
+            are_shown(2);
+            let ls = words_of(&proxy.command(["ls"]));
+            assert!(!ls.contains("goes on being shown"), "{ls}");
+        }
+    }
+    proxy.command(["reload", "--accept-removals"]);
+    for host in hosts {
+        until("it is let go", || {
+            proxy.get(host, "/").said() == "503 no-certificate"
+        });
+    }
+    // Of several one may be taken away like any other.
+    fs::remove_dir(&live).unwrap();
+    fs::rename(&away, &live).unwrap();
+    proxy.command(["reload"]);
+    are_shown(2);
+    for half in ["pem", "key"] {
+        fs::remove_file(live.join(format!("{}.{half}", hosts[1]))).unwrap();
+    }
+    until("it is gone", || {
+        proxy.command(["reload"]);
+        proxy.get(hosts[1], "/").said() == "503 no-certificate"
+    });
+    are_shown(1);
+}
+
 /// What a link leads to may be mounted in a moment.
 #[test]
 fn a_folder_behind_a_link_that_leads_nowhere_keeps_what_was_found_in_it() {
