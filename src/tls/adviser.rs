@@ -74,9 +74,25 @@ impl<'k> Adviser<'k> {
         let own = self.keyring.own(site.number);
         let own = own.iter();
         lines.extend(own.filter_map(|own| advice::of_dates(own, "clients", self.now)));
+        lines.extend(self.of_backends(site));
         lines.extend(self.keyring.advice_on_lists(site.number));
         if self.is_vouched_for(site) {
             lines.extend(self.keyring.authority.advice());
+        }
+        lines
+    }
+
+    /// Of what the `https://` backends of a site are shown.
+    pub fn of_backends(&self, site: &Site) -> Vec<String> {
+        let mut lines = Vec::new();
+        for tls in site.backends().filter_map(|backend| backend.tls.as_ref()) {
+            let Some(Ok(identity)) = tls.identity.get() else {
+                continue;
+            };
+            let identity = self.keyring.identity(identity);
+            let own = identity.as_ref().and_then(|identity| identity.own.as_ref());
+            let line = own.and_then(|own| advice::of_dates(own, "the backend", self.now));
+            lines.extend(line.filter(|line| !lines.contains(line)));
         }
         lines
     }

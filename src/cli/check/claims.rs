@@ -110,9 +110,12 @@ impl<'q> Claims<'q> {
                 let mut warnings = loaded.warnings.clone();
                 if let Some(keyring) = &self.keyring {
                     keyring.hold(&site, Ok(&loaded));
+                    keyring.hold_backends(&site, Ok(&loaded));
                     // What the certificates of all others cover is known at the end.
                     match site.tls.mode {
-                        Mode::Auto | Mode::Passthrough if self.is_hidden => {}
+                        Mode::Auto | Mode::Passthrough if self.is_hidden => {
+                            warnings.extend(keyring.adviser().of_backends(&site));
+                        }
                         Mode::Passthrough => self.passed.push((origin.clone(), site)),
                         _ => warnings.extend(keyring.adviser().of(&site)),
                     }

@@ -337,6 +337,17 @@ impl Keyring {
         ends
     }
 
+    /// The same of those that are shown to backends, by their files: many are for no name.
+    pub fn ends_towards_backends(&self) -> Vec<(String, SystemTime)> {
+        let own = self.identities.own();
+        let mut ends: Vec<(String, SystemTime)> = (own.iter())
+            .map(|own| (own.file.display().to_string(), own.not_after))
+            .collect();
+        ends.sort();
+        ends.dedup_by(|later, first| later.0 == first.0);
+        ends
+    }
+
     /// Waits until the files of some site have been read. Take the future before asking, or one may be missed.
     pub fn something_was_read(&self) -> tokio::sync::futures::Notified<'_> {
         self.read.notified()
