@@ -298,11 +298,10 @@ impl Pair {
 
     /// As of `now`.
     fn advice(&self, now: SystemTime) -> impl Iterator<Item = String> {
-        let half = self.is_half.then(|| self.half());
         self.of_dates(now)
             .into_iter()
             .chain(self.of_key.clone())
-            .chain(half)
+            .chain(self.half.map(|half| self.with(half)))
     }
 }
 

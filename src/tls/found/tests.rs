@@ -179,7 +179,7 @@ fn what_is_whole_is_shown_before_what_is_kept() {
     let found = settled(&desk, found);
     assert!(one.is_shown(&found, "a.test") && old.is_shown(&found, "b.test"));
     let problems: Vec<&String> = found.problems().collect();
-    assert!(problems[0].contains("old.pem and"), "{problems:?}");
+    assert!(problems[0].contains("old.pem is gone"), "{problems:?}");
     desk.put_pair("two", &two);
     let found = settled(&desk, found);
     assert!(one.is_shown(&found, "a.test") && two.is_shown(&found, "b.test"));

@@ -96,6 +96,34 @@ fn a_site_waits_for_a_certificate_that_is_not_there_yet() {
 }
 
 #[test]
+fn a_site_whose_key_is_taken_away_goes_on_with_its_pair_and_says_so() {
+    let authority = Authority::new("test");
+    let proxy = two_and_one(&authority);
+    let tls = Tls::to("shop.example.com").trusting(&authority.pem);
+    tls_to(&proxy, &tls);
+    let folder = proxy.sites().path();
+    put(
+        folder,
+        "shop.pem",
+        &authority.pair(&["other.example.com"]).cert,
+    );
+    fs::remove_file(folder.join("shop.key")).unwrap();
+    proxy.until_state("shop", "waiting");
+    proxy.until_logged("waiting, still serving the version of ");
+    let status = proxy.status("shop").unwrap();
+    let problems = status["problems"].to_string();
+    let said = "what served before is served until it is there, but not after a restart";
+    assert!(problems.contains(said), "{problems}");
+    assert!(problems.contains("shop.key is not there yet"), "{problems}");
+    let check = words_of(&proxy.command(["check"]));
+    assert!(check.contains("shop.key is not there yet"), "{check}");
+    assert_eq!(
+        tls_to(&proxy, &tls).get("shop.example.com", "/").text(),
+        "shop"
+    );
+}
+
+#[test]
 fn a_pair_that_is_broken_at_a_restart_closes_the_site_and_no_other() {
     let authority = Authority::new("test");
     let mut proxy = two_and_one(&authority);

@@ -54,6 +54,58 @@ fn half_a_renewal_in_a_folder_of_many_is_no_outage_and_is_said() {
     assert!(is_shown(&proxy, "shop.example.com", &renewed));
 }
 
+#[test]
+fn what_has_become_of_the_halves_of_a_pair_is_said() {
+    let authority = Authority::new("test");
+    let plan = with_folder("");
+    let live = plan.folder().join("live");
+    let hosts = ["changed", "kept", "key"].map(|name| format!("{name}.example.com"));
+    let pairs = hosts.each_ref().map(|host| authority.pair(&[host]));
+    for (host, pair) in hosts.iter().zip(&pairs) {
+        pair.write(&live, host);
+    }
+    let plan = hosts.iter().fold(plan, |plan, host| {
+        plan.site(&format!("{host}.toml"), answers(host))
+    });
+    let proxy = plan.start();
+    for (host, pair) in hosts.iter().zip(&pairs) {
+        assert!(is_shown(&proxy, host, pair), "{host}");
+    }
+    let remove = |file: &str| fs::remove_file(live.join(file)).unwrap();
+    let other = authority.pair(&["changed.example.com"]);
+    put(&live, "changed.example.com.pem", &other.cert);
+    remove("changed.example.com.key");
+    remove("kept.example.com.key");
+    remove("key.example.com.pem");
+    proxy.command(["reload"]);
+    let check = words_of(&proxy.command(["check"]));
+    for (host, end) in [
+        (
+            "changed",
+            "pem is not what it was, no key beside it fits, and ",
+        ),
+        ("kept", "key is gone, and "),
+        ("key", "pem is gone, and "),
+    ] {
+        let said = format!("{host}.example.com.{end}");
+        proxy.until_logged(&said);
+        let ls = words_of(&proxy.command(["ls"]));
+        assert!(ls.contains(&said), "{said} in {ls}");
+        // Who looks for the first time sees what is there.
+        let without = format!("no certificate for {host}.example.com");
+        assert!(check.contains(&without), "{without} in {check}");
+    }
+    let goes_on = "the certificate that they were goes on being shown, but not after a restart";
+    proxy.until_logged(goes_on);
+    for file in ["changed", "kept"] {
+        let alone = format!("{file}.example.com.pem: no key in");
+        assert!(check.contains(&alone), "{alone} in {check}");
+    }
+    for (host, pair) in hosts.iter().zip(&pairs) {
+        assert!(is_shown(&proxy, host, pair), "{host}");
+    }
+}
+
 /// Whoever looks in the middle looks again soon, and not when everything is looked at.
 #[test]
 fn a_renewal_that_was_looked_at_in_the_middle_is_shown_as_soon_as_it_is_whole() {
