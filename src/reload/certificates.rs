@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use super::book::{Held, TALKATIVE};
+use super::covered::Which;
 use super::look::{self, Complaint};
 use super::{Follower, parallel};
 use crate::document::Problem;
@@ -27,9 +28,12 @@ impl Follower {
     pub(super) fn hold(&mut self, held: Vec<Held>) {
         let mut unread = Vec::new();
         let mut ready = Vec::new();
+        let mut with_files = Vec::new();
         for Held { site, tls } in held {
+            self.passed.take(&site);
             match tls {
                 Some(loaded) => {
+                    with_files.extend((!loaded.certificates.is_empty()).then_some(site.number));
                     self.keyring.hold(&site, Ok(&loaded));
                     self.keyring.hold_backends(&site, Ok(&loaded));
                     ready.push(site);
@@ -44,12 +48,14 @@ impl Follower {
                 }
             }
         }
-        if !unread.is_empty() {
-            // What the certificates of others cover is known when these have been read.
-            ready.retain(|site| site.tls.mode != Mode::Passthrough);
-            self.read_behind(unread);
-        }
+        ready.retain(|site| site.tls.mode != Mode::Passthrough);
         self.advise(&ready);
+        // What the certificates of others cover is known when these have been read.
+        match unread.is_empty() {
+            true => self.tell_covered(Which::Fresh),
+            false => self.read_behind(unread),
+        }
+        self.tell_covered_by(&with_files);
     }
 
     /// Says what their operators should know of sites that have just gone live: that they are without TLS although nobody
@@ -167,6 +173,7 @@ impl Follower {
         if told.is_news {
             let table = self.current.snapshot().with([]);
             drop(tokio::spawn(self.current.publish(table, Vec::new())));
+            self.tell_covered(Which::All);
         }
         let lost = |pattern: &HostPattern| told.lost.contains(pattern);
         let concerns = |site: &Site| {

@@ -37,6 +37,18 @@ impl<'k> Adviser<'k> {
         }
     }
 
+    /// One that knows the certificates of these sites alone.
+    pub(super) fn on(keyring: &'k Keyring, sites: &[u32]) -> Adviser<'k> {
+        let own = sites
+            .iter()
+            .flat_map(|number| keyring.own(*number).to_vec());
+        let names = own.flat_map(|own| own.names().to_vec());
+        Adviser {
+            shown: OnceCell::from(names.collect::<HashSet<_>>()),
+            ..Adviser::new(keyring, Arc::default())
+        }
+    }
+
     /// What is of no use in the folders of certificates.
     pub fn of_folders(&self) -> Vec<String> {
         let of_no_use = self.found.problems().cloned();
@@ -68,7 +80,7 @@ impl<'k> Adviser<'k> {
     pub fn when_live(&self, site: &Site) -> Vec<String> {
         let mut lines = match site.tls.mode {
             Mode::Auto => self.without_certificate(site),
-            Mode::Passthrough => self.passed_and_shown(site),
+            Mode::Passthrough => self.of_passed(site),
             Mode::Local | Mode::Files(_) | Mode::Off => Vec::new(),
         };
         let own = self.keyring.own(site.number);
@@ -99,7 +111,7 @@ impl<'k> Adviser<'k> {
 
     /// CASES T-22: a browser that is shown the certificate of another site for such a name uses that connection for it
     /// (RFC 9113 9.1.1), and is sent away with 421.
-    fn passed_and_shown(&self, site: &Site) -> Vec<String> {
+    pub fn of_passed(&self, site: &Site) -> Vec<String> {
         let shown = self.shown.get_or_init(|| self.keyring.names_of_sites());
         let is_shown = |claim: &&Claim| {
             let name = &claim.pattern;

@@ -387,6 +387,11 @@ impl Keyring {
         Adviser::new(self, self.found.load_full())
     }
 
+    /// The same, as if nobody but these sites, by their numbers, had certificates.
+    pub fn adviser_on(&self, sites: &[u32]) -> Adviser<'_> {
+        Adviser::on(self, sites)
+    }
+
     /// The certificates of a site, by its number, that come from files which it names.
     pub(super) fn own(&self, number: u32) -> Arc<[Arc<Certificate>]> {
         match self.sites.get(&number).as_deref() {

@@ -373,6 +373,44 @@ fn a_passthrough_name_under_the_certificate_of_another_site_is_said_in_the_log()
     proxy.until_logged("for other names is also for late.example.com");
 }
 
+/// CASES T-22, where neither the site nor its file has changed.
+#[test]
+fn an_edit_elsewhere_that_covers_a_passthrough_name_is_said_at_once_and_once() {
+    let authority = Authority::new("test");
+    let plan = with_folder("");
+    let live = plan.folder().join("live");
+    let folder = plan.sites().path().to_owned();
+    let passed = |host: &str| format!("host = '{host}'\nto = 1\ntls = 'passthrough'\n");
+    let proxy = plan
+        .site("app.toml", passed("app.example.com"))
+        .site("far.toml", passed("far.w.example.com"))
+        .start();
+    let said = |host: &str| format!("for other names is also for {host}, whose TLS is passed");
+    let times = |host: &str| proxy.log().matches(&said(host)).count();
+    authority.pair(&["shop.example.com"]).write(&folder, "shop");
+    proxy.site("shop.toml", with_files("shop.example.com", "shop", "shop"));
+    assert_eq!(
+        (times("app.example.com"), times("far.w.example.com")),
+        (0, 0)
+    );
+    // By another certificate of a site.
+    let wide = authority.pair(&["shop.example.com", "*.example.com"]);
+    wide.write(&folder, "shop");
+    proxy.until_logged(&said("app.example.com"));
+    // By one in the folders.
+    authority.pair(&["*.w.example.com"]).write(&live, "w");
+    proxy.command(["reload"]);
+    proxy.until_logged(&said("far.w.example.com"));
+    // One that says nothing new, and one that does.
+    wide.write(&folder, "shop");
+    let other = with_files("shop.example.com", "shop", "other");
+    proxy.site("shop.toml", other);
+    proxy.site("late.toml", passed("late.example.com"));
+    proxy.until_logged(&said("late.example.com"));
+    let hosts = ["app.example.com", "far.w.example.com", "late.example.com"];
+    assert_eq!(hosts.map(times), [1; 3], "{}", proxy.log());
+}
+
 /// Of files that only the daemon may read nobody else knows what is in them.
 #[test]
 fn check_by_somebody_else_says_that_it_cannot_look_and_nothing_of_the_sites() {
