@@ -423,6 +423,36 @@ fn the_end_of_a_certificate_is_said_as_it_is_now() {
     }
 }
 
+/// CASES T-60. As certbot lays them: what the link is in says nothing of what it leads to.
+#[test]
+fn a_key_that_everybody_can_replace_is_said_with_the_folder_to_close() {
+    use std::os::unix::fs::PermissionsExt;
+    let plan = named_and_found(time::Duration::days(90));
+    let archive = plan.folder().join("archive");
+    fs::create_dir(&archive).unwrap();
+    let keys = [
+        plan.sites().join("shop.key"),
+        plan.folder().join("live/found.key"),
+    ];
+    for key in &keys {
+        let kept = archive.join(key.file_name().unwrap());
+        fs::rename(key, &kept).unwrap();
+        symlink(&kept, key).unwrap();
+    }
+    fs::set_permissions(&archive, fs::Permissions::from_mode(0o777)).unwrap();
+    let proxy = plan.start();
+    let archive = fs::canonicalize(archive).unwrap();
+    let archive = archive.display();
+    for name in ["shop", "found"] {
+        let said = format!(
+            "{name}.key: everybody can put another key in its place, in {archive}; `chmod o-w '{archive}'`"
+        );
+        proxy.until_logged(&said);
+        let ls = proxy.status(name).unwrap()["problems"].to_string();
+        assert!(ls.contains(&said), "{ls}");
+    }
+}
+
 /// CASES T-60.
 #[test]
 fn a_key_that_somebody_else_owns_is_said() {
