@@ -178,6 +178,37 @@ fn a_folder_that_is_away_keeps_what_was_found_in_it() {
     assert!(taken < Duration::from_secs(25), "{taken:?}");
 }
 
+#[test]
+fn what_is_away_together_is_said_once_each() {
+    let authority = Authority::new("test");
+    let plan = with_folder("");
+    let live = plan.folder().join("live");
+    let hosts = ["shop.example.com", "blog.example.com"];
+    hosts.map(|host| authority.pair(&[host]).write(&live, host));
+    let proxy = plan
+        .site("shop.toml", answers(hosts[0]))
+        .site("blog.toml", answers(hosts[1]))
+        .start();
+    for folder in [&live, proxy.sites().path()] {
+        fs::rename(folder, folder.with_extension("away")).unwrap();
+        fs::create_dir(folder).unwrap();
+    }
+    for command in [&["ls"][..], &["ls", "--errors"]] {
+        let ls = || words_of(&proxy.command(command.iter().copied()));
+        let said = [
+            "lost 2 of 2 files; still serving them",
+            "live has no certificate any more",
+        ];
+        until("all is seen", || {
+            proxy.command(["reload"]);
+            let ls = ls();
+            said.iter().all(|said| ls.contains(said)) && ls.contains("stale")
+        });
+        let ls = ls();
+        assert_eq!(said.map(|said| ls.matches(said).count()), [1, 1], "{ls}");
+    }
+}
+
 /// An unmounted volume leaves an empty folder.
 #[test]
 fn a_folder_that_has_lost_all_its_pairs_at_once_keeps_them_until_told() {
