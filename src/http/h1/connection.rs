@@ -20,7 +20,6 @@ use crate::http::known_host::{KnownHost, Patience};
 use crate::http::logged;
 use crate::http::reader::{self, Pace, Unsent};
 use crate::limits::{SiteLimits, SiteTimeouts};
-use crate::linger::linger;
 use crate::observe::panic::{self, InWork};
 use crate::observe::{Finished, Kind, Protocol, Reason};
 use crate::site::Site;
@@ -283,7 +282,7 @@ impl Connection {
         if reader::end(stream, pace, timer).await.is_err() {
             return;
         }
-        Box::pin(linger(stream, timer, &kit.shared.limits)).await;
+        Box::pin(kit.linger(stream, timer)).await;
     }
 }
 

@@ -184,7 +184,9 @@ fn what_is_away_together_is_said_once_each() {
     let plan = with_folder("");
     let live = plan.folder().join("live");
     let hosts = ["shop.example.com", "blog.example.com"];
-    hosts.map(|host| authority.pair(&[host]).write(&live, host));
+    for host in hosts {
+        authority.pair(&[host]).write(&live, host);
+    }
     let proxy = plan
         .site("shop.toml", answers(hosts[0]))
         .site("blog.toml", answers(hosts[1]))
