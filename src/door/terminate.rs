@@ -1,5 +1,6 @@
 //! Ends TLS for a site, with its certificate.
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use tracing::debug;
@@ -122,7 +123,7 @@ pub(super) async fn terminate(
         policy,
         certificates,
     } = shown;
-    let shaken = shake_hands(hello, stream, host, policy, certificates);
+    let shaken = pin!(shake_hands(hello, stream, host, policy, certificates));
     let shaken = timer.until_fired(place.shake(shaken)).await;
     let shaken = shaken
         .map_err(too_slow)?

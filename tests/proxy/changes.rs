@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::process::Output;
+use std::time::Duration;
 
 use rustix::process::Signal;
 
@@ -599,14 +600,12 @@ fn ls_answers_at_once_with_ten_thousand_sites_and_traffic_does_not_feel_it() {
         .unwrap();
     }
     let proxy = plan.start();
-    let began = std::time::Instant::now();
+    let before = proxy.processor_time();
     let text = fine(proxy.command(["ls"]));
     assert_eq!(text.lines().count(), 10_001);
-    assert!(
-        began.elapsed() < crate::harness::PATIENCE / 3,
-        "{:?}",
-        began.elapsed()
-    );
+    let took = proxy.processor_time() - before;
+    assert!(took < Duration::from_secs(8), "{took:?} of a processor");
+
     // Somebody asks all the time; the next request is answered as ever.
     let stop = std::sync::atomic::AtomicBool::new(false);
     std::thread::scope(|scope| {

@@ -733,7 +733,7 @@ fn top_says_why_it_ends_where_that_can_be_read() {
 #[test]
 fn a_daemon_that_hangs_is_told_from_one_that_is_gone() {
     let proxy = Proxy::plan().site("a.toml", says("a.test", "x")).start();
-    proxy.signal(rustix::process::Signal::STOP);
+    proxy.suspend();
     let output = proxy.command(["ls"]);
     proxy.signal(rustix::process::Signal::CONT);
     assert_eq!(output.status.code(), Some(4), "{}", words_of(&output));

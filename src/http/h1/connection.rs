@@ -92,8 +92,20 @@ impl Connection {
     }
 
     /// One request, from its first bytes to its end.
-    async fn one_request(&mut self, mut inbound: Block) -> After {
+    async fn one_request(&mut self, inbound: Block) -> After {
         let started = self.arrival.kit.wheel.now();
+        let mut departure = match self.begin(inbound, started).await {
+            Ok(departure) => departure,
+            Err(after) => return after,
+        };
+        self.forward(&mut departure, started).await
+    }
+
+    /// Reads the head of a request that goes to a backend.
+    ///
+    /// # Errors
+    /// What comes after one that went nowhere: it has been answered, or nobody is there.
+    async fn begin(&mut self, mut inbound: Block, started: Tick) -> Result<Departure, After> {
         let mut unfinished = Unfinished::default();
         let mut patience = Patience::Left;
         loop {
@@ -105,12 +117,14 @@ impl Connection {
                 Begun::NeedMore(block) => {
                     match self.more_of_the_head(block, &mut unfinished).await {
                         More::Bytes(block) => inbound = block,
-                        More::Gone => return After::Close,
-                        More::TooSlow => return self.refuse(Answer::HeadTimeout, started).await,
+                        More::Gone => return Err(After::Close),
+                        More::TooSlow => {
+                            return Err(self.refuse(Answer::HeadTimeout, started).await);
+                        }
                     }
                 }
-                Begun::Said(said, after) => return self.say(said, after, started).await,
-                Begun::Onward(onward) => return self.forward(onward, started).await,
+                Begun::Said(said, after) => return Err(self.say(said, after, started).await),
+                Begun::Onward(departure) => return Ok(departure),
             }
         }
     }
@@ -163,7 +177,7 @@ impl Connection {
         .await
     }
 
-    async fn forward(&mut self, departure: Departure, started: Tick) -> After {
+    async fn forward(&mut self, departure: &mut Departure, started: Tick) -> After {
         let Connection {
             arrival,
             known,

@@ -74,8 +74,7 @@ pub(super) async fn one(shared: Rc<Shared>, parts: Parts, mut stream: ClientStre
                 let said = Said::refused(flight::answer_to(&error), kit, with_body);
                 return say(shared, said, &mut stream, &timer, started).await;
             }
-            // Boxed apart from a head that is gone by now.
-            send(shared, departure, &site, &mut stream, &timer, started).await;
+            send(shared, &mut departure, &site, &mut stream, &timer, started).await;
             drop(slots);
         }
     }
@@ -190,7 +189,7 @@ async fn take_small_body(
 
 async fn send(
     shared: &Shared,
-    departure: Departure,
+    departure: &mut Departure,
     site: &Arc<Site>,
     stream: &mut ClientStream,
     timer: &Timer,

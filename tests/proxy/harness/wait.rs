@@ -3,6 +3,8 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
+
 /// How long any event may take on a machine that is busy with other tests.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -41,4 +43,11 @@ fn until_some_within<T>(
         );
         thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// Stops a process that this one has started, with all of its threads: the signal alone only asks for that.
+pub(crate) fn suspend(child: Pid) {
+    kill_process(child, Signal::STOP).unwrap();
+    let once_stopped = WaitIdOptions::STOPPED | WaitIdOptions::NOWAIT;
+    waitid(WaitId::Pid(child), once_stopped).unwrap();
 }
