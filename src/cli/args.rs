@@ -105,7 +105,7 @@ pub(super) enum Command {
     },
     /// Read the daemon file and every site file again, wait until that is in force, print what changed
     Reload {
-        /// Believe a directory that lost most of its files
+        /// Believe a directory that lost most of its files, and folders of certificates that lost all
         #[arg(long)]
         accept_removals: bool,
         /// For programs

@@ -12,7 +12,6 @@ use super::passthrough;
 use super::terminate::{self, NothingToShow};
 use crate::block::Block;
 use crate::http::{self, Arrival, Kit};
-use crate::linger::linger;
 use crate::observe::{Finished, Kind, Protocol, Reason, Stage};
 use crate::site::Site;
 use crate::site::tls::Mode;
@@ -142,7 +141,7 @@ async fn end_tls(
     }
     if let Some(mut arrival) = failed.arrival {
         let Arrival { stream, timer, .. } = &mut *arrival;
-        linger(stream, timer, &kit.shared.limits).await;
+        kit.linger(stream, timer).await;
     }
     None
 }
@@ -159,7 +158,7 @@ pub(super) async fn refuse_with(alert: Alert, mut arrival: Box<Arrival>, reason:
         .within(limits.linger_time, stream.put_all(&record))
         .await;
     if matches!(sent, Ok(Ok(()))) {
-        linger(stream, timer, limits).await;
+        kit.linger(stream, timer).await;
     }
 }
 

@@ -23,6 +23,7 @@ use crate::route::SiteChange;
 use crate::site::SiteName;
 use crate::site::directory;
 use crate::site::file::Rules;
+use crate::tls::Removals;
 
 /// How long a `reload` waits for files that somebody is still writing.
 pub(super) const RELOAD_TIME: Duration = Duration::from_secs(10);
@@ -92,6 +93,7 @@ impl Follower {
                 self.glance().await;
                 let absent = self.look_everywhere().await;
                 if accept_removals {
+                    self.search_certificates(Removals::Meant).await;
                     self.let_go(absent);
                 }
                 self.look_anew();
