@@ -333,3 +333,79 @@ fn what_an_app_says_on_requests_that_were_taken_back_does_not_end_the_connection
     assert_eq!(other.response().text(), "other");
     assert_eq!(app.connections(), 1);
 }
+
+/// What is under way when a visitor leaves counts for good in the life of a connection, and the connection is everybody's.
+#[test]
+fn visitors_that_leave_busy_events_do_not_end_the_connection_of_the_others() {
+    /// One after the other: with the last of them the connection takes nobody else.
+    const BEFORE: usize = 60;
+    /// At once, beside the other visitor and the last of those.
+    const AT_ONCE: usize = 90;
+    let app = app(|conversation, stream, event, streams| match event {
+        Event::Asked(path) if path == "/other" => streams.insert(0, stream),
+        Event::Asked(_) => conversation.send(ok(stream)),
+        Event::TakenBack => {
+            streams.push(stream);
+            // As if all of it had been on its way.
+            conversation.send(&events(stream, 20)[ok(stream).len()..]);
+            if streams.len() == 1 + BEFORE + AT_ONCE {
+                settle(conversation);
+            }
+        }
+        Event::Settled => {
+            conversation.send(ok(streams[0]));
+            conversation.send(frame(DATA, END_STREAM, streams[0], b"other"));
+        }
+    });
+    let proxy = in_front_of(&app).start();
+    let mut other = proxy.client();
+    other.send("GET /other HTTP/1.1\r\nHost: app.test\r\n\r\n");
+    app.until_asked();
+    let mut client = Http2::to(&proxy);
+    let leaves = |client: &mut Http2, visitors: usize| {
+        let asked: Vec<u32> = (0..visitors)
+            .map(|_| client.ask(&request("GET", "app.test", "/", &[])))
+            .collect();
+        for stream in &asked {
+            client.until(*stream, |seen| seen.status() == 200);
+        }
+        for stream in asked {
+            client.frame(RST_STREAM, 0, stream, &CANCEL);
+        }
+    };
+    for _ in 1..BEFORE {
+        leaves(&mut client, 1);
+    }
+    assert_eq!(app.connections(), 1);
+    leaves(&mut client, 1 + AT_ONCE);
+    assert_eq!(other.response().text(), "other");
+    assert_eq!(app.connections(), 1);
+    // The next one comes by a connection of its own.
+    other.send("GET / HTTP/1.1\r\nHost: app.test\r\n\r\n");
+    until("another is opened", || app.connections() == 2);
+}
+
+/// Were it not ended, it would make us work for ever.
+#[test]
+fn an_app_that_goes_on_with_small_frames_for_a_visitor_who_has_left_is_ended() {
+    let is_ended = Arc::new(AtomicUsize::new(0));
+    let ended = Arc::clone(&is_ended);
+    let app = app(move |conversation, stream, event, _| match event {
+        Event::Asked(_) => conversation.send(ok(stream)),
+        Event::TakenBack => {
+            let event = frame(DATA, 0, stream, b"e").repeat(1000);
+            if (0..5000).any(|_| conversation.try_send(&event).is_err()) {
+                ended.fetch_add(1, Ordering::SeqCst);
+            }
+        }
+        Event::Settled => {}
+    });
+    let proxy = in_front_of(&app).start();
+    let mut client = Http2::to(&proxy);
+    let stream = client.ask(&request("GET", "app.test", "/", &[]));
+    client.until(stream, |seen| seen.status() == 200);
+    client.frame(RST_STREAM, 0, stream, &CANCEL);
+    until("its connection is ended", || {
+        is_ended.load(Ordering::SeqCst) == 1
+    });
+}

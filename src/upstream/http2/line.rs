@@ -55,7 +55,8 @@ enum Down {
     /// It could not be asked; whoever reads is told why.
     Failed(Option<io::Error>),
     Awaited(ResponseFuture),
-    Length(Receiving),
+    /// So many bytes of it are still to come.
+    Length(Receiving, u64),
     Chunked(Receiving),
     WebSocket(Receiving),
     Ended,
@@ -92,7 +93,7 @@ impl Line {
 
     /// Nobody reads just now, and others share the connection.
     pub fn take_ahead(&mut self, cx: &mut Context<'_>) {
-        if let Down::Length(recv) | Down::Chunked(recv) | Down::WebSocket(recv) = &mut self.down
+        if let Down::Length(recv, _) | Down::Chunked(recv) | Down::WebSocket(recv) = &mut self.down
             && recv.take_ahead(cx)
         {
             self.connection.hears();
@@ -101,6 +102,14 @@ impl Line {
 
     /// Waits until there is text to read, or the end.
     fn poll_text(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let polled = self.poll_more(cx);
+        if matches!(polled, Poll::Ready(Err(_))) {
+            self.down = Down::Failed(None);
+        }
+        polled
+    }
+
+    fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.at == self.text.len() {
             self.text.clear();
             self.at = 0;
@@ -133,19 +142,24 @@ impl Line {
                     self.down = match talk::write_head(&mut self.text, &head, is_over, self.is_head)
                     {
                         talk::Body::None => Down::Ended,
-                        talk::Body::Length => Down::Length(recv),
+                        talk::Body::Length(length) => Down::Length(recv, length),
                         talk::Body::Chunked => Down::Chunked(recv),
                     };
                 }
-                Down::Length(recv) | Down::WebSocket(recv) => match ready!(recv.poll_bytes(cx)) {
-                    Some(bytes) => {
-                        let bytes = bytes.map_err(broken)?;
-                        self.connection.hears();
-                        recv.release(bytes.len()).map_err(broken)?;
-                        self.text.extend_from_slice(&bytes);
+                Down::Length(recv, _) | Down::WebSocket(recv) => {
+                    match ready!(recv.poll_bytes(cx)) {
+                        Some(bytes) => {
+                            let bytes = bytes.map_err(broken)?;
+                            self.connection.hears();
+                            recv.release(bytes.len()).map_err(broken)?;
+                            self.text.extend_from_slice(&bytes);
+                            if let Down::Length(_, left) = &mut self.down {
+                                *left = left.saturating_sub(bytes.len() as u64);
+                            }
+                        }
+                        None => self.down = Down::Ended,
                     }
-                    None => self.down = Down::Ended,
-                },
+                }
                 Down::Chunked(recv) => match ready!(recv.poll_bytes(cx)) {
                     Some(bytes) => {
                         let bytes = bytes.map_err(broken)?;
@@ -282,6 +296,17 @@ impl Line {
         }
     }
 
+    /// Whether the backend has more to say, or may have.
+    fn is_awaited(&self) -> bool {
+        match &self.down {
+            Down::Awaited(_) => true,
+            // Its end alone is no more.
+            Down::Length(recv, left) => *left > 0 && !recv.is_over(),
+            Down::Chunked(recv) | Down::WebSocket(recv) => !recv.is_over(),
+            Down::NotAsked | Down::Failed(_) | Down::Ended => false,
+        }
+    }
+
     /// Says that nothing more comes, where that is not known from what was said before.
     fn end(&mut self) -> io::Result<()> {
         if let Up::WebSocket(send) = &mut self.up {
@@ -294,6 +319,9 @@ impl Line {
 
 impl Drop for Line {
     fn drop(&mut self) {
+        if self.is_awaited() {
+            self.connection.is_taken_back();
+        }
         let lines = &self.connection.lines;
         lines.set(lines.get() - 1);
         if lines.get() == 0 && self.connection.is_over.get() {

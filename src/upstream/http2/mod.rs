@@ -40,7 +40,17 @@ const MOST_LINES: u16 = 100;
 const CONNECTION_WINDOW: u32 = STREAM_WINDOW * MOST_LINES as u32;
 /// What frames of data that nobody has taken yet may cost, each 256 bytes less what it carries. 32 MiB: 130,000 of the
 /// smallest, more than come before whoever they are for has its turn; from then on they cost no more than their bytes.
-const SMALL_FRAMES_BYTES: usize = 32 << 20;
+const UNTAKEN_FRAMES_BYTES: usize = 32 << 20;
+/// Streams of one connection that were taken back before their response was over; then its requests go by another. What an
+/// app has sent on such a stream before it knows is kept by nobody, but the library counts it as never taken. 60: a new
+/// connection for so many visitors who leave is no burden.
+const MOST_TAKEN_BACK: usize = 60;
+/// What one of them may cost so: a window full of frames of 20 bytes, such as busy events are.
+const TAKEN_BACK_BYTES: usize = STREAM_WINDOW as usize / 20 * (256 - 20);
+/// What all of that may cost in the life of a connection, on which then the last streams may be taken back, too. An app that
+/// goes on with small frames on streams that are over reaches it.
+const SMALL_FRAMES_BYTES: usize =
+    UNTAKEN_FRAMES_BYTES + (MOST_TAKEN_BACK + MOST_LINES as usize) * TAKEN_BACK_BYTES;
 /// Streams that were taken back, and of which the backend may not know yet: what it says on others that are over counts as
 /// an error of its own. 1000, ten times as many as may be open, each some 500 bytes, and for no longer than a busy app
 /// takes to look at what has come.
@@ -89,6 +99,9 @@ pub(super) struct Connection {
     heard: Cell<u32>,
     /// Something was asked for on it since the last tick.
     was_asked: Cell<bool>,
+    /// Streams whose response nobody waited for.
+    taken_back: Cell<usize>,
+    /// Nothing new is asked for on it; it ends with its last stream.
     is_over: Cell<bool>,
     /// Its descriptor is waited for.
     is_given_up: Cell<bool>,
@@ -214,6 +227,7 @@ impl Connections {
             has_come: Cell::new(false),
             heard: Cell::new(0),
             was_asked: Cell::new(false),
+            taken_back: Cell::new(0),
             is_over: Cell::new(false),
             is_given_up: Cell::new(false),
             driver: RefCell::default(),
@@ -293,6 +307,15 @@ impl Connection {
     fn hears(&self) {
         self.has_come.set(true);
         self.heard.set(self.heard.get().wrapping_add(1));
+    }
+
+    /// One of its lines is let go of before its response is over.
+    fn is_taken_back(&self) {
+        let taken_back = self.taken_back.get() + 1;
+        self.taken_back.set(taken_back);
+        if taken_back >= MOST_TAKEN_BACK {
+            self.is_over.set(true);
+        }
     }
 
     /// Whether another stream may be opened on it at all: the backend has not said that it ends.

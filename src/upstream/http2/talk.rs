@@ -203,7 +203,7 @@ fn accepted(key: &[u8]) -> io::Result<HeaderValue> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Body {
     None,
-    Length,
+    Length(u64),
     Chunked,
 }
 
@@ -227,8 +227,10 @@ pub(super) fn write_head(
     let is_bodiless = to_head || matches!(head.status.as_u16(), 204 | 304);
     let body = if is_bodiless {
         Body::None
-    } else if head.headers.contains_key(CONTENT_LENGTH) {
-        Body::Length
+    } else if let Some(length) = head.headers.get(CONTENT_LENGTH) {
+        let length = length.to_str().ok().and_then(|text| text.parse().ok());
+        // One that is none is found by whoever reads it.
+        Body::Length(length.unwrap_or(u64::MAX))
     } else {
         text.extend_from_slice(b"transfer-encoding: chunked\r\n");
         Body::Chunked
