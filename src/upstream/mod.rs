@@ -37,7 +37,7 @@ use http2::LineOrOpening;
 pub use http2::{Line, alone, is_stream_reset, is_untouched, takes_no_websockets, wants_http1};
 use introduced::AllIntroduced;
 pub use introduced::Introduced;
-use pool::Pool;
+use pool::{Pool, Room};
 pub use resolve::look_up;
 pub use states::States;
 pub use tally::{InFlight, Tally};
@@ -67,6 +67,14 @@ pub struct Upstream {
 }
 
 impl Upstream {
+    /// Whether its connection was opened for it, and is not one that others have begun.
+    pub fn is_opened(&self) -> bool {
+        match &self.stream {
+            Stream::Line(line) => line.is_first(),
+            _ => !self.reused,
+        }
+    }
+
     /// Whether it is one of many on a connection of HTTP/2.
     pub fn is_shared(&self) -> bool {
         matches!(self.stream, Stream::Line(_))
@@ -136,6 +144,7 @@ pub enum Phase {
 /// The upstreams of one worker.
 #[derive(Debug)]
 pub struct Upstreams {
+    room: Rc<Room>,
     pool: RefCell<Pool>,
     http2: http2::Connections,
     introduced: AllIntroduced,
@@ -156,10 +165,12 @@ impl Upstreams {
         turnstile: Rc<Turnstile>,
         wheel: Rc<Wheel>,
     ) -> Upstreams {
+        let room = Room::new(most);
         Upstreams {
-            pool: RefCell::new(Pool::new(most_per_backend, most)),
-            http2: http2::Connections::default(),
-            introduced: AllIntroduced::default(),
+            pool: RefCell::new(Pool::new(most_per_backend, Rc::clone(&room))),
+            http2: http2::Connections::new(Rc::clone(&room)),
+            introduced: AllIntroduced::new(Rc::clone(&room)),
+            room,
             keyring,
             turnstile,
             wheel,
@@ -170,7 +181,8 @@ impl Upstreams {
 
     /// Other numbers than those it was made with, from now on.
     pub fn allow(&self, most_per_backend: usize, most: usize) {
-        self.pool.borrow_mut().allow(most_per_backend, most);
+        self.pool.borrow_mut().allow(most_per_backend);
+        self.room.allow(most);
     }
 
     /// An idle upstream to `backend`, the one used last. One that was closed meanwhile, or has said something

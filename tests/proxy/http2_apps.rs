@@ -129,6 +129,50 @@ fn settle(conversation: &mut Conversation) {
     conversation.send(frame(PING, 0, 0, b"settled?"));
 }
 
+/// Whoever waits while a connection is opened has opened none.
+#[test]
+fn requests_that_share_a_connection_are_counted_as_such() {
+    const AT_ONCE: usize = 20;
+    let app = answering();
+    let proxy = in_front_of(&app).start();
+    let mut client = Http2::to(&proxy);
+    let asked: Vec<u32> = (0..AT_ONCE)
+        .map(|_| client.ask(&request("GET", "app.test", "/", &[])))
+        .collect();
+    for stream in asked {
+        assert_eq!(client.whole(stream).text(), "app");
+    }
+    assert_eq!(app.connections(), 1);
+    let text = proxy.admin("GET", "/metrics").1;
+    for (kind, count) in [("opened", 1), ("reused", AT_ONCE - 1)] {
+        let series = format!("onedoor_upstreams_total{{kind=\"{kind}\"}} {count}\n");
+        assert!(text.contains(&series), "{series} in {text}");
+    }
+}
+
+/// A connection that carries nothing holds a descriptor, as any idle upstream does.
+#[test]
+fn connections_of_http_2_to_apps_that_carry_nothing_count_in_pool_all() {
+    let (app, other) = (answering(), answering());
+    let text = format!(
+        "host = 'other.test'\nto = 'h2c://127.0.0.1:{}'",
+        other.backend.port
+    );
+    let plan = in_front_of(&app).daemon_file("[limit]\npool_all = 1\n");
+    let proxy = plan.site("other.toml", text).start();
+    let mut client = proxy.client();
+    assert_eq!(client.get("app.test", "/").text(), "app");
+    for closed in 1..3 {
+        assert_eq!(client.get("other.test", "/").text(), "app");
+        until("its connection is closed", || {
+            other.backend.closed() == closed
+        });
+        // There is no other place, and that is taken.
+        assert_eq!(client.get("app.test", "/").text(), "app");
+    }
+    assert_eq!((app.connections(), app.backend.closed()), (1, 0));
+}
+
 #[test]
 fn visitors_that_do_not_read_small_events_do_not_end_the_connection_of_the_others() {
     const STALLED: usize = 24;

@@ -24,6 +24,8 @@ const WRITE_BYTES: usize = 64 << 10;
 #[derive(Debug)]
 pub struct Line {
     connection: Rc<Connection>,
+    /// The one that its connection was opened for.
+    is_first: bool,
     requests: SendRequest<Bytes>,
     up: Up,
     down: Down,
@@ -65,9 +67,11 @@ enum Down {
 impl Line {
     pub(super) fn on(connection: &Rc<Connection>) -> Line {
         connection.lines.set(connection.lines.get() + 1);
+        drop(connection.place.take());
         Line {
             requests: connection.requests.clone(),
             connection: Rc::clone(connection),
+            is_first: false,
             up: Up::Head(Vec::new()),
             down: Down::NotAsked,
             heard: 0,
@@ -76,6 +80,17 @@ impl Line {
             is_head: false,
             websocket: None,
         }
+    }
+
+    /// The one that `connection` was opened for.
+    pub(super) fn first_on(connection: &Rc<Connection>) -> Line {
+        let mut line = Line::on(connection);
+        line.is_first = true;
+        line
+    }
+
+    pub fn is_first(&self) -> bool {
+        self.is_first
     }
 
     /// Whether a read would find something.
@@ -322,11 +337,7 @@ impl Drop for Line {
         if self.is_awaited() {
             self.connection.is_taken_back();
         }
-        let lines = &self.connection.lines;
-        lines.set(lines.get() - 1);
-        if lines.get() == 0 && self.connection.is_over.get() {
-            self.connection.wake_driver();
-        }
+        self.connection.is_left();
         // Whoever needs nothing more says so at once, and not only by letting go.
         match &mut self.up {
             // Both sides have had their last word; ours was only not passed on.

@@ -27,6 +27,7 @@ pub use talk::{is_stream_reset, is_untouched, takes_no_websockets, wants_http1};
 
 use self::watch::{TICK, Tick, Verdict, Watch};
 use super::Endpoint;
+use super::pool::{Place, Room};
 use crate::site::{Address, Wire};
 use crate::stream::Stream;
 
@@ -63,7 +64,7 @@ const MOST_REMEMBERED: usize = 1000;
 const HEAD_BYTES: u32 = 64 << 10;
 
 /// The connections of one worker to backends that speak HTTP/2.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Connections {
     open: RefCell<HashMap<Endpoint, Vec<Rc<Connection>>>>,
     /// Being opened: whoever comes meanwhile waits for that one.
@@ -73,6 +74,7 @@ pub(super) struct Connections {
     http1: RefCell<HashSet<Endpoint>>,
     /// Given up, and not yet gone.
     given_up: Rc<Cell<usize>>,
+    room: Rc<Room>,
 }
 
 /// What there is to begin with where HTTP/2 is spoken, or may be.
@@ -107,6 +109,9 @@ pub(super) struct Connection {
     is_given_up: Cell<bool>,
     /// Whoever drives it, to be told when it is over.
     driver: RefCell<Option<Waker>>,
+    /// While it carries nothing.
+    place: RefCell<Option<Place>>,
+    room: Rc<Room>,
 }
 
 /// The right to open a connection to an endpoint; others wait until it is dropped.
@@ -126,6 +131,17 @@ impl Drop for Opening<'_> {
 }
 
 impl Connections {
+    /// As many may be idle as there is `room`.
+    pub(super) fn new(room: Rc<Room>) -> Connections {
+        Connections {
+            open: RefCell::default(),
+            opening: RefCell::default(),
+            http1: RefCell::default(),
+            given_up: Rc::default(),
+            room,
+        }
+    }
+
     /// A line on an open connection, if there is one with room.
     pub(super) fn line(&self, endpoint: &Endpoint) -> Option<Line> {
         let mut open = self.open.borrow_mut();
@@ -231,6 +247,8 @@ impl Connections {
             is_over: Cell::new(false),
             is_given_up: Cell::new(false),
             driver: RefCell::default(),
+            place: RefCell::default(),
+            room: Rc::clone(&self.room),
         });
         if is_shared {
             let mut open = self.open.borrow_mut();
@@ -241,13 +259,14 @@ impl Connections {
             // Over when its one line is.
             held.is_over.set(true);
         }
-        let line = Line::on(&held);
+        let line = Line::first_on(&held);
         let given_up = Rc::clone(&self.given_up);
         let pings = connection.ping_pong();
         drop(tokio::task::spawn_local(async move {
             let driven = async { drop((&mut connection).await) };
             drive(driven, pings, &held).await;
             held.is_over.set(true);
+            drop(held.place.take());
             if held.is_given_up.get() {
                 given_up.set(given_up.get() - 1);
             }
@@ -290,7 +309,7 @@ impl Connections {
 /// When the backend does not answer in HTTP/2.
 pub async fn alone(stream: Stream, address: &Address) -> io::Result<Stream> {
     let endpoint = Endpoint::in_http2(address);
-    let connections = Connections::default();
+    let connections = Connections::new(Room::new(0));
     let line = connections.begin(stream, &endpoint, false).await?;
     Ok(Stream::Line(Box::new(line)))
 }
@@ -307,6 +326,23 @@ impl Connection {
     fn hears(&self) {
         self.has_come.set(true);
         self.heard.set(self.heard.get().wrapping_add(1));
+    }
+
+    /// One of its lines is let go of. One that carries nothing needs a place to wait.
+    fn is_left(&self) {
+        let lines = self.lines.get() - 1;
+        self.lines.set(lines);
+        if lines > 0 {
+            return;
+        }
+        if !self.is_over.get() {
+            let place = self.room.place();
+            self.is_over.set(place.is_none());
+            *self.place.borrow_mut() = place;
+        }
+        if self.is_over.get() {
+            self.wake_driver();
+        }
     }
 
     /// One of its lines is let go of before its response is over.
