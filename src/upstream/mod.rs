@@ -132,7 +132,15 @@ pub enum Speaks {
     Http1,
 }
 
-/// How far opening an upstream has come.
+/// How far opening an upstream has come, for whoever ends it.
+#[derive(Debug)]
+struct Progress {
+    phase: Cell<Phase>,
+    /// Where a backend is a name.
+    trying: RefCell<Option<Trying>>,
+}
+
+/// What is waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     /// The files that its TLS needs are being read.
@@ -239,15 +247,18 @@ impl Upstreams {
         timer: &Timer,
     ) -> Result<Upstream, UpstreamError> {
         let address = &member.backend.address;
-        let phase = Cell::new(Phase::Connect);
+        let progress = Progress {
+            phase: Cell::new(Phase::Connect),
+            trying: RefCell::default(),
+        };
         let opening = async {
             match address {
                 // Boxed, so that an exchange with any other is no larger for it.
                 Address::Name { .. } => {
-                    return Box::pin(self.dial_name(member, speaks, first, limit, &phase)).await;
+                    return Box::pin(self.dial_name(member, speaks, first, limit, &progress)).await;
                 }
                 _ => {
-                    self.dial_at(address, &member.backend, speaks, first, &phase)
+                    self.dial_at(address, &member.backend, speaks, first, &progress)
                         .await
                 }
             }
@@ -256,10 +267,17 @@ impl Upstreams {
         let (stream, at) = match timer.within(limit, opening).await {
             Ok(opened) => opened?,
             Err(_) => {
+                // Whose site is gone has not waited for its end.
+                if let Some(trying) = progress.trying.take()
+                    && !timer.was_cut()
+                {
+                    trying.failed();
+                    leads_elsewhere(member);
+                }
                 return Err(UpstreamError::TimedOut {
                     backend: address.clone(),
                     after: limit,
-                    during: phase.get(),
+                    during: progress.phase.get(),
                 });
             }
         };
@@ -280,7 +298,7 @@ impl Upstreams {
         speaks: Speaks,
         first: &[u8],
         limit: Duration,
-        phase: &Cell<Phase>,
+        progress: &Progress,
     ) -> Result<(Stream, Address), UpstreamError> {
         let address = &member.backend.address;
         let Some(addresses) = member.state.leads_to() else {
@@ -294,10 +312,12 @@ impl Upstreams {
         let mut failed = None;
         let rested = addresses.list.iter().find_map(Trying::rested);
         let others = addresses.in_turn(self.turn());
-        let others = others.map(|located| (located, Trying::at(&located.endpoint)));
+        let others = others.map(|located| (located, Trying::at(located)));
         for (located, trying) in rested.into_iter().chain(others) {
-            let dialled = self.dial_at(&located.address, &member.backend, speaks, first, phase);
-            let dialled = match trying.is_trial() && addresses.list.len() > 1 {
+            let is_brief = trying.is_trial() && addresses.list.len() > 1;
+            progress.trying.replace(Some(trying));
+            let dialled = self.dial_at(&located.address, &member.backend, speaks, first, progress);
+            let dialled = match is_brief {
                 true => {
                     let after = TRIAL_TIME.min(limit / 4);
                     let dialled = tokio::time::timeout(after, dialled).await;
@@ -305,26 +325,26 @@ impl Upstreams {
                         Err(UpstreamError::TimedOut {
                             backend: located.address.clone(),
                             after,
-                            during: phase.get(),
+                            during: progress.phase.get(),
                         })
                     })
                 }
                 false => dialled.await,
             };
+            let trying = progress.trying.take();
             match dialled {
                 Ok(stream) => {
-                    trying.accepted();
+                    trying.into_iter().for_each(Trying::accepted);
                     return Ok((stream, located.address.clone()));
                 }
-                Err(error @ UpstreamError::Exhausted { .. }) => {
-                    trying.forgive();
-                    return Err(error);
+                Err(error @ UpstreamError::Exhausted { .. }) => return Err(error),
+                Err(error) => {
+                    trying.into_iter().for_each(Trying::failed);
+                    failed = Some(error);
                 }
-                Err(error) => failed = Some(error),
             }
         }
-        // Perhaps it leads elsewhere by now.
-        addresses.doubt.raise();
+        leads_elsewhere(member);
         Err(failed.unwrap_or_else(|| no_identity(address)))
     }
 
@@ -341,14 +361,17 @@ impl Upstreams {
         backend: &Backend,
         speaks: Speaks,
         first: &[u8],
-        phase: &Cell<Phase>,
+        progress: &Progress,
     ) -> Result<Stream, UpstreamError> {
         match &backend.tls {
             // Whatever may be spoken: it knows nothing else.
             None if backend.h2c => Box::pin(self.dial_h2c(at, backend, first)).await,
             None => self.dial(at, first).await,
             // Boxed, so that a clear text exchange is no larger for it.
-            Some(tls) => Box::pin(self.dial_tls(at, backend, speaks, first, tls, phase)).await,
+            Some(tls) => {
+                let dialled = self.dial_tls(at, backend, speaks, first, tls, &progress.phase);
+                Box::pin(dialled).await
+            }
         }
     }
 
@@ -511,6 +534,13 @@ fn on_line(line: Line, endpoint: Endpoint, reused: bool) -> Upstream {
         is_pinned: false,
         introduced: None,
         kept_until: Tick::MAX,
+    }
+}
+
+/// Perhaps the name of `member` does by now.
+fn leads_elsewhere(member: &Member) {
+    if let Some(addresses) = member.state.leads_to() {
+        addresses.doubt.raise();
     }
 }
 
