@@ -13,6 +13,7 @@ mod tally;
 mod trying;
 
 use std::cell::{Cell, RefCell};
+use std::future::Future;
 use std::hash::BuildHasher;
 use std::io;
 use std::rc::Rc;
@@ -375,7 +376,6 @@ impl Upstreams {
         }
     }
 
-    /// A line on a connection that somebody opens just now, or a connection of its own.
     async fn dial_h2c(
         &self,
         at: &Address,
@@ -384,16 +384,32 @@ impl Upstreams {
     ) -> Result<Stream, UpstreamError> {
         let endpoint = Endpoint::at(at, backend).ok_or_else(|| no_identity(at))?;
         // One that begins with somebody's name is nobody else's.
-        let _opening = match first.is_empty() {
-            true => match self.http2.line_or_opening(&endpoint).await {
-                LineOrOpening::Line(line) => return Ok(Stream::Line(line)),
-                LineOrOpening::Opening(opening) => Some(opening),
-                LineOrOpening::Neither => None,
-            },
-            false => None,
+        let is_shared = first.is_empty();
+        let open = async {
+            let stream = self.dial(at, first).await?;
+            self.begin_http2(stream, endpoint.clone(), is_shared).await
         };
-        let stream = self.dial(at, first).await?;
-        self.begin_http2(stream, endpoint, first.is_empty()).await
+        self.share_or(open, &endpoint, is_shared).await
+    }
+
+    /// A line on a connection to `endpoint` that is open or that somebody opens just now, where one may be shared; or what
+    /// `open` gives, which others wait for.
+    async fn share_or(
+        &self,
+        open: impl Future<Output = Result<Stream, UpstreamError>>,
+        endpoint: &Endpoint,
+        may_share: bool,
+    ) -> Result<Stream, UpstreamError> {
+        if !may_share {
+            return open.await;
+        }
+        // Held until it is open.
+        let _opening = match self.http2.line_or_opening(endpoint).await {
+            LineOrOpening::Line(line) => return Ok(Stream::Line(line)),
+            LineOrOpening::Opening(opening) => Some(opening),
+            LineOrOpening::Neither => None,
+        };
+        open.await
     }
 
     async fn begin_http2(
@@ -426,27 +442,24 @@ impl Upstreams {
         phase.set(Phase::Connect);
         let endpoint = Endpoint::at(at, backend).ok_or_else(|| no_identity(at))?;
         let may_share = speaks == Speaks::Any && first.is_empty();
-        let _opening = match may_share {
-            true => match self.http2.line_or_opening(&endpoint).await {
-                LineOrOpening::Line(line) => return Ok(Stream::Line(line)),
-                LineOrOpening::Opening(opening) => Some(opening),
-                LineOrOpening::Neither => None,
-            },
-            false => None,
+        let open = async {
+            let stream = self.dial(at, first).await?;
+            phase.set(Phase::Handshake);
+            self.turnstile.turn_up().await;
+            let stream = connect::secure(stream, &identity, at, speaks).await?;
+            let is_http2 = stream.alpn() == Some(b"h2");
+            if may_share {
+                self.http2.chose(&endpoint, is_http2);
+            }
+            match is_http2 {
+                true => {
+                    self.begin_http2(stream, endpoint.clone(), first.is_empty())
+                        .await
+                }
+                false => Ok(stream),
+            }
         };
-        let stream = self.dial(at, first).await?;
-        phase.set(Phase::Handshake);
-        self.turnstile.turn_up().await;
-        let secured = connect::secure(stream, &identity, at, speaks).await;
-        let is_http2 = |stream: &Stream| stream.alpn() == Some(b"h2");
-        let stream = secured?;
-        if may_share {
-            self.http2.chose(&endpoint, is_http2(&stream));
-        }
-        if !is_http2(&stream) {
-            return Ok(stream);
-        }
-        self.begin_http2(stream, endpoint, first.is_empty()).await
+        self.share_or(open, &endpoint, may_share).await
     }
 
     /// How TLS is spoken to it. Early in a start its files are still being read.

@@ -1,14 +1,17 @@
 //! Apps of HTTP/2, frame by frame: what one visitor's exchange does to the connection that the others share.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Barrier};
+
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
 
 use crate::harness::hpack::Table;
 use crate::harness::http2::{
     ACK, DATA, END_HEADERS, END_STREAM, Frame, HEADERS, Http2, PING, PREFACE, RST_STREAM, SETTINGS,
     block, frame, request,
 };
-use crate::harness::{Backend, Conversation, Plan, Proxy, until};
+use crate::harness::{Authority, Backend, Conversation, Plan, Proxy, put, until};
 
 /// The window of a stream that an app begins with.
 const WINDOW: usize = 64 << 10;
@@ -52,26 +55,40 @@ impl App {
 
 /// An app that answers everything.
 pub(crate) fn answering() -> App {
-    app(|conversation, stream, event, _| {
-        if let Event::Asked(_) = event {
-            conversation.send(ok(stream));
-            conversation.send(frame(DATA, END_STREAM, stream, b"app"));
-        }
-    })
+    app(answers)
+}
+
+fn answers(conversation: &mut Conversation, stream: u32, event: Event, _: &mut Vec<u32>) {
+    if let Event::Asked(_) = event {
+        conversation.send(ok(stream));
+        conversation.send(frame(DATA, END_STREAM, stream, b"app"));
+    }
 }
 
 /// An app that does `what`, told on which stream. It says SETTINGS by itself.
 fn app(what: impl Fn(&mut Conversation, u32, Event, &mut Vec<u32>) + Send + Sync + 'static) -> App {
+    app_at(|talk| Backend::doing(talk), |_| SETTLED.to_vec(), what)
+}
+
+/// SETTINGS that say nothing.
+const SETTLED: [u8; 9] = [0, 0, 0, SETTINGS, 0, 0, 0, 0, 0];
+
+/// The same at a `place` of its own, beginning with `settings`.
+fn app_at(
+    place: impl FnOnce(Box<dyn Fn(&mut Conversation) + Send + Sync>) -> Backend,
+    settings: impl Fn(&Conversation) -> Vec<u8> + Send + Sync + 'static,
+    what: impl Fn(&mut Conversation, u32, Event, &mut Vec<u32>) + Send + Sync + 'static,
+) -> App {
     let requests = Arc::new(AtomicUsize::new(0));
     let connections = Arc::new(AtomicUsize::new(0));
     let (asked, opened) = (Arc::clone(&requests), Arc::clone(&connections));
-    let backend = Backend::doing(move |conversation| {
+    let backend = place(Box::new(move |conversation| {
         // Whether somebody listens is looked at, too.
         if conversation.bytes(PREFACE.len()).len() < PREFACE.len() {
             return;
         }
         opened.fetch_add(1, Ordering::SeqCst);
-        conversation.send(frame(SETTINGS, 0, 0, &[]));
+        conversation.send(settings(conversation));
         let mut table = Table::default();
         // For whatever the app remembers.
         let mut streams = Vec::new();
@@ -96,7 +113,7 @@ fn app(what: impl Fn(&mut Conversation, u32, Event, &mut Vec<u32>) + Send + Sync
             );
             what(conversation, frame.stream, event, &mut streams);
         }
-    });
+    }));
     App {
         backend,
         requests,
@@ -148,6 +165,82 @@ fn requests_that_share_a_connection_are_counted_as_such() {
         let series = format!("onedoor_upstreams_total{{kind=\"{kind}\"}} {count}\n");
         assert!(text.contains(&series), "{series} in {text}");
     }
+}
+
+/// Each at once: else they would come one after the other, at an app that takes its time to begin.
+#[test]
+fn requests_for_which_a_new_connection_has_no_room_open_connections_of_their_own() {
+    const AT_ONCE: usize = 3;
+    const MAX_CONCURRENT_STREAMS: [u8; 2] = [0, 3];
+    let first = Arc::new(Barrier::new(AT_ONCE));
+    let others = Arc::clone(&first);
+    let one_at_a_time = [&MAX_CONCURRENT_STREAMS[..], &[0, 0, 0, 1]].concat();
+    let app = app_at(
+        |talk| Backend::doing(talk),
+        move |conversation| {
+            if conversation.number() > 0 {
+                others.wait();
+            }
+            frame(SETTINGS, 0, 0, &one_at_a_time)
+        },
+        move |conversation, stream, event, streams| {
+            if matches!(event, Event::Asked(_)) && conversation.number() == 0 {
+                first.wait();
+            }
+            answers(conversation, stream, event, streams);
+        },
+    );
+    let proxy = in_front_of(&app).start();
+    let mut client = Http2::to(&proxy);
+    let asked = [0; AT_ONCE].map(|_| client.ask(&request("GET", "app.test", "/", &[])));
+    for stream in asked {
+        assert_eq!(client.whole(stream).text(), "app");
+    }
+    assert_eq!(app.connections(), AT_ONCE);
+}
+
+/// Shows its certificate to everybody but the first.
+#[derive(Debug)]
+struct NotAtFirst {
+    is_later: AtomicBool,
+    certificates: Arc<dyn ResolvesServerCert>,
+}
+
+impl ResolvesServerCert for NotAtFirst {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let is_later = self.is_later.swap(true, Ordering::SeqCst);
+        is_later.then(|| self.certificates.resolve(hello)).flatten()
+    }
+}
+
+/// It is not known then, and requests that come at once wait for one that finds out.
+#[test]
+fn an_app_that_breaks_off_its_handshake_has_not_chosen_a_version() {
+    let authority = Authority::new("internal");
+    let mut config = (*authority.pair(&["localhost"]).server()).clone();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    config.cert_resolver = Arc::new(NotAtFirst {
+        is_later: AtomicBool::new(false),
+        certificates: config.cert_resolver,
+    });
+    let app = app_at(
+        |talk| Backend::over_tls(&Arc::new(config), talk),
+        |_| SETTLED.to_vec(),
+        answers,
+    );
+    let plan = Proxy::plan().flag("--workers=1");
+    put(plan.sites().path(), "ca.pem", &authority.pem);
+    let port = app.backend.port;
+    let text =
+        format!("host = 'app.test'\nto = {{ at = 'https://localhost:{port}', ca = 'ca.pem' }}\n");
+    let proxy = plan.site("app.toml", text).start();
+    assert_eq!(proxy.get("app.test", "/").said(), "502 backend-tls");
+    let mut client = Http2::to(&proxy);
+    let asked = [0; 20].map(|_| client.ask(&request("GET", "app.test", "/", &[])));
+    for stream in asked {
+        assert_eq!(client.whole(stream).text(), "app");
+    }
+    assert_eq!(app.connections(), 1);
 }
 
 /// A connection that carries nothing holds a descriptor, as any idle upstream does.
