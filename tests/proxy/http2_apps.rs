@@ -243,6 +243,66 @@ fn an_app_that_breaks_off_its_handshake_has_not_chosen_a_version() {
     assert_eq!(app.connections(), 1);
 }
 
+/// An app says it in a frame of its own: who has all of a response has not taken it back.
+#[test]
+fn a_response_whose_end_comes_late_is_not_taken_back() {
+    let app = app(|conversation, stream, event, streams| match event {
+        Event::Asked(path) if path != "/" => {
+            streams.push(stream);
+            let head = [(":status", "200"), ("content-length", "3")];
+            conversation.send(frame(HEADERS, END_HEADERS, stream, &block(&head)));
+            if path == "/get" {
+                conversation.send(frame(DATA, 0, stream, b"app"));
+            }
+        }
+        Event::Asked(_) => {
+            streams.push(stream);
+            settle(conversation);
+        }
+        Event::TakenBack => streams.push(0),
+        Event::Settled => {
+            let all = streams.len();
+            streams.retain(|stream| *stream > 0);
+            let taken_back = all > streams.len();
+            let next = streams.pop().unwrap_or_default();
+            for late in streams.drain(..) {
+                conversation.send(frame(DATA, END_STREAM, late, b""));
+            }
+            conversation.send(ok(next));
+            let text: &[u8] = if taken_back { b"taken back" } else { b"well" };
+            conversation.send(frame(DATA, END_STREAM, next, text));
+        }
+    });
+    let proxy = in_front_of(&app).start();
+    let mut client = Http2::to(&proxy);
+    for _ in 0..3 {
+        assert_eq!(client.get("app.test", "/get").text(), "app");
+        let asked = client.ask(&request("HEAD", "app.test", "/head", &[]));
+        assert_eq!(client.whole(asked).status(), 200);
+    }
+    assert_eq!(client.get("app.test", "/").text(), "well");
+    assert_eq!(app.connections(), 1);
+}
+
+/// It is not waited for for ever: it is one of the streams that an app takes at once.
+#[test]
+fn a_response_whose_end_never_comes_is_taken_back() {
+    let is_taken_back = Arc::new(AtomicBool::new(false));
+    let taken_back = Arc::clone(&is_taken_back);
+    let app = app(move |conversation, stream, event, _| match event {
+        Event::Asked(_) => {
+            let head = [(":status", "200"), ("content-length", "3")];
+            conversation.send(frame(HEADERS, END_HEADERS, stream, &block(&head)));
+            conversation.send(frame(DATA, 0, stream, b"app"));
+        }
+        Event::TakenBack => taken_back.store(true, Ordering::SeqCst),
+        Event::Settled => {}
+    });
+    let proxy = in_front_of(&app).start();
+    assert_eq!(proxy.get("app.test", "/").text(), "app");
+    until("it is taken back", || is_taken_back.load(Ordering::SeqCst));
+}
+
 /// A connection that carries nothing holds a descriptor, as any idle upstream does.
 #[test]
 fn connections_of_http_2_to_apps_that_carry_nothing_count_in_pool_all() {

@@ -61,6 +61,8 @@ enum Down {
     Length(Receiving, u64),
     Chunked(Receiving),
     WebSocket(Receiving),
+    /// Nothing but its end is to come.
+    Bodiless(Receiving),
     Ended,
 }
 
@@ -156,7 +158,8 @@ impl Line {
                     }
                     self.down = match talk::write_head(&mut self.text, &head, is_over, self.is_head)
                     {
-                        talk::Body::None => Down::Ended,
+                        talk::Body::None if is_over => Down::Ended,
+                        talk::Body::None => Down::Bodiless(recv),
                         talk::Body::Length(length) => Down::Length(recv, length),
                         talk::Body::Chunked => Down::Chunked(recv),
                     };
@@ -188,7 +191,7 @@ impl Line {
                         self.down = Down::Ended;
                     }
                 },
-                Down::Ended => return Poll::Ready(Ok(())),
+                Down::Bodiless(_) | Down::Ended => return Poll::Ready(Ok(())),
             }
         }
         Poll::Ready(Ok(()))
@@ -318,7 +321,7 @@ impl Line {
             // Its end alone is no more.
             Down::Length(recv, left) => *left > 0 && !recv.is_over(),
             Down::Chunked(recv) | Down::WebSocket(recv) => !recv.is_over(),
-            Down::NotAsked | Down::Failed(_) | Down::Ended => false,
+            Down::NotAsked | Down::Failed(_) | Down::Bodiless(_) | Down::Ended => false,
         }
     }
 
@@ -336,6 +339,12 @@ impl Drop for Line {
     fn drop(&mut self) {
         if self.is_awaited() {
             self.connection.is_taken_back();
+        }
+        if matches!(self.up, Up::Sent)
+            && let Down::Length(recv, 0) | Down::Bodiless(recv) =
+                std::mem::replace(&mut self.down, Down::Ended)
+        {
+            self.connection.endings.wait_for(recv);
         }
         self.connection.is_left();
         // Whoever needs nothing more says so at once, and not only by letting go.

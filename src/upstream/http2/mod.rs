@@ -4,6 +4,7 @@
 //! from any other, and whatever holds for an upstream holds for it. It is not kept for another exchange; the connection
 //! is.
 
+mod endings;
 mod line;
 mod talk;
 mod watch;
@@ -25,6 +26,7 @@ use tokio::sync::Notify;
 pub use line::Line;
 pub use talk::{is_stream_reset, is_untouched, takes_no_websockets, wants_http1};
 
+use self::endings::Endings;
 use self::watch::{TICK, Tick, Verdict, Watch};
 use super::Endpoint;
 use super::pool::{Place, Room};
@@ -107,6 +109,7 @@ pub(super) struct Connection {
     is_over: Cell<bool>,
     /// Its descriptor is waited for.
     is_given_up: Cell<bool>,
+    endings: Endings,
     /// Whoever drives it, to be told when it is over.
     driver: RefCell<Option<Waker>>,
     /// While it carries nothing.
@@ -246,6 +249,7 @@ impl Connections {
             taken_back: Cell::new(0),
             is_over: Cell::new(false),
             is_given_up: Cell::new(false),
+            endings: Endings::default(),
             driver: RefCell::default(),
             place: RefCell::default(),
             room: Rc::clone(&self.room),
@@ -390,6 +394,7 @@ async fn drive(
             {
                 return Poll::Ready(false);
             }
+            held.endings.look();
             let mut driver = held.driver.borrow_mut();
             if !driver
                 .as_ref()
@@ -410,6 +415,7 @@ async fn drive(
         if !ticked.await {
             return;
         }
+        held.endings.tick();
         match watch.tick(Tick {
             is_needed: held.lines.get() > 0,
             has_come: held.has_come.take(),
