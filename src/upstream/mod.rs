@@ -34,8 +34,10 @@ use crate::wheel::{Tick, Timer, Wheel};
 pub use balance::{Among, Balancer, PLACES, Tried, Way};
 pub use connect::{reach, secure};
 pub use endpoint::Endpoint;
-use http2::LineOrOpening;
-pub use http2::{Line, alone, is_stream_reset, is_untouched, takes_no_websockets, wants_http1};
+use http2::{Breach, LineOrOpening};
+pub use http2::{
+    Line, alone, breach, is_stream_reset, is_untouched, takes_no_websockets, wants_http1,
+};
 use introduced::AllIntroduced;
 pub use introduced::Introduced;
 use pool::{Pool, Room};
@@ -103,6 +105,12 @@ pub enum UpstreamError {
         /// For a person; names the backend.
         why: String,
     },
+    /// It accepts, and what it says is no HTTP/2.
+    NoHttp2 {
+        backend: Address,
+        /// For a person; names the backend.
+        why: String,
+    },
     /// The name has no address.
     Unresolved { backend: Address, source: io::Error },
     /// It is ours: no descriptors, memory or ports are left for any upstream.
@@ -111,12 +119,14 @@ pub enum UpstreamError {
 
 impl UpstreamError {
     /// Whether nobody is there: another place may be asked, and who comes back may be waited for. What is wrong with TLS
-    /// stays wrong, and is no reason to go where something else is believed.
+    /// stays wrong, and is no reason to go where something else is believed; nor does anybody learn another protocol.
     pub fn is_absence(&self) -> bool {
         match self {
             UpstreamError::Refused { .. } | UpstreamError::Unresolved { .. } => true,
             UpstreamError::TimedOut { during, .. } => *during == Phase::Connect,
-            UpstreamError::Tls { .. } | UpstreamError::Exhausted { .. } => false,
+            UpstreamError::Tls { .. }
+            | UpstreamError::NoHttp2 { .. }
+            | UpstreamError::Exhausted { .. } => false,
         }
     }
 }
@@ -421,9 +431,12 @@ impl Upstreams {
         let begun = self.http2.begin(stream, &endpoint, is_shared).await;
         match begun {
             Ok(line) => Ok(Stream::Line(Box::new(line))),
-            Err(source) => Err(UpstreamError::Refused {
-                backend: endpoint.address,
-                source,
+            Err(source) => Err(match breach(&source) {
+                Some(breach) => no_http2(endpoint, breach),
+                None => UpstreamError::Refused {
+                    backend: endpoint.address,
+                    source,
+                },
             }),
         }
     }
@@ -548,6 +561,18 @@ fn on_line(line: Line, endpoint: Endpoint, reused: bool) -> Upstream {
         introduced: None,
         kept_until: Tick::MAX,
     }
+}
+
+fn no_http2(endpoint: Endpoint, breach: Breach) -> UpstreamError {
+    let is_asked_for = endpoint.is_h2c();
+    let backend = endpoint.address;
+    let why = match is_asked_for {
+        true => format!(
+            "{backend} sent {breach}; if it speaks HTTP/1.1, write \"{backend}\" without h2c://"
+        ),
+        false => format!("{backend} sent {breach}"),
+    };
+    UpstreamError::NoHttp2 { backend, why }
 }
 
 /// Perhaps the name of `member` does by now.

@@ -410,6 +410,44 @@ fn resetting(code: u32) -> App {
     })
 }
 
+/// Nobody becomes an app of HTTP/2 by being waited for.
+#[test]
+fn an_app_of_http_1_behind_h2c_is_said_to_be_one_at_once() {
+    let app = Backend::saying("app");
+    let text = format!("host = 'app.test'\nto = 'h2c://127.0.0.1:{}'\n", app.port);
+    let proxy = Proxy::plan()
+        .flag("--workers=1")
+        .site("app.toml", text)
+        .start();
+    let answer = proxy.get("app.test", "/");
+    assert_eq!(answer.status, 502);
+    assert_eq!(answer.value("onedoor-reason"), "backend-malformed");
+    assert_eq!(app.accepted(), 1);
+    proxy.until_logged("sent what is no HTTP/2 (FRAME_SIZE_ERROR); if it speaks HTTP/1.1, write");
+}
+
+/// It is as with HTTP/1.1: what an app says wrong, it would say wrong again.
+#[test]
+fn what_is_no_response_of_http_2_is_not_asked_for_again() {
+    let app = app(|conversation, stream, event, _| {
+        if let Event::Asked(_) = event {
+            let head = [(":status", "200"), ("connection", "close")];
+            let ends = END_HEADERS | END_STREAM;
+            conversation.send(frame(HEADERS, ends, stream, &block(&head)));
+        }
+    });
+    let proxy = in_front_of(&app).start();
+    let mut client = proxy.client();
+    for _ in 0..3 {
+        let answer = client.get("app.test", "/");
+        assert_eq!(answer.status, 502);
+        assert_eq!(answer.value("onedoor-reason"), "backend-malformed");
+    }
+    assert_eq!(app.requests.load(Ordering::SeqCst), 3);
+    assert_eq!(app.connections(), 1);
+    proxy.until_logged("sent what is no HTTP/2 (PROTOCOL_ERROR)");
+}
+
 /// That others use the connection does not mean that the app was about to close it.
 #[test]
 fn a_request_that_the_app_resets_is_sent_again_as_often_as_retry_says() {

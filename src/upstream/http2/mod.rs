@@ -24,7 +24,8 @@ use ::h2::{Ping, PingPong};
 use tokio::sync::Notify;
 
 pub use line::Line;
-pub use talk::{is_stream_reset, is_untouched, takes_no_websockets, wants_http1};
+pub(super) use talk::Breach;
+pub use talk::{breach, is_stream_reset, is_untouched, takes_no_websockets, wants_http1};
 
 use self::endings::Endings;
 use self::watch::{TICK, Tick, Verdict, Watch};

@@ -54,6 +54,30 @@ fn reset_with(error: &io::Error) -> Option<Reason> {
         .filter(|_| error.is_reset() && error.is_remote())
 }
 
+/// What the backend has said that is no HTTP/2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Breach {
+    reason: Reason,
+    /// It was said on this one stream, and the connection goes on.
+    pub is_of_stream: bool,
+}
+
+impl fmt::Display for Breach {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "what is no HTTP/2 ({:?})", self.reason)
+    }
+}
+
+/// Whether what went wrong is that.
+pub fn breach(error: &io::Error) -> Option<Breach> {
+    let error: &::h2::Error = error.get_ref()?.downcast_ref()?;
+    let reason = error.reason().filter(|_| error.is_library())?;
+    Some(Breach {
+        reason,
+        is_of_stream: error.is_reset(),
+    })
+}
+
 /// A WebSocket was asked for, and the backend has not said that it takes them over HTTP/2 (RFC 8441 3).
 #[derive(Debug)]
 struct NoWebSockets;
