@@ -13,7 +13,8 @@ use ::http::HeaderValue;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::Connection;
-use super::talk::{self, Piece, Pieces, broken};
+use super::talk::{self, Piece, Pieces};
+use super::wrong::{self, broken};
 use crate::receiving::Receiving;
 use crate::sending::Sending;
 
@@ -211,7 +212,7 @@ impl Line {
         if let talk::Upload::WebSocket(accept) = &body {
             // Said in its first SETTINGS, which have come.
             if !self.requests.is_extended_connect_protocol_enabled() {
-                self.down = Down::Failed(Some(talk::no_websockets()));
+                self.down = Down::Failed(Some(wrong::no_websockets()));
                 return Err(io::ErrorKind::BrokenPipe.into());
             }
             self.websocket = Some(accept.clone());

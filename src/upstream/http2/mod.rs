@@ -8,6 +8,7 @@ mod endings;
 mod line;
 mod talk;
 mod watch;
+mod wrong;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
@@ -24,8 +25,8 @@ use ::h2::{Ping, PingPong};
 use tokio::sync::Notify;
 
 pub use line::Line;
-pub(super) use talk::Breach;
-pub use talk::{breach, is_stream_reset, is_untouched, takes_no_websockets, wants_http1};
+pub(super) use wrong::Breach;
+pub use wrong::{breach, is_stream_reset, is_untouched, takes_no_websockets, wants_http1};
 
 use self::endings::Endings;
 use self::watch::{TICK, Tick, Verdict, Watch};
