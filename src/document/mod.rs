@@ -109,10 +109,37 @@ impl<'t> Reader<'t> {
         }
         for error in errors.iter().take(PROBLEMS) {
             let span = error.span().unwrap_or(self.text.len()..self.text.len());
+            if let Some(open) = self.open_list(error.message(), &span) {
+                let (line, _) = self.place_of(span.start);
+                self.break_line(span, &open);
+                // To the parser all that follows is in the list.
+                self.broken.extend(line..=self.line_starts.len() as u32);
+                break;
+            }
             let message = self.syntax_message(error.message(), &span);
             self.break_line(span, &message);
         }
         table.into_inner()
+    }
+
+    /// What to say where a list has no end, which the parser finds at its end or at the next key.
+    fn open_list(&self, message: &str, span: &Span) -> Option<String> {
+        let line = self
+            .text
+            .get(span.start..)
+            .unwrap_or_default()
+            .lines()
+            .next();
+        let line = line.unwrap_or_default();
+        let is_next_key = || {
+            let (key, _) = line.split_once('=')?;
+            let is_bare = |c: char| c.is_ascii_alphanumeric() || "_-. ".contains(c);
+            Some(self.place_of(span.start).1 == 1 && key.chars().all(is_bare))
+        };
+        let is_open = message.starts_with("unclosed array")
+            || message.starts_with("missing comma between array")
+                && (is_next_key() == Some(true) || line.starts_with('['));
+        is_open.then(|| "the list in front of this is not closed, \"]\" is missing".to_owned())
     }
 
     /// What the parser says, in words that help where the slip is a common one.
@@ -199,7 +226,7 @@ impl<'t> Reader<'t> {
                 );
                 continue;
             }
-            if !fits(key.kind, value.get_ref()) {
+            if !fits(key.kind, value.get_ref()) && !self.is_torn_list(value) {
                 let found = kind_of(value.get_ref());
                 let problem = format!("{:?} is {}, found {found}", key.name, key.kind.words());
                 self.error_with_help(value.span(), problem, kind_help(key, value.get_ref()));
@@ -215,6 +242,13 @@ impl<'t> Reader<'t> {
                 self.check(table, place, Some((&title, line)));
             }
         }
+    }
+
+    /// Whether a list goes on to a line whose syntax is broken, so that nobody knows what is in it.
+    fn is_torn_list(&self, value: &Value<'_>) -> bool {
+        let (first, _) = self.place_of(value.span().start);
+        let (last, _) = self.place_of(value.span().end);
+        value.get_ref().is_array() && self.broken.range(first..=last + 1).next().is_some()
     }
 
     pub fn error(&mut self, span: Span, message: impl Into<String>) {

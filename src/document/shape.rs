@@ -101,6 +101,9 @@ pub(super) fn kind_help(key: &keys::Key, value: &DeValue<'_>) -> Option<String> 
         (Kind::Text, _) if key.name == "verify" => {
             Some("write verify = \"off\", or leave it out".to_owned())
         }
+        (Kind::Text, Some(number)) if key.default.ends_with("%\"") => {
+            Some(format!("write {} = \"{number}%\"", key.name))
+        }
         (Kind::Text | Kind::Texts, Some(number)) => {
             Some(format!("write {} = \"{number}\"", key.name))
         }

@@ -29,6 +29,7 @@ pub(super) fn bind(addresses: &[SocketAddr], workers: usize) -> Result<Vec<Socke
     for &wanted in addresses {
         let failed = |source| StartError::Bind {
             address: wanted,
+            flag: "--listen",
             source,
         };
         // Two processes of one user can both bind with SO_REUSEPORT and then share the connections unnoticed. So

@@ -11,6 +11,8 @@ pub(super) enum StartError {
     Running { state: String, by: Option<u32> },
     Bind {
         address: SocketAddr,
+        /// Which flag asked for the address.
+        flag: &'static str,
         source: io::Error,
     },
     /// Threads, runtimes, signals: the system has no more of something.
@@ -31,23 +33,34 @@ impl fmt::Display for StartError {
                      --sites and --listen of its own"
                 )
             }
-            StartError::Bind { address, source } if source.kind() == io::ErrorKind::AddrInUse => {
+            StartError::Bind {
+                address,
+                flag,
+                source,
+            } if source.kind() == io::ErrorKind::AddrInUse => {
                 write!(
                     f,
-                    "{address} is in use by another process; choose another with --listen"
+                    "{address} is in use by another process; choose another with {flag}"
                 )
             }
-            StartError::Bind { address, source }
-                if source.kind() == io::ErrorKind::PermissionDenied =>
-            {
+            StartError::Bind {
+                address, source, ..
+            } if source.kind() == io::ErrorKind::PermissionDenied => {
                 write!(
                     f,
                     "{address} needs CAP_NET_BIND_SERVICE, which this user does not have: {source}; \
                      `sudo setcap cap_net_bind_service=+ep` on the executable gives it, or choose a port above 1023"
                 )
             }
-            StartError::Bind { address, source } => {
-                write!(f, "cannot listen on {address}: {source}")
+            StartError::Bind {
+                address,
+                flag,
+                source,
+            } => {
+                write!(
+                    f,
+                    "cannot listen on {address}: {source}; choose another with {flag}"
+                )
             }
             StartError::System(source) => write!(f, "cannot start: {source}"),
         }

@@ -4,7 +4,7 @@
 //! there by `upstream`.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -68,6 +68,9 @@ impl Backend {
         if let Some(path) = text.strip_prefix("unix:") {
             return read_socket_path(path, folder).map(Backend::from);
         }
+        if let Some(error) = misspelt(text) {
+            return Err(error);
+        }
         let Some((scheme, authority)) = text.split_once("://") else {
             let (address, _) = read_authority(text, None, link_local)?;
             return Ok(address.into());
@@ -96,6 +99,37 @@ impl Backend {
             _ => Err(AddressError::UnknownScheme(scheme.into())),
         }
     }
+}
+
+/// Something that is an address in the files of other programs.
+fn misspelt(text: &str) -> Option<AddressError> {
+    if is_socket_path(text) {
+        return Some(AddressError::SocketWithoutUnix(text.into()));
+    }
+    // No address has one of these.
+    let mut pieces = text
+        .split([',', ';', ' '])
+        .filter(|piece| !piece.is_empty());
+    let first = pieces.next()?;
+    let rest: Vec<&str> = pieces.collect();
+    let is_port = |piece: &str| {
+        piece
+            .rsplit(':')
+            .next()
+            .is_some_and(|port| read_port(port).is_ok())
+    };
+    // What has a password in it is told so, and not quoted.
+    (!text.contains('@')
+        && !rest.is_empty()
+        && rest.iter().all(|piece| is_port(piece))
+        && is_port(first))
+    .then(|| AddressError::Several(std::iter::once(first).chain(rest).map(Box::from).collect()))
+}
+
+/// `/run/shop.sock`, `./shop.sock`, `run/shop.sock`.
+fn is_socket_path(text: &str) -> bool {
+    let is_path = text.starts_with(['/', '.']) && !text.ends_with('/');
+    is_path || text.ends_with(".sock") && !text.contains([':', '@'])
 }
 
 impl Backend {
@@ -188,8 +222,10 @@ fn split_port(text: &str, scheme_port: Option<u16>) -> Result<(&str, Option<u16>
     if scheme_port.is_none() && text.bytes().all(|b| b.is_ascii_digit()) {
         return Ok(("", Some(read_port(text)?)));
     }
-    if text.parse::<Ipv6Addr>().is_ok()
-        || text.bytes().filter(|&b| b == b':').count() > 1 && !text.starts_with('[')
+    // "localhost:80:80" is no attempt at one.
+    let is_ipv6 = |byte: u8| byte.is_ascii_hexdigit() || b":.".contains(&byte);
+    if text.bytes().filter(|&b| b == b':').count() > 1
+        && text.bytes().take_while(|&b| b != b'%').all(is_ipv6)
     {
         return Err(AddressError::Brackets);
     }
@@ -248,6 +284,9 @@ fn read_socket_path(text: &str, folder: &Path) -> Result<Address, AddressError> 
     if text.is_empty() || text.ends_with('/') {
         return Err(AddressError::NoSocketPath);
     }
+    if text.starts_with("~/") {
+        return Err(AddressError::Home);
+    }
     if text.starts_with('@') || text.contains('\0') {
         return Err(AddressError::AbstractSocket);
     }
@@ -282,12 +321,18 @@ pub enum AddressError {
     Port(Box<str>),
     Path(Box<str>),
     Credentials,
+    /// The path of a socket, as other programs write it.
+    SocketWithoutUnix(Box<str>),
+    /// More than one address in one text.
+    Several(Box<[Box<str>]>),
     Brackets,
     Host(HostnameError),
     UnknownScheme(Box<str>),
     Unspecified(u16),
     LinkLocal(IpAddr),
     NoSocketPath,
+    /// `~`, which is a word of shells.
+    Home,
     AbstractSocket,
     /// In the path of a socket, which is shown to people.
     Unprintable(char),
@@ -298,9 +343,14 @@ impl AddressError {
     /// What to do about it, where the message does not already say.
     pub fn help(&self) -> Option<String> {
         match self {
+            AddressError::Path(path) if **path == *"/" => Some(
+                "drop the \"/\" at its end: requests go on with the path they came with".into(),
+            ),
             AddressError::Path(path) => Some(format!(
                 "for requests below {path} write [[path]] with match = {path:?} and its own \"to\""
             )),
+            AddressError::SocketWithoutUnix(path) => Some(format!("write \"unix:{path}\"")),
+            AddressError::Several(pieces) => Some(format!("write {pieces:?}")),
             AddressError::NoPort => Some("write the port, as in \"10.0.0.7:5000\"".into()),
             AddressError::Unspecified(port) => Some(format!(
                 "an app that listens there is reached with to = {port}"
@@ -327,6 +377,10 @@ impl fmt::Display for AddressError {
             AddressError::Credentials => {
                 f.write_str("a backend address has no user and no password")
             }
+            AddressError::SocketWithoutUnix(_) => {
+                f.write_str("the path of a socket stands behind \"unix:\"")
+            }
+            AddressError::Several(_) => f.write_str("several backends stand in a list"),
             AddressError::Brackets => {
                 f.write_str("an IPv6 backend stands in brackets with a port behind them")
             }
@@ -346,6 +400,9 @@ impl fmt::Display for AddressError {
             ),
             AddressError::NoSocketPath => {
                 f.write_str("unix: needs the path of a socket, as in \"unix:/run/shop.sock\"")
+            }
+            AddressError::Home => {
+                f.write_str("\"~\" is not expanded here, as a shell would; write the whole path")
             }
             AddressError::AbstractSocket => {
                 f.write_str("abstract sockets are not supported, write a path")
@@ -423,6 +480,12 @@ mod tests {
             ("65536", Port("65536".into())),
             ("a:+80", Port("+80".into())),
             ("a:x", Port("x".into())),
+            ("localhost:80:80", Port("80:80".into())),
+            ("/run/x.sock", SocketWithoutUnix("/run/x.sock".into())),
+            ("./x.sock", SocketWithoutUnix("./x.sock".into())),
+            ("run/x.sock", SocketWithoutUnix("run/x.sock".into())),
+            ("a:1, b:2", Several(["a:1".into(), "b:2".into()].into())),
+            ("5000 5001", Several(["5000".into(), "5001".into()].into())),
             ("::1", Brackets),
             ("::1:5000", Brackets),
             ("http://a:1/x", Path("/x".into())),
@@ -438,6 +501,7 @@ mod tests {
             ("[::]:80", Unspecified(80)),
             ("unix:", NoSocketPath),
             ("unix:/run/", NoSocketPath),
+            ("unix:~/x.sock", Home),
             ("unix:@x", AbstractSocket),
             ("unix:/a\u{1b}]0;x\u{7}", Unprintable('\u{1b}')),
             ("unix:/a\nevil  live", Unprintable('\n')),

@@ -96,6 +96,12 @@ pub fn distance(a: &str, b: &str) -> usize {
 
 /// What to say about an unknown key. `header` is the table it stands in, as written, and that one's line.
 pub fn unknown(place: Place, name: &str, header: Option<(&str, u32)>) -> String {
+    if matches!(place, Place::Site | Place::Path) && FILE_SERVER.contains(&name) {
+        return format!(
+            "unknown key {name:?}: onedoor serves no files from disk; let a file server do it and write its port, as in \
+             to = 5000, or give one file with respond = {{ file = \"page.html\" }}"
+        );
+    }
     match (guess(place, name), header) {
         (Some(Guess::Instead(ours)), _) => {
             format!("unknown key {name:?}, did you mean {}?", quoted(ours))
@@ -115,6 +121,18 @@ fn quoted(word: &str) -> String {
         format!("{word:?}")
     }
 }
+
+/// Words of programs that serve a folder, which have no like here.
+const FILE_SERVER: [&str; 8] = [
+    "root",
+    "document_root",
+    "documentroot",
+    "webroot",
+    "file_server",
+    "try_files",
+    "static",
+    "index",
+];
 
 /// Words other programs use, and ours for the same thing.
 const SYNONYMS: &[(Place, &[&str], &str)] = &[
