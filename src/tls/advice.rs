@@ -93,6 +93,32 @@ pub(super) fn of_names<'c>(
     let lacking = claims.iter().filter(move |claim| !is_covered(claim));
     lacking.map(|claim| {
         let name = &claim.pattern;
-        format!("the certificate is not for {name}; clients will refuse it")
+        format!(
+            "the certificate is not for {name}{}; clients will refuse it",
+            what_for(certificates)
+        )
     })
+}
+
+/// What the certificates are for instead, cut where that is much.
+fn what_for(certificates: &[Arc<Certificate>]) -> String {
+    const MOST: usize = 4;
+    let mut names: Vec<String> = Vec::new();
+    for name in certificates.iter().flat_map(|one| one.names()) {
+        let name = name.to_string();
+        if !names.contains(&name) {
+            names.push(name);
+        }
+        if names.len() > MOST {
+            names.pop();
+            return format!(", but for {} and others", names.join(", "));
+        }
+    }
+    match names.is_empty() {
+        true => {
+            ": it has no subjectAltName with a hostname, and its common name counts for nothing"
+                .into()
+        }
+        false => format!(", but for {}", names.join(", ")),
+    }
 }

@@ -15,7 +15,7 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use super::advice;
 use super::certificate::Certificate;
 use super::identity::Terms;
-use super::pair::{Mismatch, match_up};
+use super::pair::{Mismatch, match_up, no_certificate};
 use super::revoked::{self, Lists};
 use super::{sha256, system};
 use crate::site::backend_tls::{BackendTls, Verify};
@@ -265,7 +265,7 @@ fn read_authorities(path: &Path, fence: &Fence<'_>) -> Result<Authorities, LoadE
             .map_err(|_| broken(path, "a certificate in it cannot be an authority"))?;
     }
     if roots.is_empty() {
-        return Err(broken(path, "there is no certificate in it"));
+        return Err(broken(path, no_certificate(&text)));
     }
     Ok(Authorities::new(roots, &made_of))
 }

@@ -3,6 +3,7 @@
 //! What does not fit is told by the public keys alone, and nothing is copied for it: one file costs its neighbours nothing.
 
 use std::borrow::Cow;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use rustls::crypto::aws_lc_rs::sign::any_supported_type;
@@ -10,6 +11,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::{CertifiedKey, SigningKey};
 use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::public_key::PublicKey;
 
 use super::certificate::Certificate;
 
@@ -17,6 +19,8 @@ use super::certificate::Certificate;
 const MOST_CERTIFICATES: usize = 16;
 /// In one file. Who keeps an old key beside the new one has two.
 const MOST_KEYS: usize = 4;
+/// What the library signs with.
+const RSA_BITS: RangeInclusive<usize> = 2048..=8192;
 
 /// Why a chain and a key are no pair.
 pub(super) struct Mismatch {
@@ -28,9 +32,10 @@ pub(super) struct Mismatch {
 pub(super) fn match_up(chain: &[u8], key: &[u8]) -> Result<Certificate, Mismatch> {
     let of_chain = |why| Mismatch { of_key: false, why };
     let of_key = |why| Mismatch { of_key: true, why };
-    let chain = Chain::read(chain).map_err(of_chain)?;
+    let text = chain;
+    let chain = Chain::read(text).map_err(of_chain)?;
     if chain.certificates.is_empty() {
-        return Err(of_chain("there is no certificate in it".into()));
+        return Err(of_chain(no_certificate(text).into()));
     }
     let keys = Key::read_all(key).map_err(of_key)?;
     for key in &keys.good {
@@ -41,15 +46,58 @@ pub(super) fn match_up(chain: &[u8], key: &[u8]) -> Result<Certificate, Mismatch
     if chain.public_keys.iter().any(Option::is_none) {
         return Err(of_chain("a certificate in it is not one".into()));
     }
-    let is_encrypted = || memchr::memmem::find(key, b"BEGIN ENCRYPTED").is_some();
     Err(of_key(match (keys.good.len(), keys.of_no_kind) {
-        (0, 0) if is_encrypted() => {
-            "the key is encrypted, and nobody is there to type its passphrase; `openssl pkey` decrypts it".into()
-        }
-        (0, 0) => "there is no private key in it".into(),
-        (0, _) => "the key is of no kind that TLS uses".into(),
+        (0, 0) if has(key, b"BEGIN ENCRYPTED") => ENCRYPTED.into(),
+        (0, 0) => no_key(key).into(),
+        (0, _) => chain.why_no_kind(),
         _ => "the key does not fit the certificate".into(),
     }))
+}
+
+const DAMAGED: &str = "the PEM in it is damaged";
+const ENCRYPTED: &str =
+    "the key is encrypted, and nobody is there to type its passphrase; `openssl pkey` decrypts it";
+
+/// What a file is that has no certificate.
+pub(super) fn no_certificate(text: &[u8]) -> &'static str {
+    if has(text, b"PRIVATE KEY-----") {
+        "there is no certificate in it, but a private key; are the certificate and the key swapped?"
+    } else if has(text, b"CERTIFICATE REQUEST-----") {
+        "there is no certificate in it, but a request for one; an authority makes a certificate of it"
+    } else if X509Certificate::from_der(text).is_ok() {
+        "there is no certificate in PEM in it, but one in DER; `openssl x509 -inform der -in FILE -out FILE.pem` makes PEM \
+         of it"
+    } else if is_pfx(text) {
+        "there is no certificate in PEM in it: it is PKCS#12 (PFX); `openssl pkcs12 -nokeys -in FILE -out FILE.pem` takes \
+         the certificates out of it"
+    } else {
+        "there is no certificate in it"
+    }
+}
+
+/// The same of a key.
+fn no_key(text: &[u8]) -> &'static str {
+    if has(text, b"CERTIFICATE-----") {
+        "there is no private key in it, but a certificate; are the certificate and the key swapped?"
+    } else if is_pfx(text) {
+        "there is no private key in PEM in it: it is PKCS#12 (PFX); `openssl pkcs12 -nocerts -noenc -in FILE -out FILE.pem` \
+         takes the key out of it"
+    } else if PrivateKeyDer::try_from(text).is_ok() {
+        "there is no private key in PEM in it, but one in DER; `openssl pkey -inform der -in FILE -out FILE.pem` makes PEM of \
+         it"
+    } else {
+        "there is no private key in it"
+    }
+}
+
+/// RFC 7292 4: a sequence that begins with the version 3.
+fn is_pfx(text: &[u8]) -> bool {
+    let header = text.get(..10).unwrap_or_default();
+    header.starts_with(&[0x30]) && has(header, &[0x02, 0x01, 0x03])
+}
+
+fn has(text: &[u8], what: &[u8]) -> bool {
+    memchr::memmem::find(text, what).is_some()
 }
 
 /// The certificates of one file.
@@ -92,6 +140,23 @@ impl Chain {
         keys.position(|key| key.as_deref() == Some(public))
     }
 
+    /// What keeps the library from using the key of the first one.
+    fn why_no_kind(&self) -> Cow<'static, str> {
+        let first = self.certificates.first();
+        let parsed = first.and_then(|first| X509Certificate::from_der(first).ok());
+        match parsed.as_ref().map(|(_, parsed)| parsed.public_key().parsed()) {
+            Some(Ok(PublicKey::RSA(rsa))) if !RSA_BITS.contains(&rsa.key_size()) => format!(
+                "the key is RSA of {} bits, and TLS takes {} to {}; a new key of 2048 bits, or of P-256, needs a new \
+                 certificate too",
+                rsa.key_size(),
+                RSA_BITS.start(),
+                RSA_BITS.end(),
+            )
+            .into(),
+            _ => "the key is of no kind that TLS uses".into(),
+        }
+    }
+
     /// The certificate at `at`, whose key is `key`, and those that vouch for it.
     ///
     /// # Errors
@@ -129,7 +194,11 @@ impl Key {
         let keys: Vec<PrivateKeyDer<'static>> = PrivateKeyDer::pem_slice_iter(text)
             .take(MOST_KEYS + 1)
             .collect::<Result<_, _>>()
-            .map_err(|_| DAMAGED)?;
+            // RFC 1421 4.6.1.1: words in front of the base64, which no PEM of today has.
+            .map_err(|_| match has(text, b"Proc-Type: 4,ENCRYPTED") {
+                true => ENCRYPTED,
+                false => DAMAGED,
+            })?;
         if keys.len() > MOST_KEYS {
             return Err(format!("there are more than {MOST_KEYS} private keys in it").into());
         }
@@ -145,8 +214,6 @@ impl Key {
         })
     }
 }
-
-const DAMAGED: &str = "the PEM in it is damaged";
 
 #[cfg(test)]
 mod tests {

@@ -155,7 +155,7 @@ impl<'t> SiteFile<'_, 't> {
         let ca = self.reader.text(table, "ca");
         match (self.reader.text(table, "verify"), ca) {
             (None, None) => Verify::System,
-            (None, Some((ca, _))) => Verify::Authorities(self.tls_file(ca)),
+            (None, Some(ca)) => Verify::Authorities(self.tls_file(ca)),
             (Some(("off", _)), Some((_, span))) => {
                 self.reader.error(
                     span,
@@ -189,7 +189,7 @@ impl<'t> SiteFile<'_, 't> {
         let key = self.reader.text(table, "key");
         match (cert, key) {
             (None, None) => None,
-            (Some((cert, _)), Some((key, _))) => Some(PairFiles {
+            (Some(cert), Some(key)) => Some(PairFiles {
                 cert: self.tls_file(cert),
                 key: self.tls_file(key),
             }),

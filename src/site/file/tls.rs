@@ -31,8 +31,8 @@ impl<'t> SiteFile<'_, 't> {
     }
 
     /// See [`tls_file`].
-    pub(super) fn tls_file(&mut self, text: &str) -> PathBuf {
-        tls_file(&self.fence, &mut self.files, text)
+    pub(super) fn tls_file(&mut self, named: (&str, Span)) -> PathBuf {
+        tls_file(&mut self.reader, &self.fence, &mut self.files, named)
     }
 
     /// The local authority gives certificates for names that nobody owns; of others no client would take one.
@@ -262,15 +262,15 @@ impl TlsKeys<'_, '_> {
         let pairs = (self.reader).at_most(pairs, 0, most, |pair| pair.0.1.clone());
         pairs
             .into_iter()
-            .map(|((cert, _), (key, _))| PairFiles {
+            .map(|(cert, key)| PairFiles {
                 cert: self.tls_file(cert),
                 key: self.tls_file(key),
             })
             .collect()
     }
 
-    fn tls_file(&mut self, text: &str) -> PathBuf {
-        tls_file(self.fence, self.files, text)
+    fn tls_file(&mut self, named: (&str, Span)) -> PathBuf {
+        tls_file(self.reader, self.fence, self.files, named)
     }
 
     fn client_auth(
@@ -295,7 +295,7 @@ impl TlsKeys<'_, '_> {
         };
         let forward = self.reader.flag(client, "forward");
         let forward = forward.unwrap_or(base.is_some_and(|base| base.forward));
-        let ca = self.reader.text(client, "ca").map(|(ca, _)| ca);
+        let ca = self.reader.text(client, "ca");
         let crls = self.reader.texts(client, "crl").map(|crls| {
             let most = (TLS_REVOKED, "lists in crl");
             (self.reader).at_most(crls, 0, most, |(_, span)| span.clone())
@@ -314,10 +314,7 @@ impl TlsKeys<'_, '_> {
             }
         };
         let crls = match (crls, base) {
-            (Some(crls), _) => crls
-                .into_iter()
-                .map(|(crl, _)| self.tls_file(crl))
-                .collect(),
+            (Some(crls), _) => crls.into_iter().map(|crl| self.tls_file(crl)).collect(),
             // Those of other authorities would be of no use.
             (None, Some(base)) if base.ca == ca => base.crls.clone(),
             (None, _) => Box::default(),
@@ -385,7 +382,17 @@ impl TlsKeys<'_, '_> {
 }
 
 /// A file that the site is made from, and changes with.
-fn tls_file(fence: &Fence<'_>, files: &mut Vec<PathBuf>, text: &str) -> PathBuf {
+fn tls_file(
+    reader: &mut Reader<'_>,
+    fence: &Fence<'_>,
+    files: &mut Vec<PathBuf>,
+    (text, span): (&str, Span),
+) -> PathBuf {
+    if text.starts_with("~/") {
+        let message = format!("{text:?}: \"~\" is not expanded here, as a shell would");
+        let help = "write the whole path, as in \"/etc/ssl/shop.pem\"".to_owned();
+        reader.error_with_help(span, message, Some(help));
+    }
     let path = fence.locate(text);
     files.push(path.clone());
     path

@@ -3,13 +3,14 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
 use super::{tls_to, two_and_one, with_files, with_folder};
 use crate::harness::{
-    Agreed, Authority, Client, Folder, Plan, Proxy, Tls, found, is_same, onedoor, put, until,
-    words_of,
+    Agreed, Authority, Client, Folder, Plan, Proxy, Sites, Tls, found, is_same, onedoor, put,
+    until, words_of,
 };
 
 #[test]
@@ -345,6 +346,81 @@ fn every_way_in_which_a_pair_can_be_wrong_is_said() {
 }
 
 #[test]
+fn a_file_of_another_kind_is_said_to_be_what_it_is() {
+    if !found("openssl") {
+        return;
+    }
+    let folder = Folder::new();
+    let sites = Sites::at(folder.join("sites.d"));
+    let openssl = |words: &str| {
+        let output = Command::new("openssl")
+            .args(words.split(' '))
+            .current_dir(sites.path())
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{words}: {output:?}");
+    };
+    let make = "req -x509 -nodes -days 30 -newkey";
+    openssl(&format!(
+        "{make} rsa:2048 -keyout good.key -out good.pem -subj /CN=good.example.com"
+    ));
+    openssl(&format!(
+        "{make} rsa:1024 -keyout short.key -out short.pem -subj /CN=short.example.com"
+    ));
+    openssl("rsa -in good.key -traditional -aes128 -passout pass:x -out locked.key");
+    openssl("x509 -in good.pem -outform der -out der.pem");
+    openssl("pkey -in good.key -outform der -out der.key");
+    openssl("pkcs12 -export -in good.pem -inkey good.key -passout pass: -out pfx.pem");
+    openssl("req -new -key good.key -out request.pem -subj /CN=good.example.com");
+    fs::copy(sites.join("pfx.pem"), sites.join("pfx.key")).unwrap();
+    for (number, (cert, key, said)) in [
+        (
+            "good",
+            "short",
+            "short.key: the key is of no kind that TLS uses",
+        ),
+        (
+            "short",
+            "short",
+            "short.key: the key is RSA of 1024 bits, and TLS takes 2048 to 8192",
+        ),
+        ("good", "locked", "locked.key: the key is encrypted"),
+        ("der", "good", "one in DER; `openssl x509 -inform der"),
+        ("good", "der", "one in DER; `openssl pkey -inform der"),
+        ("pfx", "pfx", "it is PKCS#12 (PFX); `openssl pkcs12 -nokeys"),
+        (
+            "good",
+            "pfx",
+            "it is PKCS#12 (PFX); `openssl pkcs12 -nocerts",
+        ),
+        ("request", "good", "but a request for one"),
+        (
+            "good",
+            "good",
+            "not for host8.example.com: it has no subjectAltName with a hostname",
+        ),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let text = format!(
+            "host = 'host{number}.example.com'\nto = 5000\n[tls]\ncert = '{cert}.pem'\nkey = '{key}.key'\n"
+        );
+        sites.write("one.toml", text);
+        let check = words_of(&onedoor(&folder, ["check", "--state", "state"]));
+        assert!(check.contains(said), "{said} is not in\n{check}");
+    }
+    fs::rename(sites.join("good.key"), sites.join("spare.key")).unwrap();
+    fs::rename(sites.join("good.pem"), sites.join("good.key")).unwrap();
+    fs::rename(sites.join("spare.key"), sites.join("good.pem")).unwrap();
+    let check = words_of(&onedoor(&folder, ["check", "--state", "state"]));
+    assert!(
+        check.contains("are the certificate and the key swapped?"),
+        "{check}"
+    );
+}
+
+#[test]
 fn a_chain_in_the_wrong_order_with_text_between_is_put_right() {
     let authority = Authority::new("test");
     let proxy = two_and_one(&authority);
@@ -389,7 +465,7 @@ fn what_an_operator_should_know_of_a_certificate_is_said_and_stops_nothing() {
     proxy.until_logged("shop.pem: the certificate ended 3 days ago");
     for said in [
         "blog.pem: the certificate ends in 4 days",
-        "the certificate is not for weblog.example.com",
+        "the certificate is not for weblog.example.com, but for blog.example.com",
         "blog.key: everybody can read or change the key",
     ] {
         proxy.until_logged(said);
