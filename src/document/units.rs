@@ -61,6 +61,19 @@ pub fn rate(text: &str) -> Result<NonZero<u64>, UnitError> {
     NonZero::new(bytes).ok_or(UnitError::Rate)
 }
 
+/// A size as a file would have it.
+#[derive(Clone, Copy, Debug)]
+pub struct SizeText(pub usize);
+
+impl fmt::Display for SizeText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            bytes if bytes > 0 && bytes % 1024 == 0 => write!(f, "{}kb", bytes / 1024),
+            bytes => write!(f, "{bytes}b"),
+        }
+    }
+}
+
 /// Digits and a unit, with at most spaces between them.
 fn split(text: &str) -> Option<(u64, String)> {
     let unit_at = text.find(|c: char| !c.is_ascii_digit())?;

@@ -112,7 +112,9 @@ impl<'a> Judge<'a> {
             // The first bytes of a TLS alert or record.
             Err(_) if matches!(self.head.first(), Some(0x15 | 0x16)) => Err(Failure::SpeaksTls),
             Err(HeadRefusal::Malformed(what)) => Err(Failure::Malformed(what)),
-            Err(HeadRefusal::TooLarge) => Err(Failure::Malformed("a head that is too large")),
+            Err(HeadRefusal::TooLarge) => Err(Failure::Malformed(
+                "its head is larger than [limit] of onedoor.toml allows",
+            )),
             Err(_) => Err(Failure::Malformed("a head that is not one")),
         }
     }

@@ -36,6 +36,7 @@ pub(crate) enum Answer {
     BackendUnresolved,
     BackendFailed,
     BackendMalformed,
+    BackendHeadTooLarge,
     BackendTls,
     BackendNoWebSocket,
     SiteGone,
@@ -155,6 +156,11 @@ impl Answer {
                 502,
                 Reason::BackendMalformed,
                 "the app behind this site answered something that is not HTTP",
+            ),
+            Answer::BackendHeadTooLarge => (
+                502,
+                Reason::BackendMalformed,
+                "the app behind this site sent a head that is larger than it may be here",
             ),
             Answer::BackendTls => (
                 502,
@@ -305,6 +311,12 @@ pub(super) fn large_body(respond: &Respond) -> Option<&Arc<[u8]>> {
     const LARGE_BYTES: usize = 16 << 10;
     let is_large = respond.body.len() > LARGE_BYTES && !is_bodiless(respond.status);
     is_large.then_some(&respond.body)
+}
+
+/// What stands behind the head of a response that was written here.
+pub(super) fn body_bytes(out: &[u8]) -> u64 {
+    let end = memchr::memmem::find(out, b"\r\n\r\n").map_or(out.len(), |end| end + 4);
+    (out.len() - end) as u64
 }
 
 /// RFC 9110 8.6: neither may say a length.

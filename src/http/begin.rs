@@ -246,10 +246,12 @@ pub(super) fn upload(head: &RequestHead<'_>, site: &Site, kit: &Kit) -> Body {
 }
 
 impl Said {
-    /// Bytes of it in all.
-    pub(super) fn bytes(&self) -> u64 {
-        let body = self.body.as_ref().map_or(0, |body| body.len());
-        (self.out.len() + body) as u64
+    /// Of its body alone.
+    pub(super) fn body_bytes(&self) -> u64 {
+        match &self.body {
+            Some(body) => body.len() as u64,
+            None => answer::body_bytes(&self.out),
+        }
     }
 
     /// An answer to something that is not a request, or that cannot be read to its end. `with_body`: not to HEAD.

@@ -25,6 +25,7 @@ use tracing::{error, info, warn};
 use crate::admin::{self, About};
 use crate::health;
 use crate::http::Shared;
+use crate::observe::access;
 use crate::reload::{self, Summary};
 use crate::route::Current;
 use crate::settings::Settings;
@@ -94,6 +95,14 @@ fn failed(error: &StartError) -> ExitCode {
 async fn serve(mut settings: Settings, logging: Arc<Logging>) -> Result<Ending, StartError> {
     // First of all: a signal that comes while sites are loaded must drain, not kill.
     let mut signals = Signals::listen()?;
+    for warning in &settings.warnings {
+        warn!("{warning}");
+    }
+    if let Some(to) = settings.log.access.to.clone() {
+        drop(tokio::task::spawn_blocking(move || {
+            access::warn_of_unwritable(&to)
+        }));
+    }
     let home = Home::open(&settings.state)?;
     let asked_for = settings.clone();
     let sockets = sockets::bind(&settings.listen, settings.workers)?;
@@ -126,6 +135,7 @@ async fn serve(mut settings: Settings, logging: Arc<Logging>) -> Result<Ending, 
     for socket in &sockets {
         sockets::listen(socket).map_err(|source| StartError::Bind {
             address: socket.address,
+            flag: "--listen",
             source,
         })?;
     }
@@ -247,9 +257,11 @@ fn bind_admin(settings: &Settings) -> Result<Option<std::net::TcpListener>, Star
         listener.set_nonblocking(true)?;
         Ok(listener)
     };
-    bind()
-        .map(Some)
-        .map_err(|source| StartError::Bind { address, source })
+    bind().map(Some).map_err(|source| StartError::Bind {
+        address,
+        flag: "--admin-listen",
+        source,
+    })
 }
 
 /// Without its socket the daemon serves all the same; `ls` and `wait` do not find it then.

@@ -14,6 +14,7 @@ use crate::admin::Reloaded;
 use crate::door::worker::Note;
 use crate::http::h1::head::HeadLimits;
 use crate::http::{FullSites, Shared};
+use crate::observe::access;
 use crate::reload::Reload;
 use crate::settings::{Renewed, Settings};
 use crate::site::backend::LinkLocal;
@@ -101,6 +102,9 @@ impl Renewal {
     async fn put_in_force(&self, before: &Settings, settings: &Settings) {
         if before.log != settings.log {
             self.logging.renew(&settings.log);
+            if let Some(to) = settings.log.access.to.clone() {
+                drop(spawn_blocking(move || access::warn_of_unwritable(&to)));
+            }
         }
         let share = descriptors::share(self.descriptors, &settings.limits);
         self.slots

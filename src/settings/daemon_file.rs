@@ -279,12 +279,16 @@ impl DaemonFile<'_, '_> {
         let to = self
             .reader
             .text(log, "access")
-            .map(|(text, _)| text.to_owned());
+            .map(|(text, span)| (text.to_owned(), span));
         access::Wanted {
-            to: match to.as_deref() {
-                None | Some("off") => None,
-                Some("stdout") => Some(Destination::Stdout),
-                Some(path) => Some(Destination::File(self.folder.join(path).into())),
+            to: match to.as_ref().map(|(text, span)| (text.as_str(), span)) {
+                None | Some(("off", _)) => None,
+                Some(("stdout", _)) => Some(Destination::Stdout),
+                Some((path, span)) => {
+                    let path = self.folder.join(path);
+                    self.has_folder(&path, span);
+                    Some(Destination::File(path.into()))
+                }
             },
             format: self
                 .parsed(log, "access_format", |text| match text {
@@ -295,6 +299,19 @@ impl DaemonFile<'_, '_> {
                 .unwrap_or(usual.format),
             query: self.reader.flag(log, "access_query").unwrap_or(usual.query),
         }
+    }
+
+    /// A warning: whoever cannot be logged is served all the same, and the folder may come later.
+    fn has_folder(&mut self, log: &Path, span: &Span) {
+        let folder = log.parent().filter(|folder| *folder != Path::new(""));
+        let Some(folder) = folder.filter(|folder| !folder.is_dir()) else {
+            return;
+        };
+        let shown = folder.display();
+        let message = format!(
+            "the folder {shown} is not there, and until it is the lines of the access log are lost; mkdir -p '{shown}'"
+        );
+        self.reader.warning(span.clone(), message);
     }
 
     fn defaults(&mut self, table: &Table<'_>) -> Defaults {

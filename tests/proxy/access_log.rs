@@ -86,6 +86,40 @@ fn a_request_is_one_object_with_what_became_of_it() {
 }
 
 #[test]
+fn what_is_counted_as_sent_is_the_body_whoever_wrote_it() {
+    let app = Backend::saying("hello");
+    let large = "x".repeat(20_000);
+    for (format, words) in [("json", "\"sent\":"), ("combined", "HTTP/1.1\" 200 ")] {
+        let proxy = logging(format)
+            .site(
+                "app.toml",
+                format!("host = 'app.test'\nto = {}\n", app.port),
+            )
+            .site("tea.toml", "host = 'tea.test'\nrespond = 'four'\n")
+            .site(
+                "long.toml",
+                format!("host = 'long.test'\nrespond = '{large}'\n"),
+            )
+            .start();
+        for (number, (host, bytes)) in [("app.test", 5), ("tea.test", 4), ("long.test", 20_000)]
+            .into_iter()
+            .enumerate()
+        {
+            assert_eq!(proxy.get(host, "/").body.len(), bytes);
+            let line = &lines(&proxy.folder().join("access.log"), number + 1)[number];
+            let (_, behind) = line.split_once(words).unwrap();
+            let counted = behind.split(|c: char| !c.is_ascii_digit()).next();
+            assert_eq!(counted, Some(&*bytes.to_string()), "{line}");
+        }
+        let mut client = proxy.client();
+        client.send("HEAD / HTTP/1.1\r\nHost: tea.test\r\n\r\n");
+        assert_eq!(client.response_head().status, 200);
+        let line = &lines(&proxy.folder().join("access.log"), 4)[3];
+        assert!(line.contains(&format!("{words}0")), "{line}");
+    }
+}
+
+#[test]
 fn our_own_answers_say_why_and_what_cannot_be_read_is_logged_too() {
     let proxy = logging("json")
         .site(
@@ -491,6 +525,28 @@ fn the_settings_of_the_log_are_in_force_when_the_daemon_file_is_read_anew() {
 }
 
 #[test]
+fn a_log_that_cannot_be_written_is_said_at_the_start_and_when_it_is_named() {
+    let plan = Proxy::plan();
+    let text = |name: &str| {
+        fs::create_dir(plan.folder().join(name)).unwrap();
+        format!("[log]\naccess = '{}'\n", plan.folder().join(name).display())
+    };
+    let (one, two) = (text("one"), text("two"));
+    let proxy = plan.daemon_file(&one).start();
+    let logged = |name: &str| {
+        until("it is said", || {
+            let log = proxy.log();
+            let mut lines = log.lines();
+            lines.any(|line| line.contains("its lines will be lost") && line.contains(name))
+        });
+    };
+    logged("one");
+    proxy.daemon_file(&two);
+    proxy.command(["reload"]);
+    logged("two");
+}
+
+#[test]
 fn a_log_that_cannot_be_written_is_complained_about_and_no_request_waits() {
     let plan = Proxy::plan();
     let folder = plan.folder().join("not-there");
@@ -501,6 +557,14 @@ fn a_log_that_cannot_be_written_is_complained_about_and_no_request_waits() {
         ))
         .site("a.toml", "host = 'a.test'\nrespond = 'x'\n")
         .start();
+    // Before anybody asks.
+    let said = "is not there, and until it is the lines of the access log are lost; mkdir -p";
+    proxy.until_logged(said);
+    let check = words_of(&proxy.command(["check"]));
+    assert!(
+        check.contains(said) && check.contains("onedoor.toml:3:10"),
+        "{check}"
+    );
     assert_eq!(proxy.get("a.test", "/lost").text(), "x");
     proxy.until_logged("the access log cannot be written, its lines are lost");
     until("it is counted", || {

@@ -339,6 +339,43 @@ fn an_upstream_that_speaks_before_it_is_asked_is_dropped() {
 }
 
 #[test]
+fn what_is_wrong_with_a_head_is_said_with_its_line_and_without_its_value() {
+    let large = format!("HTTP/1.1 200 OK\r\nX-A: {}\r\n\r\n", "x".repeat(40_000));
+    let many = format!("HTTP/1.1 200 OK\r\n{}\r\n", "A: b\r\n".repeat(130));
+    for (head, said) in [
+        (
+            &*large,
+            "sent a head of more than 32kb; [limit] head of onedoor.toml allows more, up to 60kb",
+        ),
+        (&*many, "sent more than 128 header fields"),
+        (
+            "SSH-2.0-OpenSSH_9.6\r\n\r\n",
+            "sent a head that is not HTTP: the version is neither HTTP/1.0 nor HTTP/1.1",
+        ),
+        (
+            "HTTP/1.1 200 OK\r\nA: b\r\nSet Cookie: secret\r\n\r\n",
+            "sent a head that is not HTTP: a header name has a character it must not have, in line 3: \"Set Cookie\"",
+        ),
+    ] {
+        let app = Backend::raw(head);
+        let proxy = in_front_of(&app).start();
+        let answer = proxy.get("app.test", "/");
+        assert_eq!(answer.said(), "502 backend-malformed");
+        proxy.until_logged(&format!("localhost:{} {said}", app.port));
+        assert!(!proxy.log().contains("secret"), "{}", proxy.log());
+        let is_too_large = answer
+            .text()
+            .contains("sent a head that is larger than it may be here");
+        assert_eq!(
+            is_too_large,
+            !said.contains("not HTTP"),
+            "{}",
+            answer.text()
+        );
+    }
+}
+
+#[test]
 fn endless_interim_responses_are_502() {
     let app = Backend::doing(|conversation| {
         conversation.request();

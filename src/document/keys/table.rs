@@ -890,7 +890,7 @@ pub const KEYS: &[Key] = &[
         "head",
         Kind::Size,
         "\"32kb\"",
-        "a whole request head, at most 60kb",
+        "a whole request head, and the head of a backend's response, at most 60kb",
     ),
     key(
         Place::DoorLimit,

@@ -5,6 +5,7 @@ use std::io;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use super::bad_head::BadHead;
 use super::{Failed, Flight, answer_to};
 use crate::block::{Block, READ_BYTES};
 use crate::http::answer::Answer;
@@ -152,9 +153,9 @@ impl<C: ClientSide> Flight<'_, C> {
                     Err(_) if attempt.is_behind_tls(&block) => {
                         return Err(self.behind_tls(attempt, search));
                     }
-                    Err(what) => {
+                    Err(bad) => {
                         search.broke_off(&attempt.visit);
-                        return Err(self.malformed(attempt, search, what));
+                        return Err(self.bad_head(attempt, search, &bad, &block));
                     }
                 };
                 block.consume(returning.head_bytes);
@@ -285,24 +286,19 @@ impl<C: ClientSide> Flight<'_, C> {
         request_is_over: bool,
         cookie: Option<&str>,
         head_out: &mut C::Head,
-    ) -> Result<Option<Returning>, &'static str> {
+    ) -> Result<Option<Returning>, BadHead> {
         let mut room = Room::new();
         let raw = block.filled();
         let head = match head::response(raw, asked.method, &self.kit.shared.head_limits, &mut room)
         {
             Ok(Parsed::Complete(head)) => head,
             Ok(Parsed::NeedMore) => return Ok(None),
-            Err(head::HeadRefusal::Malformed(what)) => return Err(what),
-            Err(head::HeadRefusal::TooLarge) => return Err("a head that is too large"),
-            Err(head::HeadRefusal::CodingNotSupported) => {
-                return Err("a transfer coding nobody asked for");
-            }
-            Err(_) => return Err("a head that is not one"),
+            Err(refusal) => return Err(refusal.into()),
         };
         let becomes_tunnel = match (head.status, &asked.upgrade, head.upgrade) {
             // CASES R-11, W-05: only to what was asked for.
             (101, Some(wanted), Some(given)) if same(wanted, given) && request_is_over => true,
-            (101, ..) => return Err("a switch to a protocol nobody asked for"),
+            (101, ..) => return Err(BadHead::Sent("a switch to a protocol nobody asked for")),
             _ => false,
         };
         let framing_back = match (head.framing, asked.version) {
@@ -326,7 +322,7 @@ impl<C: ClientSide> Flight<'_, C> {
             cookie,
         };
         forward::response_head(head_out, raw, &head, &back)
-            .map_err(|_| "more connection options than a response has")?;
+            .map_err(|_| BadHead::Sent("more connection options than a response has"))?;
         Ok(Some(Returning {
             status: head.status,
             framing: head.framing,
@@ -467,6 +463,23 @@ impl<C: ClientSide> Flight<'_, C> {
             Answer::BackendMalformed,
             Some(self.of_site(&why)),
         ))
+    }
+
+    fn bad_head(
+        &self,
+        attempt: &Attempt<'_>,
+        search: &Search<'_, '_>,
+        bad: &BadHead,
+        block: &Block,
+    ) -> Retry {
+        let words = bad.words(block.filled(), &self.kit.shared.head_limits);
+        let why = format!("{} {words}", attempt.upstream.endpoint.address);
+        search.fails(&attempt.visit, Fault::Malformed, &why);
+        let answer = match bad {
+            BadHead::TooLarge => Answer::BackendHeadTooLarge,
+            BadHead::NoHttp(_) | BadHead::Sent(_) => Answer::BackendMalformed,
+        };
+        Retry::Never(Failed::Answer(answer, Some(self.of_site(&why))))
     }
 
     /// A request in clear text is no client hello, and it has said so.

@@ -13,7 +13,7 @@ use super::departure::{After, Asked, Departure, Order};
 use super::h1::head::{Method, Version};
 use super::side::{ClientSide, Source};
 use crate::block::Sheet;
-use crate::http::answer::Answer;
+use crate::http::answer::{self, Answer};
 use crate::http::kit::{Client, Kit};
 use crate::http::logged;
 use crate::http::obtain::{Found, NotFound, Patient, Search};
@@ -25,6 +25,7 @@ use crate::upstream::Upstream;
 use crate::wheel::{Tick, Timer};
 
 mod attempt;
+mod bad_head;
 mod way_back;
 
 /// What an exchange works with.
@@ -310,7 +311,7 @@ impl<'a, C: ClientSide> Flight<'a, C> {
         let (status, reason, _) = answer.parts();
         finished.status = status;
         finished.reason = Some(reason);
-        finished.to_client = out.len() as u64;
+        finished.to_client = answer::body_bytes(&out);
         self.timer.serving(None);
         match self
             .timer

@@ -237,7 +237,7 @@ impl Connection {
 
     /// Sends a response of our own.
     async fn say(&mut self, said: Said, after: After, started: Tick) -> After {
-        let to_client = said.bytes();
+        let to_client = said.body_bytes();
         let Said {
             out,
             body,

@@ -239,7 +239,7 @@ async fn send(
 /// Sends a response of our own.
 async fn say(shared: &Shared, said: Said, stream: &mut ClientStream, timer: &Timer, started: Tick) {
     let kit = &shared.kit;
-    let to_client = said.bytes();
+    let to_client = said.body_bytes();
     let Said {
         out,
         body,

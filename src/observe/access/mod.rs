@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use clock::Clock;
 pub use line::{Begun, Facts, Lasting, Spoken, Text, Who};
-pub use write::{Writer, start};
+pub use write::{Writer, start, warn_of_unwritable};
 
 /// Where lines go.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 use std::fs::{File, OpenOptions};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -314,25 +314,43 @@ impl Files {
         }
         match self.open.entry(Arc::clone(path)) {
             std::collections::hash_map::Entry::Occupied(open) => Ok(open.into_mut()),
-            std::collections::hash_map::Entry::Vacant(free) => {
-                // Who was asked for what is for the operator, and whoever is in the group of the log. A pipe that
-                // nobody reads is an error: all other logs would wait for it.
-                let file = OpenOptions::new()
-                    .append(true)
-                    .create(true)
-                    .mode(0o640)
-                    .custom_flags((OFlags::NONBLOCK | links).bits() as i32)
-                    .open(path)
-                    .map_err(|error| match Errno::from_io_error(&error) {
-                        Some(Errno::LOOP) => io::Error::other(
-                            "it is a link, and the log of a site may not lead elsewhere",
-                        ),
-                        Some(Errno::NXIO) => io::Error::other("it is a pipe that nobody reads"),
-                        _ => error,
-                    })?;
-                Ok(free.insert(file))
-            }
+            std::collections::hash_map::Entry::Vacant(free) => Ok(free.insert(open(path, links)?)),
         }
+    }
+}
+
+/// Who was asked for what is for the operator, and whoever is in the group of the log. A pipe that nobody reads is an
+/// error: all other logs would wait for it.
+fn open(path: &Path, links: OFlags) -> io::Result<File> {
+    OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o640)
+        .custom_flags((OFlags::NONBLOCK | links).bits() as i32)
+        .open(path)
+        .map_err(|error| match Errno::from_io_error(&error) {
+            Some(Errno::LOOP) => {
+                io::Error::other("it is a link, and the log of a site may not lead elsewhere")
+            }
+            Some(Errno::NXIO) => io::Error::other("it is a pipe that nobody reads"),
+            _ => error,
+        })
+}
+
+/// Says that lines cannot be written there before there is one. Of a folder that is not there the settings have warned. Blocks
+/// for as long as the disk does.
+pub fn warn_of_unwritable(to: &Destination) {
+    // Who reads a pipe would take this for the end.
+    let is_pipe = |path: &Path| {
+        path.metadata()
+            .is_ok_and(|found| found.file_type().is_fifo())
+    };
+    if let Destination::File(path) = to
+        && !is_pipe(path)
+        && let Err(error) = open(path, OFlags::empty())
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        warn!(log = %to, "the access log cannot be written, its lines will be lost: {error}");
     }
 }
 

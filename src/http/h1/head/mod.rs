@@ -22,6 +22,8 @@ pub(in crate::http) use request::refuse_method;
 pub use request::request;
 pub use response::response;
 pub use unfinished::Unfinished;
+#[cfg(feature = "serve")]
+pub(in crate::http) use unfinished::is_token;
 
 /// Bounds for one head.
 #[derive(Clone, Copy, Debug)]
@@ -364,7 +366,9 @@ fn refused(error: httparse::Error, bytes: &[u8]) -> HeadRefusal {
         httparse::Error::Token => {
             HeadRefusal::Malformed("the first line has a character it must not have")
         }
-        httparse::Error::Version => HeadRefusal::Malformed("the version is not one"),
+        httparse::Error::Version => {
+            HeadRefusal::Malformed("the version is neither HTTP/1.0 nor HTTP/1.1")
+        }
     }
 }
 
