@@ -12,6 +12,7 @@ use super::said::Said;
 use super::screen::Screen;
 use super::{complain, print, run, wait};
 use crate::reload::Until;
+use crate::site::HostPattern;
 
 /// Ends as `wait` does when the file is written; 1 when it is not.
 pub(super) fn add(
@@ -23,6 +24,7 @@ pub(super) fn add(
     timeout: Duration,
     mut said: Said,
 ) -> ExitCode {
+    let host = &plain(host);
     let written = Folder::find(places).and_then(|folder| {
         let (site, file) = folder.file_of(name.as_deref().unwrap_or(&file_name(host)))?;
         if file.symlink_metadata().is_ok() {
@@ -46,9 +48,19 @@ pub(super) fn add(
     said.end(code)
 }
 
-/// `*.shop.test` is no good name for a file.
+/// As it is compared, so that one host has one file.
+fn plain(host: &str) -> String {
+    host.strip_suffix('.').unwrap_or(host).to_lowercase()
+}
+
+/// `*` and `*.shop.test` are no good names for a file.
 fn file_name(host: &str) -> String {
-    host.replacen("*.", "any.", 1)
+    match HostPattern::parse(host) {
+        Ok(HostPattern::Any) => "any".to_owned(),
+        Ok(_) => host.replacen("*.", "any.", 1),
+        // It is rejected as a host, with its place, and not as a file name.
+        Err(_) => "new".to_owned(),
+    }
 }
 
 fn text(host: &str, to: &[String], note: Option<&str>) -> String {
@@ -141,5 +153,8 @@ mod tests {
             "host = \"a\\\"b\"\nto   = [5000, \"unix:/x\"]\nnote = \"ask\\nAnn\"\n"
         );
         assert_eq!(file_name("*.shop.test"), "any.shop.test");
+        assert_eq!(file_name("*"), "any");
+        assert_eq!(file_name("http://shop.test:80"), "new");
+        assert_eq!(plain("Shop3.Example.com."), "shop3.example.com");
     }
 }

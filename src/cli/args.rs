@@ -54,10 +54,11 @@ pub(super) enum Command {
     /// Read site files and show every error at its place; changes nothing
     #[command(visible_aliases = ["validate", "test"])]
     Check {
-        /// A site file or a folder of them; - for standard input [default: the sites directory]
-        path: Option<PathBuf>,
-        /// Read PATH as if it were the file NAME.toml of the sites directory
-        #[arg(long = "as", value_name = "NAME", requires = "path")]
+        /// Site files or folders of them; - for standard input [default: the sites directory]
+        #[arg(value_name = "PATH")]
+        paths: Vec<PathBuf>,
+        /// Read the one PATH as if it were the file NAME.toml of the sites directory
+        #[arg(long = "as", value_name = "NAME", requires = "paths")]
         name: Option<String>,
         /// Warnings are errors
         #[arg(long)]

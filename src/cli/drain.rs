@@ -25,9 +25,12 @@ pub(super) fn drain(places: &Places, wait: bool, mut said: Said) -> ExitCode {
     };
     let limit = Duration::from_secs(answer["limit"].as_u64().unwrap_or_default());
     let open = answer["open"].as_u64().unwrap_or_default();
-    said.line(format_args!(
-        "draining: no new connections; {open} open ones may finish within {limit:?}"
-    ));
+    let connections = match open {
+        0 => "none is open".to_owned(),
+        1 => format!("the one that is open may finish within {limit:?}"),
+        open => format!("{open} open ones may finish within {limit:?}"),
+    };
+    said.line(format_args!("draining: no new connections; {connections}"));
     said.answer(&answer);
     let deadline = Instant::now() + limit + PATIENCE;
     while wait && daemon.status().is_ok() {

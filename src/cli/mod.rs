@@ -36,6 +36,8 @@ use crate::reload::Until;
 
 /// The configuration or the operation failed.
 const FAILED: u8 = 1;
+/// What was typed makes no sense.
+const USAGE: u8 = 2;
 /// What was waited for did not come in time.
 const NOT_IN_TIME: u8 = 3;
 /// Nobody is there to ask.
@@ -54,11 +56,11 @@ fn act(args: Args) -> ExitCode {
         Some(Command::Run { serving }) => run::run(&args.places, serving.or(args.serving)),
         Some(Command::Demo { serving }) => demo::demo(&args.places, serving.or(args.serving)),
         Some(Command::Check {
-            path,
+            paths,
             name,
             strict,
             json,
-        }) => run::check(&args.places, path, name, strict, json),
+        }) => run::check(&args.places, &paths, name, strict, json),
         Some(Command::Ls {
             pattern,
             errors,

@@ -1,15 +1,19 @@
 //! `onedoor run`: settings from flags, environment and the daemon file, and then the server.
 
+use std::env;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use super::args::{Places, Serving};
+use clap::CommandFactory;
+
+use super::args::{Args, Places, Serving};
 use super::check::{self, Owners, Question};
-use super::{FAILED, print};
+use super::{FAILED, USAGE, complain, print};
 use crate::admin::client::Client;
 use crate::document::Problem;
+use crate::document::keys::distance;
 use crate::server;
 use crate::settings::{self, Color, Overrides, Settings};
 
@@ -24,28 +28,36 @@ pub(super) fn run(places: &Places, serving: Serving) -> ExitCode {
 /// Shows every error of the site files. 1 when there is one.
 pub(super) fn check(
     places: &Places,
-    path: Option<PathBuf>,
+    paths: &[PathBuf],
     name: Option<String>,
     strict: bool,
     json: bool,
 ) -> ExitCode {
+    if paths.len() > 1 && name.is_some() {
+        complain("--as NAME is for one PATH");
+        return ExitCode::from(USAGE);
+    }
     let settings = match settings(places, Serving::default()) {
         Ok(settings) => settings,
         Err(code) => return code,
     };
+    settings.warnings.iter().for_each(show);
     // A folder that is named may be anywhere, and about another machine.
-    let live = match path.as_deref().is_some_and(Path::is_dir) {
+    let live = match paths.iter().any(|path| path.is_dir()) {
         true => None,
         false => owners(places, &settings),
     };
     let question = Question {
-        path: path.as_deref(),
+        path: None,
         as_name: name.as_deref(),
         strict,
         color: settings.log.color.is_shown(&io::stdout()),
         live: live.as_ref(),
     };
-    let verdict = check::check(&settings, &question);
+    let verdict = match paths {
+        [] => check::check(&settings, &question),
+        paths => check::each(&settings, &question, paths),
+    };
     match json {
         true => print(&format!("{:#}\n", verdict.for_programs())),
         false => print(&verdict.output),
@@ -105,12 +117,40 @@ pub(super) fn overrides(places: &Places, serving: Serving) -> Overrides {
 /// # Errors
 /// As [`settings`].
 pub(super) fn load(places: &Places, overrides: Overrides) -> Result<Settings, ExitCode> {
-    settings::load(places.config.as_deref(), overrides).map_err(|problems| {
+    let mut settings = settings::load(places.config.as_deref(), overrides).map_err(|problems| {
         for problem in &problems {
             show(problem);
         }
         ExitCode::from(FAILED)
-    })
+    })?;
+    let names = env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    settings
+        .warnings
+        .extend(names.filter_map(|name| foreign_variable(&name)));
+    Ok(settings)
+}
+
+/// A variable that looks like one of ours and is none.
+fn foreign_variable(name: &str) -> Option<Problem> {
+    const PREFIX: &str = "ONEDOOR_";
+    let written = name.strip_prefix(PREFIX)?;
+    let command = Args::command();
+    let known: Vec<&str> = (command.get_arguments())
+        .filter_map(|argument| argument.get_env()?.to_str()?.strip_prefix(PREFIX))
+        .collect();
+    if known.contains(&written) {
+        return None;
+    }
+    let nearest = known.iter().min_by_key(|known| distance(known, written));
+    let nearest = nearest.filter(|known| distance(known, written) <= 1 + written.len() / 4);
+    let meant = nearest.map_or(String::new(), |known| {
+        format!(", did you mean {PREFIX}{known}?")
+    });
+    let message = format!("no such variable{meant}; it has no effect");
+    Some(Problem::warning_of_file(
+        Path::new(&format!("${name}")),
+        message,
+    ))
 }
 
 /// A problem with its line, where it has one: of the daemon file, or of a flag that stands for a key of it.

@@ -96,6 +96,7 @@ impl Problem {
         let origin = printable(&self.origin.to_string_lossy());
         let message = printable(&self.message);
         let mut report = vec![];
+        let mut drawn = String::new();
         if self.line > 0
             && self.excerpt == Excerpt::Shown
             && let Some((line, span)) = self.first_line(source)
@@ -106,17 +107,20 @@ impl Problem {
                 .path(origin);
             report.push(level.primary_title(message).element(snippet.annotation(at)));
         } else {
-            report.push(Group::with_title(
-                level.primary_title(format!("{}{message}", self.place())),
-            ));
+            // Drawn alone: to what stands under a line without an excerpt a rule would lead from nowhere.
+            let title = level.primary_title(format!("{}{message}", self.place()));
+            drawn = renderer.render(&[Group::with_title(title)]);
+            drawn.push('\n');
         }
         if let Some(help) = &self.help {
             report.push(Group::with_title(
                 Level::HELP.secondary_title(printable(help)),
             ));
         }
-        let mut drawn = renderer.render(&report);
-        drawn.push('\n');
+        if !report.is_empty() {
+            drawn.push_str(&renderer.render(&report));
+            drawn.push('\n');
+        }
         drawn
     }
 

@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod events;
+pub mod fields;
 pub mod log;
 mod mark;
 pub mod panic;

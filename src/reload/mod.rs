@@ -163,6 +163,7 @@ pub async fn start(
         ends: Ends::from(now + NET),
     };
     follower.begin(first);
+    follower.warn_of_missing_catch_all();
     let summary = Summary {
         notice: follower.notice(),
         ..follower.book.summary(follower.ignored.len())

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout};
+use tracing::warn;
 
 use super::Follower;
 use super::access::Access;
@@ -118,7 +119,8 @@ impl Follower {
                 let files = self.book.statuses(notice.as_deref(), &adviser);
                 let of_folders = adviser.of_folders();
                 let of_folders = certificates::lines_of_folders(&of_folders);
-                let notice = notice.into_iter().chain(of_folders);
+                let of_rules = self.missing_catch_all();
+                let notice = notice.into_iter().chain(of_rules).chain(of_folders);
                 let notice = notice.reduce(|all, line| all + "\n" + &line);
                 let ignored = self.ignored.clone();
                 tokio::spawn(async move {
@@ -153,6 +155,18 @@ impl Follower {
         self.stuck().or_else(|| self.blind()).or_else(kept)
     }
 
+    /// That the site which may claim `*` has no file, so that nobody does.
+    pub(super) fn missing_catch_all(&self) -> Option<String> {
+        self.rules
+            .missing_catch_all(|name| self.book.print(name).is_some())
+    }
+
+    pub(super) fn warn_of_missing_catch_all(&self) {
+        if let Some(line) = self.missing_catch_all() {
+            warn!("{line}");
+        }
+    }
+
     /// What an operator mended may be no file that a rejected one names.
     fn look_anew(&mut self) {
         let now = Instant::now();
@@ -175,6 +189,7 @@ impl Follower {
             number: self.rules.number + 1,
             ..rules
         });
+        self.warn_of_missing_catch_all();
         let now = Instant::now();
         for name in self.book.names() {
             // What is pending is looked at in any case, and perhaps still being written.

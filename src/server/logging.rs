@@ -10,6 +10,7 @@ use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, reload};
 
 use crate::observe;
 use crate::observe::events::Events;
+use crate::observe::fields;
 use crate::observe::log::{self, Lines, Reader};
 use crate::settings::{Log, LogFormat};
 
@@ -79,10 +80,13 @@ fn filter(wish: &Log) -> EnvFilter {
 fn shape(wish: &Log, lines: &Lines, reader: Reader) -> Shape {
     let colored = wish.color.is_shown(&io::stderr());
     let layer = fmt::layer().with_writer(lines.clone()).with_target(false);
-    match (wish.format, reader) {
-        (LogFormat::Text, Reader::Anybody) => layer.with_ansi(colored).boxed(),
-        (LogFormat::Text, Reader::Journal) => layer.without_time().with_ansi(colored).boxed(),
-        (LogFormat::Json, _) => layer.json().boxed(),
+    if wish.format == LogFormat::Json {
+        return layer.json().boxed();
+    }
+    let layer = layer.fmt_fields(fields::as_text()).with_ansi(colored);
+    match reader {
+        Reader::Anybody => layer.boxed(),
+        Reader::Journal => layer.without_time().boxed(),
     }
 }
 

@@ -144,9 +144,11 @@ impl<'k> Adviser<'k> {
             HostPattern::Exact(name) => self.keyring.had(site, name.as_str()),
             pattern => remembered.had(&pattern.to_string(), || false),
         };
-        let (closed, open): (Vec<&HostPattern>, Vec<&HostPattern>) = without
+        let (closed, mut open): (Vec<&HostPattern>, Vec<&HostPattern>) = without
             .map(|claim| &claim.pattern)
             .partition(|pattern| had(pattern));
+        // No certificate is for every name: of `*` it would be said for ever.
+        open.retain(|pattern| **pattern != HostPattern::Any);
         let list = |patterns: Vec<&HostPattern>| {
             let names: Vec<String> = patterns.into_iter().map(ToString::to_string).collect();
             names.join(", ")

@@ -65,6 +65,19 @@ fn a_site_is_added_and_removed_by_command_and_comes_back() {
 }
 
 #[test]
+fn a_host_in_other_letters_is_the_same_host_and_has_the_same_file() {
+    let proxy = Proxy::start();
+    fine(proxy.command(["add", "Shop3.Example.com.", "5000"]));
+    assert_eq!(proxy.state_of("shop3.example.com"), "live");
+    let again = proxy.command(["add", "shop3.example.com", "5000"]);
+    assert!(
+        words_of(&again).contains("is there already"),
+        "{}",
+        words_of(&again)
+    );
+}
+
+#[test]
 fn what_would_be_rejected_is_not_written() {
     let proxy = Proxy::plan().site("a.toml", says("a.test", "a")).start();
     for (words, part) in [
@@ -81,12 +94,23 @@ fn what_would_be_rejected_is_not_written() {
             &["add", "b.test", "5000", "--name", "../b"],
             "is no name of a site",
         ),
+        (
+            &["add", "http://b.test:80", "5000"],
+            "a hostname has no scheme and no path",
+        ),
+        (&["add", "*", "5000"], "\"*\" needs catch_all = \"any\""),
     ] {
         let output = proxy.command(words.iter().copied());
         assert_eq!(output.status.code(), Some(1), "{}", words_of(&output));
         assert!(
             words_of(&output).contains(part),
             "{part}: {}",
+            words_of(&output)
+        );
+        // Of a file that nobody has there is no version of before.
+        assert!(
+            !words_of(&output).contains("goes on serving"),
+            "{}",
             words_of(&output)
         );
     }

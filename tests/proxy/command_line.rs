@@ -165,6 +165,103 @@ fn a_port_in_use_is_1_and_named_also_when_it_is_shared() {
 }
 
 #[test]
+fn several_files_are_checked_at_once() {
+    let folder = Folder::new();
+    let sites = Sites::at(folder.join("sites.d"));
+    sites.write("a.toml", "host = 'a.test'\nto = 1\n");
+    sites.write("b.toml", "host = 'b.test'\nto = 0\n");
+    sites.write("c.toml", "host = 'c.test'\nto = 1\n");
+    let check = |words: &[&str]| {
+        let words = ["check", "--state", "state"].iter().chain(words);
+        onedoor(&folder, words.copied())
+    };
+    let output = check(&["sites.d/a.toml", "sites.d/c.toml"]);
+    assert!(output.status.success(), "{}", words_of(&output));
+    assert!(
+        words_of(&output).contains("2 files: 2 fine"),
+        "{}",
+        words_of(&output)
+    );
+    let output = check(&["sites.d/a.toml", "sites.d/b.toml"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        words_of(&output).contains("2 files: 1 fine, 1 with errors"),
+        "{}",
+        words_of(&output)
+    );
+    let output = check(&["sites.d/a.toml", "sites.d/b.toml", "--as", "x"]);
+    assert_eq!(output.status.code(), Some(2), "{}", words_of(&output));
+}
+
+#[test]
+fn a_variable_that_is_none_of_ours_is_told_from_which_it_may_be() {
+    let plan = Proxy::plan().environment("ONEDOOR_LISTN", "1");
+    let proxy = plan.start();
+    proxy.until_logged("$ONEDOOR_LISTN: no such variable, did you mean ONEDOOR_LISTEN?");
+}
+
+#[test]
+fn a_catch_all_that_is_not_there_is_said_until_it_is() {
+    let proxy = Proxy::plan().daemon_file("catch_all = 'rest'\n").start();
+    let said = "catch_all names the site \"rest\", and there is no ";
+    proxy.until_logged(said);
+    let ls = || words_of(&proxy.command(["ls"]));
+    assert!(ls().contains(said), "{}", ls());
+    let check = || words_of(&proxy.command(["check"]));
+    assert!(check().contains(said), "{}", check());
+    proxy.site("rest.toml", "host = '*'\nrespond = 'x'\n");
+    proxy.wait_for("rest");
+    assert!(
+        !ls().contains(said) && !check().contains(said),
+        "{}{}",
+        ls(),
+        check()
+    );
+    // And of a certificate for every name nobody need be told.
+    assert!(!ls().contains("no certificate for"), "{}", ls());
+}
+
+#[test]
+fn what_is_wrong_without_a_line_is_drawn_without_a_rule() {
+    let folder = Folder::new();
+    Sites::at(folder.join("sites.d"));
+    let output = onedoor(&folder, ["check", "--state", "sites.d/state"]);
+    let words = words_of(&output);
+    assert!(
+        words.contains("help: name another one with --state"),
+        "{words}"
+    );
+    assert!(!words.contains('|'), "{words}");
+}
+
+#[test]
+fn a_value_with_a_blank_is_quoted_in_the_log() {
+    let proxy = Proxy::plan()
+        .site(
+            "copy of one.test.toml",
+            "host = 'one.test'\nrespond = 'x'\n",
+        )
+        .start();
+    proxy.until_logged("site=\"copy of one.test\" ");
+}
+
+#[test]
+fn the_flag_that_asked_for_a_port_in_use_is_named() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    for flag in ["--listen", "--admin-listen"] {
+        let plan = match flag {
+            "--listen" => Proxy::plan().no_listen(),
+            _ => Proxy::plan(),
+        };
+        let mut proxy = plan.flag(format!("{flag}={address}")).spawn();
+        assert_eq!(proxy.exit_code(), 1);
+        let said = format!("{address} is in use by another process; choose another with {flag}\n");
+        assert!(proxy.log().contains(&said), "{}", proxy.log());
+    }
+}
+
+#[test]
 fn one_listener_that_fails_of_several_is_fatal() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut proxy = Proxy::plan()

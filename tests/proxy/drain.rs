@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::OFlags;
 use rustix::process::Signal;
 
-use crate::harness::{Backend, Plan, Proxy, until, until_some};
+use crate::harness::{Backend, Plan, Proxy, until, until_some, words_of};
 
 fn in_front_of(app: &Backend, drain: &str) -> Plan {
     Proxy::plan()
@@ -60,6 +60,20 @@ fn a_request_under_way_is_finished_and_its_connection_closed() {
     assert_eq!(answer.value("connection"), "close");
     client.expect_close();
     assert_eq!(proxy.exit_code(), 0);
+}
+
+#[test]
+fn one_open_connection_is_spoken_of_as_one() {
+    let app = patient();
+    let proxy = in_front_of(&app, "10s").start();
+    let mut client = proxy.client();
+    client.send("POST / HTTP/1.1\r\nHost: app.test\r\nContent-Length: 2\r\n\r\n");
+    app.until_requests(1);
+    let said = words_of(&proxy.command(["drain"]));
+    assert!(
+        said.contains("; the one that is open may finish within 10s"),
+        "{said}"
+    );
 }
 
 #[test]

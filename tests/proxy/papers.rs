@@ -44,6 +44,13 @@ fn completions_and_the_manual_name_every_command() {
         let section = format!(".SH \"ONEDOOR {}\"", command.to_uppercase());
         assert!(page.contains(&section), "{section} in\n{page}");
     }
+    for part in [
+        "[\\fB\\-\\-listen\\fR \\fIADDRESS\\fR]",
+        "\\fBonedoor add\\fR",
+        " \\fIHOST\\fR \\fITO\\fR...",
+    ] {
+        assert!(page.contains(part), "{part} in\n{page}");
+    }
     assert!(page.starts_with(".ie"), "roff: {}", &page[..80]);
 }
 

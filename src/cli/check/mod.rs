@@ -104,18 +104,15 @@ impl Verdict {
 /// Checks a directory or one file.
 pub fn check(settings: &Settings, question: &Question<'_>) -> Verdict {
     let mut report = Report::of(question);
-    let mut rules = settings.rules();
-    match question.path {
-        Some(path) if path == Path::new("-") || !path.is_dir() => {
-            let document = one_document(&rules, path, question.as_name);
-            report.one_file(settings, &mut rules, document);
-        }
-        path => {
-            if let Some(path) = path {
-                rules.sites = path.to_owned();
-            }
-            report.directory(settings, &rules);
-        }
+    report.read(settings, question.path);
+    report.verdict()
+}
+
+/// Checks several files or directories, each as if it were named alone.
+pub fn each(settings: &Settings, question: &Question<'_>, paths: &[PathBuf]) -> Verdict {
+    let mut report = Report::of(question);
+    for path in paths {
+        report.read(settings, Some(path));
     }
     report.verdict()
 }
@@ -130,10 +127,12 @@ pub fn text(settings: &Settings, question: &Question<'_>, text: &str) -> Verdict
         .map(|name| SiteDocument {
             name,
             text: text.to_owned(),
-            origin: path.to_owned(),
+            // Nobody shall look for it.
+            origin: format!("{} (not written)", path.display()).into(),
             real: path.to_owned(),
         });
     report.one_file(settings, &mut rules, document);
+    report.is_written = false;
     report.verdict()
 }
 
@@ -146,10 +145,12 @@ struct Report<'q> {
     warnings: usize,
     ignored: usize,
     unreadable: usize,
-    /// What is wrong with the folders of certificates.
+    /// What is wrong with the folders of certificates, and with who may claim `*`.
     folders: usize,
     problems: Vec<Problem>,
     ignored_files: Vec<(PathBuf, String)>,
+    /// Whether what was read is a file already.
+    is_written: bool,
 }
 
 impl<'q> Report<'q> {
@@ -165,6 +166,23 @@ impl<'q> Report<'q> {
             folders: 0,
             problems: Vec::new(),
             ignored_files: Vec::new(),
+            is_written: true,
+        }
+    }
+
+    fn read(&mut self, settings: &Settings, path: Option<&Path>) {
+        let mut rules = settings.rules();
+        match path {
+            Some(path) if path == Path::new("-") || !path.is_dir() => {
+                let document = one_document(&rules, path, self.question.as_name);
+                self.one_file(settings, &mut rules, document);
+            }
+            path => {
+                if let Some(path) = path {
+                    rules.sites = path.to_owned();
+                }
+                self.directory(settings, &rules);
+            }
         }
     }
 
@@ -190,6 +208,11 @@ impl<'q> Report<'q> {
         shared
             .into_iter()
             .for_each(|problem| self.beside_files(problem));
+        if let Some(line) = rules.missing_catch_all(|name| listing.files.contains_key(name)) {
+            let named_in = settings.config.as_deref().unwrap_or(Path::new("catch_all"));
+            self.folders += 1;
+            self.beside_files(Problem::warning_of_file(named_in, line));
+        }
         self.rest(&listing);
     }
 
@@ -206,6 +229,9 @@ impl<'q> Report<'q> {
     }
 
     fn beside_files(&mut self, problem: Problem) {
+        if self.problems.contains(&problem) {
+            return;
+        }
         let drawn = problem.render("", self.question.color);
         self.line(&drawn);
         self.problems.push(problem);
@@ -215,7 +241,7 @@ impl<'q> Report<'q> {
         for (folder, error) in &listing.unreadable {
             self.unreadable(folder, error);
         }
-        self.ignored = listing.ignored.len();
+        self.ignored += listing.ignored.len();
         for (path, reason) in &listing.ignored {
             let shown = printable(&path.to_string_lossy());
             self.line(&format!("ignored: {shown}: {reason}"));
@@ -237,9 +263,10 @@ impl<'q> Report<'q> {
             Ok(document) => document,
             Err(problem) => return self.file("", std::iter::once(problem)),
         };
+        let folders = self.folders;
         let mut claims = self.claims(settings);
         // The file has no part in it.
-        self.folders = 0;
+        self.folders = folders;
         let others = directory::list(&rules.sites).unwrap_or_default();
         // Also those behind it: who has a name keeps it, however the newcomer is called.
         for (name, found) in &others.files {
@@ -309,6 +336,9 @@ impl<'q> Report<'q> {
                 debug_assert!(written.is_ok());
             }
         }
+        if !self.is_written {
+            return self.ended();
+        }
         self.line(&summary);
         if self.errors > 0 {
             let (a, its) = match self.errors {
@@ -319,6 +349,10 @@ impl<'q> Report<'q> {
                 "{a} not go live; {its} last good version, if there is one, goes on serving"
             ));
         }
+        self.ended()
+    }
+
+    fn ended(self) -> Verdict {
         let warnings = self.warnings + self.folders;
         let ok = self.errors + self.unreadable == 0 && !(self.question.strict && warnings > 0);
         Verdict {

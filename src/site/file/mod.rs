@@ -68,6 +68,17 @@ pub struct Rules {
     pub number: u64,
 }
 
+impl Rules {
+    /// That the site which may claim `*` is none of those that are there: then nobody does, and nothing else would say so.
+    pub fn missing_catch_all(&self, is_there: impl Fn(&SiteName) -> bool) -> Option<String> {
+        let named = self.catch_all.as_ref().filter(|named| !is_there(named))?;
+        Some(format!(
+            "catch_all names the site \"{named}\", and there is no {}: names that no site claims get 421",
+            self.sites.join(format!("{named}.toml")).display()
+        ))
+    }
+}
+
 impl Default for Rules {
     fn default() -> Rules {
         Rules {
