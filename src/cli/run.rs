@@ -144,9 +144,9 @@ fn foreign_variable(name: &str) -> Option<Problem> {
     let nearest = known.iter().min_by_key(|known| distance(known, written));
     let nearest = nearest.filter(|known| distance(known, written) <= 1 + written.len() / 4);
     let meant = nearest.map_or(String::new(), |known| {
-        format!(", did you mean {PREFIX}{known}?")
+        format!("; did you mean {PREFIX}{known}?")
     });
-    let message = format!("no such variable{meant}; it has no effect");
+    let message = format!("there is no such variable, and it has no effect{meant}");
     Some(Problem::warning_of_file(
         Path::new(&format!("${name}")),
         message,

@@ -263,7 +263,7 @@ mod tests {
     #[test]
     fn an_endless_answer_is_refused_at_its_limits() {
         let head = format!("HTTP/1.1 200 OK\r\nX: {}", "x".repeat(70 << 10));
-        assert!(judged(None, head.as_bytes(), 999).contains("too large"));
+        assert!(judged(None, head.as_bytes(), 999).contains("larger than [limit]"));
         let interim = "HTTP/1.1 102 Processing\r\n\r\n".repeat(11);
         assert!(judged(None, interim.as_bytes(), 10).contains("interim"));
         let body = format!(

@@ -197,7 +197,7 @@ fn several_files_are_checked_at_once() {
 fn a_variable_that_is_none_of_ours_is_told_from_which_it_may_be() {
     let plan = Proxy::plan().environment("ONEDOOR_LISTN", "1");
     let proxy = plan.start();
-    proxy.until_logged("$ONEDOOR_LISTN: no such variable, did you mean ONEDOOR_LISTEN?");
+    proxy.until_logged("$ONEDOOR_LISTN: there is no such variable, and it has no effect; did you mean ONEDOOR_LISTEN?");
 }
 
 #[test]

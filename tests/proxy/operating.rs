@@ -428,7 +428,7 @@ fn a_swapped_certificate_is_told_by_its_files_and_its_end_is_a_number() {
     authority
         .pair_for_days(&["shop.test"], 30)
         .write(proxy.sites().path(), "shop");
-    proxy.until_logged("what=what is in shop.pem, shop.key");
+    proxy.until_logged("what=\"what is in shop.pem, shop.key\"");
     until("it is that of the new one", || {
         (29.0..31.0).contains(&days_left())
     });
