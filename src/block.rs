@@ -323,6 +323,11 @@ impl Sheet {
                 .unwrap_or_else(|| Vec::with_capacity(SHEET_BYTES)),
         )
     }
+
+    /// Gives its room back while it is still held; what is written from here on gets room of its own.
+    pub fn give_back(&mut self) {
+        drop(std::mem::replace(self, Sheet(Vec::new())));
+    }
 }
 
 impl Default for Sheet {

@@ -16,7 +16,7 @@ pub struct Limits {
     /// Between two requests of a keep-alive connection. 75 s, nginx's default.
     pub idle_time: Duration,
     /// The same while all `connections` are taken: who has waited for longer makes room, those first that have waited
-    /// longest; so does a client in the middle of a handshake when all of those are taken. 1 s: somebody between two
+    /// longest, also for the client's close; so does a client in the middle of a handshake when all of those are taken. 1 s: somebody between two
     /// requests of one page is not disturbed.
     pub idle_when_full: Duration,
     /// The request line: 8 KiB, Kestrel's and nginx's order of size.

@@ -9,28 +9,35 @@ use crate::stream::Stream;
 use crate::wheel::{Expired, Timer};
 
 /// Says that we are done, and reads on for a moment. Closed with bytes unread, the kernel would reset the connection,
-/// and what was said last could be lost on the way (RFC 9112 9.6).
-pub async fn linger(stream: &mut Stream, timer: &Timer, limits: &Limits) {
+/// and what was said last could be lost on the way (RFC 9112 9.6). Whoever is waited for so may be told to make room for
+/// others.
+pub async fn linger(stream: &mut Stream, timer: &Timer, limits: &Limits) -> Lingered {
     let mut left = limits.linger_bytes;
     let mut is_said = false;
-    let done = timer.within(
-        limits.linger_time,
-        poll_fn(|cx| {
-            if !is_said {
-                // Who is gone already has no need to be told.
-                drop(ready!(stream.poll_end(cx)));
-                is_said = true;
+    timer.rest(limits.linger_time);
+    let done = timer.until_fired(poll_fn(|cx| {
+        if !is_said {
+            // Who is gone already has no need to be told.
+            drop(ready!(stream.poll_end(cx)));
+            is_said = true;
+        }
+        loop {
+            let mut block = Block::lend();
+            match ready!(block.poll_fill(cx, stream)) {
+                Ok(count) if count > 0 && (count as u64) < left => left -= count as u64,
+                _ => return Poll::Ready(()),
             }
-            loop {
-                let mut block = Block::lend();
-                match ready!(block.poll_fill(cx, stream)) {
-                    Ok(count) if count > 0 && (count as u64) < left => left -= count as u64,
-                    _ => return Poll::Ready(()),
-                }
-            }
-        }),
-    );
+        }
+    }));
     match done.await {
-        Ok(()) | Err(Expired) => {}
+        Err(Expired) if timer.fired_for_room() => Lingered::MadeRoom,
+        Ok(()) | Err(Expired) => Lingered::Over,
     }
+}
+
+/// How it ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lingered {
+    Over,
+    MadeRoom,
 }

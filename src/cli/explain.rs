@@ -15,7 +15,7 @@ use crate::http::explain::{
 };
 use crate::reload::Offline;
 use crate::server;
-use crate::tls::Keyring;
+use crate::tls::{Keyring, Removals};
 
 /// Ends with 0 when there is an explanation, 1 when the question is none.
 pub(super) fn explain(places: &Places, asked: Asked, json: bool) -> ExitCode {
@@ -65,7 +65,7 @@ fn by_files(places: &Places, question: &Question) -> Result<Explanation, ExitCod
     let settings = run::settings(places, Serving::default())?;
     let keyring = Keyring::only_to_look(settings.certificates.clone(), settings.state.clone());
     let keyring = Arc::new(keyring.map_err(|error| failed(error.to_string()))?);
-    keyring.search();
+    keyring.search(Removals::Doubted);
     let sites = Offline::read(&settings);
     if !sites.has_folder() {
         let folder = settings.sites.display();

@@ -82,12 +82,12 @@ fn is_wrong(file: &Value) -> bool {
 fn drawn(answer: &Value) -> String {
     let mut text = String::new();
     if let Some(notice) = answer["notice"].as_str() {
-        text.push_str(&format!("{}\n\n", printable(notice)));
+        text.push_str(&format!("{}\n\n", printable_lines(notice)));
     }
     for file in answer["sites"].as_array().into_iter().flatten() {
         for reason in reasons(file)
             .into_iter()
-            .filter(|reason| file["note"] != **reason && answer["notice"] != **reason)
+            .filter(|reason| file["note"] != **reason && !is_said_for_all(answer, reason))
         {
             text.push_str(&printable_lines(reason.trim_end()));
             text.push('\n');
@@ -108,6 +108,12 @@ fn drawn(answer: &Value) -> String {
     text
 }
 
+/// Whether it stands above all, perhaps beside something else.
+fn is_said_for_all(answer: &Value, reason: &str) -> bool {
+    let notice = answer["notice"].as_str().unwrap_or_default();
+    notice.lines().any(|line| line == reason)
+}
+
 fn meanwhile(file: &Value, state: &str) -> String {
     match file["serving_since"].as_u64() {
         Some(since) => format!(
@@ -121,7 +127,8 @@ fn meanwhile(file: &Value, state: &str) -> String {
 fn table(answer: &Value, now: u64, screen: Screen) -> String {
     let files: Vec<&Value> = answer["sites"].as_array().into_iter().flatten().collect();
     let notice = answer["notice"].as_str();
-    let notice = notice.map(|notice| format!("{}\n", screen.paint(Paint::Bad, notice)));
+    let notice = notice.map(printable_lines);
+    let notice = notice.map(|notice| format!("{}\n", screen.paint(Paint::Bad, &notice)));
     // A folder full of something else must not hide the sites.
     let is_ignored = |file: &Value| file["state"] == "ignored";
     let (ignored, mut files): (Vec<&Value>, Vec<&Value>) =
@@ -140,10 +147,9 @@ fn table(answer: &Value, now: u64, screen: Screen) -> String {
     text.push_str(&screen::table(&rows, screen));
     // The reasons do not fit into a table, and are what somebody came for.
     for file in files {
-        // Said above, once for all.
         for reason in reasons(file)
             .into_iter()
-            .filter(|reason| answer["notice"] != **reason)
+            .filter(|reason| !is_said_for_all(answer, reason))
         {
             text.push_str(&format!(
                 "\n{}: {}\n",
@@ -344,6 +350,19 @@ old: ask Ann
         assert!(text.ends_with("\nand 5 more ignored files; --json shows all\n"));
         assert!(text.contains("x19") && !text.contains("x20"), "{text}");
         assert!(!text.contains("ago"), "{text}");
+    }
+
+    #[test]
+    fn what_is_said_above_all_is_said_of_no_file() {
+        let gone = "sites.d is missing; still serving its 2 sites";
+        let file = |name: &str| json!({ "name": name, "state": "stale", "reason": gone });
+        let notice = format!("{gone}\nin the folders of certificates: a\u{1b}[2J");
+        let answer = json!({ "sites": [file("a"), file("b")], "notice": notice });
+        for text in [table(&answer, 0, Screen::PLAIN), drawn(&answer)] {
+            assert_eq!(text.matches(gone).count(), 1, "{text}");
+            let certificates = "\nin the folders of certificates: a\\u{1b}[2J\n";
+            assert_eq!(text.matches(certificates).count(), 1, "{text}");
+        }
     }
 
     #[test]

@@ -26,7 +26,7 @@ pub(super) fn rm(
 ) -> ExitCode {
     let removed = Folder::find(places).and_then(|folder| {
         let (site, file) = folder.file_of(name)?;
-        let left = remove(&folder, &site, &file, &mut said)?;
+        let left = remove(&folder, &site, &file, timeout, &mut said)?;
         Ok((folder, site, file, left))
     });
     let (folder, site, file, left) = match removed {
@@ -81,6 +81,7 @@ fn remove(
     folder: &Folder,
     site: &SiteName,
     file: &Path,
+    timeout: Duration,
     said: &mut Said,
 ) -> Result<Left, ExitCode> {
     let is_link = fs::symlink_metadata(file).is_ok_and(|metadata| metadata.is_symlink());
@@ -111,11 +112,9 @@ fn remove(
     match removed {
         Ok(()) => {}
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            // `wait` knows what was meant.
+            // `wait` knows what was meant, once the daemon has looked too.
             return Err(match &folder.daemon {
-                Some(daemon) => {
-                    wait::until(daemon, site.as_str(), Until::Serving, Duration::ZERO, said)
-                }
+                Some(daemon) => wait::until(daemon, site.as_str(), Until::Serving, timeout, said),
                 None => refuse(format_args!("there is no {}", file.display())),
             });
         }

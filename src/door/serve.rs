@@ -12,7 +12,6 @@ use super::passthrough;
 use super::terminate::{self, NothingToShow};
 use crate::block::Block;
 use crate::http::{self, Arrival, Kit};
-use crate::linger::linger;
 use crate::observe::{Finished, Kind, Protocol, Reason, Stage};
 use crate::site::Site;
 use crate::site::tls::Mode;
@@ -24,9 +23,8 @@ pub(crate) async fn serve(mut arrival: Box<Arrival>, mut slot: Slot) {
     match open(&mut arrival, &mut slot).await {
         Ok(Opening::Http(first)) => serve_http1(arrival, Some(first)).await,
         Ok(Opening::Http2(first)) => serve_http2(arrival, Some(first), slot).await,
-        // Boxed, and over before the requests begin: a connection that waits must not be as large as a handshake.
         Ok(Opening::Tls(hello)) => {
-            if let Some(arrival) = Box::pin(serve_tls(arrival, hello)).await {
+            if let Some(arrival) = serve_tls(arrival, hello).await {
                 match arrival.stream.alpn() {
                     Some(b"h2") => serve_http2(arrival, None, slot).await,
                     _ => serve_http1(arrival, None).await,
@@ -63,6 +61,9 @@ async fn open(arrival: &mut Arrival, slot: &mut Slot) -> Result<Opening, Refusal
 }
 
 /// Serves a connection that begins with a client hello, up to its end, or up to the requests inside of TLS.
+///
+/// What takes long is boxed, each for itself: a connection that waits for a request must not be as large as a handshake,
+/// nor one that is passed through.
 async fn serve_tls(arrival: Box<Arrival>, hello: Hello) -> Option<Box<Arrival>> {
     // CASES T-17: without a name, whoever claims the address that was asked for, or every name; never just anybody.
     let host = match &hello.sni {
@@ -70,22 +71,29 @@ async fn serve_tls(arrival: Box<Arrival>, hello: Hello) -> Option<Box<Arrival>> 
         None => arrival.client.local.ip().to_canonical().to_string(),
     };
     let Some(site) = arrival.kit.find(&host) else {
-        refuse_with(Alert::UnrecognizedName, arrival, Reason::UnrecognizedName).await;
+        Box::pin(refuse_with(
+            Alert::UnrecognizedName,
+            arrival,
+            Reason::UnrecognizedName,
+        ))
+        .await;
         return None;
     };
     match site.tls.mode {
         Mode::Passthrough => {
             let _stage = arrival.kit.counters.enter(Stage::Passthrough);
-            passthrough::serve(arrival, site, hello).await;
+            Box::pin(passthrough::serve(arrival, site, hello)).await;
         }
         // CASES T-27: it speaks no TLS, and nobody else's certificate will do.
         Mode::Off => refused(&arrival.kit, Some(Reason::TlsOff)),
         // CASES T-49: the library would find fault with something else of such a hello first.
         Mode::Auto | Mode::Local | Mode::Files(_) if hello.is_outdated => {
-            refuse_with(Alert::ProtocolVersion, arrival, Reason::HandshakeFailed).await;
+            let reason = Reason::HandshakeVersion;
+            site.slots.refusals.add(reason as usize);
+            Box::pin(refuse_with(Alert::ProtocolVersion, arrival, reason)).await;
         }
         Mode::Auto | Mode::Local | Mode::Files(_) => {
-            return end_tls(arrival, site, &host, hello.bytes).await;
+            return Box::pin(end_tls(arrival, site, &host, hello.bytes)).await;
         }
     }
     None
@@ -133,7 +141,7 @@ async fn end_tls(
     }
     if let Some(mut arrival) = failed.arrival {
         let Arrival { stream, timer, .. } = &mut *arrival;
-        linger(stream, timer, &kit.shared.limits).await;
+        kit.linger(stream, timer).await;
     }
     None
 }
@@ -150,7 +158,7 @@ pub(super) async fn refuse_with(alert: Alert, mut arrival: Box<Arrival>, reason:
         .within(limits.linger_time, stream.put_all(&record))
         .await;
     if matches!(sent, Ok(Ok(()))) {
-        linger(stream, timer, limits).await;
+        kit.linger(stream, timer).await;
     }
 }
 

@@ -56,6 +56,8 @@ pub(super) fn decide<'s>(
             };
         }
         Gate::Closed(answer) => return Decision::Refuse(answer),
+        // Whoever may wait for it has.
+        Gate::NotYet => return Decision::Refuse(Answer::NoCertificate),
     }
     let path = head.target.path();
     let place = match site.place(path.as_bytes()) {
@@ -101,7 +103,7 @@ pub(super) fn decide<'s>(
 fn is_lifted(gate: Gate, head: &RequestHead<'_>, site: &Site, client: &Client) -> bool {
     let wants_tls = matches!(
         gate,
-        Gate::ToTls { .. } | Gate::Closed(Answer::TlsOnly | Answer::NoCertificate)
+        Gate::ToTls { .. } | Gate::NotYet | Gate::Closed(Answer::TlsOnly | Answer::NoCertificate)
     );
     let may_be_ended_elsewhere = site.tls.client.is_none() && site.tls.mode != Mode::Passthrough;
     wants_tls && may_be_ended_elsewhere && is_forwarded_from_tls(head, client)

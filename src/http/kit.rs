@@ -13,6 +13,7 @@ use super::h1::head::HeadLimits;
 use super::logged;
 use super::obtain::Budget;
 use crate::limits::Limits;
+use crate::linger::{Lingered, linger};
 use crate::observe::access::{self, AccessLog, Spoken, Who};
 use crate::observe::{Counters, Finished, Reason, SAMPLE};
 use crate::route::{Current, Snapshot};
@@ -308,6 +309,13 @@ impl Kit {
     pub fn find(&self, host: &str) -> Option<Arc<Site>> {
         self.refresh();
         self.snapshot.borrow().find(host).cloned()
+    }
+
+    /// Lets the other side of a connection that ends read our last words, unless others need the room.
+    pub async fn linger(&self, stream: &mut Stream, timer: &Timer) {
+        if linger(stream, timer, &self.shared.limits).await == Lingered::MadeRoom {
+            self.counters.because(Reason::MadeRoom);
+        }
     }
 
     /// A slot of `site` for one more connection. When all are taken, those of its connections on this worker that wait

@@ -56,11 +56,20 @@ pub(super) enum Gate {
         only_reading: bool,
     },
     Closed(Answer),
+    /// It is not known yet: files that its site names are being read.
+    NotYet,
+}
+
+/// Whether a request may wait until it is known what becomes of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Patience {
+    Left,
+    Over,
 }
 
 impl KnownHost {
-    /// What is known about the host that `raw` asks for; looked up when it is not what was asked for last, or
-    /// when a table was published since. With a timer it is the connection that takes a slot of the site.
+    /// What is known about the host that `raw` asks for; looked up when it is not what was asked for last, when a table
+    /// was published since, or when not all was known. With a timer it is the connection that takes a slot of the site.
     ///
     /// # Errors
     /// `NoHost`, `BadHost` and `SiteFull`.
@@ -75,7 +84,7 @@ impl KnownHost {
         if !is_same {
             let slot = known.take().and_then(|known| known.slot);
             *known = Some(Box::new(KnownHost::learn(raw, slot, asker, timer)?));
-        } else if let Some(mut old) = known.take_if(|known| known.generation != kit.generation()) {
+        } else if let Some(mut old) = known.take_if(|known| known.is_outdated(kit)) {
             old.generation = kit.generation();
             old.site = None; // the old version may be the last one that anybody holds
             let name = old.name().unwrap_or_default();
@@ -87,6 +96,10 @@ impl KnownHost {
             *known = Some(old);
         }
         known.as_deref().ok_or(Answer::NoHost)
+    }
+
+    fn is_outdated(&self, kit: &Kit) -> bool {
+        self.generation != kit.generation() || self.gate == Gate::NotYet
     }
 
     /// `held` is what the connection holds so far.
@@ -221,6 +234,14 @@ impl KnownHost {
         self.gate
     }
 
+    /// The site, if a request for it is better begun when its files have been read.
+    pub(super) fn unread(&self, patience: Patience) -> Option<Arc<Site>> {
+        match (self.gate, patience) {
+            (Gate::NotYet, Patience::Left) => self.site.clone(),
+            _ => None,
+        }
+    }
+
     /// Whether only clients nearby may ask for it. `gate` knows that of the client; this is for one that asks for others.
     pub(super) fn is_for_near(&self, keyring: &Keyring) -> bool {
         let look = || {
@@ -258,6 +279,7 @@ pub(super) fn gate(
             InClear::Serve => Gate::Open,
             InClear::Redirect { only_reading } => Gate::ToTls { only_reading },
             InClear::Refuse => Gate::Closed(Answer::TlsOnly),
+            InClear::NotYet => Gate::NotYet,
             InClear::NoCertificate => Gate::Closed(Answer::NoCertificate),
             InClear::TooFar => Gate::Closed(Answer::NoSite),
         };

@@ -4,13 +4,14 @@
 //! it at once. Where nobody contains a panic, the hook tells what it knows.
 
 use std::cell::RefCell;
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
-use std::pin::pin;
-use std::task::Poll;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::thread;
 
+use pin_project_lite::pin_project;
 use tracing::error;
 
 use super::turn;
@@ -71,11 +72,29 @@ pub fn set_hook() {
 ///
 /// # Errors
 /// [`Panicked`], which has been told.
-pub async fn contain<T>(ended: &str, work: impl Future<Output = T>) -> Result<T, Panicked> {
-    let mut work = pin!(work);
-    poll_fn(|cx| {
-        let poll = AssertUnwindSafe(|| work.as_mut().poll(cx));
-        match turn::take(|| catch_unwind(poll)) {
+pub fn contain<W: Future>(ended: &str, work: W) -> Contained<'_, W> {
+    Contained { ended, work }
+}
+
+// Not an `async fn`: that would hold `work` twice, as it was given and where it is pinned.
+pin_project! {
+    /// See [`contain`].
+    #[project = ContainedProjected]
+    #[derive(Debug)]
+    #[must_use = "it does nothing unless it is awaited"]
+    pub struct Contained<'e, W> {
+        ended: &'e str,
+        #[pin]
+        work: W,
+    }
+}
+
+impl<W: Future> Future for Contained<'_, W> {
+    type Output = Result<W::Output, Panicked>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let ContainedProjected { ended, work } = self.project();
+        match turn::take(|| catch_unwind(AssertUnwindSafe(|| work.poll(cx)))) {
             Ok(Poll::Pending) => Poll::Pending,
             Ok(Poll::Ready(done)) => Poll::Ready(Ok(done)),
             Err(_) => {
@@ -83,8 +102,7 @@ pub async fn contain<T>(ended: &str, work: impl Future<Output = T>) -> Result<T,
                 Poll::Ready(Err(Panicked))
             }
         }
-    })
-    .await
+    }
 }
 
 fn tell(ended: &str, panic: &Panic) {

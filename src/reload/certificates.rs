@@ -7,12 +7,13 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use super::book::{Held, TALKATIVE};
+use super::covered::Which;
 use super::look::{self, Complaint};
 use super::{Follower, parallel};
 use crate::document::Problem;
 use crate::site::tls::Mode;
 use crate::site::{HostPattern, Site};
-use crate::tls::{self, LoadError, Loaded};
+use crate::tls::{self, LoadError, Loaded, Removals};
 
 /// What reading the files of a site that serves already brought.
 #[derive(Debug)]
@@ -27,9 +28,12 @@ impl Follower {
     pub(super) fn hold(&mut self, held: Vec<Held>) {
         let mut unread = Vec::new();
         let mut ready = Vec::new();
+        let mut with_files = Vec::new();
         for Held { site, tls } in held {
+            self.passed.take(&site);
             match tls {
                 Some(loaded) => {
+                    with_files.extend((!loaded.certificates.is_empty()).then_some(site.number));
                     self.keyring.hold(&site, Ok(&loaded));
                     self.keyring.hold_backends(&site, Ok(&loaded));
                     ready.push(site);
@@ -44,12 +48,14 @@ impl Follower {
                 }
             }
         }
-        if !unread.is_empty() {
-            // What the certificates of others cover is known when these have been read.
-            ready.retain(|site| site.tls.mode != Mode::Passthrough);
-            self.read_behind(unread);
-        }
+        ready.retain(|site| site.tls.mode != Mode::Passthrough);
         self.advise(&ready);
+        // What the certificates of others cover is known when these have been read.
+        match unread.is_empty() {
+            true => self.tell_covered(Which::Fresh),
+            false => self.read_behind(unread),
+        }
+        self.tell_covered_by(&with_files);
     }
 
     /// Says what their operators should know of sites that have just gone live: that they are without TLS although nobody
@@ -152,11 +158,11 @@ impl Follower {
     }
 
     /// Looks into the folders of certificates. What is found there changes what open connections may ask for.
-    pub(super) async fn search_certificates(&mut self) {
+    pub(super) async fn search_certificates(&mut self, removals: Removals) {
         let keyring = Arc::clone(&self.keyring);
         let begun = Instant::now();
         // A search that panicked has found nothing new.
-        let told = self.on_disk(move || keyring.search()).await;
+        let told = self.on_disk(move || keyring.search(removals)).await;
         let told = told.unwrap_or_default();
         self.search = told.again_in.map(|pause| {
             // However many there are, looking for them is the least of what we do.
@@ -167,6 +173,7 @@ impl Follower {
         if told.is_news {
             let table = self.current.snapshot().with([]);
             drop(tokio::spawn(self.current.publish(table, Vec::new())));
+            self.tell_covered(Which::All);
         }
         let lost = |pattern: &HostPattern| told.lost.contains(pattern);
         let concerns = |site: &Site| {

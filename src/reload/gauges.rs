@@ -54,6 +54,14 @@ const LOOK_AT_ENDS: Duration = Duration::from_secs(3600);
 const SOON: Duration = Duration::from_secs(14 * 86_400);
 const A_DAY: Duration = Duration::from_secs(86_400);
 
+/// The end of a certificate.
+struct End {
+    certificate: String,
+    at: SystemTime,
+    /// Who refuses it from then on.
+    by: &'static str,
+}
+
 /// When ends of certificates are looked at next, and which were said when.
 #[derive(Debug)]
 pub(super) struct Ends {
@@ -69,15 +77,10 @@ impl Ends {
     }
 
     /// The certificates that are near their end, or beyond, and what is to be said of each today.
-    fn news(
-        &mut self,
-        ends: Vec<(String, SystemTime)>,
-        now: Instant,
-        wall: SystemTime,
-    ) -> Vec<(String, String)> {
+    fn news(&mut self, ends: Vec<End>, now: Instant, wall: SystemTime) -> Vec<(String, String)> {
         let turns = ends
             .iter()
-            .flat_map(|(_, end)| [end.checked_sub(SOON), Some(*end)]);
+            .flat_map(|end| [end.at.checked_sub(SOON), Some(end.at)]);
         let ahead = |turn: SystemTime| {
             turn.duration_since(wall)
                 .ok()
@@ -86,7 +89,12 @@ impl Ends {
         let next = turns.flatten().filter_map(ahead).min();
         self.next = now + next.unwrap_or(LOOK_AT_ENDS).min(LOOK_AT_ENDS);
         let mut news = Vec::new();
-        for (name, end) in ends {
+        for End {
+            certificate: name,
+            at: end,
+            by,
+        } in ends
+        {
             if end > wall + SOON {
                 self.told.remove(&name);
                 continue;
@@ -104,7 +112,7 @@ impl Ends {
                     1 => "it ends in 1 day".to_owned(),
                     days => format!("it ends in {days} days"),
                 },
-                Err(_) => "it has ended; clients refuse it".to_owned(),
+                Err(_) => format!("it has ended; {by} refuse it"),
             };
             self.told.insert(name.clone(), (now, has_ended));
             news.push((name, what));
@@ -120,7 +128,19 @@ impl Follower {
         if now < self.ends.next {
             return;
         }
-        let ends = self.keyring.ends();
+        let shown = self.keyring.ends().into_iter();
+        let shown = shown.map(|(certificate, at)| End {
+            certificate,
+            at,
+            by: "clients",
+        });
+        let to_backends = self.keyring.ends_towards_backends().into_iter();
+        let to_backends = to_backends.map(|(certificate, at)| End {
+            certificate,
+            at,
+            by: "backends",
+        });
+        let ends = shown.chain(to_backends).collect();
         for (certificate, what) in self.ends.news(ends, now, SystemTime::now()) {
             warn!(certificate, "{what}");
         }
@@ -145,12 +165,20 @@ mod tests {
 
     const HOUR: Duration = Duration::from_secs(3600);
 
+    fn end(certificate: &str, at: SystemTime) -> End {
+        End {
+            certificate: certificate.to_owned(),
+            at,
+            by: "clients",
+        }
+    }
+
     #[test]
     fn the_next_look_is_when_something_is_to_be_said() {
         let (now, wall) = (Instant::now(), SystemTime::UNIX_EPOCH + 1_000 * A_DAY);
         let mut ends = Ends::from(now);
         let mut next = |all: &[Duration]| {
-            let all = all.iter().map(|left| (String::new(), wall + *left));
+            let all = all.iter().map(|left| end("", wall + *left));
             ends.news(all.collect(), now, wall);
             ends.next - now
         };
@@ -163,10 +191,10 @@ mod tests {
     fn a_certificate_near_its_end_is_said_once_a_day_until_it_is_renewed() {
         let (now, wall) = (Instant::now(), SystemTime::UNIX_EPOCH + 1_000 * A_DAY);
         let mut ends = Ends::from(now);
-        let mut news = |after: Duration, end: SystemTime| {
+        let mut news = |after: Duration, at: SystemTime| {
             let all = vec![
-                ("far.test".to_owned(), wall + 15 * A_DAY + after),
-                ("shop.test".to_owned(), end),
+                end("far.test", wall + 15 * A_DAY + after),
+                end("shop.test", at),
             ];
             let news = ends.news(all, now + after, wall + after);
             let news = news
@@ -174,20 +202,20 @@ mod tests {
                 .map(|(name, what)| format!("{name}: {what}"));
             news.collect::<Vec<_>>()
         };
-        let end = wall + 14 * A_DAY;
-        assert_eq!(news(Duration::ZERO, end), ["shop.test: it ends in 14 days"]);
-        assert!(news(HOUR, end).is_empty(), "once a day");
-        assert_eq!(news(25 * HOUR, end), ["shop.test: it ends in 12 days"]);
-        assert!(news(26 * HOUR, end + 90 * A_DAY).is_empty(), "renewed");
-        let end = wall + 28 * HOUR;
-        assert_eq!(news(27 * HOUR, end), ["shop.test: it ends within a day"]);
+        let at = wall + 14 * A_DAY;
+        assert_eq!(news(Duration::ZERO, at), ["shop.test: it ends in 14 days"]);
+        assert!(news(HOUR, at).is_empty(), "once a day");
+        assert_eq!(news(25 * HOUR, at), ["shop.test: it ends in 12 days"]);
+        assert!(news(26 * HOUR, at + 90 * A_DAY).is_empty(), "renewed");
+        let at = wall + 28 * HOUR;
+        assert_eq!(news(27 * HOUR, at), ["shop.test: it ends within a day"]);
         assert_eq!(
-            news(32 * HOUR, end),
+            news(32 * HOUR, at),
             ["shop.test: it has ended; clients refuse it"],
             "at once"
         );
         assert_eq!(
-            news(60 * HOUR, end),
+            news(60 * HOUR, at),
             ["shop.test: it has ended; clients refuse it"]
         );
     }

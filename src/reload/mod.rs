@@ -9,6 +9,7 @@ mod book;
 mod certificates;
 mod claims;
 mod contest;
+mod covered;
 mod first;
 mod gauges;
 mod guard;
@@ -51,11 +52,12 @@ use crate::route::{Current, RouteTable};
 use crate::settings::{self, Settings};
 use crate::site::file::Rules;
 use crate::site::{SiteName, directory};
-use crate::tls::Keyring;
+use crate::tls::{Keyring, Removals};
 use crate::upstream::States;
 use access::Access;
 use book::{Book, Moment, Step};
 use certificates::Read;
+use covered::{Passed, Which};
 use first::read_everything;
 use gauges::Ends;
 use handle::Request;
@@ -100,7 +102,7 @@ pub async fn start(
         let keyring = Arc::clone(&keyring);
         spawn_blocking(move || {
             // Before anybody is served: what has a certificate is not served in clear text.
-            let told = keyring.search();
+            let told = keyring.search(Removals::Doubted);
             let first = read_everything(&sites, &rules, &kept_in, Leftovers::Remove);
             (told, first)
         })
@@ -126,6 +128,7 @@ pub async fn start(
         reads,
         read,
         news,
+        passed: Passed::default(),
         wish: settings.watch,
         kept_in: kept_in.clone(),
         base: None,
@@ -196,6 +199,8 @@ struct Follower {
     read: mpsc::UnboundedReceiver<Option<Read>>,
     /// To whoever watches backends.
     news: mpsc::UnboundedSender<News>,
+    /// Whose TLS is passed through.
+    passed: Passed,
     wish: settings::Watch,
     kept_in: PathBuf,
     /// What the next table is made from, where that is not the one in force.
@@ -305,7 +310,7 @@ impl Follower {
                 }
                 Some(read) = self.read.recv() => match read {
                     Some(read) => self.take_read(read),
-                    None => self.advise(&self.book.passed_through()),
+                    None => self.tell_covered(Which::All),
                 },
                 () = sleep_until(next) => {}
             }
@@ -345,7 +350,7 @@ impl Follower {
             self.glance().await;
         }
         if self.search.is_some_and(|search| now >= search) {
-            self.search_certificates().await;
+            self.search_certificates(Removals::Doubted).await;
         }
         self.tell_ends();
         if self.rescan || now >= self.net() {
@@ -490,6 +495,7 @@ impl Follower {
     fn free(&mut self, numbers: Vec<u32>) {
         for number in &numbers {
             self.keyring.forget(*number);
+            self.passed.forget(*number);
             // Who watches may have ended, with the process.
             self.news.send(News::Gone(*number)).ok();
         }

@@ -18,11 +18,12 @@ use super::look::{Absence, Found, Look};
 use super::news::News;
 use super::settle::Hint;
 use super::status::{self, FileStatus, Overview, Report, State};
-use super::wait::{Goal, Progress, Waiter};
+use super::wait::{Everything, Goal, Progress, Waiter};
 use crate::route::SiteChange;
 use crate::site::SiteName;
 use crate::site::directory;
 use crate::site::file::Rules;
+use crate::tls::Removals;
 
 /// How long a `reload` waits for files that somebody is still writing.
 pub(super) const RELOAD_TIME: Duration = Duration::from_secs(10);
@@ -92,6 +93,7 @@ impl Follower {
                 self.glance().await;
                 let absent = self.look_everywhere().await;
                 if accept_removals {
+                    self.search_certificates(Removals::Meant).await;
                     self.let_go(absent);
                 }
                 self.look_anew();
@@ -302,6 +304,7 @@ impl Follower {
         };
         let waiters = std::mem::take(&mut self.waiters);
         let progress = Progress {
+            everything: &Everything::default(),
             book: &self.book,
             settle: &self.settle,
             blind: blind.as_deref(),

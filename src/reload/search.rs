@@ -19,6 +19,7 @@ use super::watch::Note;
 use super::{Follower, look};
 use crate::site::SiteName;
 use crate::site::directory::{self, Listing};
+use crate::tls::Removals;
 use crate::upstream::moment;
 
 /// Between two looks at what makes no events: the folder itself and files from elsewhere.
@@ -180,7 +181,7 @@ impl Follower {
     pub(super) async fn look_everywhere(&mut self) -> Vec<SiteName> {
         self.rescan = false;
         self.book.sweep(moment());
-        self.search_certificates().await;
+        self.search_certificates(Removals::Doubted).await;
         self.watch.recover();
         self.watch.arm(&self.sites);
         let sites = self.sites.clone();

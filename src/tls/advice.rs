@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::certificate::Certificate;
-use crate::site::Claim;
+use crate::site::{Claim, directory};
 
 /// From then on a certificate is said to end soon: Let's Encrypt renews 30 days before, so this one was not.
 const SOON: Duration = Duration::from_secs(14 * 86_400);
@@ -49,7 +49,8 @@ fn days(span: Duration) -> String {
     }
 }
 
-/// Like sshd: a key that others can read, or put another in place of, is no secret (CASES T-60).
+/// Like sshd: a key that others can read, or put another in place of, is no secret (CASES T-60). Said with the command that
+/// helps, which follows a link as the look at it has.
 pub(super) fn of_key(key: &Path) -> Option<String> {
     let metadata = key.metadata().ok()?;
     let path = key.display();
@@ -62,14 +63,21 @@ pub(super) fn of_key(key: &Path) -> Option<String> {
         ));
     }
     let who = match metadata.mode() & 0o077 {
-        0 => return None,
-        bits if bits & 0o007 != 0 => "everybody",
+        0 => None,
+        bits if bits & 0o007 != 0 => Some("everybody"),
         // A group made for those who may: ssl-cert on Debian.
-        bits if bits & 0o070 == 0o040 => return None,
-        _ => "the group",
+        bits if bits & 0o070 == 0o040 => None,
+        _ => Some("the group"),
     };
+    if let Some(who) = who {
+        return Some(format!(
+            "{path}: {who} can read or change the key; `chmod 600` keeps it to its owner"
+        ));
+    }
+    let folder = directory::replaceable_in(key)?;
+    let folder = folder.display();
     Some(format!(
-        "{path}: {who} can read or change the key; `chmod 600` keeps it to its owner"
+        "{path}: everybody can put another key in its place, in {folder}; `chmod o-w '{folder}'` ends that"
     ))
 }
 

@@ -37,9 +37,28 @@ impl<'k> Adviser<'k> {
         }
     }
 
+    /// One that knows the certificates of these sites alone.
+    pub(super) fn on(keyring: &'k Keyring, sites: &[u32]) -> Adviser<'k> {
+        let own = sites
+            .iter()
+            .flat_map(|number| keyring.own(*number).to_vec());
+        let names = own.flat_map(|own| own.names().to_vec());
+        Adviser {
+            shown: OnceCell::from(names.collect::<HashSet<_>>()),
+            ..Adviser::new(keyring, Arc::default())
+        }
+    }
+
     /// What is of no use in the folders of certificates.
     pub fn of_folders(&self) -> Vec<String> {
-        self.found.problems().cloned().collect()
+        let of_no_use = self.found.problems().cloned();
+        // Whoever serves has said what became of it.
+        let bare = self.found.bare().filter(|_| self.of_a_start);
+        let bare = bare.map(|path| {
+            let path = path.display();
+            format!("{path}: there is no certificate in it; is a volume not mounted?")
+        });
+        of_no_use.chain(bare).collect()
     }
 
     /// All there is, one line each.
@@ -61,12 +80,13 @@ impl<'k> Adviser<'k> {
     pub fn when_live(&self, site: &Site) -> Vec<String> {
         let mut lines = match site.tls.mode {
             Mode::Auto => self.without_certificate(site),
-            Mode::Passthrough => self.passed_and_shown(site),
+            Mode::Passthrough => self.of_passed(site),
             Mode::Local | Mode::Files(_) | Mode::Off => Vec::new(),
         };
         let own = self.keyring.own(site.number);
         let own = own.iter();
         lines.extend(own.filter_map(|own| advice::of_dates(own, "clients", self.now)));
+        lines.extend(self.of_backends(site));
         lines.extend(self.keyring.advice_on_lists(site.number));
         if self.is_vouched_for(site) {
             lines.extend(self.keyring.authority.advice());
@@ -74,9 +94,24 @@ impl<'k> Adviser<'k> {
         lines
     }
 
+    /// Of what the `https://` backends of a site are shown.
+    pub fn of_backends(&self, site: &Site) -> Vec<String> {
+        let mut lines = Vec::new();
+        for tls in site.backends().filter_map(|backend| backend.tls.as_ref()) {
+            let Some(Ok(identity)) = tls.identity.get() else {
+                continue;
+            };
+            let identity = self.keyring.identity(identity);
+            let own = identity.as_ref().and_then(|identity| identity.own.as_ref());
+            let line = own.and_then(|own| advice::of_dates(own, "the backend", self.now));
+            lines.extend(line.filter(|line| !lines.contains(line)));
+        }
+        lines
+    }
+
     /// CASES T-22: a browser that is shown the certificate of another site for such a name uses that connection for it
     /// (RFC 9113 9.1.1), and is sent away with 421.
-    fn passed_and_shown(&self, site: &Site) -> Vec<String> {
+    pub fn of_passed(&self, site: &Site) -> Vec<String> {
         let shown = self.shown.get_or_init(|| self.keyring.names_of_sites());
         let is_shown = |claim: &&Claim| {
             let name = &claim.pattern;
@@ -118,7 +153,9 @@ impl<'k> Adviser<'k> {
         };
         let open = (!open.is_empty()).then(|| {
             let names = list(open);
-            format!("live, clear text only: no certificate for {names}")
+            format!(
+                "live, clear text only: no certificate for {names}; tls = \"off\" in its file says that this is meant"
+            )
         });
         let closed = (!closed.is_empty()).then(|| {
             let names = list(closed);

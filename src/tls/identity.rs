@@ -37,6 +37,8 @@ pub struct Terms {
 /// See the module.
 pub struct Identity {
     pub(super) name: ServerName<'static>,
+    /// What is shown to a backend that asks for it.
+    pub(super) own: Option<Arc<Certificate>>,
     pub(super) config: Arc<ClientConfig>,
     /// The same, for connections that may not be of HTTP/2.
     pub(super) http1: Arc<ClientConfig>,
@@ -95,6 +97,7 @@ impl Identities {
         http1.alpn_protocols = vec![b"http/1.1".to_vec()];
         let identity = Identity {
             name: terms.name.clone(),
+            own: terms.own.clone(),
             config: Arc::new(config),
             http1: Arc::new(http1),
         };
@@ -109,6 +112,17 @@ impl Identities {
             .insert(number, (weak.clone(), Arc::new(identity)));
         self.made.insert(same, weak);
         Ok(TlsIdentity(held))
+    }
+
+    /// What some site shows to backends; the same for several of these as often.
+    pub(super) fn own(&self) -> Vec<Arc<Certificate>> {
+        let in_use = self.by_number.iter().filter(|entry| {
+            let (held, _) = entry.value();
+            held.strong_count() > 0
+        });
+        in_use
+            .filter_map(|entry| entry.value().1.own.clone())
+            .collect()
     }
 
     fn forget_unused(&self) {

@@ -7,7 +7,6 @@ use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject;
@@ -203,7 +202,6 @@ fn terms(
     let own = match &tls.own {
         Some(pair) => {
             let own = read_pair(pair, fence, warnings)?;
-            warnings.extend(advice::of_dates(&own, "the backend", SystemTime::now()));
             Some(Arc::new(own))
         }
         None => None,

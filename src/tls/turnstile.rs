@@ -7,7 +7,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -61,7 +61,7 @@ impl Place<'_> {
     ///
     /// # Errors
     /// [`InTheWay`].
-    pub async fn shake<T>(&self, hands: impl Future<Output = T>) -> Result<T, InTheWay> {
+    pub async fn shake<T>(&self, hands: Pin<&mut impl Future<Output = T>>) -> Result<T, InTheWay> {
         tokio::select! {
             biased;
             shaken = hands => Ok(shaken),
@@ -307,7 +307,7 @@ mod tests {
             let patience = Duration::from_millis(50);
             let silent = |turnstile: Rc<Turnstile>| async move {
                 let place = turnstile.pass(patience).await.expect("a place");
-                place.shake(std::future::pending::<()>()).await
+                place.shake(pin!(std::future::pending::<()>())).await
             };
             let first = spawn_local(silent(Rc::clone(&turnstile)));
             let second = spawn_local(silent(Rc::clone(&turnstile)));
@@ -325,7 +325,7 @@ mod tests {
             drop((third.await, fourth.await));
             assert!(turnstile.shaking.borrow().is_empty());
             let place = turnstile.pass(NEVER).await.expect("a place");
-            assert_eq!(place.shake(async { 5 }).await, Ok(5));
+            assert_eq!(place.shake(pin!(async { 5 })).await, Ok(5));
             drop(place);
             assert_eq!(turnstile.at_once.available_permits(), 2);
         });

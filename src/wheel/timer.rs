@@ -1,10 +1,12 @@
 //! What a connection holds of the wheel: its deadline, and what it says of itself.
 
-use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::future::Future;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
+
+use pin_project_lite::pin_project;
 
 use super::{NEVER, Serving, Tick, Wheel};
 
@@ -108,26 +110,42 @@ impl Timer {
     ///
     /// # Errors
     /// [`Expired`] at the limit.
-    pub async fn within<T>(
-        &self,
-        limit: Duration,
-        work: impl Future<Output = T>,
-    ) -> Result<T, Expired> {
+    pub fn within<W: Future>(&self, limit: Duration, work: W) -> UntilFired<'_, W> {
         self.set(limit);
-        self.until_fired(work).await
+        self.until_fired(work)
     }
 
     /// Runs `work`, but no longer than to the deadline that is set already.
     ///
     /// # Errors
     /// [`Expired`] at the deadline.
-    pub async fn until_fired<T>(&self, work: impl Future<Output = T>) -> Result<T, Expired> {
-        let mut work = pin!(work);
-        poll_fn(|cx| match work.as_mut().poll(cx) {
+    pub fn until_fired<W: Future>(&self, work: W) -> UntilFired<'_, W> {
+        UntilFired { timer: self, work }
+    }
+}
+
+// Not an `async fn`: that would hold `work` twice, as it was given and where it is pinned, and these lie in one another.
+pin_project! {
+    /// See [`Timer::until_fired`].
+    #[project = UntilFiredProjected]
+    #[derive(Debug)]
+    #[must_use = "it does nothing unless it is awaited"]
+    pub struct UntilFired<'t, W> {
+        timer: &'t Timer,
+        #[pin]
+        work: W,
+    }
+}
+
+impl<W: Future> Future for UntilFired<'_, W> {
+    type Output = Result<W::Output, Expired>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let UntilFiredProjected { timer, work } = self.project();
+        match work.poll(cx) {
             Poll::Ready(value) => Poll::Ready(Ok(value)),
-            Poll::Pending => self.poll_fired(cx).map(|()| Err(Expired)),
-        })
-        .await
+            Poll::Pending => timer.poll_fired(cx).map(|()| Err(Expired)),
+        }
     }
 }
 

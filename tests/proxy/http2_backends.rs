@@ -11,7 +11,7 @@ use crate::harness::http2::{
     DATA, END_HEADERS, END_STREAM, HEADERS, Http2, PREFACE, SETTINGS, block as fields, frame,
     request,
 };
-use crate::harness::{Authority, Backend, Plan, Proxy, Server, found, free_port, until};
+use crate::harness::{Authority, Backend, Plan, Proxy, Server, found, free_port, suspend, until};
 
 /// Node's server. `/count` says how many sessions there were; `/large` is 1 MiB; `/bye` ends the session once it is answered; `/slow`
 /// answers when the next request has come; `/t/` says what was asked for; others are sent back what they sent, and their trailers.
@@ -290,7 +290,7 @@ fn an_app_that_is_silent_for_good_is_noticed() {
     let mut client = proxy.client();
     assert_eq!(client.get("app.test", "/").status, 200);
     let id = Pid::from_raw(i32::try_from(app.id()).unwrap()).unwrap();
-    kill_process(id, Signal::STOP).unwrap();
+    suspend(id);
     let answer = client.get("app.test", "/");
     kill_process(id, Signal::CONT).unwrap();
     assert_eq!(

@@ -11,7 +11,7 @@ use rustls::{HandshakeKind, ServerConfig, version};
 
 use crate::harness::{
     Authority, Backend, Pair, Plan, Proxy, Server, Tls, found, free_port, onedoor, put, until,
-    words_of,
+    until_late, words_of,
 };
 
 /// A site `app.localhost`, whose clients from this machine are told why; `more` goes behind the address of its backend.
@@ -228,6 +228,40 @@ fn a_client_certificate_is_shown_to_an_app_that_demands_one() {
         );
         assert_eq!(app.requests().len(), 1);
     }
+}
+
+/// What was true when it was read is not what is said a week later.
+#[test]
+fn the_end_of_a_client_certificate_is_said_as_it_is_now() {
+    let authority = Authority::new("internal");
+    let plan = plan(&authority);
+    let span = time::Duration::seconds(6);
+    authority
+        .pair_for(&["door.test"], span)
+        .write(plan.sites().path(), "me");
+    let with = site(1, ", ca = 'ca.pem', cert = 'me.pem', key = 'me.key'");
+    let proxy = plan.site("app.toml", &with).start();
+    proxy.until_logged("me.pem: the certificate end");
+    let ls = || proxy.status("app").unwrap()["problems"].to_string();
+    until("it has ended", || {
+        ls().contains(
+            "me.pem: the certificate ended less than an hour ago; the backend will refuse it",
+        )
+    });
+    assert!(!ls().contains("ends in"), "{}", ls());
+    let check = words_of(&onedoor(proxy.folder(), ["check"]));
+    assert_eq!(
+        check.matches("me.pem: the certificate ended").count(),
+        1,
+        "{check}"
+    );
+    until_late("it is said once a day", || {
+        let log = proxy.log();
+        let mut lines = log.lines();
+        lines.any(|line| {
+            line.contains("it has ended; backends refuse it") && line.contains("me.pem")
+        })
+    });
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::process::Command;
 
 use crate::harness::{Backend, Plan, Proxy, found, words_of};
 
@@ -249,6 +250,39 @@ fn what_everybody_may_write_is_served_with_a_warning_once() {
     proxy.command(["reload"]);
     proxy.command(["reload"]);
     assert_eq!(proxy.log().matches("everybody may write").count(), 2);
+}
+
+/// The folder of a link says nothing of the file behind it, nor of the folder that this lies in.
+#[test]
+fn what_everybody_may_write_behind_a_link_is_told_with_the_command_that_ends_it() {
+    let plan = Proxy::plan().site("plain.toml", says("plain.test", "x"));
+    let (far, near) = (plan.folder().join("far"), plan.folder().join("near"));
+    for folder in [&far, &near] {
+        fs::create_dir(folder).unwrap();
+    }
+    fs::write(far.join("shop.toml"), says("shop.test", "x")).unwrap();
+    symlink("../far/shop.toml", near.join("link")).unwrap();
+    symlink("../near/link", plan.sites().join("shop.toml")).unwrap();
+    let proxy = plan.start();
+    let exposed = [(far.join("shop.toml"), 0o666), (near, 0o777)];
+    for (path, mode) in exposed {
+        let closed = fs::metadata(&path).unwrap().permissions();
+        set_mode(&path, mode);
+        let command = format!("chmod o-w '{}'", fs::canonicalize(&path).unwrap().display());
+        let check = || words_of(&proxy.command(["check"]));
+        let said = check();
+        assert_eq!(said.matches("everybody may write").count(), 1, "{said}");
+        assert!(said.contains(&command), "{command} in {said}");
+        let done = Command::new("sh").args(["-c", &command]).status().unwrap();
+        assert!(done.success());
+        let said = check();
+        assert!(!said.contains("everybody may write"), "{said}");
+        fs::set_permissions(&path, closed).unwrap();
+    }
+    // In such a folder nobody replaces what is another's.
+    set_mode(&far, 0o1777);
+    let said = words_of(&proxy.command(["check"]));
+    assert!(!said.contains("everybody may write"), "{said}");
 }
 
 #[test]

@@ -324,7 +324,9 @@ fn a_hello_beyond_the_limit_is_refused_by_its_length() {
 #[test]
 fn connections_that_wait_for_their_hello_hold_what_came_and_no_more() {
     const WAITING: usize = 400;
-    let proxy = shop_and_blog();
+    let proxy = with_sites(&[("shop", "shop.test"), ("blog", "*.blog.test")])
+        .daemon_file("[timeout]\nopening = '10m'\n")
+        .start();
     assert_eq!(proxy.get("nobody.test", "/").status, 421);
     let before = proxy.peak_memory();
     let hello = Tls::to("shop.test").hello();

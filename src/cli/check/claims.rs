@@ -10,7 +10,7 @@ use crate::settings::Settings;
 use crate::site::file::{self, Rules};
 use crate::site::tls::Mode;
 use crate::site::{Claim, HostPattern, Site, SiteDocument};
-use crate::tls::{self, Keyring, LoadError};
+use crate::tls::{self, Keyring, LoadError, Removals};
 
 /// See the module.
 #[derive(Default)]
@@ -50,7 +50,7 @@ impl<'q> Claims<'q> {
             .filter(|_| hidden.is_empty())
             .map(|keyring| {
                 // What is new to somebody who looks for the first time is all of it.
-                drop(keyring.search());
+                drop(keyring.search(Removals::Doubted));
                 keyring.adviser().of_folders()
             });
         let claims = Claims {
@@ -110,9 +110,12 @@ impl<'q> Claims<'q> {
                 let mut warnings = loaded.warnings.clone();
                 if let Some(keyring) = &self.keyring {
                     keyring.hold(&site, Ok(&loaded));
+                    keyring.hold_backends(&site, Ok(&loaded));
                     // What the certificates of all others cover is known at the end.
                     match site.tls.mode {
-                        Mode::Auto | Mode::Passthrough if self.is_hidden => {}
+                        Mode::Auto | Mode::Passthrough if self.is_hidden => {
+                            warnings.extend(keyring.adviser().of_backends(&site));
+                        }
                         Mode::Passthrough => self.passed.push((origin.clone(), site)),
                         _ => warnings.extend(keyring.adviser().of(&site)),
                     }

@@ -243,7 +243,6 @@ impl Watch {
         if turn == Turn::Nothing {
             return;
         }
-        self.tell(number, turn);
         let users = self
             .checks
             .get(&number)
@@ -251,6 +250,8 @@ impl Watch {
         for user in users.unwrap_or_default() {
             self.judge(user);
         }
+        // What the log says holds for the next request.
+        self.tell(number, turn);
         self.tools.reload.backends_changed();
     }
 

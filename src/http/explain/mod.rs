@@ -234,6 +234,10 @@ impl Walk<'_> {
         match site {
             None => Answer::NoSite.into(),
             Some(_) if gate == Gate::Closed(Answer::NoSite) => too_far(),
+            Some(_) if gate == Gate::NotYet => Outcome {
+                words: "its certificate files are still being read; the request waits".into(),
+                ..Answer::NoCertificate.into()
+            },
             Some(site) => self.request(&head, raw, &known, &site, url.wire),
         }
     }

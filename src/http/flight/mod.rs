@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use self::attempt::{Attempt, Retry};
+use self::way_back::{Keep, Passed};
 use super::body::BadBody;
 use super::departure::{After, Asked, Departure, Order};
 use super::h1::head::{Method, Version};
@@ -65,38 +66,41 @@ enum Failed {
 
 impl<'a, C: ClientSide> Flight<'a, C> {
     /// Sends the request to a backend and the response back.
-    pub(super) async fn fly(mut self, departure: Departure, started: Tick) -> Landed {
-        let Departure { order, mut upload } = departure;
+    pub(super) async fn fly(mut self, departure: &mut Departure, started: Tick) -> Landed {
+        let Departure { order, upload } = departure;
         let Order {
-            mut out,
+            out,
             host_at,
             asked,
             rule,
             affinity,
             log,
         } = order;
+        let asked = &*asked;
         let mut finished = Finished {
             watch: self.kit.watch(),
-            log,
+            log: log.take(),
             ..Finished::of(
                 Kind::Exchange,
                 protocol(asked.version),
                 Some(self.site.number),
             )
         };
-        self.client.request_is_over(&mut upload);
+        self.client.request_is_over(upload);
         let end = self
             .site
             .timeouts
             .total
             .map(|total| self.timer.wheel().at(total));
-        let mut search = Search::new(self.kit, self.timer, self.site, rule, affinity, end);
+        let mut search = Search::new(self.kit, self.timer, self.site, *rule, *affinity, end);
         if asked.upgrade.is_some() {
             search.insist_on_http1();
         }
         if !asked.method.is_idempotent() {
             search.leave_trials();
         }
+        // Here and lent to whoever works with it: it is large, and moved from hand to hand it would be copied each time.
+        let mut under_way = None;
         let answered = loop {
             let is_over = upload.is_done();
             let Found { upstream, visit } = match self.obtain(&mut search, is_over).await {
@@ -128,7 +132,7 @@ impl<'a, C: ClientSide> Flight<'a, C> {
                 out.extend_from_slice(host.as_bytes());
                 out.extend_from_slice(&rest[line_end..]);
             }
-            let mut attempt = Attempt {
+            let attempt = under_way.insert(Attempt {
                 upstream,
                 visit,
                 sent: 0,
@@ -140,19 +144,24 @@ impl<'a, C: ClientSide> Flight<'a, C> {
                 interim: 0,
                 wants_body: false,
                 reusable: true,
-            };
-            let response = self.response(&out, &asked, &mut upload, &mut attempt, &mut search);
-            match response.await {
+            });
+            let response = self.response(out, asked, upload, attempt, &mut search);
+            let failed = match response.await {
                 Ok((returning, head, block)) => break Ok((returning, head, block, attempt)),
-                Err(Retry::Fresh) => search.insist_on_fresh(),
-                Err(Retry::Again) => {}
-                Err(Retry::Never(failed)) => break Err(failed),
+                Err(failed) => failed,
+            };
+            // Before the next one begins, or the client hears of it.
+            under_way = None;
+            match failed {
+                Retry::Fresh => search.insist_on_fresh(),
+                Retry::Again => {}
+                Retry::Never(failed) => break Err(failed),
             }
             if let Some(log) = &mut finished.log {
                 self.kit.access.tries_again(log);
             }
         };
-        drop(out);
+        out.give_back();
         if let (Some(log), Ok(_)) = (&mut finished.log, &answered) {
             self.kit.access.has_response(log);
         }
@@ -161,17 +170,21 @@ impl<'a, C: ClientSide> Flight<'a, C> {
                 self.tunnel(head, block, attempt, &mut finished).await
             }
             Ok((returning, head, block, attempt)) => {
-                self.pass_back(
+                let passed = self.pass_back(
                     returning,
                     head,
                     block,
                     attempt,
                     upload,
-                    &asked,
+                    asked,
                     &search,
                     &mut finished,
-                )
-                .await
+                );
+                let Passed { after, keep } = passed.await;
+                if let (Some(keep), Some(Attempt { upstream, .. })) = (keep, under_way) {
+                    self.keep(upstream, keep);
+                }
+                after
             }
             Err(Failed::Answer(answer, why)) => {
                 let next = upload.is_done() && asked.keep_alive && !self.kit.wheel.is_draining();
@@ -180,7 +193,7 @@ impl<'a, C: ClientSide> Flight<'a, C> {
                 } else {
                     After::Linger
                 };
-                self.answer(answer, why, &asked, after, &mut finished).await
+                self.answer(answer, why, asked, after, &mut finished).await
             }
             Err(Failed::Silent) => {
                 finished.kind = Kind::Aborted;
@@ -243,7 +256,11 @@ impl<'a, C: ClientSide> Flight<'a, C> {
     }
 
     /// Keeps an upstream whose exchange ended where it should.
-    fn keep(&mut self, upstream: Upstream, kept_for: Duration, authenticates_connection: bool) {
+    fn keep(&mut self, upstream: Upstream, keep: Keep) {
+        let Keep {
+            kept_for,
+            authenticates_connection,
+        } = keep;
         // NTLM and Negotiate authenticate the connection: nobody else may ever use it.
         if authenticates_connection || upstream.is_pinned {
             *self.pinned = Some(Box::new(Upstream {

@@ -4,6 +4,7 @@
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use super::Flight;
 use super::attempt::{Attempt, Returning};
@@ -20,6 +21,25 @@ use crate::relay;
 use crate::site::faults::Fault;
 use crate::wheel::Tick;
 
+/// How a response was passed back.
+pub(super) struct Passed {
+    pub(super) after: After,
+    /// The upstream is fit for another exchange.
+    pub(super) keep: Option<Keep>,
+}
+
+/// How an upstream is kept.
+pub(super) struct Keep {
+    pub(super) kept_for: Duration,
+    pub(super) authenticates_connection: bool,
+}
+
+impl From<After> for Passed {
+    fn from(after: After) -> Passed {
+        Passed { after, keep: None }
+    }
+}
+
 impl<C: ClientSide> Flight<'_, C> {
     /// Passes the response back while the rest of the request goes out.
     #[expect(
@@ -31,12 +51,12 @@ impl<C: ClientSide> Flight<'_, C> {
         returning: Returning,
         head: C::Head,
         block: Block,
-        mut attempt: Attempt<'_>,
-        mut upload: Body,
+        attempt: &mut Attempt<'_>,
+        upload: &mut Body,
         asked: &Asked,
         search: &Search<'_, '_>,
         finished: &mut Finished,
-    ) -> After {
+    ) -> Passed {
         // NTLM and Negotiate authenticate a connection, and one of HTTP/2 is many requests at once: RFC 9113 7 has a word
         // for it, upon which clients come again in HTTP/1.1. What a backend of HTTP/2 means by them is its own affair.
         if returning.authenticates_connection
@@ -46,7 +66,7 @@ impl<C: ClientSide> Flight<'_, C> {
             finished.status = returning.status;
             finished.kind = Kind::Aborted;
             finished.reason = Some(Reason::Http1Required);
-            return After::Close;
+            return After::Close.into();
         }
         let written = match returning.framing_back {
             _ if C::Sink::FRAMES => Written::InFrames,
@@ -69,15 +89,9 @@ impl<C: ClientSide> Flight<'_, C> {
             );
             search.fails(&attempt.visit, Fault::Malformed, &why);
             let why = Some(self.of_site(&why));
-            return self
-                .answer(
-                    Answer::BackendMalformed,
-                    why,
-                    asked,
-                    After::Linger,
-                    finished,
-                )
-                .await;
+            let answer = Answer::BackendMalformed;
+            let answered = self.answer(answer, why, asked, After::Linger, finished);
+            return answered.await.into();
         }
         finished.status = returning.status;
         finished.kind = Kind::Aborted;
@@ -95,15 +109,14 @@ impl<C: ClientSide> Flight<'_, C> {
             begun.await
         };
         if begun.is_err() {
-            return After::Abort;
+            return After::Abort.into();
         }
         self.set(attempt.end, self.site.timeouts.idle);
         let mut reader = Reader::new(pace);
         let client_stopped = returning.close && !upload.is_done();
-        let passed = poll_fn(|cx| {
-            self.poll_both_ways(cx, &mut upload, &mut download, &mut attempt, &mut reader)
-        })
-        .await;
+        let passed =
+            poll_fn(|cx| self.poll_both_ways(cx, upload, &mut download, attempt, &mut reader))
+                .await;
         finished.from_client = upload.read;
         // What leaves together with a head is no body, and what was read and not taken was not sent.
         finished.to_client = download.read.min(download.moved);
@@ -113,31 +126,25 @@ impl<C: ClientSide> Flight<'_, C> {
                 search.fails(&attempt.visit, fault, &why);
             }
             finished.reason = broken.reason();
-            return After::Abort;
+            return After::Abort.into();
         }
         finished.kind = Kind::Exchange;
-        let is_in_step = attempt.is_in_step(asked, &returning);
-        let Attempt {
-            upstream,
-            upstream_deaf,
-            reusable,
-            ..
-        } = attempt;
         // CASES R-07: whatever came behind the response was not asked for.
-        let is_clean = download.take_surplus().is_none() && !upstream_deaf;
-        if reusable && is_in_step && is_clean {
-            let kept_for = returning.keep_alive.unwrap_or(self.site.timeouts.pool_idle);
-            let authenticates =
-                returning.authenticates_connection || asked.authenticates_connection;
-            self.keep(upstream, kept_for, authenticates);
-        }
-        if client_stopped || !upload.is_done() {
-            return After::Linger;
-        }
-        if returning.close || !asked.keep_alive {
-            return After::Close;
-        }
-        After::Next(self.client.behind())
+        let is_clean = download.take_surplus().is_none() && !attempt.upstream_deaf;
+        let is_fit = attempt.reusable && attempt.is_in_step(asked, &returning) && is_clean;
+        let keep = is_fit.then(|| Keep {
+            kept_for: returning.keep_alive.unwrap_or(self.site.timeouts.pool_idle),
+            authenticates_connection: returning.authenticates_connection
+                || asked.authenticates_connection,
+        });
+        let after = if client_stopped || !upload.is_done() {
+            After::Linger
+        } else if returning.close || !asked.keep_alive {
+            After::Close
+        } else {
+            After::Next(self.client.behind())
+        };
+        Passed { after, keep }
     }
 
     fn poll_both_ways(
@@ -218,7 +225,7 @@ impl<C: ClientSide> Flight<'_, C> {
         &mut self,
         head: C::Head,
         block: Block,
-        mut attempt: Attempt<'_>,
+        attempt: &mut Attempt<'_>,
         finished: &mut Finished,
     ) -> After {
         finished.status = 101;

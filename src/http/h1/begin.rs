@@ -1,5 +1,7 @@
 //! The bytes of a request that have come -> what is to be done about them: wait, answer, or send on.
 
+use std::sync::Arc;
+
 use super::head::{self, Framing, Parsed, Room};
 use crate::block::Block;
 use crate::http::answer::Answer;
@@ -7,7 +9,8 @@ use crate::http::begin::{self, SMALL_BODY_BYTES, Said, Step};
 use crate::http::departure::{After, Departure};
 use crate::http::flight;
 use crate::http::kit::{Arrival, Kit};
-use crate::http::known_host::KnownHost;
+use crate::http::known_host::{KnownHost, Patience};
+use crate::site::Site;
 
 /// What is to be done about the bytes that came.
 #[expect(
@@ -16,6 +19,8 @@ use crate::http::known_host::KnownHost;
 )]
 pub(super) enum Begun {
     NeedMore(Block),
+    /// Files that this site names have to be read first.
+    NotYet(Arc<Site>, Block),
     /// A response of our own, and what comes after it.
     Said(Said, After),
     Onward(Departure),
@@ -25,6 +30,7 @@ pub(super) enum Begun {
 pub(super) fn begin(
     arrival: &mut Arrival,
     known: &mut Option<Box<KnownHost>>,
+    patience: Patience,
     mut inbound: Block,
 ) -> Begun {
     arrival.renew_trust();
@@ -50,6 +56,9 @@ pub(super) fn begin(
         Ok(known) => known,
         Err(answer) => return Begun::refused(answer, kit, with_body),
     };
+    if let Some(site) = known.unread(patience) {
+        return Begun::NotYet(site, inbound);
+    }
     let requests_left = arrival.requests_left - 1;
     let keep_alive = head.keep_alive && requests_left > 0;
     let ends = !keep_alive || head.framing != Framing::None || kit.wheel.is_draining();

@@ -16,15 +16,15 @@ use crate::http::begin::Said;
 use crate::http::departure::{After, Departure};
 use crate::http::flight::{Flight, Landed};
 use crate::http::kit::Arrival;
-use crate::http::known_host::KnownHost;
+use crate::http::known_host::{KnownHost, Patience};
 use crate::http::logged;
 use crate::http::reader::{self, Pace, Unsent};
 use crate::limits::{SiteLimits, SiteTimeouts};
-use crate::linger::linger;
 use crate::observe::panic::{self, InWork};
 use crate::observe::{Finished, Kind, Protocol, Reason};
+use crate::site::Site;
 use crate::upstream::Upstream;
-use crate::wheel::Tick;
+use crate::wheel::{Expired, Tick};
 
 /// One client connection.
 #[derive(Debug)]
@@ -92,22 +92,56 @@ impl Connection {
     }
 
     /// One request, from its first bytes to its end.
-    async fn one_request(&mut self, mut inbound: Block) -> After {
+    async fn one_request(&mut self, inbound: Block) -> After {
         let started = self.arrival.kit.wheel.now();
+        let mut departure = match self.begin(inbound, started).await {
+            Ok(departure) => departure,
+            Err(after) => return after,
+        };
+        self.forward(&mut departure, started).await
+    }
+
+    /// Reads the head of a request that goes to a backend.
+    ///
+    /// # Errors
+    /// What comes after one that went nowhere: it has been answered, or nobody is there.
+    async fn begin(&mut self, mut inbound: Block, started: Tick) -> Result<Departure, After> {
         let mut unfinished = Unfinished::default();
+        let mut patience = Patience::Left;
         loop {
-            match begin(&mut self.arrival, &mut self.known, inbound) {
+            match begin(&mut self.arrival, &mut self.known, patience, inbound) {
+                Begun::NotYet(site, block) => {
+                    inbound = self.until_read(&site, block).await;
+                    patience = Patience::Over;
+                }
                 Begun::NeedMore(block) => {
                     match self.more_of_the_head(block, &mut unfinished).await {
                         More::Bytes(block) => inbound = block,
-                        More::Gone => return After::Close,
-                        More::TooSlow => return self.refuse(Answer::HeadTimeout, started).await,
+                        More::Gone => return Err(After::Close),
+                        More::TooSlow => {
+                            return Err(self.refuse(Answer::HeadTimeout, started).await);
+                        }
                     }
                 }
-                Begun::Said(said, after) => return self.say(said, after, started).await,
-                Begun::Onward(onward) => return self.forward(onward, started).await,
+                Begun::Said(said, after) => return Err(self.say(said, after, started).await),
+                Begun::Onward(departure) => return Ok(departure),
             }
         }
+    }
+
+    /// Waits until the files of `site` have been read, as long as a handshake would.
+    async fn until_read(&self, site: &Site, block: Block) -> Block {
+        let Arrival { timer, kit, .. } = &*self.arrival;
+        let shared = &kit.shared;
+        let held = block.filled().to_vec();
+        drop(block);
+        let read = shared.keyring.until_read(site);
+        // What is not known then is said then.
+        let (Ok(()) | Err(Expired)) = timer.within(shared.limits.opening_time, read).await;
+        let mut block = Block::lend();
+        let fits = block.append(&held);
+        debug_assert!(fits, "it was in a block");
+        block
     }
 
     /// Waits until more of a head that has begun is worth reading. What has come is kept in no more room than it needs.
@@ -143,7 +177,7 @@ impl Connection {
         .await
     }
 
-    async fn forward(&mut self, departure: Departure, started: Tick) -> After {
+    async fn forward(&mut self, departure: &mut Departure, started: Tick) -> After {
         let Connection {
             arrival,
             known,
@@ -262,7 +296,7 @@ impl Connection {
         if reader::end(stream, pace, timer).await.is_err() {
             return;
         }
-        Box::pin(linger(stream, timer, &kit.shared.limits)).await;
+        Box::pin(kit.linger(stream, timer)).await;
     }
 }
 

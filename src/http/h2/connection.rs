@@ -20,7 +20,6 @@ use crate::http::kit::{self, Arrival, Asker, Client, Kit};
 use crate::http::known_host::KnownHost;
 use crate::http::reader::{Pace, Reader};
 use crate::limits::{Limits, SiteLimits, SiteTimeouts};
-use crate::linger::linger;
 use crate::observe::Reason;
 use crate::observe::panic::contain;
 use crate::receiving::{Receiving, SMALL_BYTES, SmallTaken};
@@ -179,7 +178,7 @@ async fn serve_all(arrival: Box<Arrival>, early: Option<Block>, slot: Slot) {
         return;
     };
     match ended {
-        Ended::Politely => Box::pin(linger(&mut stream, &timer, &kit.shared.limits)).await,
+        Ended::Politely => Box::pin(kit.linger(&mut stream, &timer)).await,
         Ended::AtOnce => {}
         Ended::Broken => stream.abort(),
     }

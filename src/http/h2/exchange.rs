@@ -20,7 +20,7 @@ use crate::http::begin::{self, SMALL_BODY_BYTES, Said, Step};
 use crate::http::body::{BadBody, BodyError};
 use crate::http::departure::{After, Departure, Order};
 use crate::http::flight::{self, Flight, Landed};
-use crate::http::known_host::KnownHost;
+use crate::http::known_host::{KnownHost, Patience};
 use crate::http::logged;
 use crate::http::reader::{Pace, Unsent};
 use crate::http::side::Source;
@@ -28,7 +28,7 @@ use crate::limits::{SiteLimits, SiteTimeouts};
 use crate::observe::panic::{self, InWork};
 use crate::observe::{self, Finished, Kind, Reason};
 use crate::site::{Site, SiteSlot};
-use crate::wheel::{Tick, Timer};
+use crate::wheel::{Expired, Tick, Timer};
 
 /// What is to be done about it.
 #[expect(
@@ -38,6 +38,19 @@ use crate::wheel::{Tick, Timer};
 enum Begun<'a> {
     Say(Said),
     Send(Departure, Arc<Site>, (Share<'a>, SiteSlot)),
+}
+
+/// Why nothing is begun.
+enum Halt {
+    Refused(Answer),
+    /// Files that this site names have to be read first.
+    NotYet(Arc<Site>),
+}
+
+impl From<Answer> for Halt {
+    fn from(answer: Answer) -> Halt {
+        Halt::Refused(answer)
+    }
 }
 
 /// Serves one request.
@@ -51,15 +64,14 @@ pub(super) async fn one(shared: Rc<Shared>, parts: Parts, mut stream: ClientStre
         return;
     }
     let timer = kit.wheel.timer();
-    let begun = begin(shared, &parts, &mut stream, &timer);
+    let begun = begin(shared, &parts, &mut stream, &timer).await;
     let with_body = parts.method != Method::HEAD;
     drop(parts);
     match begun {
         Begun::Say(said) => say(shared, said, &mut stream, &timer, started).await,
         Begun::Send(mut departure, site, slots) => {
             match take_small_body(&mut departure, &mut stream).await {
-                // Boxed apart from a head that is gone by now.
-                Ok(()) => send(shared, departure, &site, &mut stream, &timer, started).await,
+                Ok(()) => send(shared, &mut departure, &site, &mut stream, &timer, started).await,
                 Err(error) => {
                     let said = Said::refused(flight::answer_to(&error), kit, with_body);
                     say(shared, said, &mut stream, &timer, started).await;
@@ -71,32 +83,46 @@ pub(super) async fn one(shared: Rc<Shared>, parts: Parts, mut stream: ClientStre
     stream.incoming.throw_away();
 }
 
-fn begin<'a>(
+async fn begin<'a>(
     shared: &'a Shared,
     parts: &Parts,
     stream: &mut ClientStream,
     timer: &Timer,
 ) -> Begun<'a> {
     let kit = &shared.kit;
-    match try_to_begin(shared, parts, stream, timer) {
-        Ok(begun) => begun,
-        Err(answer) => Begun::Say(Said::refused(answer, kit, parts.method != Method::HEAD)),
+    let mut patience = Patience::Left;
+    loop {
+        match try_to_begin(shared, parts, patience, stream, timer) {
+            Ok(begun) => return begun,
+            Err(Halt::Refused(answer)) => {
+                let with_body = parts.method != Method::HEAD;
+                return Begun::Say(Said::refused(answer, kit, with_body));
+            }
+            Err(Halt::NotYet(site)) => {
+                let read = kit.shared.keyring.until_read(&site);
+                // As long as a handshake would wait. What is not known then is said then.
+                let waited = timer.within(kit.shared.limits.opening_time, read).await;
+                let (Ok(()) | Err(Expired)) = waited;
+                patience = Patience::Over;
+            }
+        }
     }
 }
 
 fn try_to_begin<'a>(
     shared: &'a Shared,
     parts: &Parts,
+    patience: Patience,
     stream: &mut ClientStream,
     timer: &Timer,
-) -> Result<Begun<'a>, Answer> {
+) -> Result<Begun<'a>, Halt> {
     let kit = &shared.kit;
     let asker = shared.asker();
     let asks = match (&parts.method, parts.extensions.get::<ext::Protocol>()) {
         (_, Some(protocol)) if protocol.as_str() == "websocket" => {
             Asks::Tunnel(Protocol::WebSocket)
         }
-        (&Method::CONNECT, _) => return Err(Answer::MethodNotAllowed),
+        (&Method::CONNECT, _) => return Err(Answer::MethodNotAllowed.into()),
         _ => Asks::Response,
     };
     let whole = Whole::of(parts);
@@ -108,11 +134,14 @@ fn try_to_begin<'a>(
     // A trusted proxy may have ended TLS, and says what it was asked.
     if head.scheme.is_some_and(|scheme| scheme != asker.wire) && !asker.client.trusted {
         let what = "the target's scheme is not that of the connection";
-        return Err(Answer::Malformed(what));
+        return Err(Answer::Malformed(what).into());
     }
     let asked_for = head.authority.ok_or(Answer::NoHost)?;
     let mut known = shared.known.borrow_mut();
     let known = KnownHost::recall(&mut known, asked_for, &asker, None)?;
+    if let Some(site) = known.unread(patience) {
+        return Err(Halt::NotYet(site));
+    }
     let mut order = match begin::begin(&head, b"", known, &asker, timer, true, false)? {
         Step::Say(said) => return Ok(Begun::Say(said)),
         Step::Send(order) => order,
@@ -163,7 +192,7 @@ async fn take_small_body(
 
 async fn send(
     shared: &Shared,
-    departure: Departure,
+    departure: &mut Departure,
     site: &Arc<Site>,
     stream: &mut ClientStream,
     timer: &Timer,

@@ -89,6 +89,12 @@ impl Entry {
         errors.iter().chain(warnings)
     }
 
+    /// Whether an older version serves while the file waits for a certificate.
+    pub(super) fn serves_meanwhile(&self) -> bool {
+        let is_waiting = matches!(self.verdict, Verdict::Waiting(_));
+        is_waiting && self.live.as_ref().is_some_and(|live| !live.is_shut)
+    }
+
     /// Whether what serves waits for something of its backends.
     pub(super) fn awaits(&self, awaits: fn(&Site) -> bool) -> bool {
         self.live.as_ref().is_some_and(|live| awaits(&live.site))

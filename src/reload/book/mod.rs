@@ -26,7 +26,6 @@ use super::guard::{Guard, Judgement};
 use super::last_good::LastGood;
 use super::look::{Absence, Complaint, Print};
 use crate::route::{SiteChange, TableEdit};
-use crate::site::tls::Mode;
 use crate::site::{HostPattern, Site, SiteName, fitness};
 use crate::tls::Loaded;
 use crate::upstream::States;
@@ -283,12 +282,6 @@ impl Book {
             .values()
             .filter_map(|entry| entry.live.as_ref());
         live.map(|live| &live.site)
-    }
-
-    /// Those of them whose TLS is passed through.
-    pub(super) fn passed_through(&self) -> Vec<Arc<Site>> {
-        let passed = |site: &&Arc<Site>| site.tls.mode == Mode::Passthrough;
-        self.sites().filter(passed).cloned().collect()
     }
 
     /// Adds to what an operator should know of the version that serves.

@@ -212,7 +212,13 @@ impl Book {
         if matches!(&entry.verdict, Verdict::Waiting(before) if *before == complaint) {
             return Wants::NoMore;
         }
-        info!(site = %name, "waiting: {}", complaint.line);
+        match &entry.live {
+            Some(live) if !live.is_shut => {
+                let since = clock(live.since, at.wall);
+                warn!(site = %name, "waiting, still serving the version of {since}: {}", complaint.line);
+            }
+            _ => info!(site = %name, "waiting: {}", complaint.line),
+        }
         entry.set(Verdict::Waiting(complaint), at);
         match &entry.live {
             Some(live) if was_leaving => Wants::Patterns(live.patterns().cloned().collect()),

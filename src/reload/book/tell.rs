@@ -295,8 +295,13 @@ impl Book {
         };
         let site = entry.live.as_ref().map(|live| &*live.site);
         let advice = site.map(|site| adviser.of(site)).unwrap_or_default();
-        let advice = advice
+        let meanwhile = entry.serves_meanwhile();
+        let meanwhile = meanwhile.then(|| {
+            "what served before is served until it is there, but not after a restart".to_owned()
+        });
+        let advice = meanwhile
             .into_iter()
+            .chain(advice)
             .map(|line| Problem::warning_of_file(&entry.path, line).render("", false));
         FileStatus {
             name: name.to_string(),

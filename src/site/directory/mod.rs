@@ -2,6 +2,7 @@
 //!
 //! Only looks; what a change means is decided by `reload`.
 
+mod exposed;
 mod names;
 mod permit;
 #[cfg(test)]
@@ -17,11 +18,12 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::SiteName;
+use exposed::OTHERS_WRITE;
+pub use exposed::{exposed, replaceable_in};
 use names::classify_folder;
 pub use names::{Ignored, classify};
 use permit::{how_to_permit, how_to_permit_below};
-use text::OTHERS_WRITE;
-pub use text::{ReadError, decode, exposed, read};
+pub use text::{ReadError, decode, read};
 
 /// What is in the sites directory, in the order of names.
 #[derive(Debug, Default)]

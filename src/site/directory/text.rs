@@ -2,11 +2,10 @@
 
 use std::fmt;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use super::permit::how_to_permit_below;
-use crate::document::{Problem, Severity};
+use crate::document::Problem;
 use crate::limits::SITE_FILE_BYTES;
 use crate::site::fence::{FileError, read_regular};
 use crate::site::{SiteDocument, SiteName};
@@ -34,18 +33,6 @@ pub fn read(path: &Path, name: &SiteName) -> Result<SiteDocument, ReadError> {
         real,
     })
 }
-
-/// CASES S-03: whoever may write the file owns the site.
-pub fn exposed(path: &Path) -> Option<Problem> {
-    let mode = path.metadata().ok()?.mode();
-    let message = format!("everybody may write this file (mode {:04o})", mode & 0o7777);
-    (mode & OTHERS_WRITE != 0).then(|| Problem {
-        severity: Severity::Warning,
-        ..Problem::of_file(path, message).with_help(format!("chmod o-w '{}'", path.display()))
-    })
-}
-
-pub(super) const OTHERS_WRITE: u32 = 0o002;
 
 /// The text of a file.
 ///

@@ -25,10 +25,19 @@ pub(super) struct Folder {
     pub(super) pairs: Box<[Arc<Pair>]>,
     /// It was another one a look ago, or has only just been written.
     pub(super) is_restless: bool,
+    /// All had gone from it, and it is being filled again.
+    is_returning: bool,
     /// What is of no use in it.
     pub(super) problems: Vec<String>,
     /// What was to be said of it so far.
     said: BTreeSet<String>,
+}
+
+/// How much may be half done in a folder.
+#[derive(Clone, Copy)]
+struct Moment {
+    is_restless: bool,
+    is_returning: bool,
 }
 
 /// A certificate, and where its key lies.
@@ -39,7 +48,18 @@ pub(super) struct Pair {
     /// What there is to say of its permissions.
     pub(super) of_key: Option<String>,
     /// One half has changed or gone, and it is none of the moments of a renewal.
-    pub(super) is_half: bool,
+    pub(super) half: Option<Half>,
+}
+
+/// What of a pair is not as it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Half {
+    /// Both are there, and do not fit.
+    NoPair,
+    KeyGone,
+    /// And the chain is another one, or of no use.
+    KeyGoneAndChainChanged,
+    ChainGone,
 }
 
 /// What was not said of a folder so far.
@@ -51,11 +71,13 @@ pub(super) struct News {
 }
 
 impl Folder {
-    /// Looks at the files of `path`, and reads those that are not as they were `before`. The second is what is new to say.
+    /// Looks at the files of `path`, and reads those that are not as they were `before`, when it could be looked into, or
+    /// `was_away`. The second is what is new to say.
     pub(super) fn look(
         path: &Path,
         stamps: Stamps,
         before: Option<&Folder>,
+        was_away: bool,
         now: SystemTime,
     ) -> (Folder, Vec<News>) {
         let mut chains = HashMap::new();
@@ -76,8 +98,14 @@ impl Folder {
         let mut pairs = pair_up(&files, chains, before);
         let is_restless = before.is_some_and(|before| before.stamps != stamps)
             || files.0.iter().any(|(_, file)| file.is_young);
+        let is_returning =
+            is_restless && (was_away || before.is_some_and(|before| before.is_returning));
+        let moment = Moment {
+            is_restless,
+            is_returning,
+        };
         let kept = before.map_or_else(Vec::new, |before| {
-            interrupted(before, &files, &pairs, is_restless)
+            interrupted(before, &files, &pairs, moment)
         });
         let problems = problems(path, &files, &pairs, &kept);
         let mut said = before.map_or_else(BTreeSet::new, |before| before.said.clone());
@@ -103,6 +131,7 @@ impl Folder {
             pairs: pairs.into(),
             stamps,
             is_restless,
+            is_returning,
             problems,
             said,
         };
@@ -123,7 +152,7 @@ impl Folder {
 /// What is of no use in the folder at `path`, and what is kept though it is half of something.
 fn problems(path: &Path, files: &Files, pairs: &[Arc<Pair>], kept: &[Arc<Pair>]) -> Vec<String> {
     let of_no_use = files.0.iter().filter_map(|(_, file)| file.problem.clone());
-    let halves = kept.iter().map(|pair| pair.half());
+    let halves = kept.iter().map(|pair| pair.with(pair.half_in(files)));
     let leaf = |pair: &Arc<Pair>| pair.certificate.leaf().map(sha256_of);
     let in_pairs: HashSet<Digest> = pairs.iter().filter_map(leaf).collect();
     let halved: HashSet<&Path> = kept.iter().map(|pair| pair.file()).collect();
@@ -168,6 +197,12 @@ impl File {
         self.keys.iter().any(|key| Some(&*key.public) == own)
     }
 
+    fn has_certificate_of(&self, pair: &Pair) -> bool {
+        let own = pair.certificate.leaf().map(sha256_of);
+        let mut certificates = self.certificates.iter();
+        certificates.any(|kind| Some(kind.digest) == own)
+    }
+
     fn is_as(&self, stamp: Option<Stamp>) -> bool {
         !self.is_young && stamp.is_some() && self.stamp == stamp
     }
@@ -183,18 +218,41 @@ impl Pair {
         self.certificate.certified.cert.len() > 1
     }
 
-    /// What there is to say where it is kept though half of it is not there.
-    pub(super) fn half(&self) -> String {
-        let (file, key) = (self.file().display(), self.key.display());
-        format!("{file} and {key} are no pair; the certificate that they were goes on being shown")
+    pub(super) fn is_half(&self) -> bool {
+        self.half.is_some()
     }
 
-    fn as_half(&self) -> Pair {
+    /// What there is to say where it is kept with no more than this of it.
+    pub(super) fn with(&self, half: Half) -> String {
+        const GOES_ON: &str =
+            "the certificate that they were goes on being shown, but not after a restart";
+        let (file, key) = (self.file().display(), self.key.display());
+        match half {
+            Half::NoPair => format!("{file} and {key} are no pair; {GOES_ON}"),
+            Half::KeyGone => format!("{key} is gone, and {file} is not; {GOES_ON}"),
+            Half::KeyGoneAndChainChanged => format!(
+                "{file} is not what it was, no key beside it fits, and {key} is gone; {GOES_ON}"
+            ),
+            Half::ChainGone => format!("{file} is gone, and {key} is not; {GOES_ON}"),
+        }
+    }
+
+    /// What has become of it, of which something is still there.
+    fn half_in(&self, files: &Files) -> Half {
+        match (files.get(self.file()), files.get(&self.key)) {
+            (Some(_), Some(_)) => Half::NoPair,
+            (Some(chain), None) if chain.has_certificate_of(self) => Half::KeyGone,
+            (Some(_), None) => Half::KeyGoneAndChainChanged,
+            (None, _) => Half::ChainGone,
+        }
+    }
+
+    fn as_half(&self, half: Half) -> Pair {
         Pair {
             certificate: Arc::clone(&self.certificate),
             key: self.key.clone(),
             of_key: self.of_key.clone(),
-            is_half: true,
+            half: Some(half),
         }
     }
 }
@@ -235,7 +293,7 @@ fn pair_up(
             };
             let leaf = pair.certificate.leaf().map(sha256_of);
             leaf == Some(digest)
-                && !pair.is_half
+                && !pair.is_half()
                 && pair.key == key_path
                 && is_same(path, file)
                 && is_same(key_path, key_file)
@@ -250,7 +308,7 @@ fn pair_up(
             certificate: Arc::new(certificate.of_file(path)),
             key: key_path.to_owned(),
             of_key: key_file.of_key.clone(),
-            is_half: false,
+            half: None,
         };
         pairs.extend(certificate.map(pair).map(Arc::new));
     }
@@ -272,13 +330,17 @@ fn read_again(path: &Path, at: usize, digest: Digest) -> Option<Chain> {
 /// Pairs of before of which one half has changed or gone, while the other is still there and belongs to nothing: somebody
 /// renews them just now, or has broken them. They stay, unless a new pair in the folder does for all their names what they
 /// did. While the folder is restless more is taken for a moment of a renewal: a new chain that has lost those who vouch for
-/// it, and a new key where the chain is gone.
+/// it, and a new key where the chain is gone. What has not come back yet of all that was gone is on its way, too.
 fn interrupted(
     before: &Folder,
     files: &Files,
     pairs: &[Arc<Pair>],
-    is_restless: bool,
+    moment: Moment,
 ) -> Vec<Arc<Pair>> {
+    let Moment {
+        is_restless,
+        is_returning,
+    } = moment;
     let renewed: HashSet<&Path> = pairs.iter().map(|pair| pair.file()).collect();
     let gone = before.pairs.iter();
     let gone: Vec<&Arc<Pair>> = gone.filter(|old| !renewed.contains(old.file())).collect();
@@ -309,7 +371,7 @@ fn interrupted(
         (Some(_), _) => !in_use.contains(old.file()),
         (None, Some(file)) if file.has_key_of(old) => !in_use.contains(&*old.key),
         (None, Some(_)) => is_restless,
-        (None, None) => false,
+        (None, None) => is_returning,
     };
     let stays = |old: &&Arc<Pair>| {
         has_half(old)
@@ -320,9 +382,12 @@ fn interrupted(
                 .all(|name| is_served(old, name))
     };
     let stay = gone.into_iter().filter(stays);
-    let stay = stay.map(|old| match is_restless || old.is_half {
-        true => Arc::clone(old),
-        false => Arc::new(old.as_half()),
+    let stay = stay.map(|old| {
+        let half = old.half_in(files);
+        match is_restless || old.half == Some(half) {
+            true => Arc::clone(old),
+            false => Arc::new(old.as_half(half)),
+        }
     });
     stay.collect()
 }

@@ -20,13 +20,28 @@ pub(super) struct Listing {
     pub(super) seen: BTreeMap<PathBuf, Stamps>,
     /// Folders that cannot be listed, and why: what is in them is unknown.
     pub(super) closed: Vec<(PathBuf, String)>,
+    /// Which folder each of those is that have files at all, of `certificates` alone.
+    pub(super) filled: Grounds,
+    /// Those of `certificates` that can be listed and have none.
+    pub(super) bare: Grounds,
 }
+
+/// Tells a folder from another with the same name, which was made anew or mounted there: device and inode.
+pub(super) type Grounds = BTreeMap<PathBuf, Option<(u64, u64)>>;
 
 impl Listing {
     pub(super) fn of(roots: &[PathBuf]) -> Listing {
         let mut listing = Listing::default();
         for root in roots {
             listing.add(root, DEPTH);
+            let stamp = stamp(root).ok();
+            let ground = stamp.map(|stamp| (stamp.dev, stamp.inode));
+            let is_below = |path: &Path| path.starts_with(root);
+            if listing.seen.keys().any(|path| is_below(path)) {
+                listing.filled.insert(root.clone(), ground);
+            } else if !listing.closed.iter().any(|(path, _)| is_below(path)) {
+                listing.bare.insert(root.clone(), ground);
+            }
         }
         listing
     }

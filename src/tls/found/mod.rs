@@ -4,7 +4,8 @@
 //! other names. A chain and a key belong together when they fit, and they must lie in one folder. Blocks on the disk.
 //!
 //! `listing` says what is there, `folder` which pairs a folder has, `file` what one file holds, `names` which pair is shown
-//! for a name. What cannot be looked at is unknown and not gone.
+//! for a name. What cannot be looked at is unknown and not gone;
+//! nor is what has vanished with everything around it.
 
 mod file;
 mod folder;
@@ -20,7 +21,7 @@ use super::advice;
 use super::certificate::Certificate;
 use crate::site::HostPattern;
 use folder::{Folder, News, Pair};
-use listing::{Listing, Stamps};
+use listing::{Grounds, Listing, Stamps};
 use names::{Names, Shown};
 
 /// A folder that has just changed may be half of something: certbot moves one link after the other.
@@ -35,10 +36,31 @@ type Folders = BTreeMap<PathBuf, Arc<Folder>>;
 pub(super) struct Found {
     names: Arc<Names>,
     folders: Folders,
-    /// Folders that cannot be listed, and what was said of it.
+    /// Folders that cannot be listed, or from which all has gone at once, and what was said of it.
     closed: BTreeMap<PathBuf, String>,
+    /// Which folders those of `certificates` were when they last had files.
+    grounds: Grounds,
+    /// Those of them that have none, and had none.
+    bare: BTreeSet<PathBuf>,
     /// Folders that were not there any more, for the first time: whoever swaps one takes it away before the new one comes.
     leaving: BTreeSet<PathBuf>,
+}
+
+/// What it means that a folder of `certificates` is gone, or everything in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Removals {
+    /// It looks like that where a volume is not mounted.
+    Doubted,
+    /// An operator has said that it may go.
+    Meant,
+}
+
+/// A folder of which is unknown what is in it.
+struct Away {
+    path: PathBuf,
+    line: String,
+    /// What was found in it, and goes on being shown.
+    kept: Folders,
 }
 
 /// What another look at the folders brought.
@@ -79,6 +101,11 @@ impl Found {
         self.names.certificates()
     }
 
+    /// Folders of `certificates` in which there is nothing.
+    pub(super) fn bare(&self) -> impl Iterator<Item = &PathBuf> {
+        self.bare.iter()
+    }
+
     /// What is of no use in the folders.
     pub(super) fn problems(&self) -> impl Iterator<Item = &String> {
         let of_folders = self.folders.values().flat_map(|folder| &folder.problems);
@@ -98,27 +125,46 @@ impl Found {
     }
 
     /// What is there now, reading only what has changed since `self`.
-    pub(super) fn again(&self, roots: &[PathBuf], now: SystemTime) -> Again {
-        let Listing { seen, closed } = Listing::of(roots);
+    pub(super) fn again(&self, roots: &[PathBuf], now: SystemTime, removals: Removals) -> Again {
+        let Listing {
+            seen,
+            closed,
+            filled,
+            bare,
+        } = Listing::of(roots);
         let mut told = Told::default();
         let mut news = Vec::new();
         let mut folders = self.look(seen, now, &mut news);
+        let mut away: Vec<Away> = (closed.into_iter())
+            .map(|(path, why)| self.closed_off(path, &why, &folders, removals))
+            .collect();
+        let mut without = BTreeSet::new();
+        for (path, ground) in bare {
+            match self.emptied(&path, ground, removals) {
+                Some(emptied) => away.push(emptied),
+                None => drop(without.insert(path)),
+            }
+        }
         let mut said = BTreeMap::new();
-        for (path, why) in closed {
-            let unknown = self.unknown(&path, &folders);
-            if !unknown.is_empty() {
+        for Away { path, line, kept } in away {
+            if !kept.is_empty() {
                 told.again_in = Some(CLOSED);
             }
-            let line = cannot_be_listed(&path, &why, !unknown.is_empty());
-            if !self.closed.contains_key(&path) {
+            if self.closed.get(&path) != Some(&line) {
                 told.problems.push(line.clone());
             }
             said.insert(path, line);
-            folders.extend(unknown);
+            folders.extend(kept);
         }
-        let left = self.left(&folders);
+        let left = match removals {
+            Removals::Doubted => self.left(&folders),
+            Removals::Meant => Folders::new(),
+        };
         let leaving: BTreeSet<PathBuf> = left.keys().cloned().collect();
         folders.extend(left);
+        let mut grounds = self.grounds.clone();
+        grounds.retain(|path, _| roots.contains(path));
+        grounds.extend(filled);
         if !leaving.is_empty() || folders.values().any(|folder| folder.is_restless) {
             told.again_in = Some(RESTLESS);
         }
@@ -128,7 +174,11 @@ impl Found {
         };
         let is_same = folders.len() == self.folders.len() && folders.iter().all(is_same);
         told.is_news = !self.names.are_as_of(now) || !is_same && !self.has_pairs_of(&folders);
-        if is_same && !told.is_news && said == self.closed && leaving == self.leaving {
+        let is_same_around = said == self.closed
+            && leaving == self.leaving
+            && grounds == self.grounds
+            && without == self.bare;
+        if is_same && is_same_around && !told.is_news {
             return Again { found: None, told };
         }
         let names = match told.is_news {
@@ -147,6 +197,8 @@ impl Found {
             names,
             folders,
             closed: said,
+            grounds,
+            bare: without,
             leaving,
         });
         Again { found, told }
@@ -163,7 +215,8 @@ impl Found {
                 Some(before) if !before.is_another(&stamps) => Arc::clone(before),
                 before => {
                     let before = before.map(Arc::as_ref);
-                    let (folder, new) = Folder::look(&path, stamps, before, now);
+                    let was_away = self.closed.keys().any(|away| path.starts_with(away));
+                    let (folder, new) = Folder::look(&path, stamps, before, was_away, now);
                     news.extend(new);
                     Arc::new(folder)
                 }
@@ -171,6 +224,40 @@ impl Found {
             (path, folder)
         });
         looked.collect()
+    }
+
+    /// One that cannot be listed.
+    fn closed_off(&self, path: PathBuf, why: &str, seen: &Folders, removals: Removals) -> Away {
+        let is_gone = path.try_exists().is_ok_and(|is_there| !is_there);
+        let kept = match removals {
+            Removals::Meant if is_gone => Folders::new(),
+            _ => self.unknown(&path, seen),
+        };
+        let rest = match (kept.is_empty(), is_gone) {
+            (true, _) => String::new(),
+            (false, true) => format!("; {GOES_ON}, also if it is gone for good: {LET_GO}"),
+            (false, false) => format!("; {GOES_ON}"),
+        };
+        let line = format!("{} cannot be listed: {why}{rest}", path.display());
+        Away { path, line, kept }
+    }
+
+    /// One of `certificates` without any file, if it has lost more than one pair at once, or is another folder than the one
+    /// that had them: then nobody has just taken away a pair.
+    fn emptied(&self, path: &Path, ground: Option<(u64, u64)>, removals: Removals) -> Option<Away> {
+        let kept = self.unknown(path, &Folders::new());
+        let pairs: usize = kept.values().map(|folder| folder.pairs.len()).sum();
+        let is_other = || self.grounds.get(path) != Some(&ground);
+        let is_missed = pairs > 1 || pairs == 1 && is_other();
+        if !is_missed || removals == Removals::Meant {
+            return None;
+        }
+        let line = format!(
+            "{} has no certificate any more, as where a volume is not mounted; {GOES_ON}, also if that is meant: {LET_GO}",
+            path.display()
+        );
+        let path = path.to_owned();
+        Some(Away { path, line, kept })
     }
 
     /// What was known of `closed` and all below, as far as nobody has seen it now.
@@ -201,13 +288,8 @@ impl Found {
     }
 }
 
-fn cannot_be_listed(path: &Path, why: &str, was_good: bool) -> String {
-    let rest = match was_good {
-        true => "; what was found in it goes on being shown",
-        false => "",
-    };
-    format!("{} cannot be listed: {why}{rest}", path.display())
-}
+const GOES_ON: &str = "what was found in it goes on being shown";
+const LET_GO: &str = "`onedoor reload --accept-removals` lets it go";
 
 impl Pair {
     fn of_dates(&self, now: SystemTime) -> Option<String> {
@@ -216,11 +298,10 @@ impl Pair {
 
     /// As of `now`.
     fn advice(&self, now: SystemTime) -> impl Iterator<Item = String> {
-        let half = self.is_half.then(|| self.half());
         self.of_dates(now)
             .into_iter()
             .chain(self.of_key.clone())
-            .chain(half)
+            .chain(self.half.map(|half| self.with(half)))
     }
 }
 

@@ -137,8 +137,8 @@ impl Shown {
     fn of(mut best: Vec<Arc<Pair>>, now: SystemTime) -> Shown {
         let is_valid = best.iter().any(|pair| pair.certificate.is_valid(now));
         best.retain(|pair| pair.certificate.is_valid(now) == is_valid);
-        if best.iter().any(|pair| !pair.is_half) {
-            best.retain(|pair| !pair.is_half);
+        if best.iter().any(|pair| !pair.is_half()) {
+            best.retain(|pair| !pair.is_half());
         }
         best.sort_by_key(|pair| !pair.certificate.is_ecdsa());
         Shown {
@@ -157,7 +157,7 @@ fn rank(pair: &Pair, now: SystemTime) -> impl Ord + use<> {
     let certificate = &pair.certificate;
     (
         certificate.is_valid(now),
-        !pair.is_half,
+        !pair.is_half(),
         certificate.certified.cert.len() > 1,
         certificate.not_after,
     )

@@ -74,8 +74,14 @@ impl Desk {
     /// As it looks so many seconds from now.
     fn look(&self, before: &Found, seconds: u64) -> (Found, Told) {
         let now = SystemTime::now() + Duration::from_secs(seconds);
-        let Again { found, told } = before.again(std::slice::from_ref(&self.folder), now);
+        let Again { found, told } =
+            before.again(std::slice::from_ref(&self.folder), now, Removals::Doubted);
         (found.expect("another"), told)
+    }
+
+    fn again(&self, before: &Found, removals: Removals) -> Again {
+        let now = SystemTime::now() + Duration::from_secs(LATER);
+        before.again(std::slice::from_ref(&self.folder), now, removals)
     }
 }
 
@@ -132,7 +138,7 @@ fn half_a_renewal_keeps_the_pair_beside_others() {
 fn settled(desk: &Desk, mut found: Found) -> Found {
     let now = SystemTime::now() + Duration::from_secs(LATER);
     loop {
-        let again = found.again(std::slice::from_ref(&desk.folder), now);
+        let again = found.again(std::slice::from_ref(&desk.folder), now, Removals::Doubted);
         found = again.found.unwrap_or(found);
         if again.told.again_in.is_none() {
             return found;
@@ -173,7 +179,7 @@ fn what_is_whole_is_shown_before_what_is_kept() {
     let found = settled(&desk, found);
     assert!(one.is_shown(&found, "a.test") && old.is_shown(&found, "b.test"));
     let problems: Vec<&String> = found.problems().collect();
-    assert!(problems[0].contains("old.pem and"), "{problems:?}");
+    assert!(problems[0].contains("old.pem is gone"), "{problems:?}");
     desk.put_pair("two", &two);
     let found = settled(&desk, found);
     assert!(one.is_shown(&found, "a.test") && two.is_shown(&found, "b.test"));
@@ -187,8 +193,7 @@ fn what_is_whole_is_shown_before_what_is_kept() {
 }
 
 fn desk_is_at_rest(desk: &Desk, found: &Found) -> bool {
-    let now = SystemTime::now() + Duration::from_secs(LATER);
-    let again = found.again(std::slice::from_ref(&desk.folder), now);
+    let again = desk.again(found, Removals::Doubted);
     again.found.is_none() && again.told.again_in.is_none()
 }
 
@@ -240,8 +245,7 @@ fn what_cannot_be_listed_is_unknown_and_not_gone() {
     assert!(made.is_shown(&found, "a.test"));
     assert!(told.problems[0].contains("goes on being shown"), "{told:?}");
     assert_eq!((told.is_news, told.again_in), (false, Some(CLOSED)));
-    let now = SystemTime::now() + Duration::from_secs(LATER);
-    let again = found.again(std::slice::from_ref(&desk.folder), now);
+    let again = desk.again(&found, Removals::Doubted);
     assert!(again.found.is_none() && again.told.problems.is_empty());
     fs::rename(&away, &desk.folder).expect("back");
     let (found, told) = desk.look(&found, LATER);
@@ -268,8 +272,7 @@ fn a_link_that_leads_nowhere_is_unknown_and_not_gone() {
     fs::rename(&away, desk.folder.with_extension("away")).expect("away");
     let mut found = found;
     for _ in 0..3 {
-        let now = SystemTime::now() + Duration::from_secs(LATER);
-        let again = found.again(std::slice::from_ref(&desk.folder), now);
+        let again = desk.again(&found, Removals::Doubted);
         assert_eq!(again.told.again_in, Some(CLOSED));
         assert!(!again.told.is_news);
         found = again.found.unwrap_or(found);
@@ -289,11 +292,10 @@ fn a_folder_that_is_swapped_is_not_missed() {
     desk.put_pair("next/down/too/deep/a", &new);
     let found = settled(&desk, Found::default());
     fs::rename(desk.folder.join("live"), desk.folder.with_extension("old")).expect("away");
-    let now = SystemTime::now() + Duration::from_secs(LATER);
     let Again {
         found: between,
         told,
-    } = found.again(std::slice::from_ref(&desk.folder), now);
+    } = desk.again(&found, Removals::Doubted);
     let between = between.expect("another");
     assert!(old.is_shown(&between, "a.test"));
     assert_eq!((told.is_news, told.again_in), (false, Some(RESTLESS)));
@@ -305,6 +307,91 @@ fn a_folder_that_is_swapped_is_not_missed() {
     let found = settled(&desk, between);
     assert!(new.is_shown(&found, "a.test"));
     fs::remove_dir_all(desk.folder.with_extension("old")).expect("gone");
+}
+
+#[test]
+fn what_has_vanished_all_at_once_is_unknown_and_not_gone() {
+    let desk = Desk::new("emptied");
+    let made = ["a.test", "b.test"].map(|host| (host, desk.make(&[host], 50)));
+    let are_shown = |found: &Found| {
+        made.iter()
+            .filter(|(host, made)| found.find(host).is_some() && made.is_shown(found, host))
+            .count()
+    };
+    let fill = |layout: fn(&str) -> String| {
+        for (host, made) in &made {
+            desk.put_pair(&layout(host), made);
+        }
+        settled(&desk, Found::default())
+    };
+    let empty = || {
+        fs::remove_dir_all(&desk.folder).expect("removed");
+        fs::create_dir_all(&desk.folder).expect("made anew");
+    };
+    // Whether in one folder or each in its own.
+    let layouts: [fn(&str) -> String; 2] = [str::to_owned, |host| format!("{host}/it")];
+    for layout in layouts {
+        let found = fill(layout);
+        assert_eq!(are_shown(&found), 2);
+        empty();
+        let (mut found, told) = desk.look(&found, LATER);
+        assert!(told.problems[0].contains("goes on being shown"), "{told:?}");
+        for _ in 0..3 {
+            let again = desk.again(&found, Removals::Doubted);
+            assert_eq!(again.told.again_in, Some(CLOSED));
+            assert!(!again.told.is_news && again.told.problems.is_empty());
+            found = again.found.unwrap_or(found);
+            assert_eq!(are_shown(&found), 2);
+            assert_eq!(found.problems().count(), 1, "for who asks");
+        }
+        // Somebody puts one file after the other.
+        for (host, made) in &made {
+            desk.put_pair(&layout(host), made);
+            found = desk.look(&found, LATER).0;
+            assert_eq!(are_shown(&found), 2, "{host}");
+        }
+        found = settled(&desk, found);
+        assert!(are_shown(&found) == 2 && found.problems().count() == 0);
+        empty();
+        let (found, _) = desk.look(&found, LATER);
+        let again = desk.again(&found, Removals::Meant);
+        let gone = again.found.expect("another");
+        assert_eq!((are_shown(&gone), again.told.lost.len()), (0, 2));
+        assert_eq!(gone.problems().count(), 0);
+        // One pair of several, and what does not come back, are taken away.
+        let found = fill(layout);
+        empty();
+        let (found, _) = desk.look(&found, LATER);
+        desk.put_pair(&layout("a.test"), &made[0].1);
+        assert_eq!(are_shown(&settled(&desk, found)), 1);
+    }
+}
+
+#[test]
+fn the_last_pair_may_be_taken_away_but_not_with_its_folder() {
+    let desk = Desk::new("last");
+    let made = desk.make(&["a.test"], 50);
+    desk.put_pair("a", &made);
+    let found = settled(&desk, Found::default());
+    let away = desk.folder.with_extension("away");
+    fs::rename(&desk.folder, &away).expect("away");
+    fs::create_dir(&desk.folder).expect("another");
+    let (found, told) = desk.look(&found, LATER);
+    assert!(made.is_shown(&found, "a.test"), "{told:?}");
+    fs::remove_dir(&desk.folder).expect("gone");
+    let (found, told) = desk.look(&found, LATER);
+    assert!(made.is_shown(&found, "a.test"), "{told:?}");
+    let again = desk.again(&found, Removals::Meant);
+    assert_eq!(
+        again.told.lost.len(),
+        1,
+        "whatever has become of the folder"
+    );
+    fs::rename(&away, &desk.folder).expect("back");
+    let found = settled(&desk, found);
+    desk.remove("a.pem");
+    desk.remove("a.key");
+    assert!(settled(&desk, found).find("a.test").is_none());
 }
 
 #[test]
@@ -417,7 +504,7 @@ fn moves() -> impl Strategy<Value = Vec<Move>> {
 }
 
 /// Whatever comes after what: two halves that fit are shown, two that do not leave what was shown, and nothing is shown of
-/// which neither the key nor any chain is left.
+/// which neither the key nor any chain is left, unless all has gone at once.
 #[test]
 fn a_name_is_shown_as_long_as_half_of_its_pair_is_there() {
     let desk = Desk::new("moves");
@@ -456,8 +543,11 @@ fn a_name_is_shown_as_long_as_half_of_its_pair_is_there() {
                 continue;
             }
             found = settled(&desk, found);
+            // All at once is no way to take two pairs away.
+            let is_empty = on_disk == [[None; 2]; 2] && shown.iter().all(Option::is_some);
             for name in 0..2 {
                 shown[name] = match on_disk[name] {
+                    _ if is_empty => shown[name],
                     [None, None] => None,
                     [cert, key] if cert == key => cert,
                     [None, key] if key != shown[name] => None,

@@ -17,6 +17,8 @@ pub enum InClear {
         only_reading: bool,
     },
     Refuse,
+    /// Its files are still being read: ask again after [`Keyring::until_read`]. Sent on to TLS it might find that refused.
+    NotYet,
     /// It had a certificate, or must have one, and there is none: content never falls back to clear text.
     NoCertificate,
     /// A local name, asked for from far away.
@@ -48,8 +50,12 @@ impl Keyring {
             Some(_) => ClearText::Redirect,
             None => ClearText::Serve,
         };
-        if self.is_shut(site) {
-            return InClear::NoCertificate;
+        match self.readiness(site) {
+            Readiness::Ready => {}
+            // What is open anyway needs no certificate.
+            Readiness::Unread if site.tls.clear_text == Some(ClearText::Serve) => {}
+            Readiness::Unread => return InClear::NotYet,
+            Readiness::Shut => return InClear::NoCertificate,
         }
         match site.tls.mode {
             Mode::Off => InClear::Serve,
@@ -75,14 +81,35 @@ impl Keyring {
         }
     }
 
-    /// Whether files without which nobody knows who may come, or what to show them, cannot be used: a redirect would only
-    /// lead to TLS that is refused.
-    fn is_shut(&self, site: &Site) -> bool {
-        site.tls.is_terminated()
-            && needs_files(site)
-            && match self.sites.get(&site.number).as_deref() {
-                Some(Held::Unread | Held::Ready(_)) => false,
-                Some(Held::Unusable) | None => true,
+    /// Waits until the files that `site` names have been read, or nobody needs them any more. For how long is for the
+    /// caller to say.
+    pub async fn until_read(&self, site: &Site) {
+        loop {
+            let read = self.something_was_read();
+            if self.readiness(site) != Readiness::Unread {
+                return;
             }
+            read.await;
+        }
     }
+
+    fn readiness(&self, site: &Site) -> Readiness {
+        if !site.tls.is_terminated() || !needs_files(site) {
+            return Readiness::Ready;
+        }
+        match self.sites.get(&site.number).as_deref() {
+            Some(Held::Ready(_)) => Readiness::Ready,
+            Some(Held::Unread) => Readiness::Unread,
+            Some(Held::Unusable) | None => Readiness::Shut,
+        }
+    }
+}
+
+/// Whether what a site answers is known, as far as that depends on files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Readiness {
+    Ready,
+    Unread,
+    /// Without them nobody knows who may come, or what to show them: a redirect would only lead to TLS that is refused.
+    Shut,
 }

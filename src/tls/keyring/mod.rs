@@ -28,7 +28,7 @@ use crate::tls::adviser::Adviser;
 use crate::tls::at_hand::AtHand;
 use crate::tls::authority::is_near;
 use crate::tls::certificate::Certificate;
-use crate::tls::found::{Again, Found, Told};
+use crate::tls::found::{Again, Found, Removals, Told};
 use crate::tls::identity::{Identities, Identity};
 use crate::tls::load::{LoadError, Loaded};
 use crate::tls::policy::{Policies, Policy};
@@ -290,6 +290,7 @@ impl Keyring {
     /// The site is gone from every table.
     pub fn forget(&self, number: u32) {
         self.sites.remove(&number);
+        self.read.notify_waiters();
     }
 
     fn ready(&self, site: &Site, loaded: &Loaded) -> Held {
@@ -336,6 +337,17 @@ impl Keyring {
         ends
     }
 
+    /// The same of those that are shown to backends, by their files: many are for no name.
+    pub fn ends_towards_backends(&self) -> Vec<(String, SystemTime)> {
+        let own = self.identities.own();
+        let mut ends: Vec<(String, SystemTime)> = (own.iter())
+            .map(|own| (own.file.display().to_string(), own.not_after))
+            .collect();
+        ends.sort();
+        ends.dedup_by(|later, first| later.0 == first.0);
+        ends
+    }
+
     /// Waits until the files of some site have been read. Take the future before asking, or one may be missed.
     pub fn something_was_read(&self) -> tokio::sync::futures::Notified<'_> {
         self.read.notified()
@@ -358,10 +370,11 @@ impl Keyring {
     }
 
     /// Looks into the folders again, blocking.
-    pub fn search(&self) -> Told {
+    pub fn search(&self, removals: Removals) -> Told {
         let now = SystemTime::now();
         let is_mended = self.remembered.look_again();
-        let Again { found, mut told } = self.found.load().again(&self.folders.load(), now);
+        let Again { found, mut told } =
+            self.found.load().again(&self.folders.load(), now, removals);
         told.is_news |= is_mended;
         if let Some(found) = found {
             self.found.store(Arc::new(found));
@@ -372,6 +385,11 @@ impl Keyring {
     /// To be asked what operators should know of their sites' certificates.
     pub fn adviser(&self) -> Adviser<'_> {
         Adviser::new(self, self.found.load_full())
+    }
+
+    /// The same, as if nobody but these sites, by their numbers, had certificates.
+    pub fn adviser_on(&self, sites: &[u32]) -> Adviser<'_> {
+        Adviser::on(self, sites)
     }
 
     /// The certificates of a site, by its number, that come from files which it names.

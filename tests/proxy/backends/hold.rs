@@ -44,16 +44,16 @@ fn what_was_posted_waits_too_because_nothing_of_it_was_sent() {
 
 #[test]
 fn the_time_is_counted_from_when_the_last_one_was_lost() {
-    let proxy = plan(format!("to = {}\nhold = '1s'", left())).start();
+    let proxy = plan(format!("to = {}\nhold = '3s'", left())).start();
     let began = Instant::now();
     assert_eq!(proxy.get("app.test", "/").said(), "502 backend-refused");
-    assert!(began.elapsed() >= Duration::from_secs(1), "it is held");
+    assert!(began.elapsed() >= Duration::from_secs(3), "it is held");
     // It is not counted anew for each.
     let began = Instant::now();
     for _ in 0..5 {
         assert_eq!(proxy.get("app.test", "/").said(), "502 backend-refused");
     }
-    assert!(began.elapsed() < Duration::from_secs(3));
+    assert!(began.elapsed() < Duration::from_secs(12));
 }
 
 #[test]

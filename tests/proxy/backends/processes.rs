@@ -1,5 +1,6 @@
 //! Apps that are processes of their own: ended, stopped, started again.
 
+use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,7 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::{left, plan};
-use crate::harness::{Client, found, until};
+use crate::harness::{Client, found, suspend, until};
 
 /// A small app in Python: `/` says "app", `/large` a megabyte that never ends.
 const APP: &str = r#"
@@ -51,8 +52,7 @@ impl App {
     }
 
     fn signal(&self, signal: Signal) {
-        let id = i32::try_from(self.0.id()).unwrap();
-        kill_process(Pid::from_raw(id).unwrap(), signal).unwrap();
+        kill_process(Pid::from_child(&self.0), signal).unwrap();
     }
 
     fn end(mut self, signal: Signal) {
@@ -102,7 +102,7 @@ fn an_app_that_is_stopped_is_504_in_time_and_goes_on_when_it_is_continued() {
     ))
     .start();
     assert_eq!(proxy.get("app.test", "/").text(), "app");
-    app.signal(Signal::STOP);
+    suspend(Pid::from_child(&app.0));
     assert_eq!(proxy.get("app.test", "/").said(), "504 backend-timeout");
     app.signal(Signal::CONT);
     proxy.until_answer("app.test", "it goes on", |answer| answer.text() == "app");
@@ -145,6 +145,10 @@ fn an_app_that_is_restarted_every_second_costs_no_request() {
         thread::sleep(Duration::from_secs(1));
         app.end(Signal::TERM);
         app = App::start(port);
+        // Each restart for itself: one that ends before it is there would fail whoever waited for it.
+        until("it accepts", || {
+            TcpStream::connect(("127.0.0.1", port)).is_ok()
+        });
     }
     until("it is back", || {
         Client::connect(proxy.address()).get("app.test", "/").status == 200

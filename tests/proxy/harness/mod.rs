@@ -34,4 +34,4 @@ pub(crate) use server::{Server, free_port};
 pub(crate) use sites::Sites;
 pub(crate) use tls::{Agreed, Tls, in_records, is_same, tls_app, with_secrets};
 pub(crate) use under_way::{UnderWay, under_way};
-pub(crate) use wait::{PATIENCE, until, until_some};
+pub(crate) use wait::{PATIENCE, suspend, until, until_late, until_some};

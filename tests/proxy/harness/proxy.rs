@@ -10,13 +10,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use super::client::{Client, Response};
 use super::folder::Folder;
 use super::sites::Sites;
-use super::wait::{until, until_some};
+use super::wait::{suspend, until, until_some};
 
 /// How a [`Proxy`] is to be started.
 #[derive(Debug)]
@@ -481,6 +482,11 @@ impl Proxy {
         kill_process(Pid::from_child(&self.run.child), signal).unwrap();
     }
 
+    /// Until it is told to go on.
+    pub(crate) fn suspend(&self) {
+        suspend(Pid::from_child(&self.run.child));
+    }
+
     /// Waits for the end.
     #[track_caller]
     pub(crate) fn exit_status(&mut self) -> ExitStatus {
@@ -519,6 +525,16 @@ impl Proxy {
     pub(crate) fn start_again(&mut self) {
         self.run = Run::start(&self.plan);
         self.until_listening();
+    }
+
+    /// What it has had of the processors so far, whoever else wanted them.
+    pub(crate) fn processor_time(&self) -> Duration {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.id())).unwrap();
+        // Behind the name, which may have blanks: utime and stime, the 14th and 15th of all (proc_pid_stat(5)).
+        let (_, rest) = stat.rsplit_once(") ").unwrap();
+        let ticks = rest.split(' ').skip(11).take(2);
+        let ticks: u64 = ticks.map(|number| number.parse::<u64>().unwrap()).sum();
+        Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second())
     }
 
     /// Peak of its resident memory so far, in bytes.

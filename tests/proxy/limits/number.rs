@@ -90,6 +90,40 @@ fn connections_that_have_said_nothing_yet_make_room_too() {
     drop(silent);
 }
 
+/// They have been told why, and are only waited for so that they can read it.
+#[test]
+fn clients_whose_handshake_was_refused_make_room_before_they_close() {
+    let proxy = Proxy::plan()
+        .daemon_file(
+            "workers = 1\n[timeout]\nlinger = '1h'\nidle_when_full = '100ms'\n[limit]\nconnections = 4\n",
+        )
+        .site("blue.localhost.toml", "respond = 'blue'")
+        .start();
+    // An alert of ours before there is a handshake, and one of the library in the middle of it.
+    let unknown = Tls::to("unknown.example.com").hello();
+    let known = Tls::to("blue.localhost").hello();
+    let garbage = b"\x16\x03\x03\x00\x04\x7f\x00\x00\x00";
+    for (hello, more, counted) in [
+        (&unknown, &b""[..], "unrecognized-name"),
+        (&known, garbage, "handshake-failed"),
+    ] {
+        let before = proxy.counted("made-room");
+        let refused: Vec<_> = (1..=4)
+            .map(|count| {
+                let mut client = proxy.client();
+                client.send(hello);
+                client.bytes(1);
+                client.send(more);
+                proxy.until_counted(counted, count);
+                client
+            })
+            .collect();
+        assert_eq!(proxy.get("blue.localhost", "/").text(), "blue");
+        assert!(proxy.counted("made-room") > before);
+        drop(refused);
+    }
+}
+
 #[test]
 fn one_address_does_not_get_all_connections_but_this_machine_may() {
     // Loopback is exempt, so the limit must not show here.

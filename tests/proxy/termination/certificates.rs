@@ -18,6 +18,8 @@ fn a_renewed_certificate_is_shown_without_one_failed_handshake() {
     let proxy = two_and_one(&authority);
     let (done, count) = (AtomicBool::new(false), AtomicUsize::new(0));
     let tls = Tls::to("shop.example.com").trusting(&authority.pem);
+    // Once it was shown it has been read: until then there is nothing to keep while the two do not fit.
+    tls_to(&proxy, &tls);
     thread::scope(|scope| {
         let asking = scope.spawn(|| {
             while !done.load(Ordering::SeqCst) {
@@ -96,6 +98,34 @@ fn a_site_waits_for_a_certificate_that_is_not_there_yet() {
 }
 
 #[test]
+fn a_site_whose_key_is_taken_away_goes_on_with_its_pair_and_says_so() {
+    let authority = Authority::new("test");
+    let proxy = two_and_one(&authority);
+    let tls = Tls::to("shop.example.com").trusting(&authority.pem);
+    tls_to(&proxy, &tls);
+    let folder = proxy.sites().path();
+    put(
+        folder,
+        "shop.pem",
+        &authority.pair(&["other.example.com"]).cert,
+    );
+    fs::remove_file(folder.join("shop.key")).unwrap();
+    proxy.until_state("shop", "waiting");
+    proxy.until_logged("waiting, still serving the version of ");
+    let status = proxy.status("shop").unwrap();
+    let problems = status["problems"].to_string();
+    let said = "what served before is served until it is there, but not after a restart";
+    assert!(problems.contains(said), "{problems}");
+    assert!(problems.contains("shop.key is not there yet"), "{problems}");
+    let check = words_of(&proxy.command(["check"]));
+    assert!(check.contains("shop.key is not there yet"), "{check}");
+    assert_eq!(
+        tls_to(&proxy, &tls).get("shop.example.com", "/").text(),
+        "shop"
+    );
+}
+
+#[test]
 fn a_pair_that_is_broken_at_a_restart_closes_the_site_and_no_other() {
     let authority = Authority::new("test");
     let mut proxy = two_and_one(&authority);
@@ -164,7 +194,7 @@ fn a_certificate_that_is_missing_at_a_start_is_waited_for() {
 }
 
 /// A plan for which opening `file` takes so many microseconds.
-fn slow_to_open(plan: Plan, file: &Path, delay: u64) -> Plan {
+pub(super) fn slow_to_open(plan: Plan, file: &Path, delay: u64) -> Plan {
     let inject = format!("inject=openat:delay_enter={delay}");
     let file = file.display().to_string();
     let quiet = ["strace", "-f", "-qq", "--seccomp-bpf", "-o", "/dev/null"];
@@ -392,6 +422,36 @@ fn the_end_of_a_certificate_is_said_as_it_is_now() {
         let ls = || proxy.status(site).unwrap()["problems"].to_string();
         until("it has ended", || ls().contains("the certificate ended"));
         assert!(!ls().contains("ends in"), "{}", ls());
+    }
+}
+
+/// CASES T-60. As certbot lays them: what the link is in says nothing of what it leads to.
+#[test]
+fn a_key_that_everybody_can_replace_is_said_with_the_folder_to_close() {
+    use std::os::unix::fs::PermissionsExt;
+    let plan = named_and_found(time::Duration::days(90));
+    let archive = plan.folder().join("archive");
+    fs::create_dir(&archive).unwrap();
+    let keys = [
+        plan.sites().join("shop.key"),
+        plan.folder().join("live/found.key"),
+    ];
+    for key in &keys {
+        let kept = archive.join(key.file_name().unwrap());
+        fs::rename(key, &kept).unwrap();
+        symlink(&kept, key).unwrap();
+    }
+    fs::set_permissions(&archive, fs::Permissions::from_mode(0o777)).unwrap();
+    let proxy = plan.start();
+    let archive = fs::canonicalize(archive).unwrap();
+    let archive = archive.display();
+    for name in ["shop", "found"] {
+        let said = format!(
+            "{name}.key: everybody can put another key in its place, in {archive}; `chmod o-w '{archive}'`"
+        );
+        proxy.until_logged(&said);
+        let ls = proxy.status(name).unwrap()["problems"].to_string();
+        assert!(ls.contains(&said), "{ls}");
     }
 }
 

@@ -2,11 +2,72 @@
 
 use std::fs;
 
+use super::certificates::slow_to_open;
 use super::{tls_to, with_files, with_folder};
-use crate::harness::{Authority, Proxy, Tls, put, until};
+use crate::harness::http2::Http2;
+use crate::harness::{Authority, Proxy, Tls, found, put, until};
+
+const SHOP: &str = "shop.example.com";
 
 fn remembered(proxy: &Proxy) -> String {
     fs::read_to_string(proxy.state().join("had-certificates")).unwrap_or_default()
+}
+
+/// Reading takes a while at a start. Nothing else than this one request ever says that the name has a certificate.
+#[test]
+fn a_name_asked_for_in_clear_text_while_its_pair_is_being_read_is_remembered() {
+    if !found("strace") {
+        return;
+    }
+    let authority = Authority::new("test");
+    let in_http1: fn(&Proxy) -> u16 = |proxy| proxy.get(SHOP, "/").status;
+    let in_http2: fn(&Proxy) -> u16 = |proxy| Http2::to(proxy).get(SHOP, "/").status();
+    for ask in [in_http1, in_http2] {
+        let plan = Proxy::plan();
+        let folder = plan.sites().path().to_owned();
+        authority.pair(&[SHOP]).write(&folder, "shop");
+        let proxy = slow_to_open(plan, &folder.join("shop.pem"), 3_000_000)
+            .site("shop.toml", with_files(SHOP, "shop", "shop"))
+            .start();
+        assert_eq!(ask(&proxy), 308);
+        until("it is remembered", || {
+            remembered(&proxy) == format!("{SHOP}\n")
+        });
+        proxy.site("shop.toml", format!("host = '{SHOP}'\nrespond = 'shop'"));
+        assert_eq!(proxy.get(SHOP, "/").said(), "503 no-certificate");
+    }
+}
+
+#[test]
+fn nobody_is_sent_on_to_tls_before_it_is_known_whether_the_pair_is_good() {
+    if !found("strace") {
+        return;
+    }
+    let authority = Authority::new("test");
+    // Broken, or not read within the time of an opening.
+    for (delay, limit, is_broken) in [(3_000_000, "60s", true), (60_000_000, "1s", false)] {
+        let plan = Proxy::plan().daemon_file(&format!("[timeout]\nopening = '{limit}'\n"));
+        let folder = plan.sites().path().to_owned();
+        authority.pair(&[SHOP]).write(&folder, "shop");
+        if is_broken {
+            put(&folder, "shop.key", "nothing");
+        }
+        let open = with_files("open.example.com", "shop", "shop") + "http = 'serve'\n";
+        let proxy = slow_to_open(plan, &folder.join("shop.pem"), delay)
+            .site("shop.toml", with_files(SHOP, "shop", "shop"))
+            .site("open.toml", open)
+            .start();
+        let mut client = proxy.client();
+        for _ in 0..2 {
+            assert_eq!(client.get(SHOP, "/").said(), "503 no-certificate");
+        }
+        assert_eq!(Http2::to(&proxy).get(SHOP, "/").status(), 503);
+        assert_eq!(remembered(&proxy), "");
+        // Who is served in clear text anyway waits for nothing.
+        if !is_broken {
+            assert_eq!(proxy.get("open.example.com", "/").status, 200);
+        }
+    }
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::{tls_to, with_files, with_folder};
 use crate::harness::{
-    Agreed, Authority, Pair, Proxy, Tls, found, is_same, onedoor, put, until, words_of,
+    Agreed, Authority, Pair, Proxy, Tls, found, is_same, onedoor, put, until, until_late, words_of,
 };
 
 fn answers(host: &str) -> String {
@@ -52,6 +52,58 @@ fn half_a_renewal_in_a_folder_of_many_is_no_outage_and_is_said() {
     put(&live, "shop.key", &renewed.key);
     proxy.command(["reload"]);
     assert!(is_shown(&proxy, "shop.example.com", &renewed));
+}
+
+#[test]
+fn what_has_become_of_the_halves_of_a_pair_is_said() {
+    let authority = Authority::new("test");
+    let plan = with_folder("");
+    let live = plan.folder().join("live");
+    let hosts = ["changed", "kept", "key"].map(|name| format!("{name}.example.com"));
+    let pairs = hosts.each_ref().map(|host| authority.pair(&[host]));
+    for (host, pair) in hosts.iter().zip(&pairs) {
+        pair.write(&live, host);
+    }
+    let plan = hosts.iter().fold(plan, |plan, host| {
+        plan.site(&format!("{host}.toml"), answers(host))
+    });
+    let proxy = plan.start();
+    for (host, pair) in hosts.iter().zip(&pairs) {
+        assert!(is_shown(&proxy, host, pair), "{host}");
+    }
+    let remove = |file: &str| fs::remove_file(live.join(file)).unwrap();
+    let other = authority.pair(&["changed.example.com"]);
+    put(&live, "changed.example.com.pem", &other.cert);
+    remove("changed.example.com.key");
+    remove("kept.example.com.key");
+    remove("key.example.com.pem");
+    proxy.command(["reload"]);
+    let check = words_of(&proxy.command(["check"]));
+    for (host, end) in [
+        (
+            "changed",
+            "pem is not what it was, no key beside it fits, and ",
+        ),
+        ("kept", "key is gone, and "),
+        ("key", "pem is gone, and "),
+    ] {
+        let said = format!("{host}.example.com.{end}");
+        proxy.until_logged(&said);
+        let ls = words_of(&proxy.command(["ls"]));
+        assert!(ls.contains(&said), "{said} in {ls}");
+        // Who looks for the first time sees what is there.
+        let without = format!("no certificate for {host}.example.com");
+        assert!(check.contains(&without), "{without} in {check}");
+    }
+    let goes_on = "the certificate that they were goes on being shown, but not after a restart";
+    proxy.until_logged(goes_on);
+    for file in ["changed", "kept"] {
+        let alone = format!("{file}.example.com.pem: no key in");
+        assert!(check.contains(&alone), "{alone} in {check}");
+    }
+    for (host, pair) in hosts.iter().zip(&pairs) {
+        assert!(is_shown(&proxy, host, pair), "{host}");
+    }
 }
 
 /// Whoever looks in the middle looks again soon, and not when everything is looked at.
@@ -124,6 +176,107 @@ fn a_folder_that_is_away_keeps_what_was_found_in_it() {
     });
     let taken = back.elapsed();
     assert!(taken < Duration::from_secs(25), "{taken:?}");
+}
+
+#[test]
+fn what_is_away_together_is_said_once_each() {
+    let authority = Authority::new("test");
+    let plan = with_folder("");
+    let live = plan.folder().join("live");
+    let hosts = ["shop.example.com", "blog.example.com"];
+    for host in hosts {
+        authority.pair(&[host]).write(&live, host);
+    }
+    let proxy = plan
+        .site("shop.toml", answers(hosts[0]))
+        .site("blog.toml", answers(hosts[1]))
+        .start();
+    for folder in [&live, proxy.sites().path()] {
+        fs::rename(folder, folder.with_extension("away")).unwrap();
+        fs::create_dir(folder).unwrap();
+    }
+    for command in [&["ls"][..], &["ls", "--errors"]] {
+        let ls = || words_of(&proxy.command(command.iter().copied()));
+        let said = [
+            "lost 2 of 2 files; still serving them",
+            "live has no certificate any more",
+        ];
+        until("all is seen", || {
+            proxy.command(["reload"]);
+            let ls = ls();
+            said.iter().all(|said| ls.contains(said)) && ls.contains("stale")
+        });
+        let ls = ls();
+        assert_eq!(said.map(|said| ls.matches(said).count()), [1, 1], "{ls}");
+    }
+}
+
+/// An unmounted volume leaves an empty folder.
+#[test]
+fn a_folder_that_has_lost_all_its_pairs_at_once_keeps_them_until_told() {
+    let authority = Authority::new("test");
+    let plan = with_folder("");
+    let (live, away) = (plan.folder().join("live"), plan.folder().join("away"));
+    let hosts = ["shop.example.com", "blog.example.com"];
+    let pairs = hosts.map(|host| authority.pair(&[host]));
+    for (host, pair) in hosts.iter().zip(&pairs) {
+        pair.write(&live, host);
+    }
+    let proxy = plan
+        .site("shop.toml", answers(hosts[0]))
+        .site("blog.toml", answers(hosts[1]))
+        .start();
+    let are_shown = |count: usize| {
+        for (host, pair) in hosts.iter().zip(&pairs).take(count) {
+            assert!(is_shown(&proxy, host, pair), "{host}");
+            assert_eq!(proxy.get(host, "/").status, 308, "{host}");
+        }
+    };
+    are_shown(2);
+    let said = "live has no certificate any more, as where a volume is not mounted; what was found in it goes on being shown";
+    for round in 1..=2 {
+        fs::rename(&live, &away).unwrap();
+        fs::create_dir(&live).unwrap();
+        for _ in 0..2 {
+            proxy.command(["reload"]);
+            are_shown(2);
+        }
+        proxy.until_logged(said);
+        for line in [said, "`onedoor reload --accept-removals` lets it go"] {
+            let ls = words_of(&proxy.command(["ls"]));
+            assert_eq!(ls.matches(line).count(), 1, "{ls}");
+        }
+        let check = words_of(&proxy.command(["check"]));
+        let bare = "live: there is no certificate in it; is a volume not mounted?";
+        assert!(check.contains(bare), "{check}");
+        if round == 1 {
+            fs::remove_dir(&live).unwrap();
+            fs::rename(&away, &live).unwrap();
+            proxy.command(["reload"]);
+            are_shown(2);
+            let ls = words_of(&proxy.command(["ls"]));
+            assert!(!ls.contains("goes on being shown"), "{ls}");
+        }
+    }
+    proxy.command(["reload", "--accept-removals"]);
+    for host in hosts {
+        until("it is let go", || {
+            proxy.get(host, "/").said() == "503 no-certificate"
+        });
+    }
+    // Of several one may be taken away like any other.
+    fs::remove_dir(&live).unwrap();
+    fs::rename(&away, &live).unwrap();
+    proxy.command(["reload"]);
+    are_shown(2);
+    for half in ["pem", "key"] {
+        fs::remove_file(live.join(format!("{}.{half}", hosts[1]))).unwrap();
+    }
+    until("it is gone", || {
+        proxy.command(["reload"]);
+        proxy.get(hosts[1], "/").said() == "503 no-certificate"
+    });
+    are_shown(1);
 }
 
 /// What a link leads to may be mounted in a moment.
@@ -224,6 +377,26 @@ fn check_says_what_is_live_in_clear_text_only_and_what_browsers_will_mix_up() {
 }
 
 #[test]
+fn a_strict_check_takes_clear_text_that_is_meant() {
+    let plan = Proxy::plan().site("plain.toml", answers("plain.example.com"));
+    let strict = || onedoor(plan.folder(), ["check", "--strict"]);
+    let refused = strict();
+    assert_eq!(refused.status.code(), Some(1));
+    let said = words_of(&refused);
+    assert!(said.contains("tls = \"off\" in its file says"), "{said}");
+    for meant in ["tls = 'off'\n", "[tls]\nmode = 'off'\n"] {
+        plan.sites()
+            .write("plain.toml", answers("plain.example.com") + meant);
+        let taken = strict();
+        assert_eq!(taken.status.code(), Some(0), "{}", words_of(&taken));
+    }
+    // And nothing of it is in the log of one that runs.
+    let proxy = plan.start();
+    assert_eq!(proxy.get("plain.example.com", "/").status, 200);
+    assert!(!proxy.log().contains("clear text only"), "{}", proxy.log());
+}
+
+#[test]
 fn check_says_which_folder_of_certificates_cannot_be_listed() {
     let plan = Proxy::plan().daemon_file("certificates = 'never-made'\n");
     let check = words_of(&onedoor(plan.folder(), ["check"]));
@@ -251,6 +424,44 @@ fn a_passthrough_name_under_the_certificate_of_another_site_is_said_in_the_log()
     proxy.until_logged("for other names is also for app.example.com");
     proxy.site("late.toml", passed.replace("app.", "late."));
     proxy.until_logged("for other names is also for late.example.com");
+}
+
+/// CASES T-22, where neither the site nor its file has changed.
+#[test]
+fn an_edit_elsewhere_that_covers_a_passthrough_name_is_said_at_once_and_once() {
+    let authority = Authority::new("test");
+    let plan = with_folder("");
+    let live = plan.folder().join("live");
+    let folder = plan.sites().path().to_owned();
+    let passed = |host: &str| format!("host = '{host}'\nto = 1\ntls = 'passthrough'\n");
+    let proxy = plan
+        .site("app.toml", passed("app.example.com"))
+        .site("far.toml", passed("far.w.example.com"))
+        .start();
+    let said = |host: &str| format!("for other names is also for {host}, whose TLS is passed");
+    let times = |host: &str| proxy.log().matches(&said(host)).count();
+    authority.pair(&["shop.example.com"]).write(&folder, "shop");
+    proxy.site("shop.toml", with_files("shop.example.com", "shop", "shop"));
+    assert_eq!(
+        (times("app.example.com"), times("far.w.example.com")),
+        (0, 0)
+    );
+    // By another certificate of a site.
+    let wide = authority.pair(&["shop.example.com", "*.example.com"]);
+    wide.write(&folder, "shop");
+    proxy.until_logged(&said("app.example.com"));
+    // By one in the folders.
+    authority.pair(&["*.w.example.com"]).write(&live, "w");
+    proxy.command(["reload"]);
+    proxy.until_logged(&said("far.w.example.com"));
+    // One that says nothing new, and one that does.
+    wide.write(&folder, "shop");
+    let other = with_files("shop.example.com", "shop", "other");
+    proxy.site("shop.toml", other);
+    proxy.site("late.toml", passed("late.example.com"));
+    proxy.until_logged(&said("late.example.com"));
+    let hosts = ["app.example.com", "far.w.example.com", "late.example.com"];
+    assert_eq!(hosts.map(times), [1; 3], "{}", proxy.log());
 }
 
 /// Of files that only the daemon may read nobody else knows what is in them.
@@ -308,7 +519,9 @@ fn nothing_is_said_of_a_certificate_that_has_ended_and_is_shown_to_nobody() {
     let proxy = plan.site("shop.toml", answers(host)).start();
     assert!(is_shown(&proxy, host, &good));
     proxy.until_logged("ended.pem: the certificate ended");
-    proxy.until_logged("has ended; clients refuse it");
+    until_late("it is said of those that are shown", || {
+        proxy.log().contains("has ended; clients refuse it")
+    });
     let log = proxy.log();
     assert!(!log.contains("old.pem"), "{log}");
     assert_eq!(
