@@ -5,7 +5,7 @@
 //! So whoever has no use for more just now takes it all the same ([`Receiving::take_ahead`]), and only its bytes are kept:
 //! no more of them than the window of the stream, which is opened again when they are used.
 
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use h2::{Error, RecvStream};
@@ -62,6 +62,20 @@ impl Receiving {
             self.ahead.extend_from_slice(&bytes);
         }
         self.ahead.len() > before
+    }
+
+    /// Throws away what has come. Whether that was all: the other side has ended it, taken it back, or is gone.
+    pub fn throw_away(&mut self) -> bool {
+        let mut cx = Context::from_waker(Waker::noop());
+        self.ahead.clear();
+        loop {
+            match self.stream.poll_data(&mut cx) {
+                Poll::Ready(Some(Ok(_))) => {}
+                Poll::Ready(Some(Err(error))) => return error.is_remote() || error.is_io(),
+                Poll::Ready(None) => return true,
+                Poll::Pending => return false,
+            }
+        }
     }
 
     /// As many bytes are used, and the other side may send as many again.

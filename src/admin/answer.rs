@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
+use super::costly::Body;
 use super::question::Refusal;
 use super::{About, Reloaded, Wanted};
 use crate::document::mask;
@@ -15,14 +16,14 @@ use crate::http::explain::Explanation;
 use crate::observe::events::Events;
 use crate::observe::{Counters, Reason};
 use crate::reload::history::Version;
-use crate::reload::{FileStatus, Overview, Waited, seconds};
+use crate::reload::{Overview, Waited, seconds};
 
 /// A whole response.
 #[derive(Debug)]
 pub(super) struct Answer {
     status: u16,
     content_type: &'static str,
-    body: Arc<Vec<u8>>,
+    body: Arc<Body>,
     /// More lines of the head.
     more: &'static str,
 }
@@ -155,15 +156,22 @@ pub(super) fn counters(about: &About) -> Answer {
     }))
 }
 
-/// The body of such an answer, for [`shared`].
-pub(super) fn sites(overview: &Overview) -> Vec<u8> {
-    let files: Vec<Value> = overview.files.iter().map(FileStatus::json).collect();
-    let body = json!({ "sites": files, "notice": overview.notice });
-    format!("{body}\n").into_bytes()
+/// The body of such an answer, for [`shared`]. File by file: all of them as values would be many times as large.
+pub(super) fn sites(overview: Overview) -> Vec<u8> {
+    let mut body = String::from("{\"sites\":[");
+    for (at, file) in overview.files.into_iter().enumerate() {
+        if at > 0 {
+            body.push(',');
+        }
+        body.push_str(&file.json().to_string());
+    }
+    let notice = json!(overview.notice);
+    body.push_str(&format!("],\"notice\":{notice}}}\n"));
+    body.into_bytes()
 }
 
 /// One that others get as well.
-pub(super) fn shared(content_type: &'static str, body: Arc<Vec<u8>>) -> Answer {
+pub(super) fn shared(content_type: &'static str, body: Arc<Body>) -> Answer {
     Answer {
         status: 200,
         content_type,
@@ -260,7 +268,7 @@ pub(super) fn text(status: u16, content_type: &'static str, body: String) -> Ans
     Answer {
         status,
         content_type,
-        body: Arc::new(body.into_bytes()),
+        body: Arc::new(body.into_bytes().into()),
         more: "",
     }
 }

@@ -289,7 +289,7 @@ impl Scrape {
         put(&mut bytes, &[("direction", "to_client")], totals.to_clients)?;
         let mut upstreams = out.encode_descriptor(
             "onedoor_upstreams",
-            "Connections to backends that requests went by: idle ones used again, and new ones.",
+            "Connections to backends that requests went by: new ones, and ones that were there, idle or shared.",
             None,
             MetricType::Counter,
         )?;

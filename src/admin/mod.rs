@@ -10,13 +10,17 @@ mod costly;
 mod metrics;
 mod question;
 mod reserve;
+mod room;
 
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::task::Poll;
 use std::time::{Duration, SystemTime};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -38,6 +42,7 @@ use answer::Answer;
 use costly::Costly;
 use question::{Parsed, Question, Refusal};
 use reserve::Reserve;
+use room::{Place, Room, What};
 
 /// From connect to a whole request, and for an answer to be taken. 5 s: everybody here is on this machine.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -54,6 +59,8 @@ const WAITS: usize = 192;
 const WAITS_OF_OPERATORS: usize = 64;
 /// Those at the address.
 const WAITS_OF_BROWSERS: usize = 32;
+/// Sites whose versions are read at once: each has up to twenty, in memory.
+const HISTORIES: usize = 4;
 /// How long accepting rests where there is nothing to accept with.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -75,6 +82,17 @@ pub struct Powers {
 pub struct Lists {
     sites: Costly,
     metrics: Costly,
+    histories: Histories,
+}
+
+/// The right to read versions from the disk.
+#[derive(Clone, Debug)]
+struct Histories(Arc<Semaphore>);
+
+impl Default for Histories {
+    fn default() -> Histories {
+        Histories(Arc::new(Semaphore::new(HISTORIES)))
+    }
 }
 
 /// How many may wait at once.
@@ -215,14 +233,14 @@ fn remove_if_there(path: &Path) -> io::Result<()> {
 /// When the listener cannot be given to the runtime.
 pub async fn serve(listener: std::os::unix::net::UnixListener, powers: Powers) -> io::Result<()> {
     let listener = UnixListener::from_std(listener)?;
-    let slots = Arc::new(Semaphore::new(CONNECTIONS));
+    let room = Room::with(CONNECTIONS);
     let reserve = Reserve::keep(&listener);
     loop {
-        let Ok(slot) = slots.clone().acquire_owned().await else {
-            return Ok(());
-        };
         match listener.accept().await {
             Ok((mut stream, _)) => {
+                let Some(place) = room.place().await else {
+                    return Ok(());
+                };
                 let (powers, reserve) = (powers.clone(), reserve.clone());
                 tokio::spawn(async move {
                     let who = match is_ours(&stream) {
@@ -230,7 +248,7 @@ pub async fn serve(listener: std::os::unix::net::UnixListener, powers: Powers) -
                         false => Who::Reader,
                     };
                     // A client that went away early has nobody left to tell.
-                    drop(converse(&mut stream, who, &powers, slot).await);
+                    drop(converse(&mut stream, who, &powers, place).await);
                     reserve.close(stream);
                 });
             }
@@ -247,16 +265,16 @@ pub async fn serve(listener: std::os::unix::net::UnixListener, powers: Powers) -
 /// When the listener cannot be given to the runtime.
 pub async fn serve_address(listener: std::net::TcpListener, powers: Powers) -> io::Result<()> {
     let listener = TcpListener::from_std(listener)?;
-    let slots = Arc::new(Semaphore::new(CONNECTIONS));
+    let room = Room::with(CONNECTIONS);
     loop {
-        let Ok(slot) = slots.clone().acquire_owned().await else {
-            return Ok(());
-        };
         match listener.accept().await {
             Ok((mut stream, _)) => {
+                let Some(place) = room.place().await else {
+                    return Ok(());
+                };
                 let powers = powers.clone();
                 tokio::spawn(async move {
-                    drop(converse(&mut stream, Who::Browser, &powers, slot).await);
+                    drop(converse(&mut stream, Who::Browser, &powers, place).await);
                 });
             }
             // Whoever asks here can ask again; the socket has the descriptors that are kept for questions.
@@ -276,46 +294,60 @@ enum Who {
     Browser,
 }
 
-/// `slot` is the right to be asked and answered; whoever waits gives it back first.
+/// `place` is the right to be asked and answered; whoever waits gives it back first.
 async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
     who: Who,
     powers: &Powers,
-    slot: OwnedSemaphorePermit,
+    place: Place,
 ) -> io::Result<()> {
-    let mut place = slot;
+    let read = timeout(PATIENCE, read(stream));
+    let Ok(read) = place.wait_for(What::Question, read).await else {
+        return Ok(());
+    };
+    let mut place = Right::ToAsk(place);
     let mut wanted = Wanted::All;
-    let answer = match timeout(PATIENCE, read(stream)).await {
+    let answer = match read {
         Ok(Ok(Ok(asked))) => {
             wanted = asked.wanted;
             match admit(&asked, who, powers, &mut place) {
                 Err(refusal) => answer::refused(refusal),
-                Ok(()) => tokio::select! {
-                    biased;
-                    answer = reply(asked.question, powers) => answer,
-                    // Somebody who waits and gives up is not kept until the end of the time.
-                    () = gone(stream) => return Ok(()),
-                },
+                Ok(()) => {
+                    let takes_work = asked.question.takes_work();
+                    let answer = reply(asked.question, powers);
+                    match unless_gone(answer, gone(stream), takes_work).await {
+                        Some(answer) => answer,
+                        None => return Ok(()),
+                    }
+                }
             }
         }
         Ok(Ok(Err(refusal))) => answer::refused(refusal),
         Ok(Err(error)) => return Err(error),
         Err(_) => answer::refused(Refusal::TooSlow),
     };
-    let written = timeout(PATIENCE, answer.write(stream, wanted)).await;
+    let written = timeout(PATIENCE, answer.write(stream, wanted));
+    let written = match &place {
+        Right::ToAsk(place) => place.wait_for(What::Taking, written).await,
+        Right::ToWait(_) => Ok(written.await),
+    };
+    let Ok(written) = written else {
+        return Ok(());
+    };
     written.unwrap_or_else(|elapsed| Err(elapsed.into()))?;
     let ended = stream.shutdown().await;
     drop(place);
     ended
 }
 
-/// Whether `who` may have it answered. Whoever waits changes `place` for one of those that are for waiting.
-fn admit(
-    asked: &Asked,
-    who: Who,
-    powers: &Powers,
-    place: &mut OwnedSemaphorePermit,
-) -> Result<(), Refusal> {
+/// What somebody holds while they are here.
+enum Right {
+    ToAsk(Place),
+    ToWait(#[expect(dead_code, reason = "held until it is dropped")] OwnedSemaphorePermit),
+}
+
+/// Whether `who` may have it answered. Whoever waits changes `right` for one of those that are for waiting.
+fn admit(asked: &Asked, who: Who, powers: &Powers, right: &mut Right) -> Result<(), Refusal> {
     if who == Who::Browser {
         asked.by_browser.clone()?;
     }
@@ -323,7 +355,7 @@ fn admit(
         return Err(Refusal::NotAllowed);
     }
     if let Question::Wait { .. } = asked.question {
-        *place = powers.waits.take(who)?;
+        *right = Right::ToWait(powers.waits.take(who)?);
     }
     Ok(())
 }
@@ -382,8 +414,9 @@ async fn reply(question: Question, powers: &Powers) -> Answer {
         Question::Status => answer::status(about),
         Question::Counters => answer::counters(about),
         Question::Metrics => {
-            let text = powers.lists.metrics.ask(async {
-                let (gauges, about) = (reload.gauges().await, Arc::clone(about));
+            let (reload, about) = (reload.clone(), Arc::clone(about));
+            let text = powers.lists.metrics.ask(|| async move {
+                let gauges = reload.gauges().await;
                 // Not on the thread that follows the files.
                 let text = spawn_blocking(move || metrics::text(&about, gauges));
                 text.await.unwrap_or_default().into_bytes()
@@ -398,9 +431,10 @@ async fn reply(question: Question, powers: &Powers) -> Answer {
             true => answer::text(503, PLAIN, "draining\n".to_owned()),
         },
         Question::Sites => {
-            let list = powers.lists.sites.ask(async {
+            let reload = reload.clone();
+            let list = powers.lists.sites.ask(|| async move {
                 let overview = reload.list().await;
-                let list = spawn_blocking(move || answer::sites(&overview));
+                let list = spawn_blocking(move || answer::sites(overview));
                 list.await.unwrap_or_default()
             });
             answer::shared(answer::JSON, list.await)
@@ -408,7 +442,7 @@ async fn reply(question: Question, powers: &Powers) -> Answer {
         Question::History { name, whole } => {
             // What has just gone live is written behind the publisher's back.
             reload.flush().await;
-            history(name, whole, about).await
+            history(name, whole, powers).await
         }
         Question::Gone { name, now } => match reload.gone(SiteName::new(name), now).await {
             true => answer::gone(),
@@ -441,10 +475,17 @@ async fn reply(question: Question, powers: &Powers) -> Answer {
     }
 }
 
-async fn history(name: String, whole: bool, about: &About) -> Answer {
+async fn history(name: String, whole: bool, powers: &Powers) -> Answer {
+    let about = &powers.about;
     let (state, site) = (about.state.clone(), SiteName::new(name.as_str()));
-    let read = spawn_blocking(move || history::versions(&state, &site)).await;
-    let (versions, has_present) = read.unwrap_or_default();
+    // Given back when they have been read, also where whoever asked has gone meanwhile. It is never closed.
+    let place = Arc::clone(&powers.lists.histories.0).acquire_owned().await;
+    let read = spawn_blocking(move || {
+        let versions = history::versions(&state, &site);
+        drop(place);
+        versions
+    });
+    let (versions, has_present) = read.await.unwrap_or_default();
     let file = directory::path_of(&about.sites, &SiteName::new(name.as_str()));
     answer::history((&name, &file), &versions, has_present, whole)
 }
@@ -468,6 +509,30 @@ async fn explain(question: &explain::Question, reload: &Reload, about: &About) -
         Ok(explanation) => answer::explained(&explanation),
         Err(what) => answer::refused(Refusal::BadParameter(what)),
     }
+}
+
+/// What `reply` answers; `None` where whoever asked is `gone` before: somebody who waits and gives up is not kept until the
+/// end of the time. What takes work is not even begun then; anything else is there at once, and is told also to those who
+/// say at once that they have nothing more to ask.
+async fn unless_gone<T>(
+    reply: impl Future<Output = T>,
+    gone: impl Future<Output = ()>,
+    takes_work: bool,
+) -> Option<T> {
+    let (mut reply, mut gone) = (pin!(reply), pin!(gone));
+    poll_fn(|cx| {
+        if takes_work && gone.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(None);
+        }
+        if let Poll::Ready(answer) = reply.as_mut().poll(cx) {
+            return Poll::Ready(Some(answer));
+        }
+        match takes_work {
+            true => Poll::Pending,
+            false => gone.as_mut().poll(cx).map(|()| None),
+        }
+    })
+    .await
 }
 
 /// Returns when the other side has closed; bytes behind the request are nobody's.

@@ -80,6 +80,26 @@ impl Question {
             | Question::Wait { .. } => false,
         }
     }
+
+    /// Whether it costs in proportion to the sites, or keeps somebody who answers: for nobody who has gone.
+    pub(super) fn takes_work(&self) -> bool {
+        match self {
+            Question::Sites
+            | Question::Metrics
+            | Question::Explain(_)
+            | Question::History { .. }
+            | Question::Wait { .. } => true,
+            Question::Status
+            | Question::Counters
+            | Question::Health
+            | Question::Ready
+            | Question::Page
+            | Question::Events
+            | Question::Gone { .. }
+            | Question::Drain
+            | Question::Reload { .. } => false,
+        }
+    }
 }
 
 /// How long `wait` waits when nothing is said.

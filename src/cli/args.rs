@@ -117,6 +117,9 @@ pub(super) enum Command {
         /// One screen after a second, and no keys
         #[arg(long)]
         once: bool,
+        /// For programs: a line for each second, until its reader has gone
+        #[arg(long)]
+        json: bool,
     },
     /// Write a site file, and wait until it serves
     Add {
@@ -208,6 +211,9 @@ pub(super) enum Command {
         /// Write the certificate of the local authority in PEM, and do nothing else
         #[arg(long)]
         print: bool,
+        /// For programs
+        #[arg(long)]
+        json: bool,
     },
 }
 

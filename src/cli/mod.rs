@@ -99,7 +99,7 @@ fn act(args: Args) -> ExitCode {
             json,
         }) => history::rollback(&args.places, &name, version, timeout, Said::to(json)),
         Some(Command::Drain { wait, json }) => drain::drain(&args.places, wait, Said::to(json)),
-        Some(Command::Top { once }) => top::top(&args.places, once),
+        Some(Command::Top { once, json }) => top::top(&args.places, once, json),
         Some(Command::Schema { file }) => papers::schema(file),
         Some(Command::Completions { shell }) => papers::completions(shell),
         Some(Command::Man) => papers::man(),
@@ -128,13 +128,17 @@ fn act(args: Args) -> ExitCode {
             accept_removals,
             json,
         }) => reload::reload(&args.places, accept_removals, Said::to(json)),
-        Some(Command::Trust { remove, print }) => {
+        Some(Command::Trust {
+            remove,
+            print,
+            json,
+        }) => {
             let wish = match (remove, print) {
                 (true, _) => Wish::Remove,
                 (_, true) => Wish::Print,
                 _ => Wish::Install,
             };
-            trust::trust(&args.places, wish)
+            trust::trust(&args.places, wish, Said::to(json))
         }
     }
 }
@@ -142,11 +146,16 @@ fn act(args: Args) -> ExitCode {
 /// Writes to standard output. A reader that has gone (`onedoor ls | head -1`) is no failure; anything else is one, but
 /// first the command does what it is there for.
 fn print(text: &str) {
+    is_read(text);
+}
+
+/// The same. Whether there is somebody for more of it.
+fn is_read(text: &str) -> bool {
     let mut output = io::stdout().lock();
     let written = output
         .write_all(text.as_bytes())
         .and_then(|()| output.flush());
-    if let Err(error) = written
+    if let Err(error) = &written
         && error.kind() != ErrorKind::BrokenPipe
         && !IS_CUT.swap(true, Ordering::Relaxed)
     {
@@ -154,6 +163,7 @@ fn print(text: &str) {
             "what there was to say could not be written: {error}"
         ));
     }
+    written.is_ok()
 }
 
 /// Some of the output is not there.

@@ -5,26 +5,28 @@ use std::collections::HashMap;
 use std::io::{self, IsTerminal, Read, Write};
 use std::process::ExitCode;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::termios::{
     OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcgetwinsize, tcsetattr,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::args::Places;
 use super::drop_in::refuse;
 use super::screen::{self, Paint, Screen};
-use super::{daemon, print};
+use super::{daemon, is_read, print};
 use crate::admin::client::{Client, ClientError};
+use crate::reload::seconds;
 use crate::site::counts::BUCKETS_MS;
 
 /// Between two looks.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// Ends with 0 when somebody has seen enough; 4 without a daemon. `once`: one screen, for a pipe.
-pub(super) fn top(places: &Places, once: bool) -> ExitCode {
+/// Ends with 0 when somebody has seen enough; 4 without a daemon. `once`: one screen, for a pipe. `json`: for programs, a
+/// line for each look.
+pub(super) fn top(places: &Places, once: bool, json: bool) -> ExitCode {
     let daemon = match daemon::find(places) {
         Ok(daemon) => daemon,
         Err(code) => return code,
@@ -33,24 +35,18 @@ pub(super) fn top(places: &Places, once: bool) -> ExitCode {
         Ok(look) => look,
         Err(error) => return daemon::explain(&error),
     };
-    if once {
-        thread::sleep(EVERY);
-        return match Look::take(&daemon) {
-            Ok(look) => {
-                print(&drawn(
-                    &first,
-                    &look,
-                    usize::MAX,
-                    usize::MAX,
-                    Screen::of_output(),
-                ));
-                ExitCode::SUCCESS
-            }
+    if once || json {
+        let draw = match json {
+            true => line,
+            false => whole,
+        };
+        return match tell(&daemon, first, once, draw) {
+            Ok(()) => ExitCode::SUCCESS,
             Err(error) => daemon::explain(&error),
         };
     }
     if !io::stdout().is_terminal() || !io::stdin().is_terminal() {
-        return refuse("top needs a terminal; `onedoor top --once` is for pipes");
+        return refuse("top needs a terminal; `onedoor top --once` and `--json` are for pipes");
     }
     match Terminal::open() {
         Ok(terminal) => {
@@ -63,6 +59,24 @@ pub(super) fn top(places: &Places, once: bool) -> ExitCode {
             }
         }
         Err(error) => refuse(format_args!("the terminal cannot be set up: {error}")),
+    }
+}
+
+/// After each interval, until whoever reads it has gone, or there is no answer.
+fn tell(
+    daemon: &Client,
+    first: Look,
+    once: bool,
+    draw: fn(&Look, &Look) -> String,
+) -> Result<(), ClientError> {
+    let mut before = first;
+    loop {
+        thread::sleep(EVERY);
+        let look = Look::take(daemon)?;
+        if !is_read(&draw(&before, &look)) || once {
+            return Ok(());
+        }
+        before = look;
     }
 }
 
@@ -133,8 +147,9 @@ struct Moved {
     rate: f64,
     errors: f64,
     open: u64,
-    median: Option<u64>,
-    slow: Option<u64>,
+    /// Buckets of durations.
+    median: Option<usize>,
+    slow: Option<usize>,
 }
 
 fn moved(before: &Look, now: &Look) -> Vec<Moved> {
@@ -171,16 +186,54 @@ fn moved(before: &Look, now: &Look) -> Vec<Moved> {
     all
 }
 
-/// The upper end, in milliseconds, of the bucket that this part of all durations lies below. `None`: there are none.
-fn quantile(durations: &[u64], part: f64) -> Option<u64> {
+/// The bucket of durations that this part of all of them does not go beyond. `None`: there are none.
+fn quantile(durations: &[u64], part: f64) -> Option<usize> {
     let all: u64 = durations.iter().sum();
     let wanted = (all as f64 * part).ceil() as u64;
     let mut seen = 0;
-    let at = durations.iter().position(|count| {
+    durations.iter().position(|count| {
         seen += count;
         all > 0 && seen >= wanted
-    })?;
-    Some(BUCKETS_MS.get(at).copied().unwrap_or(u64::MAX))
+    })
+}
+
+/// The same as the screen has, for programs. A time is the two ends of its bucket.
+fn line(before: &Look, now: &Look) -> String {
+    let all = moved(before, now);
+    let ends = |bucket: Option<usize>| {
+        bucket.map(|at| {
+            let begin = at.checked_sub(1).map_or(0, |before| BUCKETS_MS[before]);
+            (begin, BUCKETS_MS.get(at))
+        })
+    };
+    let sites = all.iter().map(|moved| {
+        json!({
+            "name": moved.name,
+            "requests_per_second": rounded(moved.rate),
+            "errors_per_second": rounded(moved.errors),
+            "p50_ms": ends(moved.median),
+            "p99_ms": ends(moved.slow),
+            "connections": moved.open,
+        })
+    });
+    let sum: f64 = all.iter().map(|moved| moved.rate).sum();
+    let line = json!({
+        "time": seconds(SystemTime::now()),
+        "version": now.version,
+        "requests_per_second": rounded(sum),
+        "connections": now.open,
+        "sites": sites.collect::<Vec<_>>(),
+    });
+    format!("{line}\n")
+}
+
+/// Beyond thousandths it is noise.
+fn rounded(rate: f64) -> f64 {
+    (rate * 1000.0).round() / 1000.0
+}
+
+fn whole(before: &Look, now: &Look) -> String {
+    drawn(before, now, usize::MAX, usize::MAX, Screen::of_output())
 }
 
 fn drawn(before: &Look, now: &Look, width: usize, height: usize, screen: Screen) -> String {
@@ -246,11 +299,13 @@ fn rate(rate: f64) -> String {
     }
 }
 
-fn milliseconds(end: Option<u64>) -> String {
-    match end {
-        None => "-".to_owned(),
-        Some(u64::MAX) => ">60s".to_owned(),
-        Some(end) if end < 1000 => format!("<{end}ms"),
+fn milliseconds(bucket: Option<usize>) -> String {
+    let Some(bucket) = bucket else {
+        return "-".to_owned();
+    };
+    match BUCKETS_MS.get(bucket) {
+        None => ">60s".to_owned(),
+        Some(end) if *end < 1000 => format!("<{end}ms"),
         Some(end) => format!("<{}s", end / 1000),
     }
 }
@@ -378,11 +433,36 @@ calm  0           0         -     -      1
     #[test]
     fn a_quantile_is_the_end_of_its_bucket() {
         assert_eq!(quantile(&[0, 0], 0.5), None);
-        assert_eq!(quantile(&[99, 1], 0.5), Some(1));
-        assert_eq!(quantile(&[99, 1], 0.99), Some(1));
-        assert_eq!(quantile(&[90, 10], 0.99), Some(2));
+        assert_eq!(quantile(&[99, 1], 0.5), Some(0));
+        assert_eq!(quantile(&[99, 1], 0.99), Some(0));
+        assert_eq!(quantile(&[90, 10], 0.99), Some(1));
         let mut slow = vec![0; BUCKETS_MS.len() + 1];
         slow[BUCKETS_MS.len()] = 1;
         assert_eq!(milliseconds(quantile(&slow, 0.5)), ">60s");
+    }
+
+    #[test]
+    fn for_programs_a_time_is_the_ends_of_its_bucket() {
+        let start = Instant::now();
+        let before = look(start, &[]);
+        let mut now = look(
+            start + Duration::from_secs(2),
+            &[("busy", 300, 3, 2), ("calm", 0, 0, 1), ("slow", 0, 0, 0)],
+        );
+        let slow = now.sites.get_mut("slow").expect("it is there");
+        slow.durations[BUCKETS_MS.len()] = 1;
+        let text = line(&before, &now);
+        assert_eq!(text.matches('\n').count(), 1, "{text}");
+        let told: Value = serde_json::from_str(&text).expect("one object");
+        assert_eq!(told["requests_per_second"], 150.0);
+        assert_eq!(told["connections"], 7);
+        let busy = &told["sites"][0];
+        assert_eq!(busy["name"], "busy");
+        assert_eq!(busy["errors_per_second"], 1.5);
+        assert_eq!(busy["p50_ms"], json!([1, 2]));
+        assert_eq!(busy["p99_ms"], json!([10, 20]));
+        assert_eq!(busy["connections"], 2);
+        assert_eq!(told["sites"][1]["p50_ms"], Value::Null);
+        assert_eq!(told["sites"][2]["p50_ms"], json!([60_000, null]));
     }
 }

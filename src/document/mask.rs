@@ -2,8 +2,8 @@
 
 use toml::de::DeTable;
 
-use super::comment::comments;
 use super::problem::is_risky;
+use super::prose::secrets_in_comments;
 use super::userinfo::{userinfo, without_userinfo};
 use super::{Span, Table, Value, keys};
 
@@ -16,8 +16,6 @@ const LOGINS: [&str; 4] = [
 ];
 /// In their place.
 const MASK: &str = "\"(not shown)\"";
-/// In the place of what a comment says behind such a word.
-const MASK_OF_COMMENT: &str = " (not shown)";
 /// In the place of a name and a password in an address.
 const MASK_OF_USERINFO: &str = "***";
 
@@ -40,10 +38,9 @@ pub fn mask(text: &str) -> String {
         };
     }
     let values = secrets_in(table.get_ref()).into_iter();
-    let in_comments = in_comments(text).into_iter();
     let mut secrets: Vec<(Span, &str)> = values
         .map(|span| (span, MASK))
-        .chain(in_comments.map(|span| (span, MASK_OF_COMMENT)))
+        .chain(secrets_in_comments(text))
         .chain(
             userinfo(text)
                 .into_iter()
@@ -65,41 +62,59 @@ pub fn mask(text: &str) -> String {
     masked
 }
 
-/// What comments say behind such a word. A value that was commented out may go on in the next lines: so far as they are
-/// nothing but comments, they are one.
-fn in_comments(text: &str) -> Vec<Span> {
-    let mut secrets: Vec<Span> = Vec::new();
-    for (comment, is_alone) in comments(text) {
-        let is_next = |last: &Span| {
-            let between = &text[last.end..comment.start];
-            is_alone && between.trim().is_empty() && between.matches('\n').count() <= 1
-        };
-        if let Some(last) = secrets.last_mut().filter(|last| is_next(last)) {
-            last.end = comment.end;
-        } else if let Some(end) = end_of_login(&text[comment.clone()]) {
-            secrets.push(comment.start + end..comment.end);
-        }
-    }
-    secrets.retain(|span| !span.is_empty());
-    secrets
-}
-
 /// Where the first such word of a line ends; the start of the line where it is written in escapes.
 fn end_of_login(line: &str) -> Option<usize> {
-    let end_in = |line: &str| {
-        let lower = line.to_ascii_lowercase();
-        let ends = LOGINS
-            .iter()
-            .filter_map(|login| Some(lower.find(login)? + login.len()));
-        ends.min()
+    let first = |line: &str| ends_of_logins(line).first().copied();
+    let in_escapes = || first(&unescaped(line)?).map(|_| 0);
+    first(line).or_else(in_escapes)
+}
+
+/// Where such words end in a line, in order.
+pub(super) fn ends_of_logins(line: &str) -> Vec<usize> {
+    let lower = line.to_ascii_lowercase();
+    let of = |login: &'static str| {
+        let found = lower.match_indices(login);
+        found.map(|(start, login)| (start, start + login.len()))
     };
-    let in_escapes = || end_in(&unescaped(line)?).map(|_| 0);
-    end_in(line).or_else(in_escapes)
+    let found = LOGINS.into_iter().flat_map(of);
+    let found = found.filter(|(start, end)| !is_name_of_sticky(&line[..*start], &line[*end..]));
+    let mut ends: Vec<usize> = found.map(|(_, end)| end).collect();
+    ends.sort_unstable();
+    ends.dedup();
+    ends
+}
+
+/// Whether a line has `sticky = { cookie = "name" }` or `sticky.cookie = "name"` around a `cookie`.
+fn is_name_of_sticky(before: &str, behind: &str) -> bool {
+    let in_table = || {
+        let before = before.trim_end().strip_suffix('{')?;
+        before
+            .trim_end()
+            .strip_suffix('=')?
+            .trim_end()
+            .strip_suffix("sticky")
+    };
+    let name = || {
+        let behind = behind.trim_start().strip_prefix('=')?.trim_start();
+        let quote = behind.chars().next().filter(|c| "\"'".contains(*c))?;
+        behind[1..].split_once(quote).map(|(name, _)| name)
+    };
+    let before = in_table().or_else(|| before.strip_suffix("sticky."));
+    let is_key =
+        before.is_some_and(|before| before.trim_start_matches(['#', ' ', '\t']).is_empty());
+    is_key && name().is_some_and(is_name_of_cookie)
+}
+
+/// What somebody calls a cookie, and never what is in one.
+fn is_name_of_cookie(text: &str) -> bool {
+    const BYTES: usize = 64;
+    let is_of_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    !text.is_empty() && text.len() <= BYTES && text.bytes().all(is_of_name)
 }
 
 /// A line with its escapes read (`\u0041` is an A), wherever they stand: in a text that is no TOML nobody knows what is a
 /// string. `None`: there are none.
-fn unescaped(line: &str) -> Option<String> {
+pub(super) fn unescaped(line: &str) -> Option<String> {
     let mut read = String::with_capacity(line.len());
     let mut rest = line;
     while let Some(at) = rest.find('\\') {
@@ -131,7 +146,7 @@ fn unescaped(line: &str) -> Option<String> {
 /// Where the secrets of a text are that is TOML, in its order.
 pub(super) fn secrets_in(table: &Table<'_>) -> Vec<Span> {
     let mut secrets = Vec::new();
-    find(table, &mut secrets);
+    find(table, Place::Site, &mut secrets);
     secrets.retain(|span| !span.is_empty());
     secrets.sort_by_key(|span| span.start);
     secrets
@@ -176,17 +191,42 @@ pub(super) fn veil(line: &str) -> String {
     veiled
 }
 
-fn find(table: &Table<'_>, secrets: &mut Vec<Span>) {
+/// Where a table stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// Where the keys of a site are.
+    Site,
+    /// `cookie` there is how the cookie of a site is called.
+    Sticky,
+    Elsewhere,
+}
+
+impl Place {
+    /// Of the table that is called `name` here.
+    fn of(self, name: &str) -> Place {
+        match (self, name) {
+            (Place::Site, "sticky") => Place::Sticky,
+            (Place::Site, "path" | "defaults") => Place::Site,
+            _ => Place::Elsewhere,
+        }
+    }
+}
+
+fn find(table: &Table<'_>, place: Place, secrets: &mut Vec<Span>) {
     for (name, value) in table {
-        if is_login(name.get_ref()) {
+        let is_name = place == Place::Sticky
+            && name.get_ref() == "cookie"
+            && value.get_ref().as_str().is_some_and(is_name_of_cookie);
+        if is_login(name.get_ref()) && !is_name {
             leaves(value, secrets);
             continue;
         }
+        let place = place.of(name.get_ref());
         match (value.get_ref().as_table(), value.get_ref().as_array()) {
-            (Some(table), _) => find(table, secrets),
+            (Some(table), _) => find(table, place, secrets),
             (_, Some(array)) => {
                 let tables = array.iter().filter_map(|entry| entry.get_ref().as_table());
-                tables.for_each(|table| find(table, secrets));
+                tables.for_each(|table| find(table, place, secrets));
             }
             _ => {}
         }
@@ -297,6 +337,33 @@ mod tests {
             "to = 1 # no cookie (not shown)\n\n# shown\nhost = '#Cookie' # shown\n\
              redirect = \"https://***@a\"\n[headers.request.set]\nCookie = \"(not shown)\" # https://***@d cookie (not shown)"
         );
+    }
+
+    #[test]
+    fn how_a_cookie_is_called_is_no_secret_where_it_is_that() {
+        for text in [
+            "sticky = { cookie = \"shop_sid\" }\n",
+            "[sticky]\ncookie = 'sid'\n",
+            "[[path]]\nprefix = '/a'\nsticky.cookie = 'sid'\n",
+            "[defaults.sticky]\ncookie = 'sid'\n",
+            // Also where it is no TOML.
+            "sticky = { cookie = 'sid' }\nnonsense",
+        ] {
+            assert_eq!(mask(text), text);
+        }
+        for text in [
+            "sticky = { cookie = 'sid=swordfish' }\n",
+            "sticky = { cookie = ['swordfish'] }\n",
+            "sticky = { Cookie = 'swordfish' }\n",
+            "[headers.request.set.sticky]\ncookie = 'swordfish'\n",
+            "[headers.request.set]\nsticky = { cookie = 'swordfish' }\n",
+            "sticky = { cookie = 'sid=swordfish' }\nnonsense",
+            "x = { sticky = { cookie = 'swordfish' } }\nnonsense",
+            "# x = { sticky = { cookie = 'swordfish' } }\n",
+        ] {
+            let shown = mask(text);
+            assert!(!shown.contains("swordfish"), "{shown}");
+        }
     }
 
     #[test]

@@ -88,12 +88,9 @@ async fn serve_tls(arrival: Box<Arrival>, hello: Hello) -> Option<Box<Arrival>> 
         Mode::Off => refused(&arrival.kit, Some(Reason::TlsOff)),
         // CASES T-49: the library would find fault with something else of such a hello first.
         Mode::Auto | Mode::Local | Mode::Files(_) if hello.is_outdated => {
-            Box::pin(refuse_with(
-                Alert::ProtocolVersion,
-                arrival,
-                Reason::HandshakeFailed,
-            ))
-            .await;
+            let reason = Reason::HandshakeVersion;
+            site.slots.refusals.add(reason as usize);
+            Box::pin(refuse_with(Alert::ProtocolVersion, arrival, reason)).await;
         }
         Mode::Auto | Mode::Local | Mode::Files(_) => {
             return Box::pin(end_tls(arrival, site, &host, hello.bytes)).await;

@@ -140,24 +140,22 @@ pub(super) async fn terminate(
             kit,
         })
     };
-    match shaken {
+    let failed = match shaken {
         Ok((stream, secure)) => {
             let arrival = again(Stream::Tls(stream), Some(Box::new(secure)));
             arrival.kit.counters.handshakes.add(1);
-            Ok(arrival)
+            return Ok(arrival);
         }
-        Err(HandshakeError::Refused { why, tcp }) => {
-            debug!(client = %client.address, host, "the TLS handshake failed: {why}");
-            let client_fault = client_fault(&why);
-            Err(Failed {
-                reason: match client_fault {
-                    Some(_) => Reason::ClientCertificate,
-                    None => Reason::HandshakeFailed,
-                },
-                client_fault,
-                arrival: Some(again(Stream::Tcp(tcp), None)),
-            })
-        }
-        Err(HandshakeError::Broken(_)) => Err(Reason::HandshakeFailed.into()),
+        Err(failed) => failed,
+    };
+    debug!(client = %client.address, host, "the TLS handshake failed: {failed}");
+    let reason = failed.reason();
+    match failed {
+        HandshakeError::Refused { why, tcp } => Err(Failed {
+            reason,
+            client_fault: client_fault(&why),
+            arrival: Some(again(Stream::Tcp(tcp), None)),
+        }),
+        HandshakeError::Broken(_) => Err(reason.into()),
     }
 }

@@ -153,7 +153,9 @@ impl From<UpstreamError> for Failure {
             UpstreamError::Refused { source, .. } | UpstreamError::Unresolved { source, .. } => {
                 Failure::Refused(source)
             }
-            UpstreamError::Tls { why, .. } => Failure::Tls(why),
+            UpstreamError::Tls { why, .. } | UpstreamError::NoHttp2 { why, .. } => {
+                Failure::Tls(why)
+            }
             UpstreamError::TimedOut { after, .. } => Failure::TimedOut {
                 after,
                 during: Phase::Connect,

@@ -294,6 +294,7 @@ impl From<&UpstreamError> for Answer {
             UpstreamError::TimedOut { .. } => Answer::BackendTimeout,
             UpstreamError::Unresolved { .. } => Answer::BackendUnresolved,
             UpstreamError::Tls { .. } => Answer::BackendTls,
+            UpstreamError::NoHttp2 { .. } => Answer::BackendMalformed,
             UpstreamError::Exhausted { .. } => Answer::Exhausted,
         }
     }

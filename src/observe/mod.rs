@@ -150,7 +150,7 @@ pub struct Counters {
     pub retries: Count,
     /// TLS handshakes that came to their end.
     pub handshakes: Count,
-    /// Upstreams that were opened for a request, and idle ones that were used again.
+    /// Connections to backends that were opened for a request, and how often one went by a connection that was there.
     pub opened: Count,
     pub reused: Count,
     pub from_client: Count,

@@ -18,7 +18,7 @@ use super::look::{Absence, Found, Look};
 use super::news::News;
 use super::settle::Hint;
 use super::status::{self, FileStatus, Overview, Report, State};
-use super::wait::{Goal, Progress, Waiter};
+use super::wait::{Everything, Goal, Progress, Waiter};
 use crate::route::SiteChange;
 use crate::site::SiteName;
 use crate::site::directory;
@@ -304,6 +304,7 @@ impl Follower {
         };
         let waiters = std::mem::take(&mut self.waiters);
         let progress = Progress {
+            everything: &Everything::default(),
             book: &self.book,
             settle: &self.settle,
             blind: blind.as_deref(),

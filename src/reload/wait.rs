@@ -1,6 +1,7 @@
 //! Those who wait for what is on disk to serve.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::cell::OnceCell;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use tokio::sync::oneshot;
@@ -39,9 +40,18 @@ pub(super) enum Goal {
     },
 }
 
+/// What all who wait for everything are told of, or wait for: found out once in a turn, however many they are.
+#[derive(Debug, Default)]
+pub(super) struct Everything {
+    answer: OnceCell<Option<Waited>>,
+    /// Each name, and what it lacks.
+    to_come: OnceCell<BTreeMap<SiteName, Option<String>>>,
+}
+
 /// How far things are.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Progress<'a> {
+    pub(super) everything: &'a Everything,
     pub(super) book: &'a Book,
     pub(super) settle: &'a Settle,
     /// Why nothing is known of what is on disk.
@@ -59,6 +69,12 @@ pub(super) struct Progress<'a> {
 }
 
 impl<'a> Progress<'a> {
+    /// What is told to those who wait for everything; `None`: there is more to come.
+    fn of_all(self) -> Option<Waited> {
+        let answer = self.everything.answer.get_or_init(|| all(self));
+        answer.clone()
+    }
+
     /// What serves although it is not seen on disk, and how to have that ended.
     fn notice(self) -> Option<&'a str> {
         self.stuck.or(self.blind).or(self.book.kept())
@@ -119,7 +135,7 @@ impl Waiter {
             }
             Goal::All { reply } => {
                 let answer = match is_settled && is_everywhere {
-                    true => all(progress),
+                    true => progress.of_all(),
                     false => None,
                 };
                 match answer {
@@ -268,15 +284,18 @@ fn brings(report: &Report, name: &SiteName) -> bool {
 
 /// Everything that is still to come, and what it lacks.
 fn pending(unsettled: &HashSet<SiteName>, progress: Progress<'_>) -> Vec<(String, Option<String>)> {
-    let names = progress.book.names();
-    let mut pending: BTreeSet<&SiteName> = names
-        .filter(|name| progress.book.is_to_come(name))
-        .collect();
-    pending.extend(unsettled);
-    let with_reason = pending
-        .into_iter()
-        .map(|name| (name.to_string(), lacks(name, progress)));
-    with_reason.collect()
+    let with_reason = |name: &SiteName| (name.clone(), lacks(name, progress));
+    let to_come = progress.everything.to_come.get_or_init(|| {
+        let names = progress.book.names();
+        let to_come = names.filter(|name| progress.book.is_to_come(name));
+        to_come.map(with_reason).collect()
+    });
+    let mut pending = to_come.clone();
+    pending.extend(unsettled.iter().map(with_reason));
+    let pending = pending.into_iter();
+    pending
+        .map(|(name, reason)| (name.to_string(), reason))
+        .collect()
 }
 
 /// Why `name` does not serve yet, as far as that is known.

@@ -32,7 +32,7 @@ pub struct Tally(OnceLock<Box<[AtomicU64; Tally::REASONS]>>);
 
 impl Tally {
     /// More than there are.
-    const REASONS: usize = 64;
+    const REASONS: usize = 80;
 
     /// Counts the reason of this number.
     pub fn add(&self, reason: usize) {

@@ -153,7 +153,9 @@ impl<'k> Adviser<'k> {
         };
         let open = (!open.is_empty()).then(|| {
             let names = list(open);
-            format!("live, clear text only: no certificate for {names}")
+            format!(
+                "live, clear text only: no certificate for {names}; tls = \"off\" in its file says that this is meant"
+            )
         });
         let closed = (!closed.is_empty()).then(|| {
             let names = list(closed);

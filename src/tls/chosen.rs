@@ -1,11 +1,11 @@
 //! Which certificate a handshake shows. The site was chosen before the library saw a byte; this hands its choice over.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
 use rustls::server::{ClientHello, ResolvesServerCert, UnbufferedServerConnection};
 use rustls::sign::CertifiedKey;
-use rustls::{CommonState, Error};
+use rustls::{CommonState, Error, PeerIncompatible};
 
 use super::certificate::Certificate;
 use super::session::Side;
@@ -15,6 +15,8 @@ thread_local! {
     /// The certificates of the site that the handshake is for whose step is being made. One configuration serves all
     /// sites of a policy, so the choice cannot stand in it.
     static CHOSEN: RefCell<Option<Arc<[Arc<Certificate>]>>> = const { RefCell::new(None) };
+    /// The client can check the signature of none of them. The library has no error of its own for that.
+    static NONE_FITS: Cell<bool> = const { Cell::new(false) };
 }
 
 /// A handshake that may show one of `certificates`.
@@ -30,9 +32,13 @@ impl Handshake for Showing {
 
     fn step(&mut self, came: &mut [u8], out: &mut Vec<u8>) -> (usize, Result<Step, Error>) {
         CHOSEN.set(Some(Arc::clone(&self.certificates)));
-        let step = self.connection.step(came, out);
+        let (done, step) = self.connection.step(came, out);
         CHOSEN.set(None);
-        step
+        let step = match NONE_FITS.take() {
+            true => Err(PeerIncompatible::NoSignatureSchemesInCommon.into()),
+            false => step,
+        };
+        (done, step)
     }
 
     fn finish(self) -> Side {
@@ -45,7 +51,7 @@ pub(super) struct Chosen;
 
 impl ResolvesServerCert for Chosen {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        CHOSEN.with_borrow(|certificates| {
+        let chosen = CHOSEN.with_borrow(|certificates| {
             let fit =
                 |certificate: &&Arc<Certificate>| certificate.is_for(hello.signature_schemes());
             certificates
@@ -53,6 +59,8 @@ impl ResolvesServerCert for Chosen {
                 .iter()
                 .find(fit)
                 .map(|certificate| Arc::clone(&certificate.certified))
-        })
+        });
+        NONE_FITS.set(chosen.is_none());
+        chosen
     }
 }

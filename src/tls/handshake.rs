@@ -13,10 +13,12 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::certificate::Certificate;
 use super::chosen::Showing;
+use super::failure;
 use super::policy::Policy;
 use super::sha256;
 use super::shake::{Shaken, shake};
 use super::stream::TlsStream;
+use crate::observe::Reason;
 use crate::site::tls::MinVersion;
 use crate::wheel::Came;
 
@@ -62,6 +64,16 @@ pub enum HandshakeError {
     Refused { why: rustls::Error, tcp: TcpStream },
     /// The connection broke.
     Broken(io::Error),
+}
+
+impl HandshakeError {
+    /// What it is counted by.
+    pub fn reason(&self) -> Reason {
+        match self {
+            HandshakeError::Refused { why, .. } => failure::reason(why),
+            HandshakeError::Broken(_) => Reason::HandshakeAbandoned,
+        }
+    }
 }
 
 impl fmt::Display for HandshakeError {

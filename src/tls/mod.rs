@@ -17,6 +17,7 @@ mod chosen;
 mod client_fault;
 mod client_names;
 mod connect;
+mod failure;
 mod found;
 mod handshake;
 mod identity;

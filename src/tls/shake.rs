@@ -8,7 +8,7 @@ use rustls::client::UnbufferedClientConnection;
 use rustls::pki_types::CertificateDer;
 use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, UnbufferedStatus};
-use rustls::{CommonState, Error, ProtocolVersion};
+use rustls::{AlertDescription, CommonState, Error, ProtocolVersion};
 use tokio::net::TcpStream;
 
 use super::handshake::HandshakeError;
@@ -219,6 +219,9 @@ fn step<Data>(
             Ok(Step::Again)
         }
         ConnectionState::BlockedHandshake | ConnectionState::WriteTraffic(_) => Ok(Step::Wait),
+        ConnectionState::PeerClosed | ConnectionState::Closed => {
+            Err(Error::AlertReceived(AlertDescription::CloseNotify))
+        }
         // Nothing of this can come before the end of a handshake, and nothing behind it is shown to the library.
         _ => Err(Error::HandshakeNotComplete),
     });

@@ -2,6 +2,7 @@
 
 mod balance;
 mod connect;
+mod dial;
 mod endpoint;
 mod http2;
 mod introduced;
@@ -20,28 +21,27 @@ use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use foldhash::fast::RandomState;
-use tracing::{info, warn};
 
 use crate::observe::Trouble;
-use crate::site::backend_tls::BackendTls;
 use crate::site::fitness::Moment;
-use crate::site::{Address, Backend, Member, SendProxy};
+use crate::site::{Address, Member, SendProxy};
 use crate::stream::Stream;
-use crate::tls::{Identity, Keyring, Turnstile};
+use crate::tls::{Keyring, Turnstile};
 use crate::wheel::{Tick, Timer, Wheel};
 
 pub use balance::{Among, Balancer, PLACES, Tried, Way};
 pub use connect::{reach, secure};
+use dial::{Progress, leads_elsewhere, no_identity};
 pub use endpoint::Endpoint;
-use http2::LineOrOpening;
-pub use http2::{Line, alone, is_stream_reset, is_untouched, takes_no_websockets, wants_http1};
+pub use http2::{
+    Line, alone, breach, is_stream_reset, is_untouched, takes_no_websockets, wants_http1,
+};
 use introduced::AllIntroduced;
 pub use introduced::Introduced;
-use pool::Pool;
+use pool::{Pool, Room};
 pub use resolve::look_up;
 pub use states::States;
 pub use tally::{InFlight, Tally};
-use trying::Trying;
 
 static STARTED: LazyLock<Instant> = LazyLock::new(Instant::now);
 
@@ -67,6 +67,14 @@ pub struct Upstream {
 }
 
 impl Upstream {
+    /// Whether its connection was opened for it, and is not one that others have begun.
+    pub fn is_opened(&self) -> bool {
+        match &self.stream {
+            Stream::Line(line) => line.is_first(),
+            _ => !self.reused,
+        }
+    }
+
     /// Whether it is one of many on a connection of HTTP/2.
     pub fn is_shared(&self) -> bool {
         matches!(self.stream, Stream::Line(_))
@@ -94,6 +102,12 @@ pub enum UpstreamError {
         /// For a person; names the backend.
         why: String,
     },
+    /// It accepts, and what it says is no HTTP/2.
+    NoHttp2 {
+        backend: Address,
+        /// For a person; names the backend.
+        why: String,
+    },
     /// The name has no address.
     Unresolved { backend: Address, source: io::Error },
     /// It is ours: no descriptors, memory or ports are left for any upstream.
@@ -102,19 +116,17 @@ pub enum UpstreamError {
 
 impl UpstreamError {
     /// Whether nobody is there: another place may be asked, and who comes back may be waited for. What is wrong with TLS
-    /// stays wrong, and is no reason to go where something else is believed.
+    /// stays wrong, and is no reason to go where something else is believed; nor does anybody learn another protocol.
     pub fn is_absence(&self) -> bool {
         match self {
             UpstreamError::Refused { .. } | UpstreamError::Unresolved { .. } => true,
             UpstreamError::TimedOut { during, .. } => *during == Phase::Connect,
-            UpstreamError::Tls { .. } | UpstreamError::Exhausted { .. } => false,
+            UpstreamError::Tls { .. }
+            | UpstreamError::NoHttp2 { .. }
+            | UpstreamError::Exhausted { .. } => false,
         }
     }
 }
-
-/// How long one of the addresses of a name that was out is waited for, at most, by the request that tries it again: the
-/// others are well. 1 s, in which anybody near answers, and no more than a quarter of the time to connect.
-const TRIAL_TIME: Duration = Duration::from_secs(1);
 
 /// What may be spoken on an upstream, where the backend leaves a choice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,7 +136,7 @@ pub enum Speaks {
     Http1,
 }
 
-/// How far opening an upstream has come.
+/// What is waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     /// The files that its TLS needs are being read.
@@ -136,6 +148,7 @@ pub enum Phase {
 /// The upstreams of one worker.
 #[derive(Debug)]
 pub struct Upstreams {
+    room: Rc<Room>,
     pool: RefCell<Pool>,
     http2: http2::Connections,
     introduced: AllIntroduced,
@@ -156,10 +169,12 @@ impl Upstreams {
         turnstile: Rc<Turnstile>,
         wheel: Rc<Wheel>,
     ) -> Upstreams {
+        let room = Room::new(most);
         Upstreams {
-            pool: RefCell::new(Pool::new(most_per_backend, most)),
-            http2: http2::Connections::default(),
-            introduced: AllIntroduced::default(),
+            pool: RefCell::new(Pool::new(most_per_backend, Rc::clone(&room))),
+            http2: http2::Connections::new(Rc::clone(&room)),
+            introduced: AllIntroduced::new(Rc::clone(&room)),
+            room,
             keyring,
             turnstile,
             wheel,
@@ -170,7 +185,8 @@ impl Upstreams {
 
     /// Other numbers than those it was made with, from now on.
     pub fn allow(&self, most_per_backend: usize, most: usize) {
-        self.pool.borrow_mut().allow(most_per_backend, most);
+        self.pool.borrow_mut().allow(most_per_backend);
+        self.room.allow(most);
     }
 
     /// An idle upstream to `backend`, the one used last. One that was closed meanwhile, or has said something
@@ -227,15 +243,18 @@ impl Upstreams {
         timer: &Timer,
     ) -> Result<Upstream, UpstreamError> {
         let address = &member.backend.address;
-        let phase = Cell::new(Phase::Connect);
+        let progress = Progress {
+            phase: Cell::new(Phase::Connect),
+            trying: RefCell::default(),
+        };
         let opening = async {
             match address {
                 // Boxed, so that an exchange with any other is no larger for it.
                 Address::Name { .. } => {
-                    return Box::pin(self.dial_name(member, speaks, first, limit, &phase)).await;
+                    return Box::pin(self.dial_name(member, speaks, first, limit, &progress)).await;
                 }
                 _ => {
-                    self.dial_at(address, &member.backend, speaks, first, &phase)
+                    self.dial_at(address, &member.backend, speaks, first, &progress)
                         .await
                 }
             }
@@ -244,10 +263,17 @@ impl Upstreams {
         let (stream, at) = match timer.within(limit, opening).await {
             Ok(opened) => opened?,
             Err(_) => {
+                // Whose site is gone has not waited for its end.
+                if let Some(trying) = progress.trying.take()
+                    && !timer.was_cut()
+                {
+                    trying.failed();
+                    leads_elsewhere(member);
+                }
                 return Err(UpstreamError::TimedOut {
                     backend: address.clone(),
                     after: limit,
-                    during: phase.get(),
+                    during: progress.phase.get(),
                 });
             }
         };
@@ -261,200 +287,10 @@ impl Upstreams {
         })
     }
 
-    /// The first address that a name leads to and that is well; and which it is.
-    async fn dial_name(
-        &self,
-        member: &Member,
-        speaks: Speaks,
-        first: &[u8],
-        limit: Duration,
-        phase: &Cell<Phase>,
-    ) -> Result<(Stream, Address), UpstreamError> {
-        let address = &member.backend.address;
-        let Some(addresses) = member.state.leads_to() else {
-            let why = member.state.finding();
-            let why = why.unwrap_or_else(|| "its name is still being looked up".into());
-            return Err(UpstreamError::Unresolved {
-                backend: address.clone(),
-                source: io::Error::new(io::ErrorKind::NotFound, String::from(why)),
-            });
-        };
-        let mut failed = None;
-        let rested = addresses.list.iter().find_map(Trying::rested);
-        let others = addresses.in_turn(self.turn());
-        let others = others.map(|located| (located, Trying::at(&located.endpoint)));
-        for (located, trying) in rested.into_iter().chain(others) {
-            let dialled = self.dial_at(&located.address, &member.backend, speaks, first, phase);
-            let dialled = match trying.is_trial() && addresses.list.len() > 1 {
-                true => {
-                    let after = TRIAL_TIME.min(limit / 4);
-                    let dialled = tokio::time::timeout(after, dialled).await;
-                    dialled.unwrap_or_else(|_| {
-                        Err(UpstreamError::TimedOut {
-                            backend: located.address.clone(),
-                            after,
-                            during: phase.get(),
-                        })
-                    })
-                }
-                false => dialled.await,
-            };
-            match dialled {
-                Ok(stream) => {
-                    trying.accepted();
-                    return Ok((stream, located.address.clone()));
-                }
-                Err(error @ UpstreamError::Exhausted { .. }) => {
-                    trying.forgive();
-                    return Err(error);
-                }
-                Err(error) => failed = Some(error),
-            }
-        }
-        // Perhaps it leads elsewhere by now.
-        addresses.doubt.raise();
-        Err(failed.unwrap_or_else(|| no_identity(address)))
-    }
-
     fn turn(&self) -> u64 {
         let turn = self.turn.get();
         self.turn.set(RandomState::default().hash_one(turn));
         turn
-    }
-
-    /// Opens the way to `at`, which is where `backend` is or one of the addresses of its name.
-    async fn dial_at(
-        &self,
-        at: &Address,
-        backend: &Backend,
-        speaks: Speaks,
-        first: &[u8],
-        phase: &Cell<Phase>,
-    ) -> Result<Stream, UpstreamError> {
-        match &backend.tls {
-            // Whatever may be spoken: it knows nothing else.
-            None if backend.h2c => Box::pin(self.dial_h2c(at, backend, first)).await,
-            None => self.dial(at, first).await,
-            // Boxed, so that a clear text exchange is no larger for it.
-            Some(tls) => Box::pin(self.dial_tls(at, backend, speaks, first, tls, phase)).await,
-        }
-    }
-
-    /// A line on a connection that somebody opens just now, or a connection of its own.
-    async fn dial_h2c(
-        &self,
-        at: &Address,
-        backend: &Backend,
-        first: &[u8],
-    ) -> Result<Stream, UpstreamError> {
-        let endpoint = Endpoint::at(at, backend).ok_or_else(|| no_identity(at))?;
-        // One that begins with somebody's name is nobody else's.
-        let _opening = match first.is_empty() {
-            true => match self.http2.line_or_opening(&endpoint).await {
-                LineOrOpening::Line(line) => return Ok(Stream::Line(line)),
-                LineOrOpening::Opening(opening) => Some(opening),
-                LineOrOpening::Neither => None,
-            },
-            false => None,
-        };
-        let stream = self.dial(at, first).await?;
-        self.begin_http2(stream, endpoint, first.is_empty()).await
-    }
-
-    async fn begin_http2(
-        &self,
-        stream: Stream,
-        endpoint: Endpoint,
-        is_shared: bool,
-    ) -> Result<Stream, UpstreamError> {
-        let begun = self.http2.begin(stream, &endpoint, is_shared).await;
-        match begun {
-            Ok(line) => Ok(Stream::Line(Box::new(line))),
-            Err(source) => Err(UpstreamError::Refused {
-                backend: endpoint.address,
-                source,
-            }),
-        }
-    }
-
-    async fn dial_tls(
-        &self,
-        at: &Address,
-        backend: &Backend,
-        speaks: Speaks,
-        first: &[u8],
-        tls: &BackendTls,
-        phase: &Cell<Phase>,
-    ) -> Result<Stream, UpstreamError> {
-        phase.set(Phase::Files);
-        let identity = self.identity(at, tls).await?;
-        phase.set(Phase::Connect);
-        let endpoint = Endpoint::at(at, backend).ok_or_else(|| no_identity(at))?;
-        let may_share = speaks == Speaks::Any && first.is_empty();
-        let _opening = match may_share {
-            true => match self.http2.line_or_opening(&endpoint).await {
-                LineOrOpening::Line(line) => return Ok(Stream::Line(line)),
-                LineOrOpening::Opening(opening) => Some(opening),
-                LineOrOpening::Neither => None,
-            },
-            false => None,
-        };
-        let stream = self.dial(at, first).await?;
-        phase.set(Phase::Handshake);
-        self.turnstile.turn_up().await;
-        let secured = connect::secure(stream, &identity, at, speaks).await;
-        let is_http2 = |stream: &Stream| stream.alpn() == Some(b"h2");
-        let stream = secured?;
-        if may_share {
-            self.http2.chose(&endpoint, is_http2(&stream));
-        }
-        if !is_http2(&stream) {
-            return Ok(stream);
-        }
-        self.begin_http2(stream, endpoint, first.is_empty()).await
-    }
-
-    /// How TLS is spoken to it. Early in a start its files are still being read.
-    async fn identity(
-        &self,
-        address: &Address,
-        tls: &BackendTls,
-    ) -> Result<Arc<Identity>, UpstreamError> {
-        loop {
-            let read = self.keyring.something_was_read();
-            match tls.identity.get() {
-                Some(Ok(identity)) => {
-                    let found = self.keyring.identity(identity);
-                    return found.ok_or_else(|| no_identity(address));
-                }
-                Some(Err(why)) => {
-                    return Err(UpstreamError::Tls {
-                        backend: address.clone(),
-                        why: format!("TLS with {address} is not set up: {why}"),
-                    });
-                }
-                None => read.await,
-            }
-        }
-    }
-
-    async fn dial(&self, address: &Address, first: &[u8]) -> Result<Stream, UpstreamError> {
-        let mut dialled = connect::reach_and_say(address, first).await;
-        if matches!(dialled, Err(UpstreamError::Exhausted { .. })) && self.close_idle() {
-            // Connections of HTTP/2 are let go of by those who drive them.
-            tokio::task::yield_now().await;
-            dialled = connect::reach_and_say(address, first).await;
-        }
-        match &dialled {
-            Err(UpstreamError::Exhausted { source }) if self.exhausted.is_to_be_said() => {
-                warn!(cause = %source, "cannot open connections to backends; answering 503");
-            }
-            Ok(_) if self.exhausted.is_over() => {
-                info!("connections to backends can be opened again");
-            }
-            _ => {}
-        }
-        dialled
     }
 
     /// Closes all idle upstreams, because somebody needs what they hold. Whether there were any.
@@ -499,13 +335,5 @@ fn on_line(line: Line, endpoint: Endpoint, reused: bool) -> Upstream {
         is_pinned: false,
         introduced: None,
         kept_until: Tick::MAX,
-    }
-}
-
-/// Cannot be: the keyring keeps what the site has.
-fn no_identity(address: &Address) -> UpstreamError {
-    UpstreamError::Tls {
-        backend: address.clone(),
-        why: format!("TLS with {address} is not set up"),
     }
 }

@@ -1,4 +1,7 @@
-//! Idle upstreams of one worker, last in first out.
+//! Idle upstreams of one worker, last in first out, and how many of any kind there may be.
+
+use std::cell::Cell;
+use std::rc::Rc;
 
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
@@ -12,29 +15,69 @@ use crate::wheel::Tick;
 pub(super) struct Pool {
     idle: HashMap<Endpoint, Vec<Idle>, RandomState>,
     count: usize,
-    most: usize,
     most_per_backend: usize,
+    room: Rc<Room>,
 }
 
 #[derive(Debug)]
 struct Idle {
     stream: Stream,
     until: Tick,
+    _place: Place,
+}
+
+/// How many upstreams of a worker may be idle, wherever they wait: each holds a descriptor.
+#[derive(Debug)]
+pub(super) struct Room {
+    taken: Cell<usize>,
+    most: Cell<usize>,
+}
+
+/// The right of one of them to wait, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Place(Rc<Room>);
+
+impl Room {
+    pub(super) fn new(most: usize) -> Rc<Room> {
+        Rc::new(Room {
+            taken: Cell::new(0),
+            most: Cell::new(most),
+        })
+    }
+
+    /// What is too many now stays for its short time.
+    pub(super) fn allow(&self, most: usize) {
+        self.most.set(most);
+    }
+
+    pub(super) fn place(self: &Rc<Room>) -> Option<Place> {
+        let taken = self.taken.get();
+        (taken < self.most.get()).then(|| {
+            self.taken.set(taken + 1);
+            Place(Rc::clone(self))
+        })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let Place(room) = self;
+        room.taken.set(room.taken.get() - 1);
+    }
 }
 
 impl Pool {
-    pub(super) fn new(most_per_backend: usize, most: usize) -> Pool {
+    pub(super) fn new(most_per_backend: usize, room: Rc<Room>) -> Pool {
         Pool {
             idle: HashMap::default(),
             count: 0,
-            most,
             most_per_backend,
+            room,
         }
     }
 
     /// What is too many now stays for its short time.
-    pub(super) fn allow(&mut self, most_per_backend: usize, most: usize) {
-        self.most = most;
+    pub(super) fn allow(&mut self, most_per_backend: usize) {
         self.most_per_backend = most_per_backend;
     }
 
@@ -54,12 +97,16 @@ impl Pool {
 
     /// Keeps `stream`, or closes it when there are enough.
     pub(super) fn give_back(&mut self, endpoint: Endpoint, stream: Stream, until: Tick) {
-        if self.count >= self.most {
+        let Some(place) = self.room.place() else {
             return;
-        }
+        };
         let list = self.idle.entry(endpoint).or_default();
         if list.len() < self.most_per_backend {
-            list.push(Idle { stream, until });
+            list.push(Idle {
+                stream,
+                until,
+                _place: place,
+            });
             self.count += 1;
         }
     }

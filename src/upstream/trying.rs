@@ -3,36 +3,37 @@
 //! One that fails is tried after the others for a while; then one connect tries it again. No site hears of it as long as
 //! another address answers.
 
+use std::sync::Arc;
+
 use super::moment;
 use crate::site::EndpointState;
 use crate::site::addresses::Located;
 use crate::site::fitness::Against;
 
-/// See the module. Given up, also by the end of its time, it has failed.
-pub(super) struct Trying<'a> {
-    endpoint: Option<&'a EndpointState>,
+/// See the module. Dropped, it tells nothing: whoever wanted to connect is gone, or had nothing left to try with.
+#[derive(Debug)]
+pub(super) struct Trying {
+    endpoint: Arc<EndpointState>,
     is_trial: bool,
 }
 
-impl<'a> Trying<'a> {
-    pub(super) fn at(endpoint: &'a EndpointState) -> Trying<'a> {
+impl Trying {
+    pub(super) fn at(located: &Located) -> Trying {
         Trying {
-            endpoint: Some(endpoint),
+            endpoint: Arc::clone(&located.endpoint),
             is_trial: false,
         }
     }
 
     /// The right to try `located` again, which was out long enough.
-    pub(super) fn rested(located: &'a Located) -> Option<(&'a Located, Trying<'a>)> {
-        let endpoint = &*located.endpoint;
+    pub(super) fn rested(located: &Located) -> Option<(&Located, Trying)> {
+        let endpoint = &located.endpoint;
         let may = !located.is_out()
             && endpoint.fitness.has(Against::Failures)
             && endpoint.outage.trial(moment());
         may.then(|| {
-            let trying = Trying {
-                endpoint: Some(endpoint),
-                is_trial: true,
-            };
+            let mut trying = Trying::at(located);
+            trying.is_trial = true;
             (located, trying)
         })
     }
@@ -42,42 +43,51 @@ impl<'a> Trying<'a> {
         self.is_trial
     }
 
-    pub(super) fn accepted(mut self) {
-        let Some(endpoint) = self.endpoint.take() else {
-            return;
-        };
+    pub(super) fn accepted(self) {
+        let endpoint = &self.endpoint;
         endpoint.connects.ends();
         if endpoint.fitness.has(Against::Failures) {
             endpoint.fitness.clear(Against::Failures, moment());
         }
-        self.is_over(endpoint);
     }
 
-    /// We had nothing left to try with.
-    pub(super) fn forgive(mut self) {
-        if let Some(endpoint) = self.endpoint.take() {
-            self.is_over(endpoint);
-        }
-    }
-
-    fn is_over(&self, endpoint: &EndpointState) {
-        if self.is_trial {
-            endpoint.outage.trial_is_over();
-        }
-    }
-}
-
-impl Drop for Trying<'_> {
-    fn drop(&mut self) {
-        let Some(endpoint) = self.endpoint else {
-            return;
-        };
+    /// It did not accept, or not in its time.
+    pub(super) fn failed(self) {
+        let endpoint = &self.endpoint;
         let now = moment();
         endpoint.connects.failed();
         if self.is_trial || !endpoint.fitness.has(Against::Failures) {
             endpoint.fitness.set(Against::Failures, now);
             endpoint.outage.begins(now);
         }
-        self.is_over(endpoint);
+    }
+}
+
+impl Drop for Trying {
+    fn drop(&mut self) {
+        if self.is_trial {
+            self.endpoint.outage.trial_is_over();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::site::Address;
+
+    #[test]
+    fn an_attempt_that_nobody_waited_for_tells_nothing() {
+        let located = Located {
+            address: Address::loopback(1),
+            endpoint: Arc::default(),
+            is_out: Arc::default(),
+        };
+        drop(Trying::at(&located));
+        assert!(located.is_fit());
+        Trying::at(&located).failed();
+        assert!(!located.is_fit());
+        Trying::at(&located).accepted();
+        assert!(located.is_fit());
     }
 }

@@ -9,7 +9,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::harness::{
-    Backend, Client, Plan, Proxy, Tls, free_port, may_mount, until, until_some, words_of,
+    Backend, Client, Plan, Proxy, Tls, found, free_port, may_mount, until, until_some, words_of,
 };
 
 /// Requests are logged to `access.log` in the folder of the test, by one worker, so that lines come in their order.
@@ -666,6 +666,60 @@ fn a_reader_of_standard_output_that_stalls_keeps_no_file_waiting() {
     kill_process(id, Signal::TERM).unwrap();
     assert!(lines(&own, 2)[1].contains("/last"));
     proxy.kill();
+}
+
+#[test]
+fn a_disk_that_hangs_behind_the_log_of_one_site_keeps_the_log_of_all_sites_going() {
+    if !found("strace") {
+        return;
+    }
+    let plan = Proxy::plan();
+    let logs = plan.folder().join("logs");
+    fs::create_dir(&logs).unwrap();
+    let (slow, all) = (logs.join("slow.log"), plan.folder().join("access.log"));
+    let hanging = [
+        "strace",
+        "-f",
+        "-qq",
+        "-o",
+        "/dev/null",
+        "-P",
+        slow.to_str().unwrap(),
+        "-e",
+        "trace=openat",
+        "-e",
+        "inject=openat:delay_enter=600000000",
+    ];
+    let proxy = plan
+        .under(hanging)
+        .daemon_file(&format!(
+            "workers = 1\n[log]\naccess = '{}'\nsites_under = '{}'\n",
+            all.display(),
+            logs.display()
+        ))
+        .site("a.toml", "host = 'a.test'\nrespond = 'x'\n")
+        .start();
+    // What is looked at before it is live would hang, too.
+    let named = format!("access_log = '{}'\n", slow.display());
+    proxy.site(
+        "slow.toml",
+        format!("host = 'slow.test'\nrespond = 'x'\n{named}"),
+    );
+    for round in 1..=3 {
+        assert_eq!(proxy.get("slow.test", "/").text(), "x");
+        assert_eq!(proxy.get("a.test", &format!("/{round}")).text(), "x");
+        assert_eq!(lines(&all, round).len(), round);
+    }
+    assert!(!slow.exists());
+    // And to its end, which is not kept waiting either.
+    assert_eq!(proxy.get("a.test", "/last").text(), "x");
+    let id = proxy.own_id();
+    kill_process(Pid::from_raw(id.try_into().unwrap()).unwrap(), Signal::TERM).unwrap();
+    until("it ends", || {
+        let status = fs::read_to_string(format!("/proc/{id}/status"));
+        status.map_or(true, |status| status.contains("State:\tZ"))
+    });
+    assert!(lines(&all, 4)[3].contains("/last"));
 }
 
 #[test]

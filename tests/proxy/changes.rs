@@ -438,6 +438,26 @@ fn no_secret_of_a_file_is_told_by_its_errors_its_states_or_its_history() {
 }
 
 #[test]
+fn what_is_no_secret_of_a_file_is_told_as_it_stands_there() {
+    let app = Backend::saying("x");
+    let proxy = Proxy::start();
+    let text = format!(
+        "# The app sets a cookie for its login,\n# so nothing is cached.\nhost = 'shop.test'\nto = {}\n\
+         sticky = {{ cookie = 'shop_sid' }} # as the Authorization header is not enough\n",
+        app.port
+    );
+    proxy.site("shop.toml", &text);
+    let old = text.clone() + "\n# Cookie = 'swordfish'\n# for the tests\n";
+    proxy.site("shop.toml", &old);
+    let told = fine(proxy.command(["history", "shop", "--json"]));
+    let told: serde_json::Value = serde_json::from_str(&told).unwrap();
+    let versions = &told["versions"];
+    assert_eq!(versions[1]["text"], text);
+    let shown = text + "\n# Cookie (not shown)\n# for the tests\n";
+    assert_eq!(versions[0]["text"], shown);
+}
+
+#[test]
 fn versions_outlive_a_restart() {
     let mut proxy = Proxy::start();
     proxy.site("shop.toml", says("shop.test", "one"));
@@ -629,8 +649,8 @@ fn ls_answers_at_once_with_ten_thousand_sites_and_traffic_does_not_feel_it() {
     });
 }
 
-#[test]
-fn those_who_ask_for_all_sites_and_do_not_read_share_one_list() {
+/// One with many sites whose list has megabytes, and how long that list is.
+fn with_a_long_list() -> (Proxy, u64) {
     let plan = Proxy::plan();
     for number in 0..3_000 {
         let text =
@@ -640,15 +660,25 @@ fn those_who_ask_for_all_sites_and_do_not_read_share_one_list() {
     let proxy = plan.start();
     let list = proxy.admin("GET", "/v1/sites").1.len() as u64;
     assert!(list > 2 << 20, "{list}");
+    // The peak is from now on, where the system has that (proc(5), clear_refs).
+    fs::write(format!("/proc/{}/clear_refs", proxy.own_id()), "5").ok();
+    (proxy, list)
+}
+
+/// Somebody who has asked for all sites.
+fn asker(proxy: &Proxy) -> std::os::unix::net::UnixStream {
+    let socket = proxy.state().join("admin.sock");
+    let mut one = std::os::unix::net::UnixStream::connect(socket).unwrap();
+    one.write_all(b"GET /v1/sites HTTP/1.1\r\nHost: onedoor\r\n\r\n")
+        .unwrap();
+    one
+}
+
+#[test]
+fn those_who_ask_for_all_sites_and_do_not_read_share_one_list() {
+    let (proxy, list) = with_a_long_list();
     let before = proxy.peak_memory();
-    let ask = |_| {
-        let socket = proxy.state().join("admin.sock");
-        let mut one = std::os::unix::net::UnixStream::connect(socket).unwrap();
-        one.write_all(b"GET /v1/sites HTTP/1.1\r\nHost: onedoor\r\n\r\n")
-            .unwrap();
-        one
-    };
-    let mut silent: Vec<_> = (0..100).map(ask).collect();
+    let mut silent: Vec<_> = (0..100).map(|_| asker(&proxy)).collect();
     // Each has the beginning of an answer before anybody reads on.
     for one in &mut silent {
         one.read_exact(&mut [0; 16]).unwrap();
@@ -656,4 +686,22 @@ fn those_who_ask_for_all_sites_and_do_not_read_share_one_list() {
     let more = proxy.peak_memory() - before;
     assert!(more < 30 * list, "{more} bytes for lists of {list}");
     assert_eq!(proxy.admin("GET", "/healthz").1, "ok\n");
+}
+
+#[test]
+fn those_who_ask_for_all_sites_and_hang_up_leave_no_lists_behind() {
+    let (proxy, list) = with_a_long_list();
+    let before = proxy.peak_memory();
+    for _ in 0..3 {
+        let all: Vec<_> = (0..200).map(|_| asker(&proxy)).collect();
+        for one in all {
+            drop(one);
+            // Not all at once; what is true does not depend on it.
+            std::thread::sleep(std::time::Duration::from_millis(3));
+        }
+    }
+    let own = proxy.admin("GET", "/v1/sites").1.len() as u64;
+    assert!(own > 2 << 20, "{own}");
+    let more = proxy.peak_memory() - before;
+    assert!(more < 30 * list, "{more} bytes for lists of {list}");
 }

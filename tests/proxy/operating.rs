@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
 use serde_json::Value;
@@ -628,6 +629,45 @@ fn states_that_could_not_be_written_are_written_when_they_can() {
     assert!(!folder.join("old.json").exists());
 }
 
+/// More than are talked to at once.
+const TOO_MANY: usize = 300;
+
+/// Each is closed without a word, and not with the answer that its time is over.
+fn have_made_room(silent: Vec<impl Read>) {
+    for mut one in silent {
+        let mut said = Vec::new();
+        // Closed with what came unread is a reset.
+        one.read_to_end(&mut said).ok();
+        assert_eq!(String::from_utf8_lossy(&said), "");
+    }
+}
+
+#[test]
+fn those_who_say_nothing_make_room_for_a_health_check() {
+    let plan = Proxy::plan().site("a.toml", says("a.test", "x"));
+    let (proxy, address) = with_address(plan);
+    let socket = proxy.state().join("admin.sock");
+    for beginning in ["", "GET /v1/sites HTTP/1.1\r\n"] {
+        let begin = |stream: &mut dyn Write| stream.write_all(beginning.as_bytes()).unwrap();
+        let mut at_the_socket = Vec::new();
+        let mut at_the_address = Vec::new();
+        for _ in 0..TOO_MANY {
+            let mut one = UnixStream::connect(&socket).unwrap();
+            begin(&mut one);
+            at_the_socket.push(one);
+            let mut one = TcpStream::connect(address).unwrap();
+            begin(&mut one);
+            at_the_address.push(one);
+        }
+        assert_eq!(proxy.admin("GET", "/healthz").1, "ok\n");
+        assert_eq!(get(address, "/healthz").1, "ok\n");
+        at_the_socket.truncate(10);
+        have_made_room(at_the_socket);
+        at_the_address.truncate(10);
+        have_made_room(at_the_address);
+    }
+}
+
 #[test]
 fn top_shows_what_moves_and_needs_a_terminal() {
     let proxy = Proxy::plan()
@@ -665,6 +705,62 @@ fn top_shows_what_moves_and_needs_a_terminal() {
             .code(),
         Some(4)
     );
+}
+
+/// In a pipe, one object a line, until nobody reads it any more.
+#[test]
+fn top_tells_programs_an_object_a_line_until_its_reader_has_gone() {
+    let backend = Backend::saying("x");
+    let proxy = Proxy::plan()
+        .site(
+            "busy.toml",
+            format!("host = 'busy.test'\nto = {}", backend.port),
+        )
+        .site("calm.toml", says("calm.test", "x"))
+        .start();
+    let mut top = Command::new(env!("CARGO_BIN_EXE_onedoor"))
+        .args(["top", "--json", "--state"])
+        .arg(proxy.state())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(top.stdout.take().unwrap()).lines();
+    let mut look = || -> Value {
+        let line = lines.next().expect("another line").unwrap();
+        serde_json::from_str(&line).unwrap()
+    };
+    let is_busy = |look: &Value| {
+        look["sites"].as_array().unwrap().len() == 2
+            && look["sites"][0]["name"] == "busy"
+            && look["sites"][0]["requests_per_second"].as_f64() > Some(0.0)
+    };
+    let mut client = proxy.client();
+    let calm = look();
+    assert!(!is_busy(&calm), "{calm}");
+    let busy = loop {
+        for _ in 0..100 {
+            assert_eq!(client.get("busy.test", "/").text(), "x");
+        }
+        let busy = look();
+        if is_busy(&busy) {
+            break busy;
+        }
+    };
+    assert_eq!(busy["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(busy["sites"][0]["connections"], 1, "{busy}");
+    assert_eq!(busy["sites"][0]["errors_per_second"], 0.0, "{busy}");
+    assert!(busy["sites"][0]["p99_ms"].is_array(), "{busy}");
+    assert!(busy["sites"][1]["p99_ms"].is_null(), "{busy}");
+    assert!(busy["time"].is_u64() && busy["connections"].is_u64());
+    drop(lines);
+    assert!(top.wait().unwrap().success());
+    // And once.
+    let once = proxy.command(["top", "--json", "--once"]);
+    assert!(once.status.success(), "{}", words_of(&once));
+    let text = String::from_utf8(once.stdout).unwrap();
+    assert_eq!(text.lines().count(), 1, "{text}");
+    let look: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(look["sites"].as_array().unwrap().len(), 2, "{text}");
 }
 
 /// `onedoor top` on a terminal, which `script` gives it: when it has drawn its screen, and what it has drawn.

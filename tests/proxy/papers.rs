@@ -31,6 +31,7 @@ fn completions_and_the_manual_name_every_command() {
         "completions",
         "man",
         "trust",
+        "top",
     ];
     for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
         let script = printed(&["completions", shell]);

@@ -1,6 +1,7 @@
 //! PROXY headers: believed from load balancers that are named and from nobody else; sent to apps that want them.
 
 use std::io::{Read, Write};
+use std::sync::Barrier;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -370,6 +371,28 @@ fn an_app_is_told_once_for_each_connection_and_clients_never_share_one() {
     until("its connection is closed", || app.closed() == 1);
     assert_eq!(proxy.get("app.example.com", "/5").text(), "app");
     assert_eq!(app.accepted(), 3);
+}
+
+#[test]
+fn upstreams_that_wait_for_a_client_of_http_2_count_in_pool_all() {
+    let together = Barrier::new(3);
+    let app = Backend::doing(move |conversation| {
+        read_line(conversation);
+        while conversation.request().is_some() {
+            together.wait();
+            conversation.answer("app");
+        }
+    });
+    let plan = Proxy::plan().site("app.toml", sending("v1", &app));
+    let plan = plan.daemon_file("[limit]\npool_all = 1\n");
+    let proxy = plan.flag("--workers=1").start();
+    let mut client = Http2::to(&proxy);
+    let ask = request("GET", "app.example.com", "/", &[]);
+    let asked = [0; 3].map(|_| client.ask(&ask));
+    for stream in asked {
+        assert_eq!(client.whole(stream).text(), "app");
+    }
+    until("all but one are closed", || app.closed() == 2);
 }
 
 #[test]

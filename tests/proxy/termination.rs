@@ -3,6 +3,7 @@
 mod breaches;
 mod certificates;
 mod clients;
+mod failures;
 mod fallback;
 mod folders;
 mod local_names;

@@ -199,3 +199,56 @@ fn a_host_in_the_place_of_a_site_is_told_whose_it_is() {
         );
     }
 }
+
+/// Processor time of the process so far.
+fn cpu_seconds(proxy: &Proxy) -> f64 {
+    let metrics = proxy.admin("GET", "/metrics").1;
+    let line = metrics
+        .lines()
+        .find_map(|line| line.strip_prefix("process_cpu_seconds_total "));
+    line.unwrap().parse().unwrap()
+}
+
+#[test]
+fn many_who_wait_for_everything_cost_an_edit_no_more_than_one_does() {
+    let plan = Proxy::plan();
+    for number in 0..2_000 {
+        let text = says(&format!("s{number}.test"), "x");
+        std::fs::write(plan.sites().join(&format!("s{number}.toml")), text).unwrap();
+    }
+    // Never fit, so that what they wait for does not come.
+    let never = checked("never.test", free_port());
+    let proxy = plan.site("never.toml", never).start();
+    let wait = |time: &str| {
+        let mut one = UnixStream::connect(proxy.state().join("admin.sock")).unwrap();
+        let head = format!("GET /v1/wait?timeout={time} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        one.write_all(head.as_bytes()).unwrap();
+        one
+    };
+    // Whoever asks behind the others is answered behind them.
+    let until_they_wait = || {
+        until("whoever asked before is heard", || {
+            let mut answer = String::new();
+            wait("100ms").read_to_string(&mut answer).unwrap();
+            answer.contains("\"pending\":[\"never\"]")
+        });
+    };
+    let edits = || {
+        let before = cpu_seconds(&proxy);
+        for number in 0..30 {
+            proxy.site("s0.toml", says("s0.test", &number.to_string()));
+        }
+        cpu_seconds(&proxy) - before
+    };
+    let _one = wait("20h");
+    until_they_wait();
+    let with_one = edits();
+    let _many: Vec<_> = (0..150).map(|_| wait("20h")).collect();
+    until_they_wait();
+    let with_many = edits();
+
+    assert!(
+        with_many < 4.0 * with_one + 1.0,
+        "{with_many} s, and {with_one} s with one"
+    );
+}

@@ -12,7 +12,8 @@ use rustix::process::geteuid;
 
 use self::store::stores;
 use super::args::{Places, Serving};
-use super::{FAILED, complain, print, run};
+use super::said::Said;
+use super::{FAILED, complain, run};
 use crate::settings::Settings;
 use crate::tls::{Authority, fingerprint, root_path};
 
@@ -24,22 +25,20 @@ pub(super) enum Wish {
     Print,
 }
 
-pub(super) fn trust(places: &Places, wish: Wish) -> ExitCode {
+pub(super) fn trust(places: &Places, wish: Wish, mut said: Said) -> ExitCode {
     let settings = match run::settings(places, Serving::default()) {
         Ok(settings) => settings,
         Err(code) => return code,
     };
     let root = root_path(&settings.state);
+    said.fact("authority", root.to_string_lossy());
     let done = match wish {
-        Wish::Print => shown(&settings),
-        Wish::Install => shown(&settings).and_then(|pem| install(&pem, &root)),
-        Wish::Remove => remove(&root),
+        Wish::Print => shown(&settings).map(|pem| print_out(&pem, &mut said)),
+        Wish::Install => shown(&settings).and_then(|pem| install(&pem, &root, &mut said)),
+        Wish::Remove => remove(&root, &mut said),
     };
     match done {
-        Ok(text) => {
-            print(&text);
-            ExitCode::SUCCESS
-        }
+        Ok(()) => said.end(ExitCode::SUCCESS),
         Err(why) => {
             complain(why);
             ExitCode::from(FAILED)
@@ -75,7 +74,13 @@ fn make_state(state: &Path, sites: &Path) -> Result<(), String> {
         .map_err(|error| format!("{}: {error}", state.display()))
 }
 
-fn install(pem: &str, root: &Path) -> Result<String, String> {
+fn print_out(pem: &str, said: &mut Said) {
+    said.line(pem.trim_end());
+    said.fact("outcome", "printed");
+    said.fact("pem", pem);
+}
+
+fn install(pem: &str, root: &Path, said: &mut Said) -> Result<(), String> {
     let Some(store) = stores().next() else {
         return Err(format!(
             "no system store that onedoor knows; give {} to whatever shall trust it",
@@ -84,28 +89,31 @@ fn install(pem: &str, root: &Path) -> Result<String, String> {
     };
     let to = store.place(&name_of(pem, root)?);
     store.put(pem, &to, root)?;
-    let mut text = format!(
+    said.line(format_args!(
         "The system trusts the local authority now: {}\n\
          It vouches for localhost, *.localhost, *.test, *.internal, *.home.arpa and loopback addresses, and for nothing \
          else.\n\nBrowsers that keep a store of their own want to be told too:\n\
          \x20 Firefox    Settings, Certificates, Authorities, Import: {root}\n\
          \x20 Chromium   certutil -d sql:$HOME/.pki/nssdb -A -t C,, -n onedoor -i {root}\n\
          \x20 Node       NODE_EXTRA_CA_CERTS={root}\n\
-         `onedoor trust --remove` takes it back.\n",
+         `onedoor trust --remove` takes it back.",
         to.display(),
         root = root.display(),
-    );
-    tell_others(&mut text, store.others(&to));
-    Ok(text)
+    ));
+    said.fact("outcome", "trusted");
+    said.fact("file", to.to_string_lossy());
+    said.fact("pem", pem);
+    tell_others(store.others(&to), said);
+    Ok(())
 }
 
-fn remove(root: &Path) -> Result<String, String> {
+fn remove(root: &Path, said: &mut Said) -> Result<(), String> {
     let pem = match fs::read_to_string(root) {
         Ok(pem) => Some(pem),
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => return Err(format!("cannot read {}: {error}", root.display())),
     };
-    let name = pem.map(|pem| name_of(&pem, root)).transpose()?;
+    let name = pem.as_deref().map(|pem| name_of(pem, root)).transpose()?;
     let (mut removed, mut others) = (None, Vec::new());
     for store in stores() {
         let own = name.as_deref().map(|name| store.place(name));
@@ -116,21 +124,36 @@ fn remove(root: &Path) -> Result<String, String> {
         }
         others.extend(store.others(own.as_deref().unwrap_or(Path::new(""))));
     }
-    let mut text = match (&removed, &name) {
-        (Some(path), _) => format!(
-            "The system trusts the local authority no more: {} is gone.\n\
-             The authority itself stays in {}; remove that folder and restart onedoor for a new one.\n",
-            path.display(),
-            root.parent().unwrap_or(root).display()
-        ),
-        (None, Some(_)) => "The system did not trust it; nothing to remove.\n".to_owned(),
-        (None, None) => format!(
-            "There is no local authority at {}; nothing to remove.\n",
-            root.display()
-        ),
+    let outcome = match (&removed, &name) {
+        (Some(path), _) => {
+            said.line(format_args!(
+                "The system trusts the local authority no more: {} is gone.\n\
+                 The authority itself stays in {}; remove that folder and restart onedoor for a new one.",
+                path.display(),
+                root.parent().unwrap_or(root).display()
+            ));
+            "removed"
+        }
+        (None, Some(_)) => {
+            said.line("The system did not trust it; nothing to remove.");
+            "not-trusted"
+        }
+        (None, None) => {
+            said.line(format_args!(
+                "There is no local authority at {}; nothing to remove.",
+                root.display()
+            ));
+            "no-authority"
+        }
     };
-    tell_others(&mut text, others);
-    Ok(text)
+    said.fact("outcome", outcome);
+    said.fact(
+        "file",
+        removed.map(|path| path.to_string_lossy().into_owned()),
+    );
+    said.fact("pem", pem);
+    tell_others(others, said);
+    Ok(())
 }
 
 fn name_of(pem: &str, root: &Path) -> Result<String, String> {
@@ -138,9 +161,13 @@ fn name_of(pem: &str, root: &Path) -> Result<String, String> {
 }
 
 /// Those of other state directories, and of this one before its folder was removed.
-fn tell_others(text: &mut String, others: Vec<PathBuf>) {
-    for other in others {
-        let line = format!("It trusts another one of onedoor: {}\n", other.display());
-        text.push_str(&line);
+fn tell_others(others: Vec<PathBuf>, said: &mut Said) {
+    for other in &others {
+        said.line(format_args!(
+            "It trusts another one of onedoor: {}",
+            other.display()
+        ));
     }
+    let others = others.iter().map(|other| other.to_string_lossy());
+    said.fact("others", others.collect::<Vec<_>>());
 }

@@ -960,7 +960,7 @@ pub const KEYS: &[Key] = &[
         "pool_all",
         Kind::Count,
         "2048, at most a tenth of the file descriptors",
-        "the same for all backends of a worker",
+        "the same for all backends of a worker, connections of HTTP/2 included",
     )
     .because("a full pool must not keep clients out"),
     key(

@@ -366,6 +366,11 @@ impl<C: ClientSide> Flight<'_, C> {
             let why = Some(self.of_site(&why));
             return Retry::Never(Failed::Answer(Answer::BackendNoWebSocket, why));
         }
+        let breach = error.as_ref().and_then(upstream::breach);
+        // What breaks a connection may have been said to somebody else.
+        if let Some(breach) = breach.filter(|breach| breach.is_of_stream) {
+            return self.malformed(attempt, search, &breach.to_string());
+        }
         let said_anything = said_anything || attempt.interim > 0;
         // Of a body that has gone out nothing is left.
         let is_whole = !said_anything && upload.moved == 0;
@@ -392,9 +397,13 @@ impl<C: ClientSide> Flight<'_, C> {
         let address = &attempt.upstream.endpoint.address;
         // With TLS 1.3 a client certificate is refused after the handshake.
         let complaint = error.and_then(|error| tls::complaint(&error, address));
-        let (answer, fault, why) = match complaint {
-            Some(why) => (Answer::BackendTls, Fault::Tls, why),
-            None => {
+        let (answer, fault, why) = match (complaint, breach) {
+            (Some(why), _) => (Answer::BackendTls, Fault::Tls, why),
+            (None, Some(breach)) => {
+                let why = format!("{address} sent {breach}");
+                (Answer::BackendMalformed, Fault::Malformed, why)
+            }
+            (None, None) => {
                 let what = if said_anything {
                     "before its response was there"
                 } else {

@@ -114,9 +114,9 @@ impl<'a, C: ClientSide> Flight<'a, C> {
             };
             // Elsewhere it is no call of gRPC, whatever it says: there its words would only hold an upstream for ever.
             self.is_patient = asked.is_grpc && upstream.is_shared();
-            match upstream.reused {
-                true => self.kit.counters.reused.add(1),
-                false => self.kit.counters.opened.add(1),
+            match upstream.is_opened() {
+                true => self.kit.counters.opened.add(1),
+                false => self.kit.counters.reused.add(1),
             }
             if let Some(log) = &mut finished.log {
                 let address = &upstream.endpoint.address;

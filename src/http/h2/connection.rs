@@ -5,6 +5,7 @@ use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use ::h2::server::{self, SendResponse};
 use ::h2::{Ping, PingPong, Reason as Code, RecvStream};
@@ -50,6 +51,8 @@ pub(super) struct Shared {
     pub(super) more_slots: RefCell<Vec<Slot>>,
     /// How many have a share.
     pub(super) sharing: Cell<usize>,
+    /// Bodies that nobody has read to their end.
+    bodies_left: Cell<usize>,
     open: Cell<u32>,
     /// Told when the last request has ended.
     at_rest: RefCell<Option<Waker>>,
@@ -71,6 +74,11 @@ impl Shared {
             wire: self.wire,
             kit: &self.kit,
         }
+    }
+
+    /// The client has more to send on one of its streams, and nobody reads it.
+    pub(super) fn leaves_body(&self) {
+        self.bodies_left.set(self.bodies_left.get() + 1);
     }
 }
 
@@ -144,6 +152,7 @@ async fn serve_all(arrival: Box<Arrival>, early: Option<Block>, slot: Slot) {
         slot,
         more_slots: RefCell::default(),
         sharing: Cell::new(0),
+        bodies_left: Cell::new(0),
         open: Cell::new(0),
         at_rest: RefCell::default(),
         kit: Rc::clone(&kit),
@@ -183,7 +192,17 @@ async fn serve_all(arrival: Box<Arrival>, early: Option<Block>, slot: Slot) {
 
 /// What frames of data that no request has taken yet may cost, each 256 bytes less what it carries. 2 MiB: more than one
 /// read brings, and after a read of many small ones the requests have their turn ([`Wire`]).
-const SMALL_FRAMES_BYTES: usize = 2 << 20;
+const UNTAKEN_FRAMES_BYTES: usize = 2 << 20;
+/// Bodies on one connection that nobody reads to their end, as those of refused uploads; then the client is told to use
+/// another. What it has sent on such a stream before it knows is kept by nobody, but the library counts it as never taken.
+const MOST_BODIES_LEFT: usize = 32;
+/// What one of them may cost so: 500 frames of 20 bytes, more than comes within a round trip.
+const BODY_LEFT_BYTES: usize = 500 * (256 - 20);
+/// Streams that were taken back, and of which the client may not know yet, as a multiple of those that may be open: what it
+/// says on others that are over is an error of its own. Each is some 500 bytes.
+const RESETS_REMEMBERED: usize = 5;
+/// And for how long. 10 s, to hear of it over a slow line.
+const RESET_REMEMBERED_FOR: Duration = Duration::from_secs(10);
 
 async fn shake_hands(
     wire: &Wire,
@@ -191,18 +210,22 @@ async fn shake_hands(
     limits: &Limits,
 ) -> Result<Result<server::Connection<Wire, Load>, ::h2::Error>, Expired> {
     let resets = usize::try_from(limits.resets).unwrap_or(usize::MAX / 2);
+    let streams = limits.streams as usize;
+    // The last ones may all be left, too.
+    let small_frames = UNTAKEN_FRAMES_BYTES + (MOST_BODIES_LEFT + streams) * BODY_LEFT_BYTES;
     let mut builder = server::Builder::new();
     builder
         .initial_window_size(limits.stream_window)
         .initial_connection_window_size(limits.connection_window)
         .max_concurrent_streams(limits.streams)
         .max_header_list_size(u32::try_from(limits.head_bytes).unwrap_or(u32::MAX))
-        .data_frame_budget(SMALL_FRAMES_BYTES)
+        .data_frame_budget(small_frames)
         // Above what is handed over at once; the queue of the connection is what limits.
         .max_send_buffer_size(limits.stream_queue)
-        // The meter counts them too; these are the library's own last lines.
-        .max_local_error_reset_streams(Some(2 * resets))
-        .max_concurrent_reset_streams(limits.streams as usize)
+        // The meter counts them, and forgets what was long ago.
+        .max_local_error_reset_streams(None)
+        .max_concurrent_reset_streams(RESETS_REMEMBERED * streams)
+        .reset_stream_duration(RESET_REMEMBERED_FOR)
         // As many as the meter lets through at once.
         .max_pending_accept_reset_streams(2 * resets)
         .enable_connect_protocol();
@@ -346,7 +369,10 @@ impl Running {
 
     /// Tells the client that we end, when that is so. Whether it was told now.
     fn begin_to_end(&mut self) -> bool {
-        let ends = self.shared.kit.wheel.is_draining() || self.requests_left == 0;
+        let shared = &self.shared;
+        let ends = shared.kit.wheel.is_draining()
+            || self.requests_left == 0
+            || shared.bodies_left.get() >= MOST_BODIES_LEFT;
         if self.is_ending || !ends {
             return false;
         }

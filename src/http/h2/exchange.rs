@@ -70,13 +70,18 @@ pub(super) async fn one(shared: Rc<Shared>, parts: Parts, mut stream: ClientStre
     match begun {
         Begun::Say(said) => say(shared, said, &mut stream, &timer, started).await,
         Begun::Send(mut departure, site, slots) => {
-            if let Err(error) = take_small_body(&mut departure, &mut stream).await {
-                let said = Said::refused(flight::answer_to(&error), kit, with_body);
-                return say(shared, said, &mut stream, &timer, started).await;
+            match take_small_body(&mut departure, &mut stream).await {
+                Ok(()) => send(shared, &mut departure, &site, &mut stream, &timer, started).await,
+                Err(error) => {
+                    let said = Said::refused(flight::answer_to(&error), kit, with_body);
+                    say(shared, said, &mut stream, &timer, started).await;
+                }
             }
-            send(shared, &mut departure, &site, &mut stream, &timer, started).await;
             drop(slots);
         }
+    }
+    if stream.incoming.is_left() {
+        shared.leaves_body();
     }
 }
 
@@ -244,7 +249,11 @@ async fn say(shared: &Shared, said: Said, stream: &mut ClientStream, timer: &Tim
         log,
     } = said;
     let pace = Pace::of(&SiteLimits::default(), &SiteTimeouts::default());
-    let sent = stream.outgoing.put_answer(&out, body, pace, timer).await;
+    let ClientStream {
+        incoming, outgoing, ..
+    } = &mut *stream;
+    let put = outgoing.put_answer(&out, body, incoming, pace, timer);
+    let sent = put.await;
     if sent.is_err() {
         stream.outgoing.reset(Code::CANCEL);
     }

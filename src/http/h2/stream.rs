@@ -90,6 +90,11 @@ impl Incoming {
         }
     }
 
+    /// Nobody reads on. Whether the client has more to send, or may have.
+    pub(super) fn is_left(&mut self) -> bool {
+        !self.has_ended && !self.recv.throw_away()
+    }
+
     /// Waits for the next bytes, or the end with its trailers.
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.left.is_empty() && !self.has_ended {
@@ -206,7 +211,8 @@ impl Outgoing {
             .ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 
-    /// Sends a whole response of our own, written as for HTTP/1, to a client that takes it. A large body is not in
+    /// Sends a whole response of our own, written as for HTTP/1, to a client that takes it. What it sends meanwhile
+    /// (`incoming`) is not left lying. A large body is not in
     /// `answer` but in `behind`, and only as much of it is on its way as the client's windows let through.
     ///
     /// # Errors
@@ -215,6 +221,7 @@ impl Outgoing {
         &mut self,
         answer: &[u8],
         behind: Option<Arc<[u8]>>,
+        incoming: &mut Incoming,
         pace: Pace,
         timer: &Timer,
     ) -> Result<(), Unsent> {
@@ -223,7 +230,10 @@ impl Outgoing {
         let mut reader = Reader::new(pace);
         poll_fn(|cx| match self.poll_answer(cx, &mut body) {
             Poll::Ready(put) => Poll::Ready(put.map_err(|_| Unsent::Gone)),
-            Poll::Pending => poll_slow(cx, &mut reader, || None, body.sent as u64, timer),
+            Poll::Pending => {
+                incoming.take_ahead(cx);
+                poll_slow(cx, &mut reader, || None, body.sent as u64, timer)
+            }
         })
         .await
     }
@@ -391,7 +401,14 @@ impl ClientSide for ClientStream {
 
     async fn put_answer(&mut self, answer: &[u8]) -> io::Result<()> {
         let mut body = self.outgoing.begin_answer(answer, None)?;
-        poll_fn(|cx| self.outgoing.poll_answer(cx, &mut body)).await
+        poll_fn(|cx| {
+            let polled = self.outgoing.poll_answer(cx, &mut body);
+            if polled.is_pending() {
+                self.incoming.take_ahead(cx);
+            }
+            polled
+        })
+        .await
     }
 
     async fn tunnel(

@@ -49,6 +49,7 @@ pub(super) fn of(error: &UpstreamError) -> Option<Fault> {
         UpstreamError::Refused { .. } => Some(Fault::Refused),
         UpstreamError::TimedOut { .. } => Some(Fault::Timeout),
         UpstreamError::Tls { .. } => Some(Fault::Tls),
+        UpstreamError::NoHttp2 { .. } => Some(Fault::Malformed),
         UpstreamError::Unresolved { .. } => Some(Fault::Unresolved),
         UpstreamError::Exhausted { .. } => None,
     }

@@ -21,7 +21,7 @@ pub(super) fn of(error: &UpstreamError) -> String {
                 format!("the files that TLS with {backend} needs were not read within {after:?}")
             }
         },
-        UpstreamError::Tls { why, .. } => why.clone(),
+        UpstreamError::Tls { why, .. } | UpstreamError::NoHttp2 { why, .. } => why.clone(),
         UpstreamError::Unresolved { backend, source } => {
             format!("{backend} has no address: {source}")
         }

@@ -1,12 +1,14 @@
-//! The threads that write access logs: one to files that it opens when they are first written to, one to standard output,
-//! whose reader may stall and must not keep the files waiting.
+//! The threads that write access logs: to files, which they open when they are first written to, and to standard output.
+//! A disk may hang and a reader may stall, and neither must keep the others waiting: standard output has a thread of its
+//! own, so has the log of all sites, and those that sites have for themselves share a few.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{File, OpenOptions};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -20,7 +22,10 @@ use tracing::{info, warn};
 use super::{Destination, Lost};
 use crate::observe::mark;
 
-/// Buffers that may wait for a slow sink: some 4 MiB for files, and as much for standard output.
+/// Threads for files: the first is for the log of all sites. A disk that hangs behind the log of one site stalls the logs
+/// of a quarter of the others.
+const TO_FILES: usize = 5;
+/// Buffers that may wait for a slow sink: some 4 MiB for each thread.
 const WAITING: usize = 64;
 /// Buffers kept for the next lines: 576 KiB.
 const MOST_SPARE: usize = 8;
@@ -28,13 +33,13 @@ const MOST_SPARE: usize = 8;
 const LAST_WORDS: Duration = Duration::from_secs(1);
 /// Between two complaints.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
-/// Files kept open; sites come and go.
-const MOST_FILES: usize = 256;
+/// Files that a thread keeps open; sites come and go.
+const MOST_FILES: usize = 64;
 
 /// A way to the threads.
 #[derive(Clone, Debug)]
 pub struct Writer {
-    to_files: SyncSender<Note>,
+    to_files: [SyncSender<Note>; TO_FILES],
     to_stdout: SyncSender<Note>,
     common: Arc<Common>,
 }
@@ -46,8 +51,9 @@ struct Common {
     told: Mutex<Told>,
     /// Buffers that have been written: memory that is mapped already costs half as much as new memory.
     spare: Mutex<Vec<Vec<u8>>>,
-    /// The files are to be closed: their names may mean others by now. No note, for which there may be no room.
-    reopen: AtomicBool,
+    /// Threads that are to close their files, by their bits: the names may mean others by now. No notes, for which there
+    /// may be no room.
+    reopen: AtomicU32,
 }
 
 /// What has been said of lost lines.
@@ -69,6 +75,9 @@ impl Told {
         is_time
     }
 }
+
+/// Whether all other threads have done it.
+struct Last(bool);
 
 /// What a thread is told.
 #[derive(Debug)]
@@ -97,8 +106,21 @@ pub fn start() -> io::Result<Writer> {
             .spawn(move || write(&receiver, &mut sinks, &common))?;
         Ok::<_, io::Error>(notes)
     };
+    let to_file = |thread: usize| {
+        let files = Files {
+            thread,
+            ..Files::default()
+        };
+        start(&format!("access-file-{thread}"), Sinks::Files(files))
+    };
     Ok(Writer {
-        to_files: start("access-log", Sinks::Files(Files::default()))?,
+        to_files: [
+            to_file(0)?,
+            to_file(1)?,
+            to_file(2)?,
+            to_file(3)?,
+            to_file(4)?,
+        ],
         to_stdout: start("access-stdout", Sinks::Stdout { torn: false })?,
         common,
     })
@@ -112,9 +134,10 @@ impl Writer {
     }
 
     pub(super) fn take(&self, to: Destination, bytes: Vec<u8>, lines: u32) {
-        let thread = match to {
+        let thread = match &to {
             Destination::Stdout => &self.to_stdout,
-            Destination::File(_) | Destination::OfSite(_) => &self.to_files,
+            Destination::File(_) => &self.to_files[0],
+            Destination::OfSite(path) => &self.to_files[thread_of(path)],
         };
         if thread.try_send(Note::Lines { to, bytes }).is_err() {
             self.common.lost.add(lines);
@@ -125,15 +148,20 @@ impl Writer {
 
     /// Opens files anew before the next line.
     pub fn reopen(&self) {
-        self.common.reopen.store(true, Ordering::Release);
-        // A thread with a full queue looks anyway.
-        drop(self.to_files.try_send(Note::Look));
+        self.common
+            .reopen
+            .store((1 << TO_FILES) - 1, Ordering::Release);
+        for thread in &self.to_files {
+            // A thread with a full queue looks anyway.
+            drop(thread.try_send(Note::Look));
+        }
     }
 
     /// Waits until what has been handed over is written, but at most a second.
     pub fn flush(&self) {
         let deadline = Instant::now() + LAST_WORDS;
-        for thread in [&self.to_files, &self.to_stdout] {
+        // All of them go on meanwhile: whoever is asked when the time is over has had it, too.
+        for thread in self.to_files.iter().chain([&self.to_stdout]) {
             mark::until_written(thread, Note::Mark, deadline);
         }
     }
@@ -143,7 +171,22 @@ impl Writer {
     }
 }
 
+/// Which of the threads writes the log of a site: always the same one, so that the lines stay in order.
+fn thread_of(path: &Path) -> usize {
+    let mut hasher = DefaultHasher::new();
+    path.hash(&mut hasher);
+    let others = TO_FILES as u64 - 1;
+    1 + (hasher.finish() % others) as usize
+}
+
 impl Common {
+    /// Whether the files of this thread are to be closed; and whether they are the last.
+    fn take_reopen(&self, thread: usize) -> Option<Last> {
+        let own = 1 << thread;
+        let before = self.reopen.fetch_and(!own, Ordering::AcqRel);
+        (before & own != 0).then_some(Last(before == own))
+    }
+
     fn take_spare(&self) -> Option<Vec<u8>> {
         self.spare.lock().ok()?.pop()
     }
@@ -186,10 +229,12 @@ impl Common {
 fn write(notes: &Receiver<Note>, sinks: &mut Sinks, common: &Common) {
     while let Ok(note) = notes.recv() {
         if let Sinks::Files(files) = sinks
-            && common.reopen.swap(false, Ordering::Acquire)
+            && let Some(Last(is_last)) = common.take_reopen(files.thread)
         {
             files.open.clear();
-            info!("access logs are opened anew");
+            if is_last {
+                info!("access logs are opened anew");
+            }
         }
         match note {
             Note::Lines { to, bytes } => {
@@ -214,6 +259,8 @@ enum Sinks {
 
 #[derive(Default)]
 struct Files {
+    /// Which of the threads has them.
+    thread: usize,
     open: HashMap<Arc<Path>, File>,
     /// Those that end in the middle of a line.
     torn: HashSet<Arc<Path>>,

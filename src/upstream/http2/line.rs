@@ -13,7 +13,8 @@ use ::http::HeaderValue;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::Connection;
-use super::talk::{self, Piece, Pieces, broken};
+use super::talk::{self, Piece, Pieces};
+use super::wrong::{self, broken};
 use crate::receiving::Receiving;
 use crate::sending::Sending;
 
@@ -24,6 +25,8 @@ const WRITE_BYTES: usize = 64 << 10;
 #[derive(Debug)]
 pub struct Line {
     connection: Rc<Connection>,
+    /// The one that its connection was opened for.
+    is_first: bool,
     requests: SendRequest<Bytes>,
     up: Up,
     down: Down,
@@ -55,18 +58,23 @@ enum Down {
     /// It could not be asked; whoever reads is told why.
     Failed(Option<io::Error>),
     Awaited(ResponseFuture),
-    Length(Receiving),
+    /// So many bytes of it are still to come.
+    Length(Receiving, u64),
     Chunked(Receiving),
     WebSocket(Receiving),
+    /// Nothing but its end is to come.
+    Bodiless(Receiving),
     Ended,
 }
 
 impl Line {
     pub(super) fn on(connection: &Rc<Connection>) -> Line {
         connection.lines.set(connection.lines.get() + 1);
+        drop(connection.place.take());
         Line {
             requests: connection.requests.clone(),
             connection: Rc::clone(connection),
+            is_first: false,
             up: Up::Head(Vec::new()),
             down: Down::NotAsked,
             heard: 0,
@@ -75,6 +83,17 @@ impl Line {
             is_head: false,
             websocket: None,
         }
+    }
+
+    /// The one that `connection` was opened for.
+    pub(super) fn first_on(connection: &Rc<Connection>) -> Line {
+        let mut line = Line::on(connection);
+        line.is_first = true;
+        line
+    }
+
+    pub fn is_first(&self) -> bool {
+        self.is_first
     }
 
     /// Whether a read would find something.
@@ -92,7 +111,7 @@ impl Line {
 
     /// Nobody reads just now, and others share the connection.
     pub fn take_ahead(&mut self, cx: &mut Context<'_>) {
-        if let Down::Length(recv) | Down::Chunked(recv) | Down::WebSocket(recv) = &mut self.down
+        if let Down::Length(recv, _) | Down::Chunked(recv) | Down::WebSocket(recv) = &mut self.down
             && recv.take_ahead(cx)
         {
             self.connection.hears();
@@ -101,6 +120,14 @@ impl Line {
 
     /// Waits until there is text to read, or the end.
     fn poll_text(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let polled = self.poll_more(cx);
+        if matches!(polled, Poll::Ready(Err(_))) {
+            self.down = Down::Failed(None);
+        }
+        polled
+    }
+
+    fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.at == self.text.len() {
             self.text.clear();
             self.at = 0;
@@ -132,20 +159,26 @@ impl Line {
                     }
                     self.down = match talk::write_head(&mut self.text, &head, is_over, self.is_head)
                     {
-                        talk::Body::None => Down::Ended,
-                        talk::Body::Length => Down::Length(recv),
+                        talk::Body::None if is_over => Down::Ended,
+                        talk::Body::None => Down::Bodiless(recv),
+                        talk::Body::Length(length) => Down::Length(recv, length),
                         talk::Body::Chunked => Down::Chunked(recv),
                     };
                 }
-                Down::Length(recv) | Down::WebSocket(recv) => match ready!(recv.poll_bytes(cx)) {
-                    Some(bytes) => {
-                        let bytes = bytes.map_err(broken)?;
-                        self.connection.hears();
-                        recv.release(bytes.len()).map_err(broken)?;
-                        self.text.extend_from_slice(&bytes);
+                Down::Length(recv, _) | Down::WebSocket(recv) => {
+                    match ready!(recv.poll_bytes(cx)) {
+                        Some(bytes) => {
+                            let bytes = bytes.map_err(broken)?;
+                            self.connection.hears();
+                            recv.release(bytes.len()).map_err(broken)?;
+                            self.text.extend_from_slice(&bytes);
+                            if let Down::Length(_, left) = &mut self.down {
+                                *left = left.saturating_sub(bytes.len() as u64);
+                            }
+                        }
+                        None => self.down = Down::Ended,
                     }
-                    None => self.down = Down::Ended,
-                },
+                }
                 Down::Chunked(recv) => match ready!(recv.poll_bytes(cx)) {
                     Some(bytes) => {
                         let bytes = bytes.map_err(broken)?;
@@ -159,7 +192,7 @@ impl Line {
                         self.down = Down::Ended;
                     }
                 },
-                Down::Ended => return Poll::Ready(Ok(())),
+                Down::Bodiless(_) | Down::Ended => return Poll::Ready(Ok(())),
             }
         }
         Poll::Ready(Ok(()))
@@ -179,7 +212,7 @@ impl Line {
         if let talk::Upload::WebSocket(accept) = &body {
             // Said in its first SETTINGS, which have come.
             if !self.requests.is_extended_connect_protocol_enabled() {
-                self.down = Down::Failed(Some(talk::no_websockets()));
+                self.down = Down::Failed(Some(wrong::no_websockets()));
                 return Err(io::ErrorKind::BrokenPipe.into());
             }
             self.websocket = Some(accept.clone());
@@ -282,6 +315,17 @@ impl Line {
         }
     }
 
+    /// Whether the backend has more to say, or may have.
+    fn is_awaited(&self) -> bool {
+        match &self.down {
+            Down::Awaited(_) => true,
+            // Its end alone is no more.
+            Down::Length(recv, left) => *left > 0 && !recv.is_over(),
+            Down::Chunked(recv) | Down::WebSocket(recv) => !recv.is_over(),
+            Down::NotAsked | Down::Failed(_) | Down::Bodiless(_) | Down::Ended => false,
+        }
+    }
+
     /// Says that nothing more comes, where that is not known from what was said before.
     fn end(&mut self) -> io::Result<()> {
         if let Up::WebSocket(send) = &mut self.up {
@@ -294,11 +338,16 @@ impl Line {
 
 impl Drop for Line {
     fn drop(&mut self) {
-        let lines = &self.connection.lines;
-        lines.set(lines.get() - 1);
-        if lines.get() == 0 && self.connection.is_over.get() {
-            self.connection.wake_driver();
+        if self.is_awaited() {
+            self.connection.is_taken_back();
         }
+        if matches!(self.up, Up::Sent)
+            && let Down::Length(recv, 0) | Down::Bodiless(recv) =
+                std::mem::replace(&mut self.down, Down::Ended)
+        {
+            self.connection.endings.wait_for(recv);
+        }
+        self.connection.is_left();
         // Whoever needs nothing more says so at once, and not only by letting go.
         match &mut self.up {
             // Both sides have had their last word; ours was only not passed on.

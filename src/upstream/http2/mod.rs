@@ -4,9 +4,11 @@
 //! from any other, and whatever holds for an upstream holds for it. It is not kept for another exchange; the connection
 //! is.
 
+mod endings;
 mod line;
 mod talk;
 mod watch;
+mod wrong;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
@@ -23,10 +25,13 @@ use ::h2::{Ping, PingPong};
 use tokio::sync::Notify;
 
 pub use line::Line;
-pub use talk::{is_stream_reset, is_untouched, takes_no_websockets, wants_http1};
+pub(super) use wrong::Breach;
+pub use wrong::{breach, is_stream_reset, is_untouched, takes_no_websockets, wants_http1};
 
+use self::endings::Endings;
 use self::watch::{TICK, Tick, Verdict, Watch};
 use super::Endpoint;
+use super::pool::{Place, Room};
 use crate::site::{Address, Wire};
 use crate::stream::Stream;
 
@@ -40,7 +45,17 @@ const MOST_LINES: u16 = 100;
 const CONNECTION_WINDOW: u32 = STREAM_WINDOW * MOST_LINES as u32;
 /// What frames of data that nobody has taken yet may cost, each 256 bytes less what it carries. 32 MiB: 130,000 of the
 /// smallest, more than come before whoever they are for has its turn; from then on they cost no more than their bytes.
-const SMALL_FRAMES_BYTES: usize = 32 << 20;
+const UNTAKEN_FRAMES_BYTES: usize = 32 << 20;
+/// Streams of one connection that were taken back before their response was over; then its requests go by another. What an
+/// app has sent on such a stream before it knows is kept by nobody, but the library counts it as never taken. 60: a new
+/// connection for so many visitors who leave is no burden.
+const MOST_TAKEN_BACK: usize = 60;
+/// What one of them may cost so: a window full of frames of 20 bytes, such as busy events are.
+const TAKEN_BACK_BYTES: usize = STREAM_WINDOW as usize / 20 * (256 - 20);
+/// What all of that may cost in the life of a connection, on which then the last streams may be taken back, too. An app that
+/// goes on with small frames on streams that are over reaches it.
+const SMALL_FRAMES_BYTES: usize =
+    UNTAKEN_FRAMES_BYTES + (MOST_TAKEN_BACK + MOST_LINES as usize) * TAKEN_BACK_BYTES;
 /// Streams that were taken back, and of which the backend may not know yet: what it says on others that are over counts as
 /// an error of its own. 1000, ten times as many as may be open, each some 500 bytes, and for no longer than a busy app
 /// takes to look at what has come.
@@ -53,7 +68,7 @@ const MOST_REMEMBERED: usize = 1000;
 const HEAD_BYTES: u32 = 64 << 10;
 
 /// The connections of one worker to backends that speak HTTP/2.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Connections {
     open: RefCell<HashMap<Endpoint, Vec<Rc<Connection>>>>,
     /// Being opened: whoever comes meanwhile waits for that one.
@@ -63,6 +78,7 @@ pub(super) struct Connections {
     http1: RefCell<HashSet<Endpoint>>,
     /// Given up, and not yet gone.
     given_up: Rc<Cell<usize>>,
+    room: Rc<Room>,
 }
 
 /// What there is to begin with where HTTP/2 is spoken, or may be.
@@ -89,11 +105,18 @@ pub(super) struct Connection {
     heard: Cell<u32>,
     /// Something was asked for on it since the last tick.
     was_asked: Cell<bool>,
+    /// Streams whose response nobody waited for.
+    taken_back: Cell<usize>,
+    /// Nothing new is asked for on it; it ends with its last stream.
     is_over: Cell<bool>,
     /// Its descriptor is waited for.
     is_given_up: Cell<bool>,
+    endings: Endings,
     /// Whoever drives it, to be told when it is over.
     driver: RefCell<Option<Waker>>,
+    /// While it carries nothing.
+    place: RefCell<Option<Place>>,
+    room: Rc<Room>,
 }
 
 /// The right to open a connection to an endpoint; others wait until it is dropped.
@@ -113,6 +136,17 @@ impl Drop for Opening<'_> {
 }
 
 impl Connections {
+    /// As many may be idle as there is `room`.
+    pub(super) fn new(room: Rc<Room>) -> Connections {
+        Connections {
+            open: RefCell::default(),
+            opening: RefCell::default(),
+            http1: RefCell::default(),
+            given_up: Rc::default(),
+            room,
+        }
+    }
+
     /// A line on an open connection, if there is one with room.
     pub(super) fn line(&self, endpoint: &Endpoint) -> Option<Line> {
         let mut open = self.open.borrow_mut();
@@ -214,9 +248,13 @@ impl Connections {
             has_come: Cell::new(false),
             heard: Cell::new(0),
             was_asked: Cell::new(false),
+            taken_back: Cell::new(0),
             is_over: Cell::new(false),
             is_given_up: Cell::new(false),
+            endings: Endings::default(),
             driver: RefCell::default(),
+            place: RefCell::default(),
+            room: Rc::clone(&self.room),
         });
         if is_shared {
             let mut open = self.open.borrow_mut();
@@ -227,13 +265,14 @@ impl Connections {
             // Over when its one line is.
             held.is_over.set(true);
         }
-        let line = Line::on(&held);
+        let line = Line::first_on(&held);
         let given_up = Rc::clone(&self.given_up);
         let pings = connection.ping_pong();
         drop(tokio::task::spawn_local(async move {
             let driven = async { drop((&mut connection).await) };
             drive(driven, pings, &held).await;
             held.is_over.set(true);
+            drop(held.place.take());
             if held.is_given_up.get() {
                 given_up.set(given_up.get() - 1);
             }
@@ -276,7 +315,7 @@ impl Connections {
 /// When the backend does not answer in HTTP/2.
 pub async fn alone(stream: Stream, address: &Address) -> io::Result<Stream> {
     let endpoint = Endpoint::in_http2(address);
-    let connections = Connections::default();
+    let connections = Connections::new(Room::new(0));
     let line = connections.begin(stream, &endpoint, false).await?;
     Ok(Stream::Line(Box::new(line)))
 }
@@ -293,6 +332,32 @@ impl Connection {
     fn hears(&self) {
         self.has_come.set(true);
         self.heard.set(self.heard.get().wrapping_add(1));
+    }
+
+    /// One of its lines is let go of. One that carries nothing needs a place to wait.
+    fn is_left(&self) {
+        let lines = self.lines.get() - 1;
+        self.lines.set(lines);
+        if lines > 0 {
+            return;
+        }
+        if !self.is_over.get() {
+            let place = self.room.place();
+            self.is_over.set(place.is_none());
+            *self.place.borrow_mut() = place;
+        }
+        if self.is_over.get() {
+            self.wake_driver();
+        }
+    }
+
+    /// One of its lines is let go of before its response is over.
+    fn is_taken_back(&self) {
+        let taken_back = self.taken_back.get() + 1;
+        self.taken_back.set(taken_back);
+        if taken_back >= MOST_TAKEN_BACK {
+            self.is_over.set(true);
+        }
     }
 
     /// Whether another stream may be opened on it at all: the backend has not said that it ends.
@@ -331,6 +396,7 @@ async fn drive(
             {
                 return Poll::Ready(false);
             }
+            held.endings.look();
             let mut driver = held.driver.borrow_mut();
             if !driver
                 .as_ref()
@@ -351,6 +417,7 @@ async fn drive(
         if !ticked.await {
             return;
         }
+        held.endings.tick();
         match watch.tick(Tick {
             is_needed: held.lines.get() > 0,
             has_come: held.has_come.take(),

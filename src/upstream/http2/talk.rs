@@ -2,10 +2,8 @@
 //!
 //! What is read here was written by us, so it is canonical; what is written here is read by the strict reader.
 
-use std::fmt;
 use std::io;
 
-use ::h2::Reason;
 use ::h2::ext::Protocol;
 use ::http::header::{
     AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, HOST, HeaderName, HeaderValue,
@@ -18,76 +16,6 @@ use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use data_encoding::BASE64;
 
 use crate::limits::MOST_FIELDS;
-
-/// The request was refused before anything was done for it: it may be asked again elsewhere, whatever it is
-/// (RFC 9113 8.7).
-#[derive(Debug)]
-struct Untouched(::h2::Error);
-
-impl fmt::Display for Untouched {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl std::error::Error for Untouched {}
-
-/// Whether what went wrong says that the backend has done nothing for the request.
-pub fn is_untouched(error: &io::Error) -> bool {
-    error.get_ref().is_some_and(|inner| inner.is::<Untouched>())
-}
-
-/// Whether what went wrong is that the backend has reset this one stream. Its connection is as well as ever.
-pub fn is_stream_reset(error: &io::Error) -> bool {
-    reset_with(error).is_some()
-}
-
-/// Whether it wants to be asked in HTTP/1.1 (RFC 9113 7).
-pub fn wants_http1(error: &io::Error) -> bool {
-    reset_with(error) == Some(Reason::HTTP_1_1_REQUIRED)
-}
-
-fn reset_with(error: &io::Error) -> Option<Reason> {
-    let error: &::h2::Error = error.get_ref()?.downcast_ref()?;
-    error
-        .reason()
-        .filter(|_| error.is_reset() && error.is_remote())
-}
-
-/// A WebSocket was asked for, and the backend has not said that it takes them over HTTP/2 (RFC 8441 3).
-#[derive(Debug)]
-struct NoWebSockets;
-
-impl fmt::Display for NoWebSockets {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("it takes no WebSockets over HTTP/2")
-    }
-}
-
-impl std::error::Error for NoWebSockets {}
-
-pub(super) fn no_websockets() -> io::Error {
-    io::Error::other(NoWebSockets)
-}
-
-/// Whether what went wrong is that the backend takes no WebSockets.
-pub fn takes_no_websockets(error: &io::Error) -> bool {
-    error
-        .get_ref()
-        .is_some_and(|inner| inner.is::<NoWebSockets>())
-}
-
-pub(super) fn broken(error: ::h2::Error) -> io::Error {
-    // A GOAWAY is only told to streams above the last one that was seen.
-    let refused = error.is_reset() && error.reason() == Some(Reason::REFUSED_STREAM);
-    let passed_over =
-        error.is_remote() && error.is_go_away() && error.reason() == Some(Reason::NO_ERROR);
-    if refused || passed_over {
-        io::Error::other(Untouched(error))
-    } else {
-        io::Error::other(error)
-    }
-}
 
 /// What follows the head of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -203,7 +131,7 @@ fn accepted(key: &[u8]) -> io::Result<HeaderValue> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Body {
     None,
-    Length,
+    Length(u64),
     Chunked,
 }
 
@@ -227,8 +155,10 @@ pub(super) fn write_head(
     let is_bodiless = to_head || matches!(head.status.as_u16(), 204 | 304);
     let body = if is_bodiless {
         Body::None
-    } else if head.headers.contains_key(CONTENT_LENGTH) {
-        Body::Length
+    } else if let Some(length) = head.headers.get(CONTENT_LENGTH) {
+        let length = length.to_str().ok().and_then(|text| text.parse().ok());
+        // One that is none is found by whoever reads it.
+        Body::Length(length.unwrap_or(u64::MAX))
     } else {
         text.extend_from_slice(b"transfer-encoding: chunked\r\n");
         Body::Chunked

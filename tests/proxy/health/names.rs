@@ -134,6 +134,32 @@ fn a_name_that_leads_elsewhere_is_followed_when_a_connect_fails() {
     proxy.until_logged("the name leads elsewhere: 127.0.0.3");
 }
 
+/// As where a container has got another address: nobody refuses at the old one. By itself a name is not looked up before
+/// half of thirty seconds.
+#[test]
+fn a_name_is_looked_up_at_once_when_nobody_accepts_in_time() {
+    let Some((plan, hosts)) = with_own_names("127.0.0.2 app.internal\n") else {
+        return;
+    };
+    let new = Backend::saying_at("127.0.0.3:0", "new");
+    let _deaf = full_listener_at(([127, 0, 0, 2], new.port).into());
+    let text = site("app.test", &format!("app.internal:{}", new.port));
+    let proxy = plan
+        .site("app.toml", text + "[timeout]\nconnect = '100ms'\n")
+        .start();
+    proxy.until_answer("app.test", "a name that resolves", |answer| {
+        answer.said() == "504 backend-timeout"
+    });
+    fs::write(&hosts, "127.0.0.3 app.internal\n").unwrap();
+    let began = Instant::now();
+    proxy.until_answer("app.test", "the new one", |answer| answer.text() == "new");
+    assert!(
+        began.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        began.elapsed()
+    );
+}
+
 /// Also where the old one still answers, and has idle upstreams: within some thirty seconds.
 #[test]
 fn a_name_that_leads_elsewhere_is_followed_without_a_failure_too() {

@@ -1,5 +1,8 @@
 //! Work without use is ended, what was begun for it is cancelled, and nobody else notices.
 
+use std::sync::Mutex;
+use std::sync::mpsc::channel;
+
 use super::{client_of, in_front_of, in_front_of_with};
 use crate::harness::http2::{
     CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, Http2, PING, PRIORITY, RST_STREAM,
@@ -214,6 +217,82 @@ fn empty_frames_of_data_are_ended() {
         }
     }
     assert_eq!(client.ended(), Some(ENHANCE_YOUR_CALM));
+}
+
+/// What is under way when an upload is refused counts for good in the life of a connection, which then takes no more.
+#[test]
+fn uploads_that_are_refused_do_not_end_what_else_is_open() {
+    /// With the last of them the connection takes nobody else.
+    const ONE_BY_ONE: usize = 31;
+    const AT_ONCE: usize = 60;
+    let (tell, told) = channel::<()>();
+    let told = Mutex::new(told);
+    let app = Backend::doing(move |conversation| {
+        while conversation.request().is_some() {
+            if told.lock().unwrap().recv().is_err() {
+                return;
+            }
+            conversation.answer("open");
+        }
+    });
+    let (proxy, mut client) = client_of(in_front_of(&app));
+    let open = client.ask(&head());
+    app.until_requests(1);
+    let refused = |client: &mut Http2, uploads: usize| {
+        let begun: Vec<u32> = (0..uploads)
+            .map(|_| client.begin(&request("POST", "nobody.test", "/", &[])))
+            .collect();
+        for stream in &begun {
+            assert_eq!(client.whole(*stream).status(), 421);
+        }
+        // As if all of it had been on its way.
+        for stream in begun {
+            client.send(frame(DATA, 0, stream, &[b'u'; 20]).repeat(500));
+        }
+    };
+    for _ in 0..ONE_BY_ONE {
+        refused(&mut client, 1);
+    }
+    client.settle();
+    assert!(client.goaways.is_empty());
+    refused(&mut client, AT_ONCE);
+    client.settle();
+    tell.send(()).unwrap();
+    assert_eq!(client.whole(open).text(), "open");
+    // Whoever speaks HTTP/2 asks by another from now on.
+    assert_eq!(client.ended(), Some(0));
+    assert_eq!(proxy.counted("frame-flood"), 0);
+}
+
+#[test]
+fn small_frames_without_end_on_a_refused_upload_are_ended() {
+    let app = Backend::recording();
+    let proxy = in_front_of(&app).start();
+    let mut upload = None;
+    is_calmed(&proxy, "a body", 1000, "frame-flood", |client| {
+        let stream = *upload.get_or_insert_with(|| {
+            let stream = client.begin(&request("POST", "nobody.test", "/", &[]));
+            client.whole(stream);
+            stream
+        });
+        frame(DATA, 0, stream, b"u").repeat(1000)
+    });
+}
+
+/// They are taken also while nothing but the answer is left to do.
+#[test]
+fn small_frames_of_an_upload_whose_answer_is_not_read_are_taken() {
+    let app = Backend::recording();
+    let proxy = in_front_of(&app).start();
+    let mut client = Http2::over(proxy.client(), &[(4, 0)]);
+    let upload = client.begin(&request("POST", "nobody.test", "/", &[]));
+    client.until(upload, |seen| seen.status() == 421);
+    for _ in 0..100 {
+        client.send(frame(DATA, 0, upload, b"u").repeat(1000));
+    }
+    client.window(upload, 1 << 20);
+    assert!(client.whole(upload).has_ended);
+    assert_eq!(client.goaways, []);
 }
 
 /// The budgets are those that are set.

@@ -394,6 +394,23 @@ fn idle_connections_make_room_for_new_ones() {
     assert_eq!(open[0].ended(), Some(0));
 }
 
+/// A request cannot wait, as a new connection does, until others have made room: an eighth more get in, and no more.
+#[test]
+fn a_few_more_requests_get_in_while_all_connections_are_taken() {
+    let app = Backend::silent();
+    let limits = "[timeout]\nidle_when_full = '1h'\n[limit]\nconnections = 8\n[defaults]\nlimit.connections = 20\n";
+    let proxy = in_front_of(&app).daemon_file(limits).start();
+    let mut client = Http2::to(&proxy);
+    let asked = [0; 10].map(|_| client.ask(&request("GET", "app.test", "/", &[])));
+    let seen = client.whole(asked[9]);
+    assert_eq!(
+        (seen.status(), seen.value("onedoor-reason")),
+        (503, "client-full".to_owned())
+    );
+    app.until_requests(9);
+    assert_eq!(client.so_far(asked[8]).status(), 0);
+}
+
 /// A request takes a connection of its site's, and gives it back; an idle connection has none.
 #[test]
 fn idle_connections_take_nothing_of_a_site() {

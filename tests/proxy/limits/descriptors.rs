@@ -1,6 +1,7 @@
 //! The descriptors of the process: raised, shared out, and never all of them gone.
 
 use std::fs;
+use std::process::Command;
 use std::time::Duration;
 
 use crate::harness::{Backend, Client, Plan, Proxy, found, until};
@@ -80,9 +81,10 @@ fn more_connections_than_descriptors_allow_are_lowered_and_it_says_so() {
 #[test]
 fn idle_connections_to_apps_of_http_2_are_given_up_at_once_for_what_needs_them() {
     const IDLE: usize = 60;
+    const WAITING: usize = 30;
     let app = Backend::silent();
     // Each worker has its own.
-    let Some(mut plan) = with_descriptors_and(1, "200:200", &app) else {
+    let Some(mut plan) = with_descriptors_and(1, "4096:4096", &app) else {
         return;
     };
     let others: Vec<_> = (0..IDLE).map(|_| http2_apps::answering()).collect();
@@ -94,18 +96,20 @@ fn idle_connections_to_apps_of_http_2_are_given_up_at_once_for_what_needs_them()
         plan = plan.site(&format!("a{number}.toml"), text);
     }
     let proxy = plan.start();
-    proxy.until_logged("connections=");
-    let log = proxy.log();
-    let (_, said) = log.split_once(" connections=").unwrap();
-    let most: usize = said.split_whitespace().next().unwrap().parse().unwrap();
     for number in 0..IDLE {
         let answer = proxy.get(&format!("a{number}.test"), "/");
         assert_eq!(answer.text(), "app");
     }
-    // Each needs two.
-    assert!(proxy.descriptors().len() + 2 * most > 200);
-    let _open: Vec<Client> = (0..most).map(|_| ask(&proxy)).collect();
-    app.until_requests(most);
+    // From now on it has fewer: each request needs two.
+    let left = IDLE + 40;
+    assert!(proxy.descriptors().len() + 2 * WAITING > left);
+    let lowered = Command::new("prlimit")
+        .arg(format!("--nofile={left}:{left}"))
+        .args(["--pid", &proxy.id().to_string()])
+        .status();
+    assert!(lowered.unwrap().success());
+    let _open: Vec<Client> = (0..WAITING).map(|_| ask(&proxy)).collect();
+    app.until_requests(WAITING);
 }
 
 #[test]

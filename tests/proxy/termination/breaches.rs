@@ -80,7 +80,7 @@ fn a_goodbye_in_the_middle_of_a_handshake_ends_it() {
     client.bytes(1);
     client.send(CLOSE_NOTIFY);
     client.rest();
-    proxy.until_counted("handshake-failed", 1);
+    proxy.until_counted("handshake-abandoned", 1);
     is_served(&proxy);
 }
 

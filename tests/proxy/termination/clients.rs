@@ -62,20 +62,23 @@ fn a_client_that_is_turned_away_hears_why_although_it_has_sent_a_request() {
         with_files("shop.example.com", "shop", "shop") + CLIENT,
     );
     let piece = "x".repeat(20_000);
-    let mut refused = 0;
-    for (tls, alert) in [
-        (Tls::to("shop.example.com"), "CertificateRequired"),
+    for (tls, alert, reason) in [
+        (
+            Tls::to("shop.example.com"),
+            "CertificateRequired",
+            "no-client-certificate",
+        ),
         (
             Tls::to("shop.example.com").showing(&authority.client("mallory")),
             "UnknownCA",
+            "client-certificate",
         ),
     ] {
-        for _ in 0..5 {
+        for refused in 1..=5 {
             let mut client = Client::over(tls.shake(proxy.address()).unwrap());
             client
                 .send("POST / HTTP/1.1\r\nHost: shop.example.com\r\nContent-Length: 40000\r\n\r\n");
-            refused += 1;
-            proxy.until_counted("client-certificate", refused);
+            proxy.until_counted(reason, refused);
             // It goes on, as long as it has read nothing; a connection that was reset would take none of it.
             for _ in 0..2 {
                 client.send(&piece);
@@ -125,13 +128,14 @@ fn why_a_client_was_turned_away_is_said_and_counted() {
         proxy.until_logged(why);
     }
     assert!(!is_refused(&proxy, &tls.showing(&ann)));
-    proxy.until_counted("client-certificate", 15);
+    proxy.until_counted("client-certificate", 12);
     let shop = proxy.status("shop").unwrap();
-    assert_eq!(shop["refusals"]["client-certificate"], 15);
+    assert_eq!(shop["refusals"]["client-certificate"], 12);
+    assert_eq!(shop["refusals"]["no-client-certificate"], 3);
     // Somebody who wants something that nobody speaks is nobody's trouble.
     let odd = Tls::to("blog.example.com").alpn(&["foo"]);
     assert!(odd.shake(proxy.address()).is_err());
-    proxy.until_counted("handshake-failed", 1);
+    proxy.until_counted("handshake-mismatch", 1);
     let log = proxy.log();
     let said = log.matches("a client's certificate is refused").count();
     assert!(said == 5 && !log.contains("handshake failed"), "{log}");

@@ -391,6 +391,26 @@ fn check_says_what_is_live_in_clear_text_only_and_what_browsers_will_mix_up() {
 }
 
 #[test]
+fn a_strict_check_takes_clear_text_that_is_meant() {
+    let plan = Proxy::plan().site("plain.toml", answers("plain.example.com"));
+    let strict = || onedoor(plan.folder(), ["check", "--strict"]);
+    let refused = strict();
+    assert_eq!(refused.status.code(), Some(1));
+    let said = words_of(&refused);
+    assert!(said.contains("tls = \"off\" in its file says"), "{said}");
+    for meant in ["tls = 'off'\n", "[tls]\nmode = 'off'\n"] {
+        plan.sites()
+            .write("plain.toml", answers("plain.example.com") + meant);
+        let taken = strict();
+        assert_eq!(taken.status.code(), Some(0), "{}", words_of(&taken));
+    }
+    // And nothing of it is in the log of one that runs.
+    let proxy = plan.start();
+    assert_eq!(proxy.get("plain.example.com", "/").status, 200);
+    assert!(!proxy.log().contains("clear text only"), "{}", proxy.log());
+}
+
+#[test]
 fn check_says_which_folder_of_certificates_cannot_be_listed() {
     let plan = Proxy::plan().daemon_file("certificates = 'never-made'\n");
     let check = words_of(&onedoor(plan.folder(), ["check"]));

@@ -5,6 +5,8 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::Path;
 use std::process::{Command, Output};
 
+use serde_json::Value;
+
 use super::tls_to;
 use crate::harness::{Folder, Proxy, Tls, found, may_mount, put, words_of};
 
@@ -122,6 +124,61 @@ fn what_could_not_be_taken_back_is_not_said_to_be_gone() {
         said.contains("trusts the local authority no more"),
         "{said}"
     );
+}
+
+#[test]
+fn programs_are_told_what_was_done_where_and_to_which_authority() {
+    let (one, other) = (blue(), blue());
+    let script = r#"
+        told() { "$onedoor" trust --sites "$sites" --state "$one" --json "$@"; }
+        told --remove
+        told --print
+        told --remove
+        other >/dev/null
+        told
+        told --remove
+    "#;
+    let Some(output) = over_the_store(script, [&one, &other]) else {
+        return;
+    };
+    assert!(output.status.success(), "{}", words_of(&output));
+    let told: Vec<Value> = serde_json::Deserializer::from_slice(&output.stdout)
+        .into_iter()
+        .map(|told| told.unwrap_or_else(|error| panic!("{error}: {}", words_of(&output))))
+        .collect();
+    let outcomes: Vec<&Value> = told.iter().map(|told| &told["outcome"]).collect();
+    assert_eq!(
+        outcomes,
+        [
+            "no-authority",
+            "printed",
+            "not-trusted",
+            "trusted",
+            "removed"
+        ]
+    );
+    let root = one.state().join("authority/root.pem");
+    let pem = fs::read_to_string(&root).unwrap();
+    assert_eq!(told[0]["pem"], Value::Null);
+    for told in &told[1..] {
+        assert_eq!(told["authority"], root.to_str().unwrap(), "{told}");
+        assert_eq!(told["pem"], pem, "{told}");
+    }
+    let store = "/usr/local/share/ca-certificates/onedoor-local-authority-";
+    let file = told[3]["file"].as_str().unwrap();
+    assert!(file.starts_with(store) && file.ends_with(".crt"), "{file}");
+    assert_eq!(told[4]["file"], file);
+    for none in [0, 2] {
+        assert_eq!(told[none]["file"], Value::Null);
+        assert_eq!(told[none]["others"], Value::Array(Vec::new()));
+    }
+    for told in &told[3..] {
+        let [other] = &told["others"].as_array().unwrap()[..] else {
+            panic!("{told}");
+        };
+        assert!(other.as_str().unwrap().starts_with(store), "{told}");
+        assert_ne!(other, file);
+    }
 }
 
 /// `onedoor trust --print` with this home, as this user.
