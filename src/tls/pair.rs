@@ -46,17 +46,13 @@ pub(super) fn match_up(chain: &[u8], key: &[u8]) -> Result<Certificate, Mismatch
     if chain.public_keys.iter().any(Option::is_none) {
         return Err(of_chain("a certificate in it is not one".into()));
     }
-    Err(of_key(match (keys.good.len(), keys.of_no_kind) {
-        (0, 0) if has(key, b"BEGIN ENCRYPTED") => ENCRYPTED.into(),
-        (0, 0) => no_key(key).into(),
-        (0, _) => chain.why_no_kind(),
-        _ => "the key does not fit the certificate".into(),
+    Err(of_key(match keys.of_no_use(key) {
+        Some(OF_NO_KIND) => chain.why_no_kind(),
+        Some(why) => why.into(),
+        None if keys.good.is_empty() => no_key(key).into(),
+        None => "the key does not fit the certificate".into(),
     }))
 }
-
-const DAMAGED: &str = "the PEM in it is damaged";
-const ENCRYPTED: &str =
-    "the key is encrypted, and nobody is there to type its passphrase; `openssl pkey` decrypts it";
 
 /// What a file is that has no certificate.
 pub(super) fn no_certificate(text: &[u8]) -> &'static str {
@@ -116,7 +112,7 @@ impl Chain {
         let certificates: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(text)
             .take(MOST_CERTIFICATES + 1)
             .collect::<Result<_, _>>()
-            .map_err(|_| DAMAGED)?;
+            .map_err(|_| of_damaged(text))?;
         if certificates.len() > MOST_CERTIFICATES {
             return Err(format!(
                 "there are more than {MOST_CERTIFICATES} certificates in it; a chain is a certificate and those that \
@@ -153,7 +149,7 @@ impl Chain {
                 RSA_BITS.end(),
             )
             .into(),
-            _ => "the key is of no kind that TLS uses".into(),
+            _ => OF_NO_KIND.into(),
         }
     }
 
@@ -187,6 +183,19 @@ pub(super) struct Keys {
     of_no_kind: usize,
 }
 
+impl Keys {
+    /// Why those of `text`, which were read from it, are of no use, if none is.
+    pub(super) fn of_no_use(&self, text: &[u8]) -> Option<&'static str> {
+        let is_encrypted = || has(text, b"BEGIN ENCRYPTED");
+        match (self.good.len(), self.of_no_kind) {
+            (1.., _) => None,
+            (0, _) if is_encrypted() => Some(ENCRYPTED),
+            (0, 0) => None,
+            (0, _) => Some(OF_NO_KIND),
+        }
+    }
+}
+
 impl Key {
     /// # Errors
     /// When the PEM is torn, or has more than anybody keeps in one file.
@@ -194,11 +203,7 @@ impl Key {
         let keys: Vec<PrivateKeyDer<'static>> = PrivateKeyDer::pem_slice_iter(text)
             .take(MOST_KEYS + 1)
             .collect::<Result<_, _>>()
-            // RFC 1421 4.6.1.1: words in front of the base64, which no PEM of today has.
-            .map_err(|_| match has(text, b"Proc-Type: 4,ENCRYPTED") {
-                true => ENCRYPTED,
-                false => DAMAGED,
-            })?;
+            .map_err(|_| of_damaged(text))?;
         if keys.len() > MOST_KEYS {
             return Err(format!("there are more than {MOST_KEYS} private keys in it").into());
         }
@@ -214,6 +219,18 @@ impl Key {
         })
     }
 }
+
+/// What `openssl rsa -aes256` wrote for twenty years has lines of its own in it, which no reader of PEM takes.
+fn of_damaged(text: &[u8]) -> &'static str {
+    match has(text, b"Proc-Type: 4,ENCRYPTED") {
+        true => ENCRYPTED,
+        false => "the PEM in it is damaged",
+    }
+}
+
+const OF_NO_KIND: &str = "the key is of no kind that TLS uses";
+const ENCRYPTED: &str =
+    "the key is encrypted, and nobody is there to type its passphrase; `openssl pkey` decrypts it";
 
 #[cfg(test)]
 mod tests {

@@ -433,7 +433,7 @@ fn a_swapped_certificate_is_told_by_its_files_and_its_end_is_a_number() {
         (29.0..31.0).contains(&days_left())
     });
     proxy.site("shop.toml", says("shop.test", "x") + files + "# nothing\n");
-    proxy.until_logged("what=words without a meaning");
+    proxy.until_logged("what=\"words without a meaning\"");
 }
 
 #[test]
