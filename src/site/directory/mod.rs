@@ -22,6 +22,7 @@ use exposed::OTHERS_WRITE;
 pub use exposed::{exposed, replaceable_in};
 use names::classify_folder;
 pub use names::{Ignored, classify};
+pub use permit::how_to_let_in;
 use permit::{how_to_permit, how_to_permit_below};
 pub use text::{ReadError, decode, read};
 
