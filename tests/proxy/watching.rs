@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::harness::{Plan, Proxy, found, may_mount, until, words_of};
+use crate::harness::{Plan, Proxy, found, hanging_at, may_mount, until, words_of};
 
 fn says(host: &str, text: &str) -> String {
     format!("host = '{host}'\nrespond = '{text}'\n")
@@ -225,20 +225,7 @@ fn a_disk_that_hangs_keeps_nobody_from_asking_nor_from_ending() {
     }
     let plan = Proxy::plan().site("shop.toml", says("shop.test", "x"));
     let slow = plan.sites().join("slow.toml");
-    let hanging = [
-        "strace",
-        "-f",
-        "-qq",
-        "-o",
-        "/dev/null",
-        "-P",
-        slow.to_str().unwrap(),
-        "-e",
-        "trace=openat",
-        "-e",
-        "inject=openat:delay_enter=600000000",
-    ];
-    let proxy = plan.under(hanging).start();
+    let proxy = plan.under(hanging_at(&slow)).start();
     proxy.sites().write("slow.toml", says("slow.test", "x"));
     proxy.until_logged("the disk does not answer");
     let listed = words_of(&proxy.command(["ls"]));
@@ -262,9 +249,7 @@ fn a_disk_that_hangs_keeps_nobody_from_asking_nor_from_ending() {
     let plan = Proxy::plan();
     let slow = plan.sites().join("slow.toml");
     let plan = plan.site("slow.toml", says("slow.test", "x"));
-    let mut hanging = hanging;
-    hanging[6] = slow.to_str().unwrap();
-    end(plan.under(hanging).spawn());
+    end(plan.under(hanging_at(&slow)).spawn());
 }
 
 #[test]

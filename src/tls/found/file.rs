@@ -30,7 +30,7 @@ pub(super) struct File {
     pub(super) keys: Vec<Key>,
     /// What there is to say of its permissions, if it has keys.
     pub(super) of_key: Option<String>,
-    /// Why it is of no use, if it is not.
+    /// Why it is of no use, or its keys are.
     pub(super) problem: Option<String>,
     /// What is in it is not known.
     pub(super) is_closed: bool,
@@ -83,11 +83,15 @@ impl File {
             Err(why) => return of_no_use(format!("{shown}: {why}")),
         };
         let keys = match Key::read_all(&text) {
-            Ok(keys) => keys.good,
+            Ok(keys) => keys,
             Err(why) => return of_no_use(format!("{shown}: {why}")),
         };
+        let problem = keys.of_no_use(&text);
+        let problem = problem.map(|why| format!("{shown}: {why}"));
+        let keys = keys.good;
         let file = File {
             certificates: kinds(&chain),
+            problem,
             of_key: (!keys.is_empty()).then(|| advice::of_key(path)).flatten(),
             keys,
             ..nothing
