@@ -1,6 +1,7 @@
 //! Changes are noticed where no events come, behind mounts and under a clock that jumps.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::process::Command;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -119,6 +120,83 @@ fn a_folder_from_which_no_events_come_is_found_out_and_polled() {
     let proxy = plan.start();
     proxy.until_logged("no events arrive for this folder, looking every 2 s");
     appears(&proxy, "shop");
+}
+
+/// A file that is written to `folder` goes live as the site NAME, of which there is no other yet.
+#[track_caller]
+fn appears_in(proxy: &Proxy, folder: &std::path::Path, name: &str) {
+    let begun = Instant::now();
+    let host = format!("{}.test", name.replace('/', "."));
+    let file = name.rsplit('/').next().unwrap();
+    fs::write(folder.join(format!("{file}.toml")), says(&host, name)).unwrap();
+    proxy.until_answer(&host, "live", |answer| answer.text() == name);
+    assert!(begun.elapsed() < SOON, "after {:?}", begun.elapsed());
+    assert!(proxy.status(name).is_some(), "{name} is not its name");
+}
+
+fn listed(proxy: &Proxy) -> String {
+    words_of(&proxy.command(["ls"]))
+}
+
+#[test]
+fn a_link_to_the_sites_directory_itself_is_ignored_and_its_removal_blinds_nobody() {
+    let proxy = Proxy::start();
+    appears(&proxy, "a");
+    let link = proxy.sites().join("self");
+    symlink("../sites.d", &link).unwrap();
+    until("it is told", || {
+        listed(&proxy).contains("leads to the sites directory itself")
+    });
+    appears(&proxy, "b");
+    assert!(proxy.status("self/b").is_none(), "{}", listed(&proxy));
+    fs::remove_file(&link).unwrap();
+    until("it is told no more", || !listed(&proxy).contains("itself"));
+    appears(&proxy, "c");
+}
+
+#[test]
+fn a_folder_of_two_teams_is_followed_until_both_links_to_it_are_gone() {
+    let proxy = Proxy::start();
+    let shared = proxy.folder().join("shared");
+    fs::create_dir(&shared).unwrap();
+    let link = |team: &str| symlink(&shared, proxy.sites().join(team)).unwrap();
+    let is_followed = |team: &str, number: usize| {
+        let site = format!("{team}/{number}");
+        // Two teams claim the same name, so that one of them waits: which one does not matter here.
+        appears_in(&proxy, &shared, &site);
+    };
+    let mut number = 0;
+    for (first, second, away) in [
+        ("red", "blue", "red"),
+        ("red", "blue", "blue"),
+        ("blue", "red", "red"),
+        ("blue", "red", "blue"),
+    ] {
+        let stays = if away == first { second } else { first };
+        link(first);
+        number += 1;
+        is_followed(first, number);
+        link(second);
+        // Both are known when both have a state.
+        until("both are listed", || {
+            proxy.status(&format!("{second}/{number}")).is_some()
+        });
+        fs::remove_file(proxy.sites().join(away)).unwrap();
+        until("one is gone", || {
+            let status = proxy.status(&format!("{away}/{number}"));
+            status.is_none_or(|status| status["state"] == "stale")
+        });
+        number += 1;
+        is_followed(stays, number);
+        fs::remove_file(proxy.sites().join(stays)).unwrap();
+        for entry in fs::read_dir(&shared).unwrap() {
+            fs::remove_file(entry.unwrap().path()).unwrap();
+        }
+        proxy.command(["reload", "--accept-removals"]);
+        until("nothing is left", || {
+            !listed(&proxy).contains(&format!("{stays}/"))
+        });
+    }
 }
 
 #[test]
