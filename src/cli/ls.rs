@@ -70,12 +70,36 @@ fn fits(name: &str, pattern: &str) -> bool {
     ends.any(|at| fits(&name[at..], rest))
 }
 
-/// Whether what is on disk is not what serves, or there is a warning about it.
+/// Whether what is on disk is not what serves, there is a warning about it, or something is wrong with one of its backends.
 fn is_wrong(file: &Value) -> bool {
+    if backends(file).any(is_in_trouble) {
+        return true;
+    }
     let has_problems = file["problems"]
         .as_array()
         .is_some_and(|all| !all.is_empty());
     has_problems || !matches!(file["state"].as_str(), Some("live" | "ignored"))
+}
+
+fn backends(file: &Value) -> impl Iterator<Item = &Value> {
+    file["backends"].as_array().into_iter().flatten()
+}
+
+fn is_in_trouble(backend: &Value) -> bool {
+    backend["fit"] == false || backend["reason"].is_string()
+}
+
+/// What is wrong with each backend, by its name.
+fn trouble(file: &Value) -> impl Iterator<Item = String> {
+    let all = backends(file).filter(|backend| is_in_trouble(backend));
+    all.map(|backend| {
+        let at = backend["at"].as_str().unwrap_or_default();
+        match backend["reason"].as_str() {
+            Some(reason) if reason.contains(at) => reason.to_owned(),
+            Some(reason) => format!("{at}: {reason}"),
+            None => format!("{at} is sent no requests yet"),
+        }
+    })
 }
 
 /// Every problem as `check` draws it, with what happens meanwhile.
@@ -87,18 +111,18 @@ fn drawn(answer: &Value) -> String {
     for file in answer["sites"].as_array().into_iter().flatten() {
         for reason in reasons(file)
             .into_iter()
-            .filter(|reason| file["note"] != **reason && !is_said_for_all(answer, reason))
+            .filter(|reason| !is_said_for_all(answer, reason))
         {
             text.push_str(&printable_lines(reason.trim_end()));
             text.push('\n');
         }
+        let name = printable(&word(&file["name"]));
+        for trouble in trouble(file) {
+            text.push_str(&format!("{name}: {}\n", printable_lines(&trouble)));
+        }
         let meanwhile = match file["state"].as_str().unwrap_or_default() {
             "live" => continue,
-            state => format!(
-                "{}: {}\n\n",
-                printable(&word(&file["name"])),
-                meanwhile(file, state)
-            ),
+            state => format!("{name}: {}\n\n", meanwhile(file, state)),
         };
         text.push_str(&meanwhile);
     }
@@ -147,14 +171,16 @@ fn table(answer: &Value, now: u64, screen: Screen) -> String {
     text.push_str(&screen::table(&rows, screen));
     // The reasons do not fit into a table, and are what somebody came for.
     for file in files {
-        for reason in reasons(file)
+        let reasons = reasons(file)
             .into_iter()
             .filter(|reason| !is_said_for_all(answer, reason))
-        {
+            .map(str::to_owned);
+        let note = file["note"].as_str().map(str::to_owned);
+        for said in reasons.chain(trouble(file)).chain(note) {
             text.push_str(&format!(
                 "\n{}: {}\n",
                 printable(&word(&file["name"])),
-                printable_lines(reason.trim_end())
+                printable_lines(said.trim_end())
             ));
         }
     }
@@ -213,6 +239,7 @@ fn row(file: &Value, now: u64) -> [Cell; 7] {
 fn state(file: &Value, now: u64) -> Cell {
     let state = word(&file["state"]);
     let paint = match state.as_str() {
+        "live" if backends(file).any(is_in_trouble) => Paint::Warning,
         "live" => Paint::Good,
         "ignored" => Paint::Faint,
         "waiting" => Paint::Warning,
@@ -236,10 +263,8 @@ fn state(file: &Value, now: u64) -> Cell {
 
 /// How many backends are fit, where that is worth a word: ` 1/2`.
 fn fit(file: &Value) -> String {
-    let backends = file["backends"].as_array().map(Vec::as_slice);
-    let backends = backends.unwrap_or_default();
-    let fit = backends.iter().filter(|backend| backend["fit"] == true);
-    match (fit.count(), backends.len()) {
+    let fit = backends(file).filter(|backend| backend["fit"] == true);
+    match (fit.count(), backends(file).count()) {
         (0, 0) | (1, 1) => String::new(),
         (fit, all) => format!(" {fit}/{all}"),
     }
@@ -260,7 +285,7 @@ fn since(value: &Value, now: u64) -> String {
     }
 }
 
-/// Its problems, drawn; in their absence what else there is to say; and its operator's own words.
+/// Its problems, drawn; in their absence what else there is to say.
 fn reasons(file: &Value) -> Vec<&str> {
     let mut reasons: Vec<&str> = file["problems"]
         .as_array()
@@ -271,9 +296,6 @@ fn reasons(file: &Value) -> Vec<&str> {
     if reasons.is_empty() {
         reasons.extend(file["reason"].as_str());
     }
-    let backends = file["backends"].as_array().into_iter().flatten();
-    reasons.extend(backends.filter_map(|backend| backend["reason"].as_str()));
-    reasons.extend(file["note"].as_str());
     reasons
 }
 
