@@ -237,11 +237,13 @@ pub(super) fn history(
             true => version.text.clone(),
             false => mask(&version.text),
         };
+        let before = versions.get(at + 1);
         json!({
             "since": seconds(version.since),
             "present": has_present && at == 0,
             "file": file.to_string_lossy(),
             "text": text,
+            "same_as_before": before.is_some_and(|before| before.text == version.text),
         })
     });
     fine(json!({ "name": name, "versions": versions.collect::<Vec<_>>() }))
