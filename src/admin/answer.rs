@@ -181,12 +181,17 @@ pub(super) fn shared(content_type: &'static str, body: Arc<Body>) -> Answer {
 }
 
 pub(super) fn reloaded(reloaded: &Reloaded) -> Answer {
-    let Reloaded { renewed, report } = reloaded;
+    let Reloaded {
+        renewed,
+        report,
+        unfit,
+    } = reloaded;
     fine(json!({
         "settings": {
             "changed": renewed.changed,
             "needs_restart": renewed.waiting,
             "problems": renewed.problems,
+            "unfit": unfit,
         },
         "added": report.added,
         "changed": report.changed,

@@ -140,6 +140,8 @@ pub struct Again {
 pub struct Reloaded {
     pub renewed: Renewed,
     pub report: Report,
+    /// Sites that are rejected since other settings are in force.
+    pub unfit: Vec<String>,
 }
 
 /// What is told about this process.
