@@ -127,8 +127,7 @@ pub(super) fn status(about: &About) -> Answer {
 
 /// Client connections that are open now.
 pub(super) fn open(about: &About) -> u64 {
-    let sum = |of: fn(&Counters) -> u64| -> u64 { about.counters.iter().map(|one| of(one)).sum() };
-    sum(|one| one.connections.read()).saturating_sub(sum(|one| one.closed.read()))
+    Counters::open(&about.counters)
 }
 
 /// The sums over all workers. Each of them goes on counting meanwhile.
@@ -260,6 +259,11 @@ pub(super) fn gone() -> Answer {
 
 pub(super) fn draining(limit: Duration, open: u64) -> Answer {
     fine(json!({ "draining": true, "limit": limit.as_secs(), "open": open }))
+}
+
+/// How many connections were cut.
+pub(super) fn drained(cut: u64) -> Answer {
+    fine(json!({ "drained": cut == 0, "cut": cut }))
 }
 
 pub(super) fn explained(explanation: &Explanation) -> Answer {
