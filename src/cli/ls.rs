@@ -7,10 +7,11 @@ use serde_json::Value;
 
 use super::args::Places;
 use super::screen::{self, Paint, Screen};
-use super::{FAILED, daemon, print};
+use super::{FAILED, complain, daemon, print};
 use crate::document::problem::{printable, printable_lines};
 
-/// Ends with 0, or 4 without a daemon; with `errors` 1 when there are some, or the folder cannot be seen.
+/// Ends with 0, or 4 without a daemon; 1 when no site matches, and with `errors` when there are some, or the folder cannot
+/// be seen.
 pub(super) fn ls(places: &Places, pattern: Option<&str>, errors: bool, json: bool) -> ExitCode {
     let answer = daemon::find(places)
         .and_then(|daemon| daemon.sites().map_err(|error| daemon::explain(&error)));
@@ -18,18 +19,22 @@ pub(super) fn ls(places: &Places, pattern: Option<&str>, errors: bool, json: boo
         Ok(answer) => answer,
         Err(code) => return code,
     };
+    let mut is_found = true;
     if let Some(files) = answer["sites"].as_array_mut() {
         files.retain(|file| pattern.is_none_or(|pattern| is_meant(file, pattern)));
+        is_found = pattern.is_none() || !files.is_empty();
         files.retain(|file| !errors || is_wrong(file));
     }
     let is_clean = answer["sites"].as_array().is_none_or(Vec::is_empty);
     match (json, errors) {
         (true, _) => print(&format!("{answer:#}\n")),
+        (false, _) if !is_found => {}
         (false, true) => print(&drawn(&answer)),
-        (false, false) => match pattern {
-            Some(pattern) if is_clean => print(&format!("nothing here is called {pattern}\n")),
-            _ => print(&table(&answer, now(), Screen::of_output())),
-        },
+        (false, false) => print(&table(&answer, now(), Screen::of_output())),
+    }
+    if let (Some(pattern), false) = (pattern, is_found) {
+        complain(format_args!("no site matches {pattern}"));
+        return ExitCode::from(FAILED);
     }
     // What is known of the files is old then.
     let is_blind = answer["notice"].is_string();
