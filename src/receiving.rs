@@ -5,6 +5,8 @@
 //! So whoever has no use for more just now takes it all the same ([`Receiving::take_ahead`]), and only its bytes are kept:
 //! no more of them than the window of the stream, which is opened again when they are used.
 
+use std::cell::Cell;
+use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
@@ -17,6 +19,21 @@ pub struct Receiving {
     stream: RecvStream,
     /// Taken before there was a use for it.
     ahead: Vec<u8>,
+    taken: Option<Rc<SmallTaken>>,
+}
+
+/// How many small frames of a connection were taken, but for the last of each stream: what is not, the library counts for
+/// as long as the connection lives.
+#[derive(Debug, Default)]
+pub struct SmallTaken(Cell<u64>);
+
+/// A frame of data with less costs more to keep than what it carries.
+pub const SMALL_BYTES: usize = 256;
+
+impl SmallTaken {
+    pub fn read(&self) -> u64 {
+        self.0.get()
+    }
 }
 
 impl Receiving {
@@ -24,7 +41,28 @@ impl Receiving {
         Receiving {
             stream,
             ahead: Vec::new(),
+            taken: None,
         }
+    }
+
+    /// The same, where small frames are counted.
+    pub fn counted(stream: RecvStream, taken: &Rc<SmallTaken>) -> Receiving {
+        Receiving {
+            taken: Some(Rc::clone(taken)),
+            ..Receiving::new(stream)
+        }
+    }
+
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Error>>> {
+        let polled = self.stream.poll_data(cx);
+        if let Some(SmallTaken(count)) = self.taken.as_deref()
+            && let Poll::Ready(Some(Ok(bytes))) = &polled
+            && (1..SMALL_BYTES).contains(&bytes.len())
+            && !self.stream.is_end_stream()
+        {
+            count.set(count.get() + 1);
+        }
+        polled
     }
 
     /// Whether nothing more comes, trailers included.
@@ -40,7 +78,7 @@ impl Receiving {
         if !self.ahead.is_empty() {
             return Poll::Ready(Some(Ok(std::mem::take(&mut self.ahead).into())));
         }
-        self.stream.poll_data(cx)
+        self.poll_frame(cx)
     }
 
     /// What came behind the last bytes.
@@ -58,7 +96,7 @@ impl Receiving {
     /// or an error will be said again.
     pub fn take_ahead(&mut self, cx: &mut Context<'_>) -> bool {
         let before = self.ahead.len();
-        while let Poll::Ready(Some(Ok(bytes))) = self.stream.poll_data(cx) {
+        while let Poll::Ready(Some(Ok(bytes))) = self.poll_frame(cx) {
             self.ahead.extend_from_slice(&bytes);
         }
         self.ahead.len() > before
@@ -69,7 +107,7 @@ impl Receiving {
         let mut cx = Context::from_waker(Waker::noop());
         self.ahead.clear();
         loop {
-            match self.stream.poll_data(&mut cx) {
+            match self.poll_frame(&mut cx) {
                 Poll::Ready(Some(Ok(_))) => {}
                 Poll::Ready(Some(Err(error))) => return error.is_remote() || error.is_io(),
                 Poll::Ready(None) => return true,

@@ -27,8 +27,9 @@ pub(super) fn add(
         let (site, file) = folder.file_of(name.as_deref().unwrap_or(&file_name(host)))?;
         if file.symlink_metadata().is_ok() {
             return Err(refuse(format_args!(
-                "{} is there already; edit it, or `onedoor rm {site}` first",
-                file.display()
+                "{} is there already; edit it, or `onedoor rm {site}{}` first",
+                file.display(),
+                places.flags()
             )));
         }
         let text = text(host, to, note.as_deref());
@@ -120,7 +121,7 @@ pub(super) fn await_it(
     match &folder.daemon {
         Some(daemon) => wait::until(daemon, name, Until::Serving, timeout, said),
         None => {
-            complain("nothing runs; the next start will serve it");
+            complain(folder.nobody_answers("serve it"));
             ExitCode::SUCCESS
         }
     }

@@ -1,12 +1,13 @@
 //! What a person types -> [`Args`]. Also every word of `--help`.
 
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+use crate::document::problem::printable;
 use crate::document::units;
 
 const EXAMPLES: &str = "\
@@ -287,6 +288,39 @@ pub(super) struct Places {
     pub(super) admin: Option<PathBuf>,
 }
 
+impl Places {
+    /// What was named, for a line that somebody copies: each flag with a space before it.
+    pub(super) fn flags(&self) -> String {
+        let named = [
+            ("--config", &self.config),
+            ("--sites", &self.sites),
+            ("--state", &self.state),
+            ("--admin", &self.admin),
+        ];
+        let named = named
+            .into_iter()
+            .filter_map(|(flag, path)| Some((flag, path.as_ref()?)));
+        named
+            .map(|(flag, path)| format!(" {flag} {}", for_a_shell(path)))
+            .collect()
+    }
+
+    /// Nothing was named: neither by a flag nor by a variable.
+    pub(super) fn is_silent(&self) -> bool {
+        self.flags().is_empty()
+    }
+}
+
+/// A path as one word of a line for a shell.
+fn for_a_shell(path: &Path) -> String {
+    let path = path.to_string_lossy();
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+,:@".contains(&byte);
+    match path.bytes().all(is_plain) && !path.is_empty() {
+        true => path.into_owned(),
+        false => format!("'{}'", printable(&path.replace('\'', "'\\''"))),
+    }
+}
+
 /// How it serves; each beats the same key of the daemon file.
 #[derive(Clone, Debug, Default, clap::Args)]
 #[command(next_help_heading = "How it serves")]
@@ -391,6 +425,19 @@ mod tests {
                 "{words:?}"
             );
         }
+    }
+
+    #[test]
+    fn places_that_were_named_are_words_of_a_line_for_a_shell() {
+        let args = [
+            "onedoor", "--state", "/s t", "ls", "--admin", "a'b.sock", "--sites", "sites.d",
+        ];
+        let args = Args::try_parse_from(args).expect("fine");
+        assert_eq!(
+            args.places.flags(),
+            r" --sites sites.d --state '/s t' --admin 'a'\''b.sock'"
+        );
+        assert!(!args.places.is_silent() && Places::default().is_silent());
     }
 
     #[test]

@@ -25,10 +25,12 @@ use crate::site::directory;
 /// Where site files are, and who serves them.
 pub(super) struct Folder {
     pub(super) sites: PathBuf,
-    /// The daemon file that is in force. `None`: there is none, or nothing runs.
+    /// The daemon file that is in force. `None`: there is none, or nobody answers.
     pub(super) config: Option<PathBuf>,
-    /// `None`: nothing runs.
+    /// `None`: nobody answers.
     pub(super) daemon: Option<Client>,
+    /// Where one was asked.
+    socket: PathBuf,
 }
 
 impl Folder {
@@ -38,11 +40,13 @@ impl Folder {
     /// The exit code, after the reason was printed.
     pub(super) fn find(places: &Places) -> Result<Folder, ExitCode> {
         let daemon = daemon::find(places)?;
+        let socket = daemon.socket().to_owned();
         match daemon.status() {
             Ok(status) => Ok(Folder {
                 sites: PathBuf::from(status["sites"].as_str().unwrap_or_default()),
                 config: status["config"].as_str().map(PathBuf::from),
                 daemon: Some(daemon),
+                socket,
             }),
             Err(ClientError::NotRunning { .. }) if places.admin.is_none() => {
                 let settings = run::settings(places, Serving::default())?;
@@ -50,10 +54,20 @@ impl Folder {
                     sites: settings.sites,
                     config: None,
                     daemon: None,
+                    socket,
                 })
             }
             Err(error) => Err(daemon::explain(&error)),
         }
+    }
+
+    /// What is to be said where nobody answers: that need not mean that nobody serves the folder.
+    pub(super) fn nobody_answers(&self, what_a_start_does: &str) -> String {
+        format!(
+            "nobody answers at {}; a start will {what_a_start_does}, and so does a onedoor on this folder whose socket is \
+             elsewhere: name that with --admin, or its state directory with --state",
+            self.socket.display()
+        )
     }
 
     /// Writes the file of a site; see [`write`].

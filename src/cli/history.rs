@@ -158,7 +158,7 @@ pub(super) fn diff(
                 .checked_sub(1)
                 .filter(|at| *at < known.versions.len())
             else {
-                return no_such(&known, number);
+                return no_such(&known, number, places);
             };
             (
                 (title(chosen), known.versions[chosen].text.clone()),
@@ -190,10 +190,12 @@ pub(super) fn diff(
     said.end(ExitCode::SUCCESS)
 }
 
-fn no_such(known: &Known, number: usize) -> ExitCode {
+fn no_such(known: &Known, number: usize, places: &Places) -> ExitCode {
     refuse(format_args!(
-        "there is no version {number} of {}; `onedoor history {}` lists them",
-        known.name, known.name
+        "there is no version {number} of {}; `onedoor history {}{}` lists them",
+        known.name,
+        known.name,
+        places.flags()
     ))
 }
 
@@ -242,7 +244,7 @@ pub(super) fn rollback(
         return refuse(format_args!("there is nothing older of {}", known.name));
     };
     let Some(chosen) = number.checked_sub(1).and_then(|at| known.versions.get(at)) else {
-        return no_such(&known, number);
+        return no_such(&known, number, places);
     };
     if let Err(code) = folder.write(&chosen.file, &chosen.text, Before::Anything) {
         return code;

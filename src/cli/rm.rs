@@ -34,8 +34,8 @@ pub(super) fn rm(
         Err(code) => return said.end(code),
     };
     let Some(daemon) = &folder.daemon else {
-        tell_undo(&left, &site, &file, &mut said, "");
-        complain("nothing runs; the next start will not serve it");
+        tell_undo(&left, &site, &file, places, &mut said, "");
+        complain(folder.nobody_answers("not serve it"));
         return said.end(ExitCode::SUCCESS);
     };
     let mut code = ExitCode::SUCCESS;
@@ -53,12 +53,12 @@ pub(super) fn rm(
             }
         }
         Err(error) => {
-            tell_undo(&left, &site, &file, &mut said, "");
+            tell_undo(&left, &site, &file, places, &mut said, "");
             return said.end(daemon::explain(&error));
         }
     }
     let waited = wait::until(daemon, site.as_str(), Until::Gone, timeout, &mut said);
-    tell_undo(&left, &site, &file, &mut said, by_whom);
+    tell_undo(&left, &site, &file, places, &mut said, by_whom);
     if waited != ExitCode::SUCCESS {
         code = waited;
     }
@@ -148,12 +148,19 @@ fn newest(daemon: &Client, site: &SiteName) -> Option<Newest> {
     Some(Newest { text, is_masked })
 }
 
-fn tell_undo(left: &Left, site: &SiteName, file: &Path, said: &mut Said, by_whom: &str) {
+fn tell_undo(
+    left: &Left,
+    site: &SiteName,
+    file: &Path,
+    places: &Places,
+    said: &mut Said,
+    by_whom: &str,
+) {
     let quoted = |path: &Path| {
         let path = path.to_string_lossy().replace('\'', "'\\''");
         format!("'{}'", printable(&path))
     };
-    let rollback = format!("onedoor rollback {site}");
+    let rollback = format!("onedoor rollback {site}{}", places.flags());
     let undo = match left {
         Left::InHistory => {
             said.line(format_args!("to undo{by_whom}: {rollback}"));

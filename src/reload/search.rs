@@ -304,7 +304,7 @@ impl Follower {
         }
         self.unarmed.extend(came);
         for folder in std::mem::take(&mut self.unarmed) {
-            if self.armed.len() >= FOLDERS || self.watch.covers(&folder) {
+            if self.armed.len() >= FOLDERS || self.watch.has(&folder) {
                 continue;
             }
             // One that is not there yet is tried again.
@@ -322,9 +322,12 @@ fn list_with_folders(sites: &Path) -> io::Result<(Listing, Vec<PathBuf>)> {
     let mut folders = Vec::new();
     for entry in fs::read_dir(sites)? {
         let entry = entry?;
-        let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
-        if is_folder && !is_inner(&entry.path()) {
-            folders.push(entry.path());
+        let path = entry.path();
+        if directory::is_folder(&entry, &path)
+            && !is_inner(&path)
+            && !directory::is_itself(sites, &path)
+        {
+            folders.push(path);
         }
     }
     Ok((listing, folders))

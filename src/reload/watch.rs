@@ -1,10 +1,11 @@
 //! What the kernel says about the folders that are watched: "this path may have changed".
 //!
-//! Only says where to look. Whether events come at all is found out at the start, by a canary and by the type of
+//! The kernel watches a folder once, by whatever path it was asked to; what it says of that one is told of every path
+//! that leads there. Only says where to look. Whether events come at all is found out at the start, by a canary and by the type of
 //! the filesystem; without them the caller has to look everywhere every so often. Mounts, replaced folders and
 //! other things without events are the caller's slow look to find.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -45,6 +46,8 @@ pub(super) enum Note {
 pub(super) struct Watch {
     means: Means,
     notes: mpsc::UnboundedReceiver<Note>,
+    /// Of a note that is told of several paths, those that are not told yet.
+    untold: VecDeque<Note>,
     /// Keeps `notes` open when there is no watcher.
     sender: mpsc::UnboundedSender<Note>,
     canary: Arc<Notify>,
@@ -52,15 +55,21 @@ pub(super) struct Watch {
 
 #[derive(Debug)]
 enum Means {
-    Events {
-        watcher: INotifyWatcher,
-        folders: HashMap<PathBuf, Identity>,
-    },
+    Events(Watched),
     Poll {
         every: Duration,
         /// `None`: by wish, or because of the filesystem.
         lacking: Option<Lacking>,
     },
+}
+
+#[derive(Debug)]
+struct Watched {
+    watcher: INotifyWatcher,
+    folders: HashMap<PathBuf, Identity>,
+    /// The paths that lead to one folder. The first is the one that the watcher has: for the kernel they are one
+    /// watch, and whoever takes it from one takes it from all.
+    paths: HashMap<Identity, Vec<PathBuf>>,
 }
 
 /// What events failed at a limit for; somebody may raise it.
@@ -73,7 +82,7 @@ struct Lacking {
 }
 
 /// Which folder a path stands for: another one after a rename or a mount.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Identity {
     device: u64,
     inode: u64,
@@ -94,6 +103,7 @@ impl Watch {
         let mut watch = Watch {
             means: Means::poll(POLL),
             notes,
+            untold: VecDeque::new(),
             sender,
             canary: Arc::default(),
         };
@@ -108,10 +118,7 @@ impl Watch {
             return watch;
         }
         match new_watcher(watch.sender.clone(), watch.canary.clone()) {
-            Ok(watcher) => {
-                let folders = HashMap::new();
-                watch.means = Means::Events { watcher, folders };
-            }
+            Ok(watcher) => watch.means = Means::Events(Watched::by(watcher)),
             Err(error) => {
                 watch.fall_back(&error, sites);
                 return watch;
@@ -130,31 +137,28 @@ impl Watch {
     pub(super) fn poll_every(&self) -> Option<Duration> {
         match self.means {
             Means::Poll { every, .. } => Some(every),
-            Means::Events { .. } => None,
+            Means::Events(_) => None,
         }
     }
 
     /// Watches `folder`, which another one may have taken the place of. Whether it is watched only from now on:
     /// then what is in it must be looked at.
     pub(super) fn arm(&mut self, folder: &Path) -> bool {
-        let Means::Events { watcher, folders } = &mut self.means else {
+        let Means::Events(watched) = &mut self.means else {
             return false;
         };
         let Some(identity) = identity(folder) else {
             return false;
         };
-        if folders.get(folder) == Some(&identity) {
+        if watched.folders.get(folder) == Some(&identity) {
             return false;
         }
-        if folders.remove(folder).is_some() {
-            // The old one may be gone, and its watch with it.
-            watcher.unwatch(folder).ok();
-        }
-        match watcher.watch(folder, RecursiveMode::NonRecursive) {
-            Ok(()) => {
-                folders.insert(folder.to_owned(), identity);
-                true
-            }
+        // The old one may be gone, and its watch with it.
+        let handed_over = watched.remove(folder);
+        let added = watched.add(folder, identity);
+        self.look_after(handed_over);
+        match added {
+            Ok(()) => true,
             Err(error) if is_missing(&error) => false,
             Err(error) => {
                 self.fall_back(&error, folder);
@@ -163,34 +167,56 @@ impl Watch {
         }
     }
 
-    /// Whether the same folder is watched already, perhaps by another path.
-    pub(super) fn covers(&self, folder: &Path) -> bool {
-        let Means::Events { folders, .. } = &self.means else {
-            return true;
-        };
-        identity(folder).is_some_and(|identity| folders.values().any(|known| *known == identity))
+    /// Whether this path is watched already. `true`: or nothing is.
+    pub(super) fn has(&self, folder: &Path) -> bool {
+        match &self.means {
+            Means::Events(watched) => watched.folders.contains_key(folder),
+            Means::Poll { .. } => true,
+        }
     }
 
     /// Stops watching what is no longer there under this path.
     pub(super) fn disarm(&mut self, folder: &Path) {
-        if let Means::Events { watcher, folders } = &mut self.means
-            && folders.remove(folder).is_some()
-        {
-            watcher.unwatch(folder).ok();
+        if let Means::Events(watched) = &mut self.means {
+            let handed_over = watched.remove(folder);
+            self.look_after(handed_over);
+        }
+    }
+
+    /// What came while nobody watched has made no event.
+    fn look_after(&mut self, handed_over: bool) {
+        if handed_over {
+            // The receiver is ours.
+            self.sender.send(Note::Everything).ok();
         }
     }
 
     /// The next note. Never ends; nothing is lost when the future is dropped.
     pub(super) async fn next(&mut self) -> Note {
+        if let Some(note) = self.untold.pop_front() {
+            return note;
+        }
         match self.notes.recv().await {
-            Some(note) => note,
+            Some(note) => self.of_all_paths(note),
             // Not while `sender` lives.
             None => std::future::pending().await,
         }
     }
 
     pub(super) fn try_next(&mut self) -> Option<Note> {
-        self.notes.try_recv().ok()
+        if let Some(note) = self.untold.pop_front() {
+            return Some(note);
+        }
+        let note = self.notes.try_recv().ok()?;
+        Some(self.of_all_paths(note))
+    }
+
+    /// `note` as it came; the same of the other paths that lead there comes next.
+    fn of_all_paths(&mut self, note: Note) -> Note {
+        if let Means::Events(watched) = &self.means {
+            self.untold.extend(watched.same_elsewhere(&note));
+        }
+        note
     }
 
     /// inotify's own limits are an operator's to raise; until then looking does it.
@@ -204,8 +230,8 @@ impl Watch {
         };
         warn!("cannot get file events, looking every 2 s{advice}: {error}");
         let mut folders = vec![folder.to_owned()];
-        if let Means::Events { folders: known, .. } = &self.means {
-            folders.extend(known.keys().cloned());
+        if let Means::Events(watched) = &self.means {
+            folders.extend(watched.folders.keys().cloned());
         }
         self.means = Means::Poll {
             every: POLL,
@@ -232,23 +258,23 @@ impl Watch {
         }
         lacking.pause = (lacking.pause * 2).min(RETRY_LAST);
         lacking.next = Instant::now() + lacking.pause;
-        let Ok(mut watcher) = new_watcher(self.sender.clone(), self.canary.clone()) else {
+        let Ok(watcher) = new_watcher(self.sender.clone(), self.canary.clone()) else {
             return;
         };
-        let mut folders = HashMap::new();
+        let mut watched = Watched::by(watcher);
         for folder in &lacking.folders {
             // What is no longer there is not needed.
             let Some(identity) = identity(folder) else {
                 continue;
             };
-            match watcher.watch(folder, RecursiveMode::NonRecursive) {
-                Ok(()) => drop(folders.insert(folder.clone(), identity)),
+            match watched.add(folder, identity) {
+                Ok(()) => {}
                 Err(error) if is_missing(&error) => {}
                 Err(_) => return,
             }
         }
         info!("file events can be had again, no longer looking every 2 s");
-        self.means = Means::Events { watcher, folders };
+        self.means = Means::Events(watched);
     }
 
     /// Opening a folder is an event too, and needs no right to write there.
@@ -265,6 +291,107 @@ impl Means {
             every,
             lacking: None,
         }
+    }
+}
+
+impl Watched {
+    fn by(watcher: INotifyWatcher) -> Watched {
+        Watched {
+            watcher,
+            folders: HashMap::new(),
+            paths: HashMap::new(),
+        }
+    }
+
+    /// Watches `folder`, of which no path may be known that is this one.
+    fn add(&mut self, folder: &Path, identity: Identity) -> notify::Result<()> {
+        let paths = self.paths.entry(identity).or_default();
+        if paths.is_empty()
+            && let Err(error) = self.watcher.watch(folder, RecursiveMode::NonRecursive)
+        {
+            self.paths.remove(&identity);
+            return Err(error);
+        }
+        paths.push(folder.to_owned());
+        self.folders.insert(folder.to_owned(), identity);
+        Ok(())
+    }
+
+    /// Forgets `folder`. Whether another path took its watch over: not in one step.
+    fn remove(&mut self, folder: &Path) -> bool {
+        let Some(known) = self.folders.remove(folder) else {
+            return false;
+        };
+        let mut paths = self.paths.remove(&known).unwrap_or_default();
+        let had_the_watch = paths.first().is_some_and(|first| first == folder);
+        paths.retain(|path| path != folder);
+        if had_the_watch {
+            self.watcher.unwatch(folder).ok();
+            paths.retain(|path| {
+                // Those that lead nowhere by now, or elsewhere, are armed anew when they are found again.
+                let still_leads_there = identity(path) == Some(known);
+                if !still_leads_there {
+                    self.folders.remove(path);
+                }
+                still_leads_there
+            });
+            while let Some(heir) = paths.first()
+                && self
+                    .watcher
+                    .watch(heir, RecursiveMode::NonRecursive)
+                    .is_err()
+            {
+                self.folders.remove(&paths.remove(0));
+            }
+        }
+        let is_handed_over = had_the_watch && !paths.is_empty();
+        if !paths.is_empty() {
+            self.paths.insert(known, paths);
+        }
+        is_handed_over
+    }
+
+    /// The same note, of the other paths that lead there.
+    fn same_elsewhere(&self, note: &Note) -> Vec<Note> {
+        let inside = |path: &Path| -> Vec<PathBuf> {
+            let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+                return Vec::new();
+            };
+            let others = self.others(folder);
+            others.map(|other| other.join(name)).collect()
+        };
+        match note {
+            Note::Everything => Vec::new(),
+            Note::At { path, hint } => {
+                let at = |path| Note::At { path, hint: *hint };
+                inside(path).into_iter().map(at).collect()
+            }
+            Note::Moved { from, to } => {
+                let is_within = from.parent() == to.parent();
+                let moved = |from: PathBuf| Note::Moved {
+                    to: match to.file_name() {
+                        Some(name) if is_within => from.with_file_name(name),
+                        _ => to.clone(),
+                    },
+                    from,
+                };
+                inside(from).into_iter().map(moved).collect()
+            }
+            Note::Folder { path } => {
+                let itself = self.others(path).map(Path::to_owned);
+                let all = itself.chain(inside(path));
+                all.map(|path| Note::Folder { path }).collect()
+            }
+        }
+    }
+
+    fn others<'a>(&'a self, folder: &'a Path) -> impl Iterator<Item = &'a Path> {
+        let paths = self
+            .folders
+            .get(folder)
+            .and_then(|known| self.paths.get(known));
+        let others = paths.into_iter().flatten().map(PathBuf::as_path);
+        others.filter(move |path| *path != folder)
     }
 }
 
@@ -427,6 +554,32 @@ mod tests {
         assert!(!watch.arm(&sites));
         fs::write(sites.join("a.toml"), "x").expect("write");
         until(&mut watch, at(&sites.join("a.toml"), Hint::Whole)).await;
+    }
+
+    #[tokio::test]
+    async fn a_folder_with_two_paths_is_told_of_by_both_and_watched_until_both_are_gone() {
+        let folder = TempFolder::new();
+        let (shared, link) = (folder.path().join("shared"), folder.path().join("link"));
+        fs::create_dir(&shared).expect("folder");
+        std::os::unix::fs::symlink(&shared, &link).expect("link");
+        for (first, second) in [(&shared, &link), (&link, &shared)] {
+            let mut watch = Watch::start(folder.path(), settings::Watch::Events).await;
+            assert!(watch.arm(first));
+            assert!(watch.arm(second));
+            fs::write(shared.join("a.toml"), "x").expect("write");
+            until(&mut watch, at(&first.join("a.toml"), Hint::Whole)).await;
+            until(&mut watch, at(&second.join("a.toml"), Hint::Whole)).await;
+            watch.disarm(first);
+            until(&mut watch, |note| *note == Note::Everything).await;
+            fs::write(shared.join("b.toml"), "x").expect("write");
+            until(&mut watch, at(&second.join("b.toml"), Hint::Whole)).await;
+            // The other way about nothing is handed over.
+            assert!(watch.arm(first));
+            watch.disarm(first);
+            fs::write(shared.join("c.toml"), "x").expect("write");
+            let notes = until(&mut watch, at(&second.join("c.toml"), Hint::Whole)).await;
+            assert!(!notes.contains(&Note::Everything), "{notes:?}");
+        }
     }
 
     #[tokio::test]

@@ -2,7 +2,9 @@
 
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::Path;
 
 use rustix::fs::{FlockOperation, flock};
@@ -66,6 +68,36 @@ impl Home {
             key: key(state),
             _lock: Some(lock),
         })
+    }
+}
+
+/// Shows on this machine that a onedoor follows this sites directory, for as long as it lives.
+#[derive(Debug)]
+pub(super) struct Follows {
+    _name: Option<UnixDatagram>,
+}
+
+impl Follows {
+    /// Says it where another one has shown the same: it has names, certificates and a history of its own.
+    ///
+    /// A name in no file system: the folder may be read-only, and one that is kept open cannot be unmounted.
+    pub(super) fn show(sites: &Path) -> Follows {
+        let Ok(folder) = std::fs::metadata(sites) else {
+            return Follows { _name: None };
+        };
+        let name = format!("onedoor-follows-{}-{}", folder.dev(), folder.ino());
+        let bound =
+            SocketAddr::from_abstract_name(name).and_then(|name| UnixDatagram::bind_addr(&name));
+        if bound
+            .as_ref()
+            .is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse)
+        {
+            warn!(
+                path = %sites.display(),
+                "another onedoor with another state directory serves this folder, too; each remembers names and versions for itself"
+            );
+        }
+        Follows { _name: bound.ok() }
     }
 }
 

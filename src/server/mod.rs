@@ -32,7 +32,7 @@ use crate::slots::Slots;
 use crate::tls::Keyring;
 use crate::upstream::States;
 
-use home::Home;
+use home::{Follows, Home};
 use logging::Logging;
 use renewal::{Lasting, Renewal};
 use signals::{Ending, Signals, attend};
@@ -97,6 +97,7 @@ async fn serve(mut settings: Settings, logging: Arc<Logging>) -> Result<Ending, 
     // First of all: a signal that comes while sites are loaded must drain, not kill.
     let mut signals = Signals::listen()?;
     let home = Home::open(&settings.state)?;
+    let _follows = Follows::show(&settings.sites);
     let asked_for = settings.clone();
     let sockets = sockets::bind(&settings.listen, settings.workers)?;
     settings.listen = sockets.iter().map(|socket| socket.address).collect();
@@ -105,7 +106,7 @@ async fn serve(mut settings: Settings, logging: Arc<Logging>) -> Result<Ending, 
     let current = Arc::new(Current::new());
     let keyring = Keyring::new(settings.certificates.clone(), settings.state.clone())
         .map_err(|source| StartError::System(io::Error::other(source)))?;
-    let keyring = Arc::new(keyring);
+    let keyring = Arc::new(keyring.listening_on(&settings.listen));
     let states = Arc::new(States::new(settings.workers, &home.key));
     let (news, to_watch) = mpsc::unbounded_channel();
     let loading = reload::start(

@@ -11,7 +11,7 @@ use super::advice;
 use super::found::Found;
 use super::keyring::Keyring;
 use crate::site::local::may_be_local;
-use crate::site::tls::Mode;
+use crate::site::tls::{ClearText, Mode};
 use crate::site::{Claim, HostPattern, Site};
 
 /// See the module.
@@ -83,6 +83,7 @@ impl<'k> Adviser<'k> {
             Mode::Passthrough => self.of_passed(site),
             Mode::Local | Mode::Files(_) | Mode::Off => Vec::new(),
         };
+        lines.extend(self.of_redirect(site));
         let own = self.keyring.own(site.number);
         let own = own.iter();
         lines.extend(own.filter_map(|own| advice::of_dates(own, "clients", self.now)));
@@ -92,6 +93,31 @@ impl<'k> Adviser<'k> {
             lines.extend(self.keyring.authority.advice());
         }
         lines
+    }
+
+    /// Clear text is sent on to a port on which nobody may listen.
+    fn of_redirect(&self, site: &Site) -> Option<String> {
+        if !self.keyring.lacks_443 || site.tls.https_port.is_some() {
+            return None;
+        }
+        let is_meant = site.tls.clear_text == Some(ClearText::Redirect);
+        let is_usual = is_meant || site.tls.clear_text.is_none();
+        let is_found = |claim: &&Claim| match self.found.covering(&claim.pattern) {
+            Some(_) => is_usual,
+            None => is_meant && may_be_local(&claim.pattern),
+        };
+        let leads_on = match site.tls.mode {
+            Mode::Auto => site.claims.iter().any(|claim| is_found(&claim)),
+            Mode::Local => is_meant,
+            Mode::Files(_) | Mode::Passthrough => is_usual,
+            Mode::Off => false,
+        };
+        leads_on.then(|| {
+            "clear text is sent on to https:// without a port, so to 443, where this onedoor does not listen; add it to \
+             \"listen\", or, if somebody in front of it takes 443 for it, say https_port = 443 under [tls], or for all \
+             sites tls.https_port = 443 under [defaults] of onedoor.toml"
+                .to_owned()
+        })
     }
 
     /// Of what the `https://` backends of a site are shown.

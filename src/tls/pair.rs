@@ -41,14 +41,10 @@ pub(super) fn match_up(chain: &[u8], key: &[u8]) -> Result<Certificate, Mismatch
     if chain.public_keys.iter().any(Option::is_none) {
         return Err(of_chain("a certificate in it is not one".into()));
     }
-    let is_encrypted = || memchr::memmem::find(key, b"BEGIN ENCRYPTED").is_some();
-    Err(of_key(match (keys.good.len(), keys.of_no_kind) {
-        (0, 0) if is_encrypted() => {
-            "the key is encrypted, and nobody is there to type its passphrase; `openssl pkey` decrypts it".into()
-        }
-        (0, 0) => "there is no private key in it".into(),
-        (0, _) => "the key is of no kind that TLS uses".into(),
-        _ => "the key does not fit the certificate".into(),
+    Err(of_key(match keys.of_no_use(key) {
+        Some(why) => why.into(),
+        None if keys.good.is_empty() => "there is no private key in it".into(),
+        None => "the key does not fit the certificate".into(),
     }))
 }
 
@@ -68,7 +64,7 @@ impl Chain {
         let certificates: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(text)
             .take(MOST_CERTIFICATES + 1)
             .collect::<Result<_, _>>()
-            .map_err(|_| DAMAGED)?;
+            .map_err(|_| of_damaged(text))?;
         if certificates.len() > MOST_CERTIFICATES {
             return Err(format!(
                 "there are more than {MOST_CERTIFICATES} certificates in it; a chain is a certificate and those that \
@@ -122,6 +118,19 @@ pub(super) struct Keys {
     of_no_kind: usize,
 }
 
+impl Keys {
+    /// Why those of `text`, which were read from it, are of no use, if none is.
+    pub(super) fn of_no_use(&self, text: &[u8]) -> Option<&'static str> {
+        let is_encrypted = || memchr::memmem::find(text, b"BEGIN ENCRYPTED").is_some();
+        match (self.good.len(), self.of_no_kind) {
+            (1.., _) => None,
+            (0, _) if is_encrypted() => Some(ENCRYPTED),
+            (0, 0) => None,
+            (0, _) => Some("the key is of no kind that TLS uses"),
+        }
+    }
+}
+
 impl Key {
     /// # Errors
     /// When the PEM is torn, or has more than anybody keeps in one file.
@@ -129,7 +138,7 @@ impl Key {
         let keys: Vec<PrivateKeyDer<'static>> = PrivateKeyDer::pem_slice_iter(text)
             .take(MOST_KEYS + 1)
             .collect::<Result<_, _>>()
-            .map_err(|_| DAMAGED)?;
+            .map_err(|_| of_damaged(text))?;
         if keys.len() > MOST_KEYS {
             return Err(format!("there are more than {MOST_KEYS} private keys in it").into());
         }
@@ -146,7 +155,16 @@ impl Key {
     }
 }
 
-const DAMAGED: &str = "the PEM in it is damaged";
+/// What `openssl rsa -aes256` wrote for twenty years has lines of its own in it, which no reader of PEM takes.
+fn of_damaged(text: &[u8]) -> &'static str {
+    match memchr::memmem::find(text, b"Proc-Type: 4,ENCRYPTED") {
+        Some(_) => ENCRYPTED,
+        None => "the PEM in it is damaged",
+    }
+}
+
+const ENCRYPTED: &str =
+    "the key is encrypted, and nobody is there to type its passphrase; `openssl pkey` decrypts it";
 
 #[cfg(test)]
 mod tests {

@@ -98,7 +98,9 @@ impl Upstreams {
     ) -> Result<Stream, UpstreamError> {
         match &backend.tls {
             // Whatever may be spoken: it knows nothing else.
-            None if backend.h2c => Box::pin(self.dial_h2c(at, backend, first)).await,
+            None if backend.h2c => {
+                Box::pin(self.dial_h2c(at, backend, first, &progress.phase)).await
+            }
             None => self.dial(at, first).await,
             // Boxed, so that a clear text exchange is no larger for it.
             Some(tls) => {
@@ -113,12 +115,14 @@ impl Upstreams {
         at: &Address,
         backend: &Backend,
         first: &[u8],
+        phase: &Cell<Phase>,
     ) -> Result<Stream, UpstreamError> {
         let endpoint = Endpoint::at(at, backend).ok_or_else(|| no_identity(at))?;
         // One that begins with somebody's name is nobody else's.
         let is_shared = first.is_empty();
         let open = async {
             let stream = self.dial(at, first).await?;
+            phase.set(Phase::Greeting);
             self.begin_http2(stream, endpoint.clone(), is_shared).await
         };
         self.share_or(open, &endpoint, is_shared).await
@@ -188,6 +192,7 @@ impl Upstreams {
             }
             match is_http2 {
                 true => {
+                    phase.set(Phase::Greeting);
                     self.begin_http2(stream, endpoint.clone(), first.is_empty())
                         .await
                 }

@@ -143,6 +143,8 @@ pub enum Phase {
     Files,
     Connect,
     Handshake,
+    /// What the backend says first in HTTP/2.
+    Greeting,
 }
 
 /// The upstreams of one worker.

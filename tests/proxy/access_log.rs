@@ -9,7 +9,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::harness::{
-    Backend, Client, Plan, Proxy, Tls, found, free_port, may_mount, until, until_some, words_of,
+    Backend, Client, Plan, Proxy, Tls, found, free_port, hanging_at, may_mount, until, until_some,
+    words_of,
 };
 
 /// Requests are logged to `access.log` in the folder of the test, by one worker, so that lines come in their order.
@@ -679,21 +680,8 @@ fn a_disk_that_hangs_behind_the_log_of_one_site_keeps_the_log_of_all_sites_going
     let logs = plan.folder().join("logs");
     fs::create_dir(&logs).unwrap();
     let (slow, all) = (logs.join("slow.log"), plan.folder().join("access.log"));
-    let hanging = [
-        "strace",
-        "-f",
-        "-qq",
-        "-o",
-        "/dev/null",
-        "-P",
-        slow.to_str().unwrap(),
-        "-e",
-        "trace=openat",
-        "-e",
-        "inject=openat:delay_enter=600000000",
-    ];
     let proxy = plan
-        .under(hanging)
+        .under(hanging_at(&slow))
         .daemon_file(&format!(
             "workers = 1\n[log]\naccess = '{}'\nsites_under = '{}'\n",
             all.display(),

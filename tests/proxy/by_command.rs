@@ -9,7 +9,7 @@ use std::thread;
 use rustix::fs::{CWD, FileType, mknodat};
 use serde_json::Value;
 
-use crate::harness::{Backend, Plan, Proxy, found, free_port, until, words_of};
+use crate::harness::{Backend, Plan, Proxy, found, free_port, may_mount, until, words_of};
 
 fn says(host: &str, text: &str) -> String {
     format!("host = '{host}'\nrespond = '{text}'\n")
@@ -159,7 +159,7 @@ fn whoever_may_write_into_the_folder_may_remove_without_asking_for_more() {
             .unwrap()
     };
     let said = fine(as_member(&["rm", "a"]));
-    let undo = "to undo, as root or the user that onedoor runs as: onedoor rollback a\n";
+    let undo = "to undo, as root or the user that onedoor runs as: onedoor rollback a --sites ";
     assert!(said.contains(undo), "{said}");
     assert_eq!(proxy.get("a.test", "/").said(), "421 no-site-for-host");
     // What is for others is not done, and said.
@@ -245,7 +245,11 @@ fn every_command_of_a_deploy_script_has_an_object_for_it() {
     assert_eq!(code, Some(0));
     let (said, code) = run(&["rm", "shop.test"]);
     assert_eq!((&said["outcome"], code), (&"gone".into(), Some(0)));
-    assert_eq!(said["undo"], "onedoor rollback shop.test");
+    let undo = said["undo"].as_str().unwrap();
+    assert!(
+        undo.starts_with("onedoor rollback shop.test --sites "),
+        "{undo}"
+    );
     let late = format!(
         "host = 'late.test'\nto = {}\n[health]\npath = '/'\nevery = '50ms'\n",
         free_port()
@@ -265,4 +269,63 @@ fn every_command_of_a_deploy_script_has_an_object_for_it() {
     let (said, code) = run(&["drain"]);
     assert_eq!((&said["draining"], code), (&true.into(), Some(0)));
     until("it has ended", || proxy.has_ended());
+}
+
+#[test]
+fn what_rm_prints_to_undo_it_does_so_as_it_is_printed() {
+    let proxy = Proxy::start();
+    proxy.site("shop.toml", says("shop.test", "one"));
+    let said = fine(proxy.command(["rm", "shop"]));
+    let (_, undo) = said.split_once("to undo: onedoor ").unwrap();
+    let done = Command::new("sh")
+        .args(["-c", &format!("exec \"$0\" {undo}")])
+        .arg(env!("CARGO_BIN_EXE_onedoor"))
+        .current_dir("/")
+        .output()
+        .unwrap();
+    fine(done);
+    assert_eq!(proxy.get("shop.test", "/").text(), "one");
+}
+
+/// A daemon whose state directory systemd has named and nobody else, and commands of a shell that is not told.
+#[test]
+fn the_daemon_of_a_unit_is_found_by_its_daemon_file_or_where_nothing_else_could_be_meant() {
+    if !may_mount() || !found("nsenter") {
+        return;
+    }
+    let plan = Proxy::plan()
+        .daemon_file("watch = 'auto'\n")
+        .site("shop.toml", says("shop.test", "one"));
+    let state = plan.folder().join("state");
+    let line = "mount -t tmpfs none /var/lib && ln -s \"$0\" /var/lib/onedoor";
+    let proxy = plan.after_mounting(line, &state).start();
+    let config = proxy.folder().join("onedoor.toml");
+    let config = config.to_str().unwrap();
+    let (empty, other) = (proxy.folder().join("empty"), proxy.folder().join("other"));
+    fs::create_dir(&empty).unwrap();
+    fs::create_dir_all(other.join("sites.d")).unwrap();
+    let in_folder = |folder: &Path, words: &[&str]| {
+        Command::new("nsenter")
+            .args(["-m", "-t", &proxy.own_id().to_string()])
+            .args(["env", "-i", "-C"])
+            .arg(folder)
+            .arg(format!("HOME={}", proxy.folder().path().display()))
+            .arg(env!("CARGO_BIN_EXE_onedoor"))
+            .args(words)
+            .output()
+            .unwrap()
+    };
+    assert!(fine(in_folder(&other, &["ls", "--config", config])).contains("shop.test"));
+    assert!(fine(in_folder(&empty, &["ls"])).contains("shop.test"));
+    fine(in_folder(&empty, &["add", "blog.test", "5000"]));
+    assert!(proxy.sites().join("blog.test.toml").exists());
+    // Where there are sites of one's own, or another daemon file, another one is meant.
+    let output = in_folder(&other, &["ls"]);
+    assert_eq!(output.status.code(), Some(4), "{}", words_of(&output));
+    fs::write(other.join("onedoor.toml"), "").unwrap();
+    let output = in_folder(&other, &["add", "news.test", "5000"]);
+    let said = words_of(&output);
+    assert!(said.contains("nobody answers at "), "{said}");
+    assert!(said.contains("--admin"), "{said}");
+    assert!(!proxy.sites().join("news.test.toml").exists(), "{said}");
 }

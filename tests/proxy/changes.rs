@@ -51,8 +51,10 @@ fn a_site_is_added_and_removed_by_command_and_comes_back() {
     assert_eq!(
         said,
         format!(
-            "removed {}\nto undo: onedoor rollback shop.test\n",
-            file.display()
+            "removed {}\nto undo: onedoor rollback shop.test --sites {} --state {}\n",
+            file.display(),
+            proxy.sites().path().display(),
+            proxy.state().display()
         )
     );
     assert_eq!(proxy.get("shop.test", "/").said(), "421 no-site-for-host");
@@ -146,7 +148,7 @@ fn without_a_daemon_files_are_written_and_removed_all_the_same() {
         ],
     );
     assert!(
-        words_of(&output).contains("nothing runs"),
+        words_of(&output).contains("nobody answers at state/admin.sock; a start will serve it"),
         "{}",
         words_of(&output)
     );

@@ -325,3 +325,60 @@ fn the_log_changes_its_level_and_its_shape() {
             .any(|line| line.starts_with('{') && line.contains("two.test"))
     });
 }
+
+#[test]
+fn a_redirect_to_a_port_that_nobody_may_listen_on_is_said_until_the_file_says_that_somebody_does() {
+    let folder = Folder::new();
+    let sites = Sites::at(folder.join("sites.d"));
+    let pair = Authority::new("some").pair(&["shop.test"]);
+    let keys = folder.join("keys");
+    fs::create_dir(&keys).unwrap();
+    pair.write(&keys, "shop");
+    let files = format!(
+        "cert = '{0}/shop.pem'\nkey = '{0}/shop.key'\n",
+        keys.display()
+    );
+    let said = |listen: &str, tls: &str| {
+        fs::write(folder.join("onedoor.toml"), listen).unwrap();
+        sites.write("shop.toml", format!("host = 'shop.test'\nto = 5000\n{tls}"));
+        words_of(&onedoor(&folder, ["check", "--state", "state"]))
+    };
+    const WARNING: &str = "to 443, where this onedoor does not listen";
+    let only_80 = "listen = '0.0.0.0:80'\n";
+    let found = format!("{only_80}certificates = 'keys'\n");
+    let own = format!("[tls]\n{files}");
+    let warned = |listen: &str, tls: &str| said(listen, tls).contains(WARNING);
+    assert!(warned(only_80, &own), "{}", said(only_80, &own));
+    assert!(warned(&found, ""), "{}", said(&found, ""));
+    assert!(warned(only_80, "tls = 'passthrough'"));
+    for quiet in [
+        "https_port = 443\n",
+        "https_port = 8443\n",
+        "http = 'serve'\n",
+        "http = 'refuse'\n",
+    ] {
+        let tls = format!("{own}{quiet}");
+        assert!(!warned(only_80, &tls), "{}", said(only_80, &tls));
+    }
+    for listen in [
+        "listen = ['0.0.0.0:80', '0.0.0.0:443']\n",
+        // The client names the port, and the same one speaks TLS.
+        "listen = '0.0.0.0:8080'\n",
+        "listen = '0.0.0.0:80'\n[defaults]\ntls.https_port = 443\n",
+    ] {
+        assert!(!warned(listen, &own), "{}", said(listen, &own));
+    }
+    // No redirect.
+    assert!(!warned(only_80, ""), "{}", said(only_80, ""));
+
+    const ADDRESS: &str = "127.80.80.1:80";
+    if std::net::TcpListener::bind(ADDRESS).is_err() {
+        return println!("left out: no right to listen on port 80");
+    }
+    let site = format!("host = 'shop.test'\nto = 5000\n{own}");
+    let plan = Proxy::plan().no_listen().flag("--listen").flag(ADDRESS);
+    let proxy = plan.site("shop.toml", site).start();
+    proxy.until_logged(WARNING);
+    let listed = words_of(&proxy.command(["ls"]));
+    assert!(listed.contains(WARNING), "{listed}");
+}

@@ -426,6 +426,21 @@ fn an_app_of_http_1_behind_h2c_is_said_to_be_one_at_once() {
     proxy.until_logged("sent what is no HTTP/2 (FRAME_SIZE_ERROR); if it speaks HTTP/1.1, write");
 }
 
+#[test]
+fn an_app_that_accepts_and_says_nothing_in_http_2_is_told_from_one_that_does_not_accept() {
+    let app = Backend::doing(|conversation| drop(conversation.rest()));
+    let text = format!(
+        "host = 'app.test'\nto = 'h2c://127.0.0.1:{}'\n[timeout]\nconnect = '200ms'\n",
+        app.port
+    );
+    let plan = Proxy::plan().flag("--workers=1").site("app.toml", text);
+    let proxy = plan.start();
+    assert_eq!(proxy.get("app.test", "/").said(), "504 backend-timeout");
+    proxy.until_logged("accepted and said nothing in HTTP/2 within 200ms");
+    // Nobody is held for it.
+    assert_eq!(app.accepted(), 1);
+}
+
 /// It is as with HTTP/1.1: what an app says wrong, it would say wrong again.
 #[test]
 fn what_is_no_response_of_http_2_is_not_asked_for_again() {

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::process::Command;
 
-use crate::harness::{Backend, Plan, Proxy, found, words_of};
+use crate::harness::{Authority, Backend, Plan, Proxy, found, words_of};
 
 /// `nobody` on every Debian.
 const NOBODY: u32 = 65534;
@@ -340,4 +340,45 @@ fn a_socket_that_is_somebody_else_s_is_told_by_owner_and_mode() {
     );
     set_mode(&socket, 0o722);
     assert_eq!(proxy.get("app.localhost", "/").text(), "hello");
+}
+
+#[test]
+fn a_key_of_certbot_that_may_not_be_read_is_said_with_the_command_that_helps_and_nothing_false() {
+    let Some(plan) = as_nobody() else { return };
+    // As certbot lays it down, but for the folders, which may be looked into.
+    let (live, archive) = (plan.folder().join("live"), plan.folder().join("archive"));
+    let (live, archive) = (live.join("shop.test"), archive.join("shop.test"));
+    fs::create_dir_all(&live).unwrap();
+    fs::create_dir_all(&archive).unwrap();
+    let pair = Authority::new("certbot's").pair(&["shop.test"]);
+    for (name, text, mode) in [
+        ("fullchain", &pair.cert, 0o644),
+        ("privkey", &pair.key, 0o600),
+    ] {
+        let file = archive.join(format!("{name}1.pem"));
+        fs::write(&file, text).unwrap();
+        set_mode(&file, mode);
+        symlink(
+            format!("../../archive/shop.test/{name}1.pem"),
+            live.join(format!("{name}.pem")),
+        )
+        .unwrap();
+    }
+    let proxy = plan
+        .daemon_file("certificates = 'live'\n")
+        .site("shop.toml", says("shop.test", "x"))
+        .start();
+    let key = live.join("privkey.pem");
+    let command = format!("setfacl -m u:nobody:r '{}'", key.display());
+    proxy.until_logged(&command);
+    let log = proxy.log();
+    assert!(!log.contains("no key in"), "{log}");
+    assert!(!log.contains("chmod o+r"), "{log}");
+    let listed = words_of(&proxy.command(["ls"]));
+    assert!(listed.contains(&command), "{listed}");
+    chown(archive.join("privkey1.pem"), Some(NOBODY), Some(NOBODY)).unwrap();
+    proxy.command(["reload"]);
+    let listed = words_of(&proxy.command(["ls"]));
+    assert!(!listed.contains("setfacl"), "{listed}");
+    assert!(!listed.contains("clear text only"), "{listed}");
 }

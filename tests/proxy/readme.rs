@@ -1,9 +1,10 @@
 //! What the README and SECURITY.md show is so: site files are good, the reference is the table of keys, decisions are
 //! those of the cases.
 
+use std::collections::BTreeSet;
 use std::fs;
 
-use crate::harness::{Folder, Sites, onedoor};
+use crate::harness::{Folder, Proxy, Sites, onedoor};
 
 const README: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
 
@@ -75,6 +76,29 @@ fn every_reason_that_is_answered_or_counted_is_explained() {
             reason.code()
         );
     }
+}
+
+#[test]
+fn every_metric_is_explained_and_none_that_is_not_there() {
+    let readme = fs::read_to_string(README).unwrap();
+    let (_, table) = readme.split_once("| metric | |").unwrap();
+    let (table, _) = table.split_once("\n\n").unwrap();
+    let told: BTreeSet<&str> = table
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split('`').next())
+        .collect();
+    let proxy = Proxy::plan()
+        .site(
+            "shop.toml",
+            "host = 'shop.test'\nto = [5000, 5001]\n[health]\n",
+        )
+        .start();
+    let scraped = proxy.admin("GET", "/metrics").1;
+    let there: BTreeSet<&str> = scraped
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next())
+        .collect();
+    assert_eq!(told, there);
 }
 
 /// SECURITY.md says what is decided where the standards leave a choice: of every such case, and of none that is gone.

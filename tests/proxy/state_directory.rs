@@ -1,7 +1,7 @@
 //! The state directory full, not to be written or taken away: a warning, never an outage.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
 
 use crate::harness::{Proxy, found, may_mount, until};
 
@@ -137,4 +137,25 @@ fn a_full_disk_under_the_log_stops_nothing() {
     proxy.until_state("shop", "stale");
     assert_eq!(proxy.get("shop.test", "/").text(), "3");
     proxy.stop();
+}
+
+#[test]
+fn a_second_onedoor_ends_on_the_same_state_directory_and_says_so_on_the_same_sites() {
+    let first = Proxy::plan()
+        .site("shop.toml", says("shop.test", "x"))
+        .start();
+    let second = Proxy::plan();
+    let sites = second.sites().path().to_owned();
+    fs::remove_dir(&sites).unwrap();
+    symlink(first.sites().path(), &sites).unwrap();
+    let mut second = second.start();
+    second.until_logged("another onedoor with another state directory serves this folder, too");
+    assert_eq!(second.get("shop.test", "/").text(), "x");
+    // It is no lock, and of a folder that can be unmounted.
+    assert!(!first.log().contains("another onedoor"), "{}", first.log());
+    second.stop();
+    let third = first.command(["run", "--listen", "127.0.0.1:0"]);
+    assert_eq!(third.status.code(), Some(1), "{third:?}");
+    let said = crate::harness::words_of(&third);
+    assert!(said.contains("it is running already"), "{said}");
 }

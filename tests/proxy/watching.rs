@@ -1,12 +1,13 @@
 //! Changes are noticed where no events come, behind mounts and under a clock that jumps.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::process::Command;
 use std::time::{Duration, Instant, SystemTime};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::harness::{Plan, Proxy, found, may_mount, until, words_of};
+use crate::harness::{Plan, Proxy, found, hanging_at, may_mount, until, words_of};
 
 fn says(host: &str, text: &str) -> String {
     format!("host = '{host}'\nrespond = '{text}'\n")
@@ -121,6 +122,83 @@ fn a_folder_from_which_no_events_come_is_found_out_and_polled() {
     appears(&proxy, "shop");
 }
 
+/// A file that is written to `folder` goes live as the site NAME, of which there is no other yet.
+#[track_caller]
+fn appears_in(proxy: &Proxy, folder: &std::path::Path, name: &str) {
+    let begun = Instant::now();
+    let host = format!("{}.test", name.replace('/', "."));
+    let file = name.rsplit('/').next().unwrap();
+    fs::write(folder.join(format!("{file}.toml")), says(&host, name)).unwrap();
+    proxy.until_answer(&host, "live", |answer| answer.text() == name);
+    assert!(begun.elapsed() < SOON, "after {:?}", begun.elapsed());
+    assert!(proxy.status(name).is_some(), "{name} is not its name");
+}
+
+fn listed(proxy: &Proxy) -> String {
+    words_of(&proxy.command(["ls"]))
+}
+
+#[test]
+fn a_link_to_the_sites_directory_itself_is_ignored_and_its_removal_blinds_nobody() {
+    let proxy = Proxy::start();
+    appears(&proxy, "a");
+    let link = proxy.sites().join("self");
+    symlink("../sites.d", &link).unwrap();
+    until("it is told", || {
+        listed(&proxy).contains("leads to the sites directory itself")
+    });
+    appears(&proxy, "b");
+    assert!(proxy.status("self/b").is_none(), "{}", listed(&proxy));
+    fs::remove_file(&link).unwrap();
+    until("it is told no more", || !listed(&proxy).contains("itself"));
+    appears(&proxy, "c");
+}
+
+#[test]
+fn a_folder_of_two_teams_is_followed_until_both_links_to_it_are_gone() {
+    let proxy = Proxy::start();
+    let shared = proxy.folder().join("shared");
+    fs::create_dir(&shared).unwrap();
+    let link = |team: &str| symlink(&shared, proxy.sites().join(team)).unwrap();
+    let is_followed = |team: &str, number: usize| {
+        let site = format!("{team}/{number}");
+        // Two teams claim the same name, so that one of them waits: which one does not matter here.
+        appears_in(&proxy, &shared, &site);
+    };
+    let mut number = 0;
+    for (first, second, away) in [
+        ("red", "blue", "red"),
+        ("red", "blue", "blue"),
+        ("blue", "red", "red"),
+        ("blue", "red", "blue"),
+    ] {
+        let stays = if away == first { second } else { first };
+        link(first);
+        number += 1;
+        is_followed(first, number);
+        link(second);
+        // Both are known when both have a state.
+        until("both are listed", || {
+            proxy.status(&format!("{second}/{number}")).is_some()
+        });
+        fs::remove_file(proxy.sites().join(away)).unwrap();
+        until("one is gone", || {
+            let status = proxy.status(&format!("{away}/{number}"));
+            status.is_none_or(|status| status["state"] == "stale")
+        });
+        number += 1;
+        is_followed(stays, number);
+        fs::remove_file(proxy.sites().join(stays)).unwrap();
+        for entry in fs::read_dir(&shared).unwrap() {
+            fs::remove_file(entry.unwrap().path()).unwrap();
+        }
+        proxy.command(["reload", "--accept-removals"]);
+        until("nothing is left", || {
+            !listed(&proxy).contains(&format!("{stays}/"))
+        });
+    }
+}
+
 #[test]
 fn a_file_that_is_mounted_on_its_name_is_seen_when_it_is_written_in_place() {
     if !may_mount() {
@@ -147,20 +225,7 @@ fn a_disk_that_hangs_keeps_nobody_from_asking_nor_from_ending() {
     }
     let plan = Proxy::plan().site("shop.toml", says("shop.test", "x"));
     let slow = plan.sites().join("slow.toml");
-    let hanging = [
-        "strace",
-        "-f",
-        "-qq",
-        "-o",
-        "/dev/null",
-        "-P",
-        slow.to_str().unwrap(),
-        "-e",
-        "trace=openat",
-        "-e",
-        "inject=openat:delay_enter=600000000",
-    ];
-    let proxy = plan.under(hanging).start();
+    let proxy = plan.under(hanging_at(&slow)).start();
     proxy.sites().write("slow.toml", says("slow.test", "x"));
     proxy.until_logged("the disk does not answer");
     let listed = words_of(&proxy.command(["ls"]));
@@ -184,9 +249,7 @@ fn a_disk_that_hangs_keeps_nobody_from_asking_nor_from_ending() {
     let plan = Proxy::plan();
     let slow = plan.sites().join("slow.toml");
     let plan = plan.site("slow.toml", says("slow.test", "x"));
-    let mut hanging = hanging;
-    hanging[6] = slow.to_str().unwrap();
-    end(plan.under(hanging).spawn());
+    end(plan.under(hanging_at(&slow)).spawn());
 }
 
 #[test]

@@ -47,6 +47,7 @@ impl<'q> Claims<'q> {
     pub(super) fn of(live: Option<&'q Owners>, settings: &Settings) -> (Claims<'q>, Vec<String>) {
         let (folders, state) = (settings.certificates.clone(), settings.state.clone());
         let keyring = Keyring::only_to_look(folders, state).ok();
+        let keyring = keyring.map(|keyring| keyring.listening_on(&settings.listen));
         let hidden = keyring.as_ref().map(Keyring::hidden).unwrap_or_default();
         let of_folders = keyring
             .as_ref()

@@ -22,7 +22,7 @@ use crate::http::reader::{Pace, Reader};
 use crate::limits::{Limits, SiteLimits, SiteTimeouts};
 use crate::observe::Reason;
 use crate::observe::panic::contain;
-use crate::receiving::Receiving;
+use crate::receiving::{Receiving, SMALL_BYTES, SmallTaken};
 use crate::site;
 use crate::slots::Slot;
 use crate::tls::Secure;
@@ -51,8 +51,7 @@ pub(super) struct Shared {
     pub(super) more_slots: RefCell<Vec<Slot>>,
     /// How many have a share.
     pub(super) sharing: Cell<usize>,
-    /// Bodies that nobody has read to their end.
-    bodies_left: Cell<usize>,
+    small_taken: Rc<SmallTaken>,
     open: Cell<u32>,
     /// Told when the last request has ended.
     at_rest: RefCell<Option<Waker>>,
@@ -74,11 +73,6 @@ impl Shared {
             wire: self.wire,
             kit: &self.kit,
         }
-    }
-
-    /// The client has more to send on one of its streams, and nobody reads it.
-    pub(super) fn leaves_body(&self) {
-        self.bodies_left.set(self.bodies_left.get() + 1);
     }
 }
 
@@ -152,7 +146,7 @@ async fn serve_all(arrival: Box<Arrival>, early: Option<Block>, slot: Slot) {
         slot,
         more_slots: RefCell::default(),
         sharing: Cell::new(0),
-        bodies_left: Cell::new(0),
+        small_taken: Rc::default(),
         open: Cell::new(0),
         at_rest: RefCell::default(),
         kit: Rc::clone(&kit),
@@ -193,11 +187,12 @@ async fn serve_all(arrival: Box<Arrival>, early: Option<Block>, slot: Slot) {
 /// What frames of data that no request has taken yet may cost, each 256 bytes less what it carries. 2 MiB: more than one
 /// read brings, and after a read of many small ones the requests have their turn ([`Wire`]).
 const UNTAKEN_FRAMES_BYTES: usize = 2 << 20;
-/// Bodies on one connection that nobody reads to their end, as those of refused uploads; then the client is told to use
-/// another. What it has sent on such a stream before it knows is kept by nobody, but the library counts it as never taken.
-const MOST_BODIES_LEFT: usize = 32;
-/// What one of them may cost so: 500 frames of 20 bytes, more than comes within a round trip.
-const BODY_LEFT_BYTES: usize = 500 * (256 - 20);
+/// Small frames on one connection that came when nobody read their stream any more, as those of refused uploads; then the
+/// client is told to use another. They are kept by nobody, but the library counts them as never taken. 8192, some 2 MiB by
+/// that count: more than wait to be taken at any time.
+const MOST_SMALL_LEFT: u64 = 8192;
+/// What may come so on each stream that is open then: 500 frames of 20 bytes, more than within a round trip.
+const LAST_LEFT_BYTES: usize = 500 * (SMALL_BYTES - 20);
 /// Streams that were taken back, and of which the client may not know yet, as a multiple of those that may be open: what it
 /// says on others that are over is an error of its own. Each is some 500 bytes.
 const RESETS_REMEMBERED: usize = 5;
@@ -211,8 +206,8 @@ async fn shake_hands(
 ) -> Result<Result<server::Connection<Wire, Load>, ::h2::Error>, Expired> {
     let resets = usize::try_from(limits.resets).unwrap_or(usize::MAX / 2);
     let streams = limits.streams as usize;
-    // The last ones may all be left, too.
-    let small_frames = UNTAKEN_FRAMES_BYTES + (MOST_BODIES_LEFT + streams) * BODY_LEFT_BYTES;
+    let small_frames =
+        UNTAKEN_FRAMES_BYTES + MOST_SMALL_LEFT as usize * SMALL_BYTES + streams * LAST_LEFT_BYTES;
     let mut builder = server::Builder::new();
     builder
         .initial_window_size(limits.stream_window)
@@ -336,7 +331,10 @@ impl Running {
         let shared = &self.shared;
         let stream = ClientStream {
             wire: shared.wire,
-            incoming: Incoming::new(Receiving::new(recv), shared.kit.shared.head_limits.fields),
+            incoming: Incoming::new(
+                Receiving::counted(recv, &shared.small_taken),
+                shared.kit.shared.head_limits.fields,
+            ),
             outgoing: Outgoing::new(respond, &shared.queue),
             head_limits: shared.kit.shared.head_limits,
             is_tunnel: false,
@@ -372,7 +370,11 @@ impl Running {
         let shared = &self.shared;
         let ends = shared.kit.wheel.is_draining()
             || self.requests_left == 0
-            || shared.bodies_left.get() >= MOST_BODIES_LEFT;
+            || self
+                .wire
+                .small_in_all()
+                .saturating_sub(shared.small_taken.read())
+                >= MOST_SMALL_LEFT;
         if self.is_ending || !ends {
             return false;
         }

@@ -80,9 +80,7 @@ pub(super) async fn one(shared: Rc<Shared>, parts: Parts, mut stream: ClientStre
             drop(slots);
         }
     }
-    if stream.incoming.is_left() {
-        shared.leaves_body();
-    }
+    stream.incoming.throw_away();
 }
 
 async fn begin<'a>(

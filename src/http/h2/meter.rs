@@ -54,6 +54,8 @@ pub struct Meter {
     last: u8,
     /// Small frames of data since somebody asked.
     small: u32,
+    /// And in all, but for the last of a stream.
+    small_in_all: u64,
     excess: Option<Excess>,
 }
 
@@ -73,6 +75,7 @@ impl Meter {
             head_goes_on: false,
             last: SETTINGS,
             small: 0,
+            small_in_all: 0,
             excess: None,
         }
     }
@@ -98,6 +101,11 @@ impl Meter {
         std::mem::take(&mut self.small)
     }
 
+    /// How many have come in all, but for the last of each stream.
+    pub fn small_in_all(&self) -> u64 {
+        self.small_in_all
+    }
+
     /// Bytes from the client, behind the preface, at tick `now`.
     pub fn received(&mut self, bytes: &[u8], now: u32) {
         if now.wrapping_sub(self.since) >= SPAN_TICKS {
@@ -116,6 +124,7 @@ impl Meter {
             head_goes_on,
             last,
             small,
+            small_in_all,
             excess,
             ..
         } = self;
@@ -128,6 +137,8 @@ impl Meter {
                 DATA if frame.bytes > 0 || frame.flags & END_STREAM != 0 => {
                     *data += 1;
                     *small += u32::from(frame.bytes < SMALL_BYTES);
+                    let goes_on = frame.flags & END_STREAM == 0;
+                    *small_in_all += u64::from(frame.bytes < SMALL_BYTES && goes_on);
                 }
                 HEADERS => {
                     *requests += 1;

@@ -90,9 +90,9 @@ impl Incoming {
         }
     }
 
-    /// Nobody reads on. Whether the client has more to send, or may have.
-    pub(super) fn is_left(&mut self) -> bool {
-        !self.has_ended && !self.recv.throw_away()
+    /// Nobody reads on.
+    pub(super) fn throw_away(&mut self) {
+        self.recv.throw_away();
     }
 
     /// Waits for the next bytes, or the end with its trailers.

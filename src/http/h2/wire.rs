@@ -96,6 +96,11 @@ impl Wire {
         self.0.borrow().meter.unfinished_head()
     }
 
+    /// How many small frames of data have come, but for the last of each stream.
+    pub(super) fn small_in_all(&self) -> u64 {
+        self.0.borrow().meter.small_in_all()
+    }
+
     /// How much the client has sent.
     pub(super) fn received(&self) -> u64 {
         self.0.borrow().received

@@ -17,6 +17,9 @@ pub(super) fn of(error: &UpstreamError) -> String {
             Phase::Handshake => format!(
                 "{backend} accepted and did not finish the TLS handshake within {after:?}; does it speak TLS?"
             ),
+            Phase::Greeting => {
+                format!("{backend} accepted and said nothing in HTTP/2 within {after:?}")
+            }
             Phase::Files => {
                 format!("the files that TLS with {backend} needs were not read within {after:?}")
             }

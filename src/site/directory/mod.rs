@@ -22,6 +22,7 @@ use exposed::OTHERS_WRITE;
 pub use exposed::{exposed, replaceable_in};
 use names::classify_folder;
 pub use names::{Ignored, classify};
+pub use permit::how_to_let_in;
 use permit::{how_to_permit, how_to_permit_below};
 pub use text::{ReadError, decode, read};
 
@@ -96,6 +97,8 @@ pub fn list(sites: &Path) -> io::Result<Listing> {
             listing.add(Path::new(&name), path);
         } else if let Err(ignored) = classify_folder(&name) {
             listing.ignored.push((path, ignored));
+        } else if is_itself(sites, &path) {
+            listing.ignored.push((path, Ignored::Itself));
         } else {
             listing.add_team(&name, path);
         }
@@ -181,12 +184,21 @@ fn is_kubernetes(name: &OsStr) -> bool {
     name.as_bytes().starts_with(b"..")
 }
 
-fn is_folder(entry: &fs::DirEntry, path: &Path) -> bool {
+/// Whether an entry is a folder, or a link to one.
+pub fn is_folder(entry: &fs::DirEntry, path: &Path) -> bool {
     match entry.file_type() {
         Ok(kind) if kind.is_symlink() => fs::metadata(path).is_ok_and(|metadata| metadata.is_dir()),
         Ok(kind) => kind.is_dir(),
         Err(_) => false,
     }
+}
+
+/// Whether `folder` in the sites directory leads to that directory again: then each of its sites would be one of a team, too.
+pub fn is_itself(sites: &Path, folder: &Path) -> bool {
+    let of = |path: &Path| fs::metadata(path).map(|metadata| (metadata.dev(), metadata.ino()));
+    of(sites)
+        .ok()
+        .is_some_and(|sites| of(folder).ok() == Some(sites))
 }
 
 /// The stamp of the file behind `path`.

@@ -132,6 +132,8 @@ pub enum Ignored {
     Control,
     TooDeep,
     Folder,
+    /// A link that leads back to the sites directory.
+    Itself,
     Elsewhere,
 }
 
@@ -150,6 +152,7 @@ impl Ignored {
             | Ignored::Control
             | Ignored::TooDeep
             | Ignored::Folder
+            | Ignored::Itself
             | Ignored::Elsewhere => false,
         }
     }
@@ -173,6 +176,9 @@ impl fmt::Display for Ignored {
             ),
             Ignored::TooDeep => f.write_str("deeper than one folder"),
             Ignored::Folder => f.write_str("a folder with the name of a site file"),
+            Ignored::Itself => {
+                f.write_str("leads to the sites directory itself, whose sites are there already")
+            }
             Ignored::Elsewhere => f.write_str("not in the sites directory"),
         }
     }

@@ -34,6 +34,22 @@ fn leads_out(sites: &Path, path: &Path) -> Option<PathBuf> {
 
 /// Whose the file is, who we are, and the command that brings the two together.
 pub(super) fn how_to_permit(path: &Path, right: &'static str) -> String {
+    permit(path, right, Whom::Everybody)
+}
+
+/// The same of a key, which nobody else may read, with all the folders on the way to where links lead.
+pub fn how_to_let_in(key: &Path) -> String {
+    format!("permission denied: {}", permit(key, "r", Whom::Us))
+}
+
+/// Who may be given a right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Whom {
+    Everybody,
+    Us,
+}
+
+fn permit(path: &Path, right: &'static str, whom: Whom) -> String {
     let our_user = our_user();
     let closed = path
         .ancestors()
@@ -54,7 +70,11 @@ pub(super) fn how_to_permit(path: &Path, right: &'static str) -> String {
         None => ("it", path, right),
     };
     let shown = place.display();
-    let advice = format!("chmod o+{right} '{shown}' or setfacl -m u:{our_user}:{right} '{shown}'");
+    let for_us = format!("setfacl -m u:{our_user}:{right} '{shown}'");
+    let advice = match whom {
+        Whom::Everybody => format!("chmod o+{right} '{shown}' or {for_us}"),
+        Whom::Us => for_us,
+    };
     match fs::metadata(place) {
         Ok(metadata) => format!(
             "{what} belongs to {} with mode {:04o} and onedoor runs as {our_user}; {advice}",

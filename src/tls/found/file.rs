@@ -2,14 +2,15 @@
 //!
 //! A file is read again when it is another one. The bytes of a chain are let go of: most are in a pair already.
 
+use std::io;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustls::pki_types::CertificateDer;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use crate::site::directory::Stamp;
-use crate::site::fence::read_regular;
+use crate::site::directory::{self, Stamp};
+use crate::site::fence::{FileError, read_regular};
 use crate::tls::advice;
 use crate::tls::pair::{Chain, Key};
 use crate::tls::sha256;
@@ -29,8 +30,10 @@ pub(super) struct File {
     pub(super) keys: Vec<Key>,
     /// What there is to say of its permissions, if it has keys.
     pub(super) of_key: Option<String>,
-    /// Why it is of no use, if it is not.
+    /// Why it is of no use, or its keys are.
     pub(super) problem: Option<String>,
+    /// What is in it is not known.
+    pub(super) is_closed: bool,
 }
 
 /// Tells one certificate from another.
@@ -57,6 +60,7 @@ impl File {
             keys: Vec::new(),
             of_key: None,
             problem: None,
+            is_closed: false,
         };
         let shown = path.display();
         let of_no_use = |problem: String| {
@@ -66,6 +70,12 @@ impl File {
         };
         let text = match read_regular(path, PEM_BYTES) {
             Ok(text) => text,
+            Err(FileError::Io(error)) if error.kind() == io::ErrorKind::PermissionDenied => {
+                let advice = directory::how_to_let_in(path);
+                let (mut file, chain) = of_no_use(format!("{shown} cannot be read: {advice}"));
+                file.is_closed = true;
+                return (file, chain);
+            }
             Err(error) => return of_no_use(format!("{shown} {error}")),
         };
         let chain = match Chain::read(&text) {
@@ -73,11 +83,15 @@ impl File {
             Err(why) => return of_no_use(format!("{shown}: {why}")),
         };
         let keys = match Key::read_all(&text) {
-            Ok(keys) => keys.good,
+            Ok(keys) => keys,
             Err(why) => return of_no_use(format!("{shown}: {why}")),
         };
+        let problem = keys.of_no_use(&text);
+        let problem = problem.map(|why| format!("{shown}: {why}"));
+        let keys = keys.good;
         let file = File {
             certificates: kinds(&chain),
+            problem,
             of_key: (!keys.is_empty()).then(|| advice::of_key(path)).flatten(),
             keys,
             ..nothing

@@ -157,8 +157,12 @@ fn problems(path: &Path, files: &Files, pairs: &[Arc<Pair>], kept: &[Arc<Pair>])
     let in_pairs: HashSet<Digest> = pairs.iter().filter_map(leaf).collect();
     let halved: HashSet<&Path> = kept.iter().map(|pair| pair.file()).collect();
     let is_alone = |kind: &Kind| !kind.is_authority && !in_pairs.contains(&kind.digest);
+    // A key that nobody may read may be the one that fits.
+    let is_closed = files.0.iter().any(|(_, file)| file.is_closed);
     let alone = files.0.iter().filter(|(path, file)| {
-        file.certificates.first().is_some_and(is_alone) && !halved.contains(path.as_path())
+        !is_closed
+            && file.certificates.first().is_some_and(is_alone)
+            && !halved.contains(path.as_path())
     });
     let alone = alone.map(|(file, _)| {
         let (file, path) = (file.display(), path.display());

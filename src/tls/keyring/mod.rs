@@ -8,7 +8,7 @@ mod memory;
 
 use std::collections::HashSet;
 use std::fs;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -47,6 +47,8 @@ pub struct Keyring {
     /// Of every site that says nothing of its own.
     usual: Arc<Policy>,
     pub(super) remembered: Remembered,
+    /// A link to `https://` that names no port leads nowhere here; see [`Keyring::listening_on`].
+    pub(super) lacks_443: bool,
     /// See [`Keyring::only_to_look`].
     pub(super) only_looks: bool,
     /// Towards backends.
@@ -148,9 +150,21 @@ impl Keyring {
             policies,
             identities: Identities::new(),
             remembered,
+            lacks_443: false,
             only_looks,
             read: Notify::new(),
         })
+    }
+
+    /// The same, for a daemon that listens there.
+    #[must_use]
+    pub fn listening_on(self, addresses: &[SocketAddr]) -> Keyring {
+        let listens_on = |port| addresses.iter().any(|address| address.port() == port);
+        Keyring {
+            // Of any other port than 80 the client names the number, and is sent to where it is.
+            lacks_443: listens_on(80) && !listens_on(443),
+            ..self
+        }
     }
 
     /// What `host`, a name of `site`, shows to a client at `client`.

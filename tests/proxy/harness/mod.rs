@@ -26,7 +26,7 @@ pub(crate) use folder::Folder;
 pub(crate) use golden::is_golden;
 pub(crate) use message::{Request, from_latin1, latin1};
 pub(crate) use network::in_a_network_of_its_own;
-pub(crate) use proxy::{Plan, Proxy, found, has_package, may_mount, onedoor, words_of};
+pub(crate) use proxy::{Plan, Proxy, found, hanging_at, has_package, may_mount, onedoor, words_of};
 pub(crate) use random::Random;
 pub(crate) use reading::{Kind as ReadingKind, Read as Reading, read_alike};
 pub(crate) use script::Script;

@@ -210,6 +210,23 @@ pub(crate) fn has_package(package: &str) -> bool {
     there
 }
 
+/// What runs a program for which the disk hangs, for ten minutes, when it opens the file at `path`.
+pub(crate) fn hanging_at(path: &Path) -> [&str; 11] {
+    [
+        "strace",
+        "-f",
+        "-qq",
+        "-o",
+        "/dev/null",
+        "-P",
+        path.to_str().unwrap(),
+        "-e",
+        "trace=openat",
+        "-e",
+        "inject=openat:delay_enter=600000000",
+    ]
+}
+
 /// Whether a test may mount something in a namespace of its own; a container often may not.
 pub(crate) fn may_mount() -> bool {
     let tried = Command::new("unshare")

@@ -105,7 +105,7 @@ fn clients_whose_handshake_was_refused_make_room_before_they_close() {
     let garbage = b"\x16\x03\x03\x00\x04\x7f\x00\x00\x00";
     for (hello, more, counted) in [
         (&unknown, &b""[..], "unrecognized-name"),
-        (&known, garbage, "handshake-failed"),
+        (&known, garbage, "handshake-malformed"),
     ] {
         let before = proxy.counted("made-room");
         let refused: Vec<_> = (1..=4)

@@ -291,6 +291,7 @@ fn every_way_in_which_a_pair_can_be_wrong_is_said() {
     let other = authority.pair(&["shop.example.com"]);
     let encrypted =
         "-----BEGIN ENCRYPTED PRIVATE KEY-----\nMIIB\n-----END ENCRYPTED PRIVATE KEY-----\n";
+    let former = "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n\nMIIB\n-----END RSA PRIVATE KEY-----\n";
     let torn = &good.cert[..good.cert.len() / 2];
     // Each is tried with each: so many that this would keep a processor busy are no pair of anybody's.
     let (many, keys) = (good.cert.repeat(17), good.key.repeat(5));
@@ -310,6 +311,7 @@ fn every_way_in_which_a_pair_can_be_wrong_is_said() {
             encrypted,
             "bad.key: the key is encrypted",
         ),
+        (good.cert.as_str(), former, "bad.key: the key is encrypted"),
         (
             good.key.as_str(),
             good.key.as_str(),

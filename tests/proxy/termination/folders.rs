@@ -321,6 +321,13 @@ fn what_an_operator_should_know_of_a_found_pair_is_said() {
     }
     authority.pair(&["w.example.com"]).write(&live, "alone");
     fs::remove_file(live.join("alone.key")).unwrap();
+    let encrypted =
+        "-----BEGIN ENCRYPTED PRIVATE KEY-----\nMIIB\n-----END ENCRYPTED PRIVATE KEY-----\n";
+    let former = "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n\nMIIB\n-----END RSA PRIVATE KEY-----\n";
+    let of_no_kind = "-----BEGIN PRIVATE KEY-----\nMIIB\n-----END PRIVATE KEY-----\n";
+    put(&live, "encrypted.key", encrypted);
+    put(&live, "former.key", former);
+    put(&live, "strange.key", of_no_kind);
     let open = fs::Permissions::from_mode(0o644);
     fs::set_permissions(live.join("open.key"), open).unwrap();
     let proxy = plan
@@ -342,8 +349,15 @@ fn what_an_operator_should_know_of_a_found_pair_is_said() {
         let host = format!("{site}.example.com");
         assert_eq!(tls_to(&proxy, &Tls::to(&host)).get(&host, "/").status, 200);
     }
-    proxy.until_logged("alone.pem: no key in");
-    assert!(check.contains("alone.pem: no key in"), "{check}");
+    for said in [
+        "alone.pem: no key in",
+        "encrypted.key: the key is encrypted",
+        "former.key: the key is encrypted",
+        "strange.key: the key is of no kind that TLS uses",
+    ] {
+        proxy.until_logged(said);
+        assert!(check.contains(said), "{check}");
+    }
 }
 
 #[test]
