@@ -127,8 +127,7 @@ pub(super) fn status(about: &About) -> Answer {
 
 /// Client connections that are open now.
 pub(super) fn open(about: &About) -> u64 {
-    let sum = |of: fn(&Counters) -> u64| -> u64 { about.counters.iter().map(|one| of(one)).sum() };
-    sum(|one| one.connections.read()).saturating_sub(sum(|one| one.closed.read()))
+    Counters::open(&about.counters)
 }
 
 /// The sums over all workers. Each of them goes on counting meanwhile.
@@ -181,12 +180,17 @@ pub(super) fn shared(content_type: &'static str, body: Arc<Body>) -> Answer {
 }
 
 pub(super) fn reloaded(reloaded: &Reloaded) -> Answer {
-    let Reloaded { renewed, report } = reloaded;
+    let Reloaded {
+        renewed,
+        report,
+        unfit,
+    } = reloaded;
     fine(json!({
         "settings": {
             "changed": renewed.changed,
             "needs_restart": renewed.waiting,
             "problems": renewed.problems,
+            "unfit": unfit,
         },
         "added": report.added,
         "changed": report.changed,
@@ -237,11 +241,13 @@ pub(super) fn history(
             true => version.text.clone(),
             false => mask(&version.text),
         };
+        let before = versions.get(at + 1);
         json!({
             "since": seconds(version.since),
             "present": has_present && at == 0,
             "file": file.to_string_lossy(),
             "text": text,
+            "same_as_before": before.is_some_and(|before| before.text == version.text),
         })
     });
     fine(json!({ "name": name, "versions": versions.collect::<Vec<_>>() }))
@@ -253,6 +259,11 @@ pub(super) fn gone() -> Answer {
 
 pub(super) fn draining(limit: Duration, open: u64) -> Answer {
     fine(json!({ "draining": true, "limit": limit.as_secs(), "open": open }))
+}
+
+/// How many connections were cut.
+pub(super) fn drained(cut: u64) -> Answer {
+    fine(json!({ "drained": cut == 0, "cut": cut }))
 }
 
 pub(super) fn explained(explanation: &Explanation) -> Answer {

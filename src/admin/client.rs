@@ -140,6 +140,11 @@ impl Client {
         self.ask("POST", "/v1/drain", PATIENCE)
     }
 
+    /// The same, and waits until it has; then how many connections were cut. It has `limit` for that.
+    pub fn drain_to_the_end(&self, limit: Duration) -> Result<Value, ClientError> {
+        self.ask("POST", "/v1/drain?wait", limit + PATIENCE)
+    }
+
     /// Waits as long as the rescan takes.
     pub fn reload(&self, accept_removals: bool) -> Result<Value, ClientError> {
         let query = if accept_removals {

@@ -25,7 +25,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 
@@ -140,6 +140,8 @@ pub struct Again {
 pub struct Reloaded {
     pub renewed: Renewed,
     pub report: Report,
+    /// Sites that are rejected since other settings are in force.
+    pub unfit: Vec<String>,
 }
 
 /// What is told about this process.
@@ -162,6 +164,8 @@ pub struct About {
     pub draining: Arc<AtomicBool>,
     /// Told when somebody wants us to drain.
     pub drain: Arc<Notify>,
+    /// Set when workers have ended: how many connections were cut.
+    pub ended: Arc<watch::Sender<Option<u64>>>,
 }
 
 impl About {
@@ -305,7 +309,7 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
     let Ok(read) = place.wait_for(What::Question, read).await else {
         return Ok(());
     };
-    let mut place = Right::ToAsk(place);
+    let mut place = Right::Question(place);
     let mut wanted = Wanted::All;
     let answer = match read {
         Ok(Ok(Ok(asked))) => {
@@ -328,8 +332,8 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
     };
     let written = timeout(PATIENCE, answer.write(stream, wanted));
     let written = match &place {
-        Right::ToAsk(place) => place.wait_for(What::Taking, written).await,
-        Right::ToWait(_) => Ok(written.await),
+        Right::Question(place) => place.wait_for(What::Taking, written).await,
+        Right::Wait(_) | Right::End { .. } => Ok(written.await),
     };
     let Ok(written) = written else {
         return Ok(());
@@ -340,10 +344,15 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
     ended
 }
 
-/// What somebody holds while they are here.
+/// What somebody holds while they are here: the right to ask, to wait, or to see the end of the run.
 enum Right {
-    ToAsk(Place),
-    ToWait(#[expect(dead_code, reason = "held until it is dropped")] OwnedSemaphorePermit),
+    Question(Place),
+    Wait(#[expect(dead_code, reason = "held until it is dropped")] OwnedSemaphorePermit),
+    /// The run ends when nobody waits to be told how.
+    End {
+        _place: OwnedSemaphorePermit,
+        _ended: watch::Receiver<Option<u64>>,
+    },
 }
 
 /// Whether `who` may have it answered. Whoever waits changes `right` for one of those that are for waiting.
@@ -355,7 +364,13 @@ fn admit(asked: &Asked, who: Who, powers: &Powers, right: &mut Right) -> Result<
         return Err(Refusal::NotAllowed);
     }
     if let Question::Wait { .. } = asked.question {
-        *right = Right::ToWait(powers.waits.take(who)?);
+        *right = Right::Wait(powers.waits.take(who)?);
+    }
+    if let Question::Drain { wait: true } = asked.question {
+        *right = Right::End {
+            _place: powers.waits.take(who)?,
+            _ended: powers.about.ended.subscribe(),
+        };
     }
     Ok(())
 }
@@ -448,7 +463,14 @@ async fn reply(question: Question, powers: &Powers) -> Answer {
             true => answer::gone(),
             false => answer::refused(Refusal::NotDone("its file is still there".into())),
         },
-        Question::Drain => {
+        Question::Drain { wait: true } => {
+            let mut ended = about.ended.subscribe();
+            about.drain.notify_one();
+            // Whoever would say so is there as long as we are.
+            let cut = ended.wait_for(Option::is_some).await;
+            answer::drained(cut.ok().and_then(|cut| *cut).unwrap_or_default())
+        }
+        Question::Drain { wait: false } => {
             about.drain.notify_one();
             answer::draining(about.shared().limits.drain_time, answer::open(about))
         }

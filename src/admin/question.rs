@@ -29,7 +29,10 @@ pub(super) enum Question {
         name: String,
         now: bool,
     },
-    Drain,
+    Drain {
+        /// Answered when nothing is open any more, or is cut.
+        wait: bool,
+    },
     Reload {
         accept_removals: bool,
     },
@@ -66,7 +69,7 @@ impl Question {
     /// Whether it is for those alone who could as well end the process: it changes something, or shows secrets.
     pub(super) fn is_privileged(&self) -> bool {
         match self {
-            Question::Reload { .. } | Question::Gone { .. } | Question::Drain => true,
+            Question::Reload { .. } | Question::Gone { .. } | Question::Drain { .. } => true,
             Question::History { whole, .. } => *whole,
             Question::Status
             | Question::Metrics
@@ -96,7 +99,7 @@ impl Question {
             | Question::Page
             | Question::Events
             | Question::Gone { .. }
-            | Question::Drain
+            | Question::Drain { .. }
             | Question::Reload { .. } => false,
         }
     }
@@ -149,7 +152,9 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Parsed, Refusal> {
             name: named(query)?,
             now: flag(query, "now"),
         },
-        "/v1/drain" => Question::Drain,
+        "/v1/drain" => Question::Drain {
+            wait: flag(query, "wait"),
+        },
         "/v1/explain" => Question::Explain(to_explain(query)?),
         "/v1/reload" => Question::Reload {
             accept_removals: flag(query, "accept-removals"),

@@ -188,7 +188,7 @@ pub(super) enum Command {
     },
     /// Let open work finish and then end the daemon, as SIGTERM does
     Drain {
-        /// Return when it has ended
+        /// Return when it has ended; exit code 3 when open work had to be cut
         #[arg(long)]
         wait: bool,
         /// For programs

@@ -13,7 +13,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// Beyond its own limit.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Ends with 0 when the daemon drains, or with `wait` when it has ended; 4 without one.
+/// Ends with 0 when the daemon drains, or with `wait` when it has ended and what was open had ended before; 3 when that was
+/// cut, or when it does not end; 4 without one.
 pub(super) fn drain(places: &Places, wait: bool, mut said: Said) -> ExitCode {
     let daemon = match daemon::find(places) {
         Ok(daemon) => daemon,
@@ -33,6 +34,12 @@ pub(super) fn drain(places: &Places, wait: bool, mut said: Said) -> ExitCode {
     said.line(format_args!("draining: no new connections; {connections}"));
     said.answer(&answer);
     let deadline = Instant::now() + limit + PATIENCE;
+    // It may have ended before it could be asked: then nothing was open.
+    let drained = wait.then(|| daemon.drain_to_the_end(limit + PATIENCE).ok());
+    let cut = drained
+        .flatten()
+        .and_then(|drained| drained["cut"].as_u64())
+        .unwrap_or_default();
     while wait && daemon.status().is_ok() {
         if Instant::now() >= deadline {
             complain("it has not ended yet");
@@ -43,6 +50,15 @@ pub(super) fn drain(places: &Places, wait: bool, mut said: Said) -> ExitCode {
     }
     if wait {
         said.fact("ended", true);
+        said.fact("cut", cut);
+    }
+    if cut > 0 {
+        let what = match cut {
+            1 => "1 connection had not finished and was cut".to_owned(),
+            more => format!("{more} connections had not finished and were cut"),
+        };
+        complain(format_args!("{what}; [timeout] drain is {limit:?}"));
+        return said.end(ExitCode::from(NOT_IN_TIME));
     }
     said.end(ExitCode::SUCCESS)
 }

@@ -40,6 +40,8 @@ struct Version {
     is_present: bool,
     file: PathBuf,
     text: String,
+    /// As that of the version before, which was taken away and put back.
+    is_same: bool,
 }
 
 fn known(places: &Places, name: &str) -> Result<Known, ExitCode> {
@@ -58,6 +60,7 @@ fn read(places: &Places, name: &str, whole: bool) -> Result<Known, ExitCode> {
             is_present: version["present"] == true,
             file: PathBuf::from(version["file"].as_str().unwrap_or_default()),
             text: version["text"].as_str().unwrap_or_default().to_owned(),
+            is_same: version["same_as_before"] == true,
         })
         .collect();
     if versions.is_empty() {
@@ -80,6 +83,7 @@ fn listed(known: &Known, screen: Screen) -> String {
     let head = head.map(|word| (word.to_owned(), Some(Paint::Faint)));
     let rows = known.versions.iter().enumerate().map(|(at, version)| {
         let changed = match known.versions.get(at + 1) {
+            Some(_) if version.is_same => format!("the same as version {}", at + 2),
             Some(before) => count_changes(&before.text, &version.text),
             None => String::new(),
         };

@@ -7,10 +7,11 @@ use serde_json::Value;
 
 use super::args::Places;
 use super::screen::{self, Paint, Screen};
-use super::{FAILED, daemon, print};
+use super::{FAILED, complain, daemon, print};
 use crate::document::problem::{printable, printable_lines};
 
-/// Ends with 0, or 4 without a daemon; with `errors` 1 when there are some, or the folder cannot be seen.
+/// Ends with 0, or 4 without a daemon; 1 when no site matches, and with `errors` when there are some, or the folder cannot
+/// be seen.
 pub(super) fn ls(places: &Places, pattern: Option<&str>, errors: bool, json: bool) -> ExitCode {
     let answer = daemon::find(places)
         .and_then(|daemon| daemon.sites().map_err(|error| daemon::explain(&error)));
@@ -18,18 +19,22 @@ pub(super) fn ls(places: &Places, pattern: Option<&str>, errors: bool, json: boo
         Ok(answer) => answer,
         Err(code) => return code,
     };
+    let mut is_found = true;
     if let Some(files) = answer["sites"].as_array_mut() {
         files.retain(|file| pattern.is_none_or(|pattern| is_meant(file, pattern)));
+        is_found = pattern.is_none() || !files.is_empty();
         files.retain(|file| !errors || is_wrong(file));
     }
     let is_clean = answer["sites"].as_array().is_none_or(Vec::is_empty);
     match (json, errors) {
         (true, _) => print(&format!("{answer:#}\n")),
+        (false, _) if !is_found => {}
         (false, true) => print(&drawn(&answer)),
-        (false, false) => match pattern {
-            Some(pattern) if is_clean => print(&format!("nothing here is called {pattern}\n")),
-            _ => print(&table(&answer, now(), Screen::of_output())),
-        },
+        (false, false) => print(&table(&answer, now(), Screen::of_output())),
+    }
+    if let (Some(pattern), false) = (pattern, is_found) {
+        complain(format_args!("no site matches {pattern}"));
+        return ExitCode::from(FAILED);
     }
     // What is known of the files is old then.
     let is_blind = answer["notice"].is_string();
@@ -70,12 +75,36 @@ fn fits(name: &str, pattern: &str) -> bool {
     ends.any(|at| fits(&name[at..], rest))
 }
 
-/// Whether what is on disk is not what serves, or there is a warning about it.
+/// Whether what is on disk is not what serves, there is a warning about it, or something is wrong with one of its backends.
 fn is_wrong(file: &Value) -> bool {
+    if backends(file).any(is_in_trouble) {
+        return true;
+    }
     let has_problems = file["problems"]
         .as_array()
         .is_some_and(|all| !all.is_empty());
     has_problems || !matches!(file["state"].as_str(), Some("live" | "ignored"))
+}
+
+fn backends(file: &Value) -> impl Iterator<Item = &Value> {
+    file["backends"].as_array().into_iter().flatten()
+}
+
+fn is_in_trouble(backend: &Value) -> bool {
+    backend["fit"] == false || backend["reason"].is_string()
+}
+
+/// What is wrong with each backend, by its name.
+fn trouble(file: &Value) -> impl Iterator<Item = String> {
+    let all = backends(file).filter(|backend| is_in_trouble(backend));
+    all.map(|backend| {
+        let at = backend["at"].as_str().unwrap_or_default();
+        match backend["reason"].as_str() {
+            Some(reason) if reason.contains(at) => reason.to_owned(),
+            Some(reason) => format!("{at}: {reason}"),
+            None => format!("{at} is sent no requests yet"),
+        }
+    })
 }
 
 /// Every problem as `check` draws it, with what happens meanwhile.
@@ -87,18 +116,18 @@ fn drawn(answer: &Value) -> String {
     for file in answer["sites"].as_array().into_iter().flatten() {
         for reason in reasons(file)
             .into_iter()
-            .filter(|reason| file["note"] != **reason && !is_said_for_all(answer, reason))
+            .filter(|reason| !is_said_for_all(answer, reason))
         {
             text.push_str(&printable_lines(reason.trim_end()));
             text.push('\n');
         }
+        let name = printable(&word(&file["name"]));
+        for trouble in trouble(file) {
+            text.push_str(&format!("{name}: {}\n", printable_lines(&trouble)));
+        }
         let meanwhile = match file["state"].as_str().unwrap_or_default() {
             "live" => continue,
-            state => format!(
-                "{}: {}\n\n",
-                printable(&word(&file["name"])),
-                meanwhile(file, state)
-            ),
+            state => format!("{name}: {}\n\n", meanwhile(file, state)),
         };
         text.push_str(&meanwhile);
     }
@@ -147,14 +176,16 @@ fn table(answer: &Value, now: u64, screen: Screen) -> String {
     text.push_str(&screen::table(&rows, screen));
     // The reasons do not fit into a table, and are what somebody came for.
     for file in files {
-        for reason in reasons(file)
+        let reasons = reasons(file)
             .into_iter()
             .filter(|reason| !is_said_for_all(answer, reason))
-        {
+            .map(str::to_owned);
+        let note = file["note"].as_str().map(str::to_owned);
+        for said in reasons.chain(trouble(file)).chain(note) {
             text.push_str(&format!(
                 "\n{}: {}\n",
                 printable(&word(&file["name"])),
-                printable_lines(reason.trim_end())
+                printable_lines(said.trim_end())
             ));
         }
     }
@@ -213,6 +244,7 @@ fn row(file: &Value, now: u64) -> [Cell; 7] {
 fn state(file: &Value, now: u64) -> Cell {
     let state = word(&file["state"]);
     let paint = match state.as_str() {
+        "live" if backends(file).any(is_in_trouble) => Paint::Warning,
         "live" => Paint::Good,
         "ignored" => Paint::Faint,
         "waiting" => Paint::Warning,
@@ -236,10 +268,8 @@ fn state(file: &Value, now: u64) -> Cell {
 
 /// How many backends are fit, where that is worth a word: ` 1/2`.
 fn fit(file: &Value) -> String {
-    let backends = file["backends"].as_array().map(Vec::as_slice);
-    let backends = backends.unwrap_or_default();
-    let fit = backends.iter().filter(|backend| backend["fit"] == true);
-    match (fit.count(), backends.len()) {
+    let fit = backends(file).filter(|backend| backend["fit"] == true);
+    match (fit.count(), backends(file).count()) {
         (0, 0) | (1, 1) => String::new(),
         (fit, all) => format!(" {fit}/{all}"),
     }
@@ -260,7 +290,7 @@ fn since(value: &Value, now: u64) -> String {
     }
 }
 
-/// Its problems, drawn; in their absence what else there is to say; and its operator's own words.
+/// Its problems, drawn; in their absence what else there is to say.
 fn reasons(file: &Value) -> Vec<&str> {
     let mut reasons: Vec<&str> = file["problems"]
         .as_array()
@@ -271,9 +301,6 @@ fn reasons(file: &Value) -> Vec<&str> {
     if reasons.is_empty() {
         reasons.extend(file["reason"].as_str());
     }
-    let backends = file["backends"].as_array().into_iter().flatten();
-    reasons.extend(backends.filter_map(|backend| backend["reason"].as_str()));
-    reasons.extend(file["note"].as_str());
     reasons
 }
 

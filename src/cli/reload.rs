@@ -8,8 +8,9 @@ use super::args::Places;
 use super::said::Said;
 use super::{FAILED, complain, daemon};
 
-/// Ends with 0 when everything on disk is in force, but for what waits for a restart; 1 when something is rejected, 4
-/// without a daemon.
+/// Ends with 0 when all that could be put in force is, but for what waits for a restart: a site file that is rejected is the
+/// matter of whoever wrote it, who asks `wait`, and must not fail the reload of everybody. 1 when the daemon file cannot be
+/// used, sites are rejected because of it, or something that is gone is kept; 4 without a daemon.
 pub(super) fn reload(places: &Places, accept_removals: bool, mut said: Said) -> ExitCode {
     let answer = daemon::find(places).and_then(|daemon| {
         daemon
@@ -44,12 +45,18 @@ fn code(answer: &Value) -> ExitCode {
     }
     let not_served = listed(answer, "rejected").chain(listed(answer, "waiting"));
     if not_served.count() > 0 {
-        complain("not everything on disk serves; `onedoor ls` shows why");
-        ExitCode::from(FAILED)
-    } else if is_rejected {
-        ExitCode::from(FAILED)
-    } else {
-        ExitCode::SUCCESS
+        complain("not everything on disk serves; `onedoor ls --errors` shows why");
+    }
+    let unfit: Vec<&str> = listed(settings, "unfit").collect();
+    if !unfit.is_empty() {
+        complain(format_args!(
+            "rejected since the daemon file says something else: {}",
+            unfit.join(", ")
+        ));
+    }
+    match is_rejected || !unfit.is_empty() {
+        true => ExitCode::from(FAILED),
+        false => ExitCode::SUCCESS,
     }
 }
 

@@ -185,6 +185,12 @@ impl Count {
 }
 
 impl Counters {
+    /// How many connections are open now, over all workers.
+    pub fn open(all: &[Arc<Counters>]) -> u64 {
+        let sum = |of: fn(&Counters) -> u64| -> u64 { all.iter().map(|one| of(one)).sum() };
+        sum(|one| one.connections.read()).saturating_sub(sum(|one| one.closed.read()))
+    }
+
     /// Counts a connection in this stage, until the answer is dropped.
     pub fn enter(self: &Arc<Counters>, stage: Stage) -> InStage {
         self.stages[stage as usize].entered.add(1);

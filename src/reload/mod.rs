@@ -28,6 +28,7 @@ mod status;
 mod status_files;
 mod wait;
 mod watch;
+mod wrong;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
@@ -46,6 +47,7 @@ pub use news::News;
 pub use offline::Offline;
 pub(crate) use status::seconds;
 pub use status::{BackendStatus, FileStatus, Overview, Report, State, Summary, Until, Waited};
+pub(crate) use wrong::wrong_with;
 
 use crate::observe::panic::contain;
 use crate::route::{Current, RouteTable};

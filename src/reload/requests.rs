@@ -1,6 +1,6 @@
 //! What others ask of the loop, and the answers: `ls`, `wait`, `reload`.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -122,9 +122,17 @@ impl Follower {
                 let of_rules = self.missing_catch_all();
                 let notice = notice.into_iter().chain(of_rules).chain(of_folders);
                 let notice = notice.reduce(|all, line| all + "\n" + &line);
-                let ignored = self.ignored.clone();
+                let ignored = self.ignored.iter().map(|(path, why)| {
+                    let file = path.file_name().unwrap_or_default();
+                    Ignored {
+                        path: path.clone(),
+                        why: why.clone(),
+                        named: self.book.files_called(file).cloned().collect(),
+                    }
+                });
+                let (ignored, sites) = (ignored.collect(), self.sites.clone());
                 tokio::spawn(async move {
-                    let files = with_ignored(files, ignored).await;
+                    let files = with_ignored(files, ignored, &sites).await;
                     reply.send(Overview { files, notice }).ok();
                 });
             }
@@ -338,31 +346,68 @@ impl Follower {
     }
 }
 
+/// Something in the sites directory that is no site file.
+struct Ignored {
+    path: PathBuf,
+    why: String,
+    /// Files of the same name that sites are made from: it may be one of them.
+    named: Vec<PathBuf>,
+}
+
 /// And what is no site file. How old those files are the disk knows, which may have hung.
 async fn with_ignored(
     mut files: Vec<FileStatus>,
-    ignored: BTreeMap<PathBuf, String>,
+    mut ignored: Vec<Ignored>,
+    sites: &Path,
 ) -> Vec<FileStatus> {
+    ignored.retain(|ignored| !ignored.named.contains(&ignored.path));
     if ignored.is_empty() {
         return files;
     }
-    let paths: Vec<PathBuf> = ignored.keys().cloned().collect();
-    let ask = spawn_blocking(move || {
-        let modified = |path| fs::symlink_metadata(path).and_then(|metadata| metadata.modified());
-        let paths = paths.iter();
-        paths.map(|path| modified(path).ok()).collect::<Vec<_>>()
-    });
-    let ages = match timeout(PATIENCE, ask).await {
-        Ok(Ok(ages)) => ages,
-        _ => vec![None; ignored.len()],
+    let asked: Vec<(PathBuf, Vec<PathBuf>)> = ignored
+        .iter()
+        .map(|ignored| (ignored.path.clone(), ignored.named.clone()))
+        .collect();
+    let ask = spawn_blocking(move || asked.iter().map(Asked::of).collect::<Vec<_>>());
+    let asked = match timeout(PATIENCE, ask).await {
+        Ok(Ok(asked)) => asked,
+        _ => Vec::new(),
     };
-    let ignored = ignored.iter().zip(ages);
-    files.extend(ignored.map(|((path, why), since)| ignored_status(path, why, since)));
+    let asked = asked.into_iter().chain(std::iter::repeat(Asked::default()));
+    let ignored = ignored.iter().zip(asked);
+    let ignored = ignored.filter(|(_, asked)| !asked.is_named);
+    files.extend(ignored.map(|(ignored, asked)| ignored_status(ignored, sites, asked.since)));
     files
 }
 
-fn ignored_status(path: &Path, why: &str, since: Option<SystemTime>) -> FileStatus {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
+/// What the disk says of something that is no site file.
+#[derive(Clone, Copy, Default)]
+struct Asked {
+    since: Option<SystemTime>,
+    /// A site names it by another way, which leads through links.
+    is_named: bool,
+}
+
+impl Asked {
+    fn of((path, named): &(PathBuf, Vec<PathBuf>)) -> Asked {
+        let metadata = fs::symlink_metadata(path);
+        let real = |path: &PathBuf| fs::canonicalize(path).ok();
+        let is_named = !named.is_empty() && {
+            let this = real(path);
+            this.is_some() && named.iter().any(|other| real(other) == this)
+        };
+        Asked {
+            since: metadata.and_then(|metadata| metadata.modified()).ok(),
+            is_named,
+        }
+    }
+}
+
+fn ignored_status(ignored: &Ignored, sites: &Path, since: Option<SystemTime>) -> FileStatus {
+    let Ignored { path, why, .. } = ignored;
+    // Two teams may have files of the same name.
+    let below = path.strip_prefix(sites).unwrap_or(path);
+    let name = below.to_string_lossy();
     FileStatus {
         name: crate::document::problem::printable(&name),
         path: path.to_owned(),

@@ -239,22 +239,25 @@ pub struct Summary {
 
 /// `14:02:07 UTC`, and how many days before `now` that was, where it was not the same day.
 pub(super) fn clock(time: SystemTime, now: SystemTime) -> String {
-    let seconds = |time: SystemTime| {
-        let since = time.duration_since(UNIX_EPOCH);
-        since.unwrap_or_default().as_secs()
-    };
-    let days = (seconds(now) / 86_400).saturating_sub(seconds(time) / 86_400);
-    let seconds = seconds(time) % 86_400;
-    let clock = format!(
-        "{:02}:{:02}:{:02} UTC",
-        seconds / 3600,
-        seconds / 60 % 60,
-        seconds % 60
-    );
-    match days {
-        0 => clock,
-        1 => format!("{clock} yesterday"),
-        days => format!("{clock} {days} days ago"),
+    let of_day = seconds(time) % 86_400;
+    let second = of_day % 60;
+    format!("{}:{second:02} UTC{}", hour(of_day), days(time, now))
+}
+
+/// `14:02 UTC`, the same.
+pub(super) fn minute(time: SystemTime, now: SystemTime) -> String {
+    format!("{} UTC{}", hour(seconds(time) % 86_400), days(time, now))
+}
+
+fn hour(of_day: u64) -> String {
+    format!("{:02}:{:02}", of_day / 3600, of_day / 60 % 60)
+}
+
+fn days(time: SystemTime, now: SystemTime) -> String {
+    match (seconds(now) / 86_400).saturating_sub(seconds(time) / 86_400) {
+        0 => String::new(),
+        1 => " yesterday".to_owned(),
+        days => format!(" {days} days ago"),
     }
 }
 
@@ -288,5 +291,8 @@ mod tests {
         assert_eq!(later(0), "14:02:07 UTC");
         assert_eq!(later(10), "14:02:07 UTC yesterday");
         assert_eq!(later(48), "14:02:07 UTC 2 days ago");
+        let hour = Duration::from_secs(3600);
+        assert_eq!(minute(then, then + hour), "14:02 UTC");
+        assert_eq!(minute(then, then + 10 * hour), "14:02 UTC yesterday");
     }
 }

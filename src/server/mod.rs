@@ -71,7 +71,9 @@ fn run_to_the_end(settings: Settings, logging: Arc<Logging>) -> ExitCode {
             // up a name or read a file and may hang in it for as long as the system likes.
             runtime.shutdown_background();
             match ended {
-                Ok(Ending::Drained | Ending::Hurried) => ExitCode::SUCCESS,
+                Ok(Ending::Drained | Ending::Cut { .. } | Ending::Hurried { .. }) => {
+                    ExitCode::SUCCESS
+                }
                 Ok(Ending::WorkerLost) => {
                     error!(
                         "a worker is lost; ending, so that whoever supervises this starts it again"
@@ -176,11 +178,14 @@ async fn serve(mut settings: Settings, logging: Arc<Logging>) -> Result<Ending, 
     };
     let socket = settings.admin_socket();
     let drain = Arc::new(Notify::new());
+    let ended = Arc::new(watch::Sender::new(None));
     let (again, asked) = mpsc::unbounded_channel();
     let powers = admin::Powers {
         reload: reload.clone(),
         again,
-        about: Arc::new(about(&settings, &current, &workers, &drain, &renewal)),
+        about: Arc::new(about(
+            &settings, &current, &workers, &drain, &ended, &renewal,
+        )),
         waits: admin::Waits::default(),
         lists: admin::Lists::default(),
     };
@@ -188,13 +193,22 @@ async fn serve(mut settings: Settings, logging: Arc<Logging>) -> Result<Ending, 
     let bound = start_admin(&socket, &powers, to_admin);
     say_hello(&settings, &summary);
     let ending = attend(&mut signals, &drain, asked, Rc::new(renewal), workers).await;
+    let cut = match ending {
+        Ending::Drained | Ending::WorkerLost => 0,
+        Ending::Cut { open } | Ending::Hurried { open } => open,
+    };
+    ended.send_replace(Some(cut));
     // What was published last is kept for the next start, unless somebody hangs who would have to do it.
     let limit = match ending {
-        Ending::Drained | Ending::WorkerLost => LAST_WRITES,
-        Ending::Hurried => LAST_WRITES_IN_A_HURRY,
+        Ending::Drained | Ending::Cut { .. } | Ending::WorkerLost => LAST_WRITES,
+        Ending::Hurried { .. } => LAST_WRITES_IN_A_HURRY,
     };
     tokio::select! {
-        () = async { reload.flush().await; reload.farewell().await } => {}
+        () = async {
+            let farewell = async { reload.flush().await; reload.farewell().await };
+            // And whoever waits for the end is told how it was.
+            tokio::join!(farewell, ended.closed());
+        } => {}
         () = signals.stop() => {}
         () = tokio::time::sleep(limit) => warn!("what was published last may not be kept for the next start"),
     }
@@ -230,6 +244,7 @@ fn about(
     current: &Arc<Current>,
     workers: &Workers,
     drain: &Arc<Notify>,
+    ended: &Arc<watch::Sender<Option<u64>>>,
     renewal: &Renewal,
 ) -> About {
     About {
@@ -245,6 +260,7 @@ fn about(
         started: SystemTime::now(),
         draining: Arc::clone(&workers.draining),
         drain: Arc::clone(drain),
+        ended: Arc::clone(ended),
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! What may change while onedoor runs is put in force in one go, or, when anything in the file is wrong, not at all.
 
+use std::collections::HashSet;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use tokio::sync::{Mutex, mpsc, watch};
@@ -15,7 +16,7 @@ use crate::door::worker::Note;
 use crate::http::h1::head::HeadLimits;
 use crate::http::{FullSites, Shared};
 use crate::observe::access;
-use crate::reload::Reload;
+use crate::reload::{Reload, State};
 use crate::settings::{Renewed, Settings};
 use crate::site::backend::LinkLocal;
 use crate::slots::Slots;
@@ -51,15 +52,20 @@ impl Renewal {
     /// Reads everything once more. One at a time: the second finds what the first has left.
     pub(super) async fn reload(&self, accept_removals: bool) -> Reloaded {
         let mut in_force = self.in_force.lock().await;
-        let renewed = self.renew(&mut in_force).await;
+        let (renewed, before) = self.renew(&mut in_force).await;
         drop(in_force);
+        let report = self.reload.reload(accept_removals).await;
+        let rejected = report.rejected.iter();
+        let unfit = rejected.filter(|name| before.as_ref().is_some_and(|all| !all.contains(*name)));
         Reloaded {
+            unfit: unfit.cloned().collect(),
             renewed,
-            report: self.reload.reload(accept_removals).await,
+            report,
         }
     }
 
-    async fn renew(&self, in_force: &mut Settings) -> Renewed {
+    /// And what was rejected under the settings of before, where others are in force now.
+    async fn renew(&self, in_force: &mut Settings) -> (Renewed, Option<HashSet<String>>) {
         let before = in_force.clone();
         let read = spawn_blocking(move || before.read_again()).await;
         let new = match read {
@@ -71,13 +77,14 @@ impl Renewal {
                 error!(
                     "the daemon file cannot be used; the settings of before stay in force, all of them"
                 );
-                return Renewed {
+                let renewed = Renewed {
                     problems,
                     ..Renewed::default()
                 };
+                return (renewed, None);
             }
             // It panicked, and the hook has told.
-            Err(_) => return Renewed::default(),
+            Err(_) => return (Renewed::default(), None),
         };
         for warning in &new.warnings {
             warn!("{warning}");
@@ -90,13 +97,23 @@ impl Renewal {
                 "changed in the daemon file, and waiting for a restart"
             );
         }
+        let mut rejected = None;
         if !renewed.changed.is_empty() {
+            rejected = Some(self.rejected().await);
             self.put_in_force(in_force, &settings).await;
             let parts = renewed.changed.join(", ");
             info!(parts, "changed in the daemon file, and in force");
         }
         *in_force = settings;
-        renewed
+        (renewed, rejected)
+    }
+
+    /// Names of sites that are not as they are on disk, for a reason that is in their files.
+    async fn rejected(&self) -> HashSet<String> {
+        let files = self.reload.list().await.files.into_iter();
+        let rejected =
+            files.filter(|file| matches!(file.state, State::Stale | State::Down | State::Conflict));
+        rejected.map(|file| file.name).collect()
     }
 
     async fn put_in_force(&self, before: &Settings, settings: &Settings) {

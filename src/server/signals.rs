@@ -11,13 +11,20 @@ use tracing::{info, warn};
 use super::renewal::Renewal;
 use super::workers::Workers;
 use crate::admin::Again;
+use crate::observe::Counters;
 
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ending {
     Drained,
+    /// The limit was reached.
+    Cut {
+        open: u64,
+    },
     /// Told to stop twice.
-    Hurried,
+    Hurried {
+        open: u64,
+    },
     /// A worker could not start, or panicked outside of a connection. The others could go on, with less than was
     /// asked for and nobody noticing.
     WorkerLost,
@@ -99,11 +106,11 @@ pub(super) async fn attend(
         }
         () = tokio::time::sleep(limit) => {
             warn!("the drain limit is reached; what is still open is closed");
-            Ending::Drained
+            Ending::Cut { open: Counters::open(&workers.counters) }
         }
         () = signals.stop() => {
             warn!("a second signal; what is still open is closed");
-            Ending::Hurried
+            Ending::Hurried { open: Counters::open(&workers.counters) }
         }
     };
     // What the workers said last.

@@ -212,6 +212,9 @@ pub struct EndpointState {
     pub fitness: Fitness,
     pub outage: Outage,
     pub absence: Absence,
+    /// What the last connect failed with.
+    #[cfg(feature = "serve")]
+    pub trouble: super::trouble::Trouble,
     /// One of the requests that are held is trying it.
     pub knock: AtomicBool,
 }
@@ -225,6 +228,9 @@ pub struct BackendState {
     pub fitness: Fitness,
     /// Of [`Against::Failures`] in `fitness`.
     pub outage: Outage,
+    /// What it was taken out for then.
+    #[cfg(feature = "serve")]
+    pub trouble: super::trouble::Trouble,
     /// Requests that ended in no whole response head.
     pub resets: Row,
     /// Responses with 5xx.

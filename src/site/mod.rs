@@ -30,6 +30,8 @@ pub mod path;
 pub mod said;
 pub mod slots;
 pub mod tls;
+#[cfg(feature = "serve")]
+pub mod trouble;
 pub mod waiting;
 
 use std::fmt;

@@ -46,6 +46,7 @@ impl Trying {
     pub(super) fn accepted(self) {
         let endpoint = &self.endpoint;
         endpoint.connects.ends();
+        endpoint.trouble.is_over();
         if endpoint.fitness.has(Against::Failures) {
             endpoint.fitness.clear(Against::Failures, moment());
         }

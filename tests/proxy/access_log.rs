@@ -381,13 +381,15 @@ fn a_reload_reads_what_is_rejected_once_more() {
         .start();
     assert_eq!(proxy.state_of("own"), "down");
     let output = proxy.command(["reload"]);
-    assert_eq!(output.status.code(), Some(1), "{}", words_of(&output));
+    let said = words_of(&output);
+    assert!(said.contains("rejected  own\n"), "{said}");
     assert_eq!(proxy.log().matches("lies in none of").count(), 1);
     // Nothing that the file names is another one.
     fs::remove_file(&logs).unwrap();
     symlink(&real, &logs).unwrap();
     let output = proxy.command(["reload"]);
-    assert_eq!(output.status.code(), Some(0), "{}", words_of(&output));
+    let said = words_of(&output);
+    assert!(!said.contains("rejected"), "{said}");
     assert_eq!(proxy.get("own.test", "/").text(), "x");
 }
 

@@ -617,7 +617,9 @@ fn ls_shows_a_part_and_what_is_wrong() {
     let lines = |words: &[&str]| out(&proxy.command(words.iter().copied())).lines().count();
     assert_eq!(lines(&["ls", "shop"]), 4, "head, line, note");
     assert_eq!(lines(&["ls", "*.example.test"]), 4);
-    assert_eq!(lines(&["status", "*.nowhere"]), 1);
+    let none = proxy.command(["status", "*.nowhere"]);
+    assert_eq!(none.status.code(), Some(1));
+    assert!(words_of(&none).ends_with("onedoor: no site matches *.nowhere\n"));
     let wrong = proxy.command(["ls", "--errors"]);
     assert_eq!(wrong.status.code(), Some(1));
     let text = out(&wrong);

@@ -198,8 +198,31 @@ fn a_tighter_fence_rejects_what_lies_outside_and_keeps_what_served() {
     proxy.daemon_file("");
     let output = proxy.command(["reload"]);
     assert_eq!(output.status.code(), Some(1));
+    let words = words_of(&output);
+    let unfit = "rejected since the daemon file says something else: page\n";
+    assert!(words.contains(unfit), "{words}");
     assert_eq!(proxy.state_of("page"), "stale");
     assert_eq!(proxy.get("page.test", "/").text(), "page");
+}
+
+#[test]
+fn one_bad_site_file_does_not_fail_the_reload_of_everything_else() {
+    let proxy = Proxy::plan().daemon_file("").start();
+    proxy.sites().write("typo.toml", "nonsense");
+    proxy.until_state("typo", "down");
+    proxy.daemon_file("[timeout]\nhead = '7s'\n");
+    let output = proxy.command(["reload"]);
+    let words = words_of(&output);
+    assert_eq!(output.status.code(), Some(0), "{words}");
+    for said in [
+        "in force",
+        "rejected  typo",
+        "not everything on disk serves",
+    ] {
+        assert!(words.contains(said), "{said} in\n{words}");
+    }
+    proxy.daemon_file("nonsense");
+    assert_eq!(proxy.command(["reload"]).status.code(), Some(1));
 }
 
 #[test]

@@ -77,6 +77,44 @@ fn one_open_connection_is_spoken_of_as_one() {
 }
 
 #[test]
+fn whoever_waits_for_a_drain_is_told_what_was_cut() {
+    let app = patient();
+    let mut proxy = in_front_of(&app, "2s").start();
+    let mut client = proxy.client();
+    client.send("POST / HTTP/1.1\r\nHost: app.test\r\nContent-Length: 2\r\n\r\n");
+    app.until_requests(1);
+    let output = proxy.command(["drain", "--wait"]);
+    let words = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(3), "{words}");
+    let cut = "1 connection had not finished and was cut; [timeout] drain is 2s\n";
+    assert!(words.contains(cut), "{words}");
+    // That its time was over is no failure of the daemon's.
+    assert_eq!(proxy.exit_code(), 0);
+}
+
+#[test]
+fn whoever_waits_for_a_drain_in_which_all_finishes_is_told_nothing_else() {
+    let app = patient();
+    let mut proxy = in_front_of(&app, "60s").start();
+    let mut client = proxy.client();
+    client.send("POST / HTTP/1.1\r\nHost: app.test\r\nContent-Length: 2\r\n\r\n");
+    app.until_requests(1);
+    let address = proxy.address();
+    let output = std::thread::scope(|scope| {
+        let drain = scope.spawn(|| proxy.command(["drain", "--wait"]));
+        until("new connections are refused", || {
+            TcpStream::connect(address).is_err()
+        });
+        client.send("hi");
+        assert_eq!(client.response().text(), "hi");
+        drain.join().unwrap()
+    });
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert!(output.stderr.is_empty(), "{output:?}");
+    assert_eq!(proxy.exit_code(), 0);
+}
+
+#[test]
 fn idle_connections_are_closed_at_once() {
     let app = Backend::saying("x");
     let mut proxy = in_front_of(&app, "30s").start();

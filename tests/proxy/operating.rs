@@ -874,7 +874,13 @@ fn the_page_shows_sites_errors_and_events_in_a_browser() {
             ),
         )
         .site("blog.toml", "host = 'blog.test'\nupstream = 8081\nto = 1\n");
-    let (proxy, address) = with_address(plan);
+    let socket = plan.folder().join("no.sock");
+    let dead = format!(
+        "host = 'dead.test'\nto = 'unix:{}'\nhold = 'off'\n",
+        socket.display()
+    );
+    let (proxy, address) = with_address(plan.site("dead.toml", dead));
+    assert_eq!(proxy.get("dead.test", "/").said(), "502 backend-refused");
     for _ in 0..20 {
         proxy.get("shop.test", "/");
     }
@@ -888,7 +894,9 @@ fn the_page_shows_sites_errors_and_events_in_a_browser() {
         "upstream = 8081",
         "^^^^^^^^",
         &format!("localhost:{}", app.port),
-        "1 live, 1 not",
+        "2 live, 1 not, 1 in trouble",
+        "<span class=\"badge warn\">live</span>",
+        "no.sock does not accept connections: ",
         "site live",
         "aria-label=\"requests a second",
     ] {

@@ -389,6 +389,39 @@ fn files_that_are_no_site_files_are_ignored_with_a_reason() {
 }
 
 #[test]
+fn files_that_a_site_names_are_no_mistakes_and_the_others_have_their_folder() {
+    let proxy = Proxy::start();
+    let sites = proxy.sites().path().to_path_buf();
+    for folder in ["a/b", "c"] {
+        std::fs::create_dir_all(sites.join(folder)).unwrap();
+    }
+    for file in ["a/page", "a/value", "a/one.conf", "c/one.conf", "c/page"] {
+        std::fs::write(sites.join(file), "text").unwrap();
+    }
+    std::fs::write(
+        sites.join("a/shop.toml"),
+        "host = 'shop.test'\nrespond = { file = 'page' }\n[headers.response.set]\nx-value = { file = 'value' }\n",
+    )
+    .unwrap();
+    let output = proxy.command(["wait", "a/shop"]);
+    assert!(output.status.success(), "{output:?}");
+    proxy.command(["reload"]);
+    let mut ignored: Vec<String> = proxy
+        .list()
+        .into_iter()
+        .filter(|file| file["state"] == "ignored")
+        .map(|file| file["name"].as_str().unwrap().to_owned())
+        .collect();
+    ignored.sort();
+    assert_eq!(ignored, ["a/b", "a/one.conf", "c/one.conf", "c/page"]);
+    let check = proxy.command(["check"]);
+    let check = String::from_utf8_lossy(&check.stdout).into_owned();
+    let is_ignored = |file: &str| check.contains(&format!("{}: ", sites.join(file).display()));
+    assert!(is_ignored("c/page") && is_ignored("a/one.conf"), "{check}");
+    assert!(!is_ignored("a/page") && !is_ignored("a/value"), "{check}");
+}
+
+#[test]
 fn a_file_set_to_off_is_gone_at_once() {
     let proxy = Proxy::plan()
         .site("shop.toml", says("shop.test", "x"))

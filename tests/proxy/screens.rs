@@ -89,6 +89,8 @@ fn what_commands_print_is_as_it_was_meant_to_be() {
     proxy.until_state("shop.test", "stale");
     screen.run(&["rm", "shop.test"]);
     screen.run(&["rollback", "shop.test"]);
+    screen.run(&["history", "shop.test"]);
+    screen.run(&["ls", "nosuch"]);
     screen.run(&["rm", "shop.test"]);
     screen.run(&["rm", "shop.test"]);
     is_golden("commands.txt", &screen.end(port));

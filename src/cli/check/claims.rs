@@ -1,8 +1,9 @@
 //! Who claimed what so far, among the files of one check, and what their TLS would come to.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 
 use super::Owners;
 use crate::document::Problem;
@@ -21,6 +22,8 @@ pub(super) struct Claims<'q> {
     keyring: Option<Keyring>,
     /// Whoever checks is not shown what the daemon sees: nothing is known of names and their certificates.
     is_hidden: bool,
+    /// What fine files name as a file: bodies, certificates and the like.
+    named: HashSet<PathBuf>,
     /// How many sites it has been given.
     sites: u32,
     /// Sites whose TLS is passed through, and the files that say so.
@@ -91,6 +94,8 @@ impl<'q> Claims<'q> {
             }
         }
         problems.extend(accepted.warnings);
+        let real = |path| fs::canonicalize(path).ok();
+        self.named.extend(accepted.files.iter().filter_map(real));
         problems.extend(self.certificates(document, accepted.site, rules));
         problems
     }
@@ -132,6 +137,12 @@ impl<'q> Claims<'q> {
             }
             Err(error) => vec![Problem::of_file(origin, error.to_string())],
         }
+    }
+
+    /// Whether a site is made from what is at `path`.
+    pub(super) fn has_named(&self, path: &Path) -> bool {
+        !self.named.is_empty()
+            && fs::canonicalize(path).is_ok_and(|real| self.named.contains(&real))
     }
 
     /// CASES T-22.

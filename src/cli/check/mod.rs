@@ -213,7 +213,7 @@ impl<'q> Report<'q> {
             self.folders += 1;
             self.beside_files(Problem::warning_of_file(named_in, line));
         }
-        self.rest(&listing);
+        self.rest(&listing, &claims);
     }
 
     /// Says what is wrong with the folders of certificates, and begins with no claims.
@@ -237,12 +237,15 @@ impl<'q> Report<'q> {
         self.problems.push(problem);
     }
 
-    fn rest(&mut self, listing: &Listing) {
+    fn rest(&mut self, listing: &Listing, claims: &Claims<'_>) {
         for (folder, error) in &listing.unreadable {
             self.unreadable(folder, error);
         }
-        self.ignored += listing.ignored.len();
         for (path, reason) in &listing.ignored {
+            if claims.has_named(path) {
+                continue;
+            }
+            self.ignored += 1;
             let shown = printable(&path.to_string_lossy());
             self.line(&format!("ignored: {shown}: {reason}"));
             self.ignored_files.push((path.clone(), reason.to_string()));

@@ -125,10 +125,10 @@ impl Watch {
         let due = if is_one_of_few { now } else { beat.first(now) };
         // Only how often or how long changed: what was found out still holds.
         let earlier = old.into_iter().flat_map(|old| old.checks.iter().flatten());
-        let course = earlier
+        let (course, told) = earlier
             .filter_map(|number| self.checks.get(number))
             .find(|running| running.same.asked == same.asked)
-            .map(|running| running.course.clone())
+            .map(|running| (running.course.clone(), running.told.clone()))
             .unwrap_or_default();
         let soon = match course.standing() {
             Standing::NeverPassed if is_one_of_few => SOON_TIMES,
@@ -144,7 +144,8 @@ impl Watch {
             soon,
             due: Some(due),
             is_failing: false,
-            told: None,
+            told,
+            endpoint: Arc::clone(&member.state.endpoint),
             users: vec![user],
         };
         self.checks.insert(number, running);

@@ -19,7 +19,7 @@ use super::schedule::{Agenda, Beat, FEW, SOON};
 use super::{Event, Tools};
 use crate::observe::panic::contain;
 use crate::reload::News;
-use crate::site::Site;
+use crate::site::{EndpointState, Site};
 use same::Same;
 
 pub(super) struct Watch {
@@ -62,6 +62,8 @@ struct Running {
     is_failing: bool,
     /// Why it failed last, where it did.
     told: Option<Arc<str>>,
+    /// Of the backend that is asked: that it accepts is found here, too.
+    endpoint: Arc<EndpointState>,
     users: Vec<User>,
 }
 
@@ -229,6 +231,7 @@ impl Watch {
             Ok(()) => {
                 running.soon = 0;
                 running.is_failing = false;
+                running.endpoint.trouble.is_over();
                 running.course.passed(&check)
             }
             Err(failure) => {

@@ -10,6 +10,11 @@ use crate::health::course::{Standing, Turn};
 use crate::site::fitness::Against;
 use crate::upstream::moment;
 
+/// What follows from a check that has never passed: it takes nothing out that was there before it.
+const NOT_IN_FORCE: &str = "check not in force";
+/// And of a backend that an edit brought.
+const UNPROVEN: &str = "a new backend, sent no requests until its check passes";
+
 impl Watch {
     /// One line for what an operator must know.
     pub(super) fn tell(&mut self, number: u64, turn: Turn) {
@@ -20,7 +25,19 @@ impl Watch {
         let sites = names_of(&self.sites, &running.users);
         let told = running.told.as_deref().unwrap_or_default();
         match turn {
-            Turn::NotInForce => warn!(site = %sites, "{told}; check not in force"),
+            Turn::NotInForce => {
+                let is_new = |user: &User| is_unproven(&self.sites, *user);
+                let (new, others): (Vec<User>, Vec<User>) =
+                    running.users.iter().copied().partition(is_new);
+                if !others.is_empty() {
+                    let sites = names_of(&self.sites, &others);
+                    warn!(site = %sites, "{told}; {NOT_IN_FORCE}");
+                }
+                if !new.is_empty() {
+                    let sites = names_of(&self.sites, &new);
+                    warn!(site = %sites, %backend, "{told}; {UNPROVEN}");
+                }
+            }
             Turn::InForce if running.told.is_some() => {
                 info!(site = %sites, "{}; check in force", running.probe.passes());
             }
@@ -74,14 +91,32 @@ impl Watch {
         if site.health.check.is_none() || running.iter().any(has_passed) {
             is_back |= fitness.clear(Against::Unproven, now);
         }
-        let why = running.iter().find_map(|running| running.told.clone());
+        let is_unproven = fitness.has(Against::Unproven);
+        let why = running.iter().find_map(|running| {
+            let told = running.told.as_deref()?;
+            match running.course.standing() {
+                // One that failed now and then, or until now.
+                Standing::Fit => None,
+                Standing::Out => Some(told.to_owned()),
+                Standing::NeverPassed if is_unproven => Some(format!("{told}; {UNPROVEN}")),
+                Standing::NeverPassed => Some(format!("{told}; {NOT_IN_FORCE}")),
+            }
+        });
         if !fitness.has(Against::Unresolved) {
-            member.state.find(why.map(|why| why.to_string()));
+            member.state.find(why);
         }
         if is_back {
             site.waiting.wake_all();
         }
     }
+}
+
+/// Whether an edit brought that backend, and its check has not passed there yet.
+fn is_unproven(sites: &HashMap<u32, Watched>, user: User) -> bool {
+    let member = sites
+        .get(&user.site)
+        .and_then(|watched| watched.site.members().nth(user.member));
+    member.is_some_and(|member| member.state.fitness.has(Against::Unproven))
 }
 
 /// Whose check it is, for a line of the log: the first few by name.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::BackendState;
 use crate::http::obtain::Affinity;
+use crate::reload::wrong_with;
 use crate::site::balance::{Balance, HashBy};
 use crate::site::fitness::Against;
 use crate::site::health::WhenNone;
@@ -115,8 +116,8 @@ impl<'s> Choice<'s> {
             words.push_str(", backup");
         }
         // As `ls` has it.
-        if let Some(found) = state.finding() {
-            words.push_str(&format!("; {found}"));
+        if let Some(wrong) = wrong_with(member) {
+            words.push_str(&format!("; {wrong}"));
         }
         words
     }
@@ -153,7 +154,12 @@ impl<'s> Choice<'s> {
 
     pub(super) fn where_to(&self) -> String {
         if let Some(at) = self.certain() {
-            return format!("the app at {} answers", self.list[at]);
+            let member = &self.list[at];
+            return match member.state.endpoint.trouble.goes_on() {
+                // It is fit all the same, as the last one always is.
+                true => format!("the app at {member} is asked; the last connect to it failed"),
+                false => format!("the app at {member} answers"),
+            };
         }
         if !self.candidates.is_empty() {
             return format!("one of {} apps answers", self.candidates.len());

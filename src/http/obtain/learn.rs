@@ -2,6 +2,7 @@
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use tracing::{info, warn};
 
@@ -53,6 +54,7 @@ impl Search<'_, '_> {
         }
         if visit.trial.take().is_some() && state.fitness.has(Against::Failures) {
             is_back(site, member, &state.fitness);
+            state.trouble.is_over();
         }
     }
 
@@ -177,7 +179,10 @@ impl Search<'_, '_> {
     ) {
         if !out_again(visit) && row >= most.get() {
             let (fitness, outage) = (&member.state.fitness, &member.state.outage);
-            goes_out(site, backends, member, fitness, outage, row, what);
+            if goes_out(site, backends, member, fitness, outage, row, what) {
+                let why = format!("{row} {what}");
+                member.state.trouble.is_found(&why, SystemTime::now());
+            }
         }
     }
 }
@@ -186,6 +191,7 @@ impl Search<'_, '_> {
 pub(super) fn accepted(site: &Site, member: &Member) {
     let endpoint = &member.state.endpoint;
     endpoint.connects.ends();
+    endpoint.trouble.is_over();
     if endpoint.absence.is_over() {
         fault::accepts_again(site, member);
         site.waiting.wake_all();
@@ -195,15 +201,17 @@ pub(super) fn accepted(site: &Site, member: &Member) {
     }
 }
 
-/// A connect failed.
+/// A connect failed, in words for the reason `why`.
 pub(super) fn refused(
     site: &Site,
     backends: &Backends,
     member: &Member,
     visit: &Visit<'_>,
     error: &UpstreamError,
+    why: &str,
 ) {
     let endpoint = &member.state.endpoint;
+    endpoint.trouble.is_found(why, SystemTime::now());
     let row = endpoint.connects.failed();
     if error.is_absence() {
         let waited = match error {
@@ -226,7 +234,7 @@ pub(super) fn refused(
     }
 }
 
-/// Takes it out, unless it is the last one.
+/// Takes it out, unless it is the last one. Whether it was in until now.
 fn goes_out(
     site: &Site,
     backends: &Backends,
@@ -235,17 +243,18 @@ fn goes_out(
     outage: &Outage,
     row: u32,
     what: &str,
-) {
+) -> bool {
     let is_other = |other: &&Member| !Arc::ptr_eq(&other.state, &member.state);
     let mut others = backends.list.iter().filter(is_other);
     let is_last = !others.any(|other| !other.is_drained() && other.state.is_fit());
     if is_last || fitness.has(Against::Failures) {
-        return;
+        return false;
     }
     let now: Moment = moment();
     fitness.set(Against::Failures, now);
     let length = outage.begins(now);
     warn!(site = %site.name, backend = %member, "backend out for {length} ms: {row} {what}");
+    true
 }
 
 /// If it was a trial, it came to the same: the backend is out for longer.

@@ -220,10 +220,7 @@ impl<'k> Search<'k, '_> {
             Err(error @ UpstreamError::TimedOut { .. }) if left == Some(limit) => {
                 // In its own time it might have accepted, but the next one is not to wait as long for the same.
                 if limit >= FAIR_TIME {
-                    if let Some(fault) = fault::of(&error) {
-                        fault::fails(self.kit, site, member, fault, &words::of(&error));
-                    }
-                    learn::refused(site, backends, member, &visit, &error);
+                    self.has_failed(site, backends, member, &visit, &error);
                 }
                 let why =
                     format!("no connection to {member} in the time that the whole request has");
@@ -236,13 +233,26 @@ impl<'k> Search<'k, '_> {
                 Some(words::of_site(site, &words::of(&error))),
             )),
             Err(error) => {
-                if let Some(fault) = fault::of(&error) {
-                    fault::fails(self.kit, site, member, fault, &words::of(&error));
-                }
-                learn::refused(site, backends, member, &visit, &error);
+                self.has_failed(site, backends, member, &visit, &error);
                 Ok(Err(error))
             }
         }
+    }
+
+    /// The way to `member` has failed: said, and learnt from.
+    fn has_failed(
+        &self,
+        site: &Site,
+        backends: &Backends,
+        member: &Member,
+        visit: &Visit<'_>,
+        error: &UpstreamError,
+    ) {
+        let why = words::of(error);
+        if let Some(fault) = fault::of(error) {
+            fault::fails(self.kit, site, member, fault, &why);
+        }
+        learn::refused(site, backends, member, visit, error, &why);
     }
 
     /// What is left of the time of the whole exchange.

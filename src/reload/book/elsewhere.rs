@@ -85,6 +85,14 @@ impl Elsewhere {
         self.by_file.get(file).into_iter().flatten()
     }
 
+    /// Whatever is behind sites under this name.
+    pub(super) fn files_called<'e>(&'e self, file: &'e OsStr) -> impl Iterator<Item = &'e PathBuf> {
+        let behind = self.with_file(file).filter_map(|name| self.sites.get(name));
+        behind
+            .flatten()
+            .filter(move |path| path.file_name() == Some(file))
+    }
+
     pub(super) fn changes(&mut self) -> Changes {
         std::mem::take(&mut self.changes)
     }

@@ -367,6 +367,11 @@ impl Book {
         self.elsewhere.with_file(file).cloned().collect()
     }
 
+    /// Files of this name that sites are made from.
+    pub(super) fn files_called<'b>(&'b self, file: &'b OsStr) -> impl Iterator<Item = &'b PathBuf> {
+        self.elsewhere.files_called(file)
+    }
+
     /// Folders with files behind sites that have come or gone since the last call.
     pub(super) fn folders_elsewhere(&mut self) -> Changes {
         self.elsewhere.changes()

@@ -12,9 +12,9 @@ use crate::observe::Reason;
 use crate::reload::contest::{Contender, Incumbent};
 use crate::reload::gauges::{BackendGauges, SiteGauges};
 use crate::reload::status::{BackendStatus, FileStatus, State, Summary};
+use crate::reload::wrong::wrong_with;
 use crate::site::faults::Fault;
-use crate::site::fitness::Against;
-use crate::site::{Action, HostPattern, Member, Site, SiteName};
+use crate::site::{Action, HostPattern, Site, SiteName};
 use crate::tls::Adviser;
 
 const NO_PASS_YET: &str = "no backend has passed its check yet";
@@ -147,7 +147,7 @@ impl Book {
                     false => "no backend is fit",
                 };
                 let found = site.members().find_map(|member| {
-                    let (at, why) = (member.to_string(), reason_against(member)?);
+                    let (at, why) = (member.to_string(), wrong_with(member)?);
                     Some(match why.contains(&at) {
                         true => format!("{what}; {why}"),
                         false => format!("{what}; {at}: {why}"),
@@ -351,7 +351,7 @@ impl Book {
             all.push(BackendStatus {
                 at,
                 fit: state.is_fit(),
-                reason: reason_against(member),
+                reason: wrong_with(member),
                 addresses: addresses
                     .map(|located| located.address.to_string())
                     .collect(),
@@ -404,16 +404,6 @@ fn hosts(site: &Site) -> Vec<String> {
         .iter()
         .map(|claim| claim.pattern.to_string())
         .collect()
-}
-
-/// What is wrong with a backend, or may be.
-fn reason_against(member: &Member) -> Option<String> {
-    let state = &member.state;
-    let found = state.finding().map(String::from);
-    let has_failed = [&state.fitness, &state.endpoint.fitness]
-        .iter()
-        .any(|fitness| fitness.has(Against::Failures));
-    found.or_else(|| has_failed.then(|| "requests failed there, it is tried again soon".to_owned()))
 }
 
 /// For a line of the log: a file may claim more names than anybody wants to read there.

@@ -36,6 +36,116 @@ fn the_log_says_once_which_backend_fails_and_why_and_when_it_is_over() {
     assert_eq!(counted(&proxy, &at, "backend-refused"), 50);
 }
 
+/// What a command prints, and its exit code.
+fn said(proxy: &Proxy, words: &[&str]) -> (String, Option<i32>) {
+    let output = proxy.command(words.iter().copied());
+    let text = String::from_utf8(output.stdout).unwrap();
+    (text, output.status.code())
+}
+
+#[test]
+fn an_app_that_is_the_only_one_and_gone_is_shown_everywhere_until_it_is_back() {
+    let (port, other) = (left(), left());
+    let proxy = plan(format!(
+        "to = {port}\nhold = 'off'\n[[path]]\nmatch = '/api'\nto = {other}"
+    ));
+    let socket = proxy.folder().join("no.sock");
+    let text = format!(
+        "host = 'socket.test'\nto = 'unix:{}'\nhold = 'off'",
+        socket.display()
+    );
+    let proxy = proxy.site("socket.toml", text).start();
+    let wrong = |at: &str| {
+        let (all, code) = said(&proxy, &["ls", "--errors"]);
+        let refused = format!("{at} does not accept connections: ");
+        let line = all.lines().find(|line| line.contains(&refused));
+        (line.map(str::to_owned), code)
+    };
+    assert_eq!(
+        said(&proxy, &["ls", "--errors"]),
+        ("nothing is wrong\n".into(), Some(0))
+    );
+    for (host, path, site, at) in [
+        ("app.test", "/", "app", format!("localhost:{port}")),
+        ("app.test", "/api/x", "app", format!("localhost:{other}")),
+        (
+            "socket.test",
+            "/",
+            "socket",
+            format!("unix:{}", socket.display()),
+        ),
+    ] {
+        let answer = proxy.get(host, path);
+        assert_eq!(answer.said(), "502 backend-refused");
+        let (line, code) = wrong(&at);
+        let line = line.unwrap_or_else(|| panic!("{at} is not listed"));
+        assert!(line.starts_with(&format!("{site}: {at} ")), "{line}");
+        assert!(
+            line.contains(" (since ") && line.contains(", tried last at "),
+            "{line}"
+        );
+        assert_eq!(code, Some(1));
+        let refused = format!("{at} does not accept connections: ");
+        for words in [&["ls"][..], &["ls", "--json"]] {
+            let (all, code) = said(&proxy, words);
+            assert!(all.contains(&refused), "{words:?}: {all}");
+            assert_eq!(code, Some(0));
+        }
+        let url = format!("http://{host}{path}");
+        let (walk, _) = said(&proxy, &["explain", &url]);
+        assert!(walk.contains(&refused), "{walk}");
+        assert!(
+            walk.contains(&format!(
+                "the app at {at} is asked; the last connect to it failed"
+            )),
+            "{walk}"
+        );
+    }
+    let _app = Backend::saying_on_port(port, "app");
+    assert_eq!(proxy.get("app.test", "/").text(), "app");
+    assert_eq!(wrong(&format!("localhost:{port}")).0, None);
+    assert!(wrong(&format!("localhost:{other}")).0.is_some());
+}
+
+#[test]
+fn a_backend_that_requests_took_out_is_listed_with_its_site_and_the_cause() {
+    for (app, key, cause) in [
+        (
+            Backend::closing(),
+            "reset",
+            "3 requests in a row got no answer",
+        ),
+        (
+            Backend::raw_and_open("HTTP/1.1 503 X\r\nContent-Length: 0\r\n\r\n"),
+            "5xx",
+            "3 answers in a row from 500 on",
+        ),
+    ] {
+        let spare = Backend::saying("spare");
+        let proxy = plan(format!(
+            "to = [{}, {}]\nbalance = 'round-robin'\n[health]\npassive = {{ {key} = 3 }}",
+            app.port, spare.port
+        ))
+        .start();
+        until("it is out", || {
+            proxy.get("app.test", "/");
+            proxy.log().contains("backend out for")
+        });
+        let (all, code) = said(&proxy, &["ls", "--errors"]);
+        assert!(
+            all.starts_with(&format!("app: localhost:{}: out since ", app.port)),
+            "{all}"
+        );
+        assert!(
+            all.contains(&format!("{cause}; it is tried again soon\n")),
+            "{all}"
+        );
+        assert_eq!(code, Some(1));
+        let (all, _) = said(&proxy, &["ls"]);
+        assert!(all.contains("live 1/2"), "{all}");
+    }
+}
+
 #[test]
 fn what_was_wrong_is_counted_by_backend_and_reason_also_where_another_has_answered() {
     let text = |status: u16| format!("HTTP/1.1 {status} X\r\nContent-Length: 0\r\n\r\n");

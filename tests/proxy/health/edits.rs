@@ -33,6 +33,38 @@ fn an_edit_keeps_what_is_known_of_a_backend_and_asks_on() {
 }
 
 #[test]
+fn a_new_backend_that_is_out_is_called_so_until_its_check_passes() {
+    let (old, (new, is_good)) = (Backend::saying("old"), switched("new"));
+    is_good.store(false, Ordering::SeqCst);
+    let site = |port: u16| format!("host = 'app.test'\nto = {port}\n{OFTEN}");
+    let proxy = Proxy::plan().site("app.toml", site(old.port)).start();
+    old.until_requests(2);
+    proxy.sites().write("app.toml", site(new.port));
+    let said = "; a new backend, sent no requests until its check passes";
+    proxy.until_logged(said);
+    assert_eq!(times(&proxy, "check not in force"), 0, "{}", proxy.log());
+    let errors = || {
+        let ls = proxy.command(["ls", "--errors"]);
+        String::from_utf8_lossy(&ls.stdout).into_owned()
+    };
+    assert!(errors().contains(said), "{}", errors());
+    assert_eq!(proxy.get("app.test", "/").text(), "old");
+    is_good.store(true, Ordering::SeqCst);
+    until("nothing is held against it any more", || {
+        errors() == "nothing is wrong\n"
+    });
+    assert_eq!(proxy.get("app.test", "/").text(), "new");
+    // Nor when it was out and is back.
+    is_good.store(false, Ordering::SeqCst);
+    proxy.until_logged("backend out");
+    assert!(errors().contains("GET /health on "), "{}", errors());
+    is_good.store(true, Ordering::SeqCst);
+    until("it is back, and nothing is wrong", || {
+        errors() == "nothing is wrong\n"
+    });
+}
+
+#[test]
 fn who_is_no_longer_named_is_no_longer_asked() {
     let (old, new, spare) = (
         Backend::recording(),
