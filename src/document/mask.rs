@@ -2,8 +2,8 @@
 
 use toml::de::DeTable;
 
+use super::comment::comments;
 use super::problem::is_risky;
-use super::prose::secrets_in_comments;
 use super::userinfo::{userinfo, without_userinfo};
 use super::{Span, Table, Value, keys};
 
@@ -16,6 +16,8 @@ const LOGINS: [&str; 4] = [
 ];
 /// In their place.
 const MASK: &str = "\"(not shown)\"";
+/// In the place of what a comment says behind such a word.
+const MASK_OF_COMMENT: &str = " (not shown)";
 /// In the place of a name and a password in an address.
 const MASK_OF_USERINFO: &str = "***";
 
@@ -38,9 +40,10 @@ pub fn mask(text: &str) -> String {
         };
     }
     let values = secrets_in(table.get_ref()).into_iter();
+    let in_comments = in_comments(text).into_iter();
     let mut secrets: Vec<(Span, &str)> = values
         .map(|span| (span, MASK))
-        .chain(secrets_in_comments(text))
+        .chain(in_comments.map(|span| (span, MASK_OF_COMMENT)))
         .chain(
             userinfo(text)
                 .into_iter()
@@ -62,26 +65,40 @@ pub fn mask(text: &str) -> String {
     masked
 }
 
-/// Where the first such word of a line ends; the start of the line where it is written in escapes.
-fn end_of_login(line: &str) -> Option<usize> {
-    let first = |line: &str| ends_of_logins(line).first().copied();
-    let in_escapes = || first(&unescaped(line)?).map(|_| 0);
-    first(line).or_else(in_escapes)
+/// What comments say behind such a word. A value that was commented out may go on in the next lines: so far as they are
+/// nothing but comments, they are one. Words of people go with it: which of them are none, nobody can tell for sure.
+fn in_comments(text: &str) -> Vec<Span> {
+    let mut secrets: Vec<Span> = Vec::new();
+    for (comment, is_alone) in comments(text) {
+        let is_next = |last: &Span| {
+            let between = &text[last.end..comment.start];
+            is_alone && between.trim().is_empty() && between.matches('\n').count() <= 1
+        };
+        if let Some(last) = secrets.last_mut().filter(|last| is_next(last)) {
+            last.end = comment.end;
+        } else if let Some(end) = end_of_login(&text[comment.clone()]) {
+            secrets.push(comment.start + end..comment.end);
+        }
+    }
+    secrets.retain(|span| !span.is_empty());
+    secrets
 }
 
-/// Where such words end in a line, in order.
-pub(super) fn ends_of_logins(line: &str) -> Vec<usize> {
-    let lower = line.to_ascii_lowercase();
-    let of = |login: &'static str| {
-        let found = lower.match_indices(login);
-        found.map(|(start, login)| (start, start + login.len()))
+/// Where the first such word of a line ends; the start of the line where it is written in escapes.
+fn end_of_login(line: &str) -> Option<usize> {
+    let end_in = |line: &str| {
+        let lower = line.to_ascii_lowercase();
+        let found = LOGINS.iter().flat_map(|login| {
+            let found = lower.match_indices(login);
+            found.map(|(start, login)| (start, start + login.len()))
+        });
+        found
+            .filter(|(start, end)| !is_name_of_sticky(&line[..*start], &line[*end..]))
+            .map(|(_, end)| end)
+            .min()
     };
-    let found = LOGINS.into_iter().flat_map(of);
-    let found = found.filter(|(start, end)| !is_name_of_sticky(&line[..*start], &line[*end..]));
-    let mut ends: Vec<usize> = found.map(|(_, end)| end).collect();
-    ends.sort_unstable();
-    ends.dedup();
-    ends
+    let in_escapes = || end_in(&unescaped(line)?).map(|_| 0);
+    end_in(line).or_else(in_escapes)
 }
 
 /// Whether a line has `sticky = { cookie = "name" }` or `sticky.cookie = "name"` around a `cookie`.
@@ -114,7 +131,7 @@ fn is_name_of_cookie(text: &str) -> bool {
 
 /// A line with its escapes read (`\u0041` is an A), wherever they stand: in a text that is no TOML nobody knows what is a
 /// string. `None`: there are none.
-pub(super) fn unescaped(line: &str) -> Option<String> {
+fn unescaped(line: &str) -> Option<String> {
     let mut read = String::with_capacity(line.len());
     let mut rest = line;
     while let Some(at) = rest.find('\\') {

@@ -8,7 +8,6 @@ mod depth;
 pub mod keys;
 mod mask;
 pub mod problem;
-mod prose;
 mod shape;
 #[cfg(test)]
 mod tests;

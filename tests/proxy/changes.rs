@@ -468,18 +468,19 @@ fn what_is_no_secret_of_a_file_is_told_as_it_stands_there() {
     let app = Backend::saying("x");
     let proxy = Proxy::start();
     let text = format!(
-        "# The app sets a cookie for its login,\n# so nothing is cached.\nhost = 'shop.test'\nto = {}\n\
-         sticky = {{ cookie = 'shop_sid' }} # as the Authorization header is not enough\n",
+        "# The app keeps a session,\n# so nothing is cached.\nhost = 'shop.test'\nto = {}\n\
+         sticky = {{ cookie = 'shop_sid' }} # of the app\n",
         app.port
     );
     proxy.site("shop.toml", &text);
-    let old = text.clone() + "\n# Cookie = 'swordfish'\n# for the tests\n";
+    let old = text.clone()
+        + "\n# sid: Cookie = 'sword\n# fish'\n[timeout]\nidle = '1m'\n# for the tests\n";
     proxy.site("shop.toml", &old);
     let told = fine(proxy.command(["history", "shop", "--json"]));
     let told: serde_json::Value = serde_json::from_str(&told).unwrap();
     let versions = &told["versions"];
     assert_eq!(versions[1]["text"], text);
-    let shown = text + "\n# Cookie (not shown)\n# for the tests\n";
+    let shown = text + "\n# sid: Cookie (not shown)\n[timeout]\nidle = '1m'\n# for the tests\n";
     assert_eq!(versions[0]["text"], shown);
 }
 
