@@ -265,9 +265,10 @@ impl Upstreams {
         let (stream, at) = match timer.within(limit, opening).await {
             Ok(opened) => opened?,
             Err(_) => {
-                // Whose site is gone has not waited for its end.
+                // Whose site is gone has not waited for its end, and slow files are our own.
                 if let Some(trying) = progress.trying.take()
                     && !timer.was_cut()
+                    && progress.phase.get() != Phase::Files
                 {
                     trying.failed();
                     leads_elsewhere(member);

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier};
+use std::time::{Duration, Instant};
 
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
@@ -301,6 +302,31 @@ fn a_response_whose_end_never_comes_is_taken_back() {
     let proxy = in_front_of(&app).start();
     assert_eq!(proxy.get("app.test", "/").text(), "app");
     until("it is taken back", || is_taken_back.load(Ordering::SeqCst));
+}
+
+/// Nor does anybody wait for it who needs its place.
+#[test]
+fn who_comes_needs_not_wait_for_the_end_of_other_responses() {
+    let two_at_once = frame(SETTINGS, 0, 0, &[0, 3, 0, 0, 0, 2]);
+    let app = app_at(
+        |talk| Backend::doing(talk),
+        move |_| two_at_once.clone(),
+        |conversation, stream, event, _| {
+            if let Event::Asked(_) = event {
+                let head = [(":status", "200"), ("content-length", "3")];
+                conversation.send(frame(HEADERS, END_HEADERS, stream, &block(&head)));
+                conversation.send(frame(DATA, 0, stream, b"app"));
+            }
+        },
+    );
+    let proxy = in_front_of(&app).start();
+    let mut client = proxy.client();
+    let begun = Instant::now();
+    for _ in 0..40 {
+        assert_eq!(client.get("app.test", "/").text(), "app");
+    }
+    // Each second one would wait for five seconds or more.
+    assert!(begun.elapsed() < Duration::from_secs(50));
 }
 
 /// A connection that carries nothing holds a descriptor, as any idle upstream does.

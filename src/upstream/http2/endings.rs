@@ -28,6 +28,17 @@ impl Endings {
         }
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.borrow().is_empty()
+    }
+
+    /// Lets go of the oldest beyond `most`: they take the place of streams.
+    pub(super) fn keep(&self, most: usize) {
+        let mut list = self.0.borrow_mut();
+        let excess = list.len().saturating_sub(most);
+        list.drain(..excess);
+    }
+
     /// Something has come on the connection.
     pub(super) fn look(&self) {
         let mut list = self.0.borrow_mut();

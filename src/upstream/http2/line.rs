@@ -69,7 +69,7 @@ enum Down {
 
 impl Line {
     pub(super) fn on(connection: &Rc<Connection>) -> Line {
-        connection.lines.set(connection.lines.get() + 1);
+        connection.is_taken();
         drop(connection.place.take());
         Line {
             requests: connection.requests.clone(),

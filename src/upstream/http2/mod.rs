@@ -374,8 +374,19 @@ impl Connection {
 
     /// Whether the backend takes one more at once.
     fn has_room(&self) -> bool {
+        self.lines.get() < self.most_lines()
+    }
+
+    fn most_lines(&self) -> usize {
         let most = self.requests.current_max_send_streams();
-        self.lines.get() < most.min(usize::from(MOST_LINES))
+        most.min(usize::from(MOST_LINES))
+    }
+
+    /// One line more. Responses whose end alone is to come give way to it.
+    fn is_taken(&self) {
+        let lines = self.lines.get() + 1;
+        self.lines.set(lines);
+        self.endings.keep(self.most_lines().saturating_sub(lines));
     }
 }
 
@@ -391,12 +402,13 @@ async fn drive(
     let mut watch = Watch::default();
     loop {
         let ticked = poll_fn(|cx| {
-            if connection.as_mut().poll(cx).is_ready()
-                || (held.is_over.get() && held.lines.get() == 0)
-            {
+            if connection.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(false);
             }
             held.endings.look();
+            if held.is_over.get() && held.lines.get() == 0 && held.endings.is_empty() {
+                return Poll::Ready(false);
+            }
             let mut driver = held.driver.borrow_mut();
             if !driver
                 .as_ref()
