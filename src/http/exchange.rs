@@ -100,7 +100,7 @@ pub(super) fn decide<'s>(
 /// Whether a gate that is there for want of TLS is open to a request that came by TLS to a trusted proxy: as far as
 /// anybody outside can tell. Never where a site asks for certificates of clients, which no such proxy shows us, nor where
 /// only its app ends TLS, and never on a connection of TLS with us that is good for other sites.
-fn is_lifted(gate: Gate, head: &RequestHead<'_>, site: &Site, client: &Client) -> bool {
+pub(super) fn is_lifted(gate: Gate, head: &RequestHead<'_>, site: &Site, client: &Client) -> bool {
     let wants_tls = matches!(
         gate,
         Gate::ToTls { .. } | Gate::NotYet | Gate::Closed(Answer::TlsOnly | Answer::NoCertificate)

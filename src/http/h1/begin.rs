@@ -7,9 +7,10 @@ use crate::block::Block;
 use crate::http::answer::Answer;
 use crate::http::begin::{self, SMALL_BODY_BYTES, Said, Step};
 use crate::http::departure::{After, Departure};
+use crate::http::exchange;
 use crate::http::flight;
 use crate::http::kit::{Arrival, Kit};
-use crate::http::known_host::{KnownHost, Patience};
+use crate::http::known_host::{Gate, KnownHost, Patience};
 use crate::site::Site;
 
 /// What is to be done about the bytes that came.
@@ -56,7 +57,9 @@ pub(super) fn begin(
         Ok(known) => known,
         Err(answer) => return Begun::refused(answer, kit, with_body),
     };
-    if let Some(site) = known.unread(patience) {
+    if let Some(site) = known.unread(patience)
+        && !exchange::is_lifted(Gate::NotYet, &head, &site, asker.client)
+    {
         return Begun::NotYet(site, inbound);
     }
     let requests_left = arrival.requests_left - 1;

@@ -20,7 +20,7 @@ use crate::http::begin::{self, SMALL_BODY_BYTES, Said, Step};
 use crate::http::body::{BadBody, BodyError};
 use crate::http::departure::{After, Departure, Order};
 use crate::http::flight::{self, Flight, Landed};
-use crate::http::known_host::{KnownHost, Patience};
+use crate::http::known_host::{Gate, KnownHost, Patience};
 use crate::http::logged;
 use crate::http::reader::{Pace, Unsent};
 use crate::http::side::Source;
@@ -139,7 +139,9 @@ fn try_to_begin<'a>(
     let asked_for = head.authority.ok_or(Answer::NoHost)?;
     let mut known = shared.known.borrow_mut();
     let known = KnownHost::recall(&mut known, asked_for, &asker, None)?;
-    if let Some(site) = known.unread(patience) {
+    if let Some(site) = known.unread(patience)
+        && !crate::http::exchange::is_lifted(Gate::NotYet, &head, &site, asker.client)
+    {
         return Err(Halt::NotYet(site));
     }
     let mut order = match begin::begin(&head, b"", known, &asker, timer, true, false)? {

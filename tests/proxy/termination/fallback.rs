@@ -38,6 +38,26 @@ fn a_name_asked_for_in_clear_text_while_its_pair_is_being_read_is_remembered() {
     }
 }
 
+/// It is served, whatever becomes of the pair.
+#[test]
+fn a_request_that_came_by_tls_to_a_trusted_proxy_does_not_wait_for_the_pair() {
+    if !found("strace") {
+        return;
+    }
+    let plan =
+        Proxy::plan().daemon_file("[trust]\nproxies = '127.0.0.1'\n[timeout]\nopening = '10m'\n");
+    let folder = plan.sites().path().to_owned();
+    Authority::new("test").pair(&[SHOP]).write(&folder, "shop");
+    let proxy = slow_to_open(plan, &folder.join("shop.pem"), 60_000_000)
+        .site("shop.toml", with_files(SHOP, "shop", "shop"))
+        .start();
+    let mut client = proxy.client();
+    client.send(format!(
+        "GET / HTTP/1.1\r\nHost: {SHOP}\r\nX-Forwarded-Proto: https\r\n\r\n"
+    ));
+    assert_eq!(client.response().text(), "shop");
+}
+
 #[test]
 fn nobody_is_sent_on_to_tls_before_it_is_known_whether_the_pair_is_good() {
     if !found("strace") {
