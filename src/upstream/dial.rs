@@ -125,7 +125,7 @@ impl Upstreams {
             phase.set(Phase::Greeting);
             self.begin_http2(stream, endpoint.clone(), is_shared).await
         };
-        self.share_or(open, &endpoint, is_shared).await
+        self.share_or(open, &endpoint, is_shared, phase).await
     }
 
     /// A line on a connection to `endpoint` that is open or that somebody opens just now, where one may be shared; or what
@@ -135,16 +135,19 @@ impl Upstreams {
         open: impl Future<Output = Result<Stream, UpstreamError>>,
         endpoint: &Endpoint,
         may_share: bool,
+        phase: &Cell<Phase>,
     ) -> Result<Stream, UpstreamError> {
         if !may_share {
             return open.await;
         }
+        let own = phase.replace(Phase::Others);
         // Held until it is open.
         let _opening = match self.http2.line_or_opening(endpoint).await {
             LineOrOpening::Line(line) => return Ok(Stream::Line(line)),
             LineOrOpening::Opening(opening) => Some(opening),
             LineOrOpening::Neither => None,
         };
+        phase.set(own);
         open.await
     }
 
@@ -199,7 +202,7 @@ impl Upstreams {
                 false => Ok(stream),
             }
         };
-        self.share_or(open, &endpoint, may_share).await
+        self.share_or(open, &endpoint, may_share, phase).await
     }
 
     /// How TLS is spoken to it. Early in a start its files are still being read.

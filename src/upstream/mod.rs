@@ -141,6 +141,8 @@ pub enum Speaks {
 pub enum Phase {
     /// The files that its TLS needs are being read.
     Files,
+    /// Somebody else opens a connection that may be shared.
+    Others,
     Connect,
     Handshake,
     /// What the backend says first in HTTP/2.

@@ -465,6 +465,15 @@ fn an_app_that_accepts_and_says_nothing_in_http_2_is_told_from_one_that_does_not
     proxy.until_logged("accepted and said nothing in HTTP/2 within 200ms");
     // Nobody is held for it.
     assert_eq!(app.accepted(), 1);
+    // Nor do those who wait for the same connection take it for another thing.
+    let mut client = Http2::to(&proxy);
+    let ask = |_| client.ask(&request("GET", "app.test", "/", &[]));
+    let asked: Vec<u32> = (0..12).map(ask).collect();
+    for stream in asked {
+        assert_eq!(client.whole(stream).status(), 504);
+    }
+    // Held, each would ask again.
+    assert!(app.accepted() <= 13, "{} connections", app.accepted());
 }
 
 /// It is as with HTTP/1.1: what an app says wrong, it would say wrong again.

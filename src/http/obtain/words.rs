@@ -13,6 +13,11 @@ pub(super) fn of(error: &UpstreamError) -> String {
             after,
             during,
         } => match during {
+            Phase::Others => {
+                format!(
+                    "{backend} gave those who came before no connection to share within {after:?}"
+                )
+            }
             Phase::Connect => format!("{backend} did not accept within {after:?}"),
             Phase::Handshake => format!(
                 "{backend} accepted and did not finish the TLS handshake within {after:?}; does it speak TLS?"
