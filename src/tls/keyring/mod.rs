@@ -173,14 +173,8 @@ impl Keyring {
             Choice::Files {
                 policy,
                 certificates,
-            } => {
-                self.remember(site, host, &certificates);
-                return Offer::Show {
-                    policy,
-                    certificates,
-                };
             }
-            Choice::Found {
+            | Choice::Found {
                 policy,
                 certificates,
             } => {
