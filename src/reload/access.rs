@@ -5,7 +5,7 @@
 use std::io;
 use std::path::Path;
 
-use super::watch::{self, Identity};
+use super::watched::{self, Identity};
 use crate::site::directory;
 
 /// How the sites directory is to us.
@@ -21,7 +21,7 @@ impl Access {
     /// Asks the disk.
     pub(super) fn of(sites: &Path) -> Access {
         match directory::admits(sites) {
-            Ok(()) => watch::identity(sites).map_or(Access::Missing, Access::Open),
+            Ok(()) => watched::identity(sites).map_or(Access::Missing, Access::Open),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Access::Missing,
             Err(error) => Access::Closed(directory::why_closed(sites, &error)),
         }

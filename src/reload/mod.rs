@@ -28,6 +28,7 @@ mod status;
 mod status_files;
 mod wait;
 mod watch;
+mod watched;
 mod wrong;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -70,7 +71,8 @@ use search::GLANCE;
 use settle::{Hint, Settle, Verdict};
 use status_files::StatusFiles;
 use wait::{Goal, Waiter};
-use watch::{Identity, Watch};
+use watch::Watch;
+use watched::Identity;
 
 /// Between two publishes: a thousand files at once make a few tables and not a thousand.
 const PACE: Duration = Duration::from_millis(20);
