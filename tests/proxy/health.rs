@@ -101,6 +101,12 @@ fn times(proxy: &Proxy, text: &str) -> usize {
     proxy.log().matches(text).count()
 }
 
+#[track_caller]
+fn is_told_once(proxy: &Proxy, text: &str) {
+    proxy.until_logged(text);
+    assert_eq!(times(proxy, text), 1, "{}", proxy.log());
+}
+
 #[test]
 fn a_backend_is_out_after_as_many_failures_in_a_row_and_back_after_as_many_passes() {
     let (watched, other) = (Watched::saying("watched"), Backend::saying("other"));
@@ -135,9 +141,9 @@ fn a_backend_is_out_after_as_many_failures_in_a_row_and_back_after_as_many_passe
         "backend out: GET /health on localhost:{} answers 503",
         watched.app.port
     );
-    assert_eq!(times(&proxy, &out), 1, "{}", proxy.log());
-    assert_eq!(times(&proxy, "backend out"), 1, "{}", proxy.log());
-    assert_eq!(times(&proxy, "backend back"), 1, "{}", proxy.log());
+    is_told_once(&proxy, &out);
+    is_told_once(&proxy, "backend out");
+    is_told_once(&proxy, "backend back");
     proxy.until_answer("app.test", "the one that is back", |answer| {
         answer.text() == "watched"
     });
@@ -256,7 +262,7 @@ fn a_check_that_never_passed_takes_nothing_out_and_says_so_once() {
     app.until_requests(before + 10);
     assert!(is_fit(&proxy, "app", &app));
     assert_eq!(proxy.get("app.test", "/").text(), "hello");
-    assert_eq!(times(&proxy, "check not in force"), 1, "{}", proxy.log());
+    is_told_once(&proxy, "check not in force");
     assert_eq!(times(&proxy, "backend out"), 0, "{}", proxy.log());
     let ls = proxy.command(["ls"]);
     let ls = String::from_utf8_lossy(&ls.stdout).into_owned();
@@ -327,7 +333,7 @@ fn what_two_sites_ask_alike_is_asked_once_and_counts_for_both() {
     });
     watched.answer(200);
     assert!(fit("a") && fit("b"));
-    assert_eq!(times(&proxy, "backend out"), 1, "{}", proxy.log());
+    is_told_once(&proxy, "backend out");
 }
 
 #[test]

@@ -76,7 +76,15 @@ fn what_another_site_names_is_never_fallen_back_to() {
 
 #[test]
 fn another_way_of_speaking_to_the_same_place_is_not_taken_back() {
-    let app = Backend::saying("in clear text");
+    // Two line feeds in a hello, and it has over a thousand random bytes, are the end of a head to the app.
+    let is_clear = |head: &str| head.starts_with("GET ");
+    let app = Backend::doing(move |conversation| {
+        while let Some(request) = conversation.request() {
+            if is_clear(&request.head) {
+                conversation.answer("in clear text");
+            }
+        }
+    });
     let proxy = plan(format!("to = {}", app.port)).start();
     let secured = format!(
         "host = 'app.test'\nto = {{ at = 'https://localhost:{}', verify = 'off' }}\n[timeout]\nconnect = '500ms'",
@@ -84,7 +92,7 @@ fn another_way_of_speaking_to_the_same_place_is_not_taken_back() {
     );
     proxy.site("app.toml", secured);
     assert_eq!(proxy.get("app.test", "/").said(), "504 backend-timeout");
-    assert_eq!(app.requests().len(), 0);
+    assert!(!app.requests().iter().any(|request| is_clear(&request.head)));
 }
 
 #[test]

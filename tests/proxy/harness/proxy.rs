@@ -657,12 +657,17 @@ impl Drop for Run {
 }
 
 impl Log {
+    /// `LOG_LAG=200 cargo test --test proxy` reads a line each so many milliseconds, as a machine
+    /// does that has no time: a test that looks for a line without waiting for it then fails.
     fn collect(self: &Arc<Log>, pipe: impl Read + Send + 'static) {
         let log = self.clone();
+        let lag = std::env::var("LOG_LAG").map_or(0, |text| text.parse().unwrap());
+        let lag = Duration::from_millis(lag);
         thread::spawn(move || {
             let mut pipe = BufReader::new(pipe);
             let mut line = Vec::new();
             while matches!(pipe.read_until(b'\n', &mut line), Ok(1..)) {
+                thread::sleep(lag);
                 log.text
                     .lock()
                     .unwrap()

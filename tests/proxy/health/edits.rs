@@ -22,14 +22,14 @@ fn an_edit_keeps_what_is_known_of_a_backend_and_asks_on() {
     }
     let more = app.requests().len() + 3;
     app.until_requests(more);
-    assert_eq!(times(&proxy, "backend out"), 1, "{}", proxy.log());
+    is_told_once(&proxy, "backend out");
     // Asked more often: what was found out still holds.
     let faster = site("note = 'edited'\n").replace("50ms", "40ms");
     proxy.site("app.toml", faster);
     assert!(!is_fit(&proxy, "app", &app), "still out");
     is_good.store(true, Ordering::SeqCst);
     until_fit(&proxy, "app", &app, true);
-    assert_eq!(times(&proxy, "backend back"), 1, "{}", proxy.log());
+    is_told_once(&proxy, "backend back");
 }
 
 #[test]

@@ -40,7 +40,7 @@ fn a_backend_that_refuses_is_out_after_three_connects_and_back_when_it_accepts()
         assert_eq!(proxy.get("app.test", "/").text(), "good");
     }
     let said = "backend out for 1000 ms: 3 connects in a row failed";
-    assert_eq!(times(&proxy, said), 1, "{}", proxy.log());
+    is_told_once(&proxy, said);
     assert_eq!(backend(&proxy, "app", port)["fit"], false);
     let _back = Backend::saying_on_port(port, "back");
     proxy.until_answer("app.test", "the one that is back", |answer| {
@@ -124,12 +124,9 @@ fn answers_from_500_on_take_a_backend_out_at_the_threshold_of_the_site() {
         proxy.get("app.test", "/");
     }
     assert_eq!(bad.requests().len(), 4);
-    assert_eq!(
-        times(
-            &proxy,
-            "backend out for 1000 ms: 4 answers in a row from 500 on"
-        ),
-        1
+    is_told_once(
+        &proxy,
+        "backend out for 1000 ms: 4 answers in a row from 500 on",
     );
 }
 
@@ -359,12 +356,8 @@ fn the_last_backend_is_never_taken_out() {
             "the backend's own answer"
         );
     }
-    assert_eq!(
-        times(&proxy, "backend out"),
-        1,
-        "one of two:\n{}",
-        proxy.log()
-    );
+    // One of two.
+    is_told_once(&proxy, "backend out");
 }
 
 #[test]
