@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
-use super::{Gate, answers, left, plan, under_way};
-use crate::harness::{Backend, Proxy};
+use super::{Gate, answers, plan, under_way};
+use crate::harness::{Backend, Proxy, free_port};
 
 #[test]
 fn weights_of_round_robin_are_exact() {
@@ -96,7 +96,7 @@ fn a_drained_backend_is_sent_nobody() {
 
 #[test]
 fn a_backup_is_asked_only_when_no_other_is_fit() {
-    let port = left();
+    let port = free_port();
     let app = Backend::saying_on_port(port, "app");
     let spare = Backend::saying("spare");
     let proxy = plan(format!(
@@ -206,7 +206,13 @@ fn cookies_paths_and_addresses_are_hashed_too() {
 #[test]
 fn two_that_refuse_are_passed_over_for_one_that_does_not() {
     let app = Backend::saying("app");
-    let proxy = plan(format!("to = [{}, {}, {}]", left(), left(), app.port)).start();
+    let proxy = plan(format!(
+        "to = [{}, {}, {}]",
+        free_port(),
+        free_port(),
+        app.port
+    ))
+    .start();
     assert_eq!(answers(&proxy, 30, ["app"]), [30]);
 }
 
