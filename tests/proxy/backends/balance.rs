@@ -48,8 +48,8 @@ fn each_backend_gets_its_share_when_nothing_is_said() {
     let (one, two) = (Backend::saying("one"), Backend::saying("two"));
     let proxy = plan(format!("to = [{}, {}]", one.port, two.port)).start();
     let [one, two] = answers(&proxy, 400, ["one", "two"]);
-    // Three standard deviations of 400 tosses.
-    assert!((170..=230).contains(&one), "{one} and {two}");
+    // Five standard deviations of 400 tosses: once in two million runs.
+    assert!((150..=250).contains(&one), "{one} and {two}");
 }
 
 #[test]
@@ -158,8 +158,8 @@ fn a_hashed_value_goes_to_the_same_backend_on_all_workers_and_after_reloads() {
         .filter(|(user, at)| before[*user] != **at)
         .collect();
     assert!(moved.iter().all(|(_, at)| *at == "e"), "{moved:?}");
-    // A fifth of them; three standard deviations are 21.
-    assert!((39..=81).contains(&moved.len()), "{} of 300", moved.len());
+    // A fifth of them; five standard deviations are 35.
+    assert!((25..=95).contains(&moved.len()), "{} of 300", moved.len());
 }
 
 #[test]
