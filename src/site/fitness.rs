@@ -239,6 +239,9 @@ pub struct BackendState {
     pub trouble: super::trouble::Trouble,
     /// Requests that ended in no whole response head.
     pub resets: Row,
+    /// Why the last request to it got no answer, or not all of one.
+    #[cfg(feature = "serve")]
+    pub unanswered: super::trouble::Trouble,
     /// Responses with 5xx.
     pub server_errors: Row,
     /// In flight over all workers, as far as the site set `max` for it.

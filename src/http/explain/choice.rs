@@ -158,6 +158,9 @@ impl<'s> Choice<'s> {
             return match member.state.endpoint.trouble.goes_on() {
                 // It is fit all the same, as the last one always is.
                 true => format!("the app at {member} is asked; the last connect to it failed"),
+                false if member.state.unanswered.goes_on() => {
+                    format!("the app at {member} is asked; the last request to it got no answer")
+                }
                 false => format!("the app at {member} answers"),
             };
         }
