@@ -100,6 +100,10 @@ fn what_would_be_rejected_is_not_written() {
             &["add", "http://b.test:80", "5000"],
             "a hostname has no scheme and no path",
         ),
+        (
+            &["add", "https://me@b.test:80/x", "5000"],
+            "help: write \"b.test\"",
+        ),
         (&["add", "*", "5000"], "\"*\" needs catch_all = \"any\""),
     ] {
         let output = proxy.command(words.iter().copied());
