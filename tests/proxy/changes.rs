@@ -238,6 +238,11 @@ fn versions_are_listed_compared_and_written_back() {
         &masked(fine(proxy.command(["diff", "shop"]))),
     );
 
+    let help = fine(proxy.command(["rollback", "--help"]));
+    assert!(
+        help.contains("a second rollback undoes the first"),
+        "{help}"
+    );
     fine(proxy.command(["rollback", "shop", "--version", "3"]));
     assert_eq!(proxy.get("shop.test", "/").text(), "one");
     fine(proxy.command(["rollback", "shop"]));
