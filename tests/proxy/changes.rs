@@ -658,6 +658,9 @@ fn ls_answers_at_once_with_ten_thousand_sites_and_traffic_does_not_feel_it() {
         .unwrap();
     }
     let proxy = plan.start();
+    until("the work of the start is done", || {
+        proxy.command(["ls"]).status.success()
+    });
     let before = proxy.processor_time();
     let text = fine(proxy.command(["ls"]));
     assert_eq!(text.lines().count(), 10_001);

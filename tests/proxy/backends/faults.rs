@@ -1,7 +1,7 @@
 //! What is wrong with a backend: the log says which and why, and metrics count it.
 
-use super::{left, plan};
-use crate::harness::{Backend, Proxy, until};
+use super::plan;
+use crate::harness::{Backend, Proxy, free_port, until};
 
 fn counted(proxy: &Proxy, backend: &str, reason: &str) -> u64 {
     let series = format!(
@@ -15,7 +15,7 @@ fn counted(proxy: &Proxy, backend: &str, reason: &str) -> u64 {
 
 #[test]
 fn the_log_says_once_which_backend_fails_and_why_and_when_it_is_over() {
-    let port = left();
+    let port = free_port();
     let proxy = plan(format!("to = {port}\nhold = 'off'")).start();
     for _ in 0..50 {
         assert_eq!(proxy.get("app.test", "/").said(), "502 backend-refused");
@@ -45,7 +45,7 @@ fn said(proxy: &Proxy, words: &[&str]) -> (String, Option<i32>) {
 
 #[test]
 fn an_app_that_is_the_only_one_and_gone_is_shown_everywhere_until_it_is_back() {
-    let (port, other) = (left(), left());
+    let (port, other) = (free_port(), free_port());
     let proxy = plan(format!(
         "to = {port}\nhold = 'off'\n[[path]]\nmatch = '/api'\nto = {other}"
     ));
