@@ -109,22 +109,25 @@ fn an_app_that_is_the_only_one_and_gone_is_shown_everywhere_until_it_is_back() {
 
 #[test]
 fn a_backend_that_accepts_and_gives_no_answer_is_listed_until_it_answers() {
-    for (app, cause) in [
+    for (app, keys, cause) in [
         (
             Backend::closing(),
+            "",
             "closed the connection before it answered",
         ),
         (
             Backend::silent(),
+            "[timeout]\nfirst_byte = '200ms'",
             "took the request and did not answer in time",
         ),
-        (Backend::raw_and_open("SSH-2.0-OpenSSH_9.2\r\n"), "sent "),
+        (
+            Backend::raw_and_open("SSH-2.0-OpenSSH_9.2\r\n"),
+            "",
+            "sent ",
+        ),
     ] {
         let port = app.port;
-        let proxy = plan(format!(
-            "to = {port}\nhold = 'off'\n[timeout]\nfirst_byte = '200ms'"
-        ))
-        .start();
+        let proxy = plan(format!("to = {port}\nhold = 'off'\n{keys}")).start();
         let clean = ("nothing is wrong\n".to_owned(), Some(0));
         assert_eq!(said(&proxy, &["ls", "--errors"]), clean);
         assert!(proxy.get("app.test", "/").status >= 502);
