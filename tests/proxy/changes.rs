@@ -100,6 +100,10 @@ fn what_would_be_rejected_is_not_written() {
             &["add", "http://b.test:80", "5000"],
             "a hostname has no scheme and no path",
         ),
+        (
+            &["add", "https://me@b.test:80/x", "5000"],
+            "help: write \"b.test\"",
+        ),
         (&["add", "*", "5000"], "\"*\" needs catch_all = \"any\""),
     ] {
         let output = proxy.command(words.iter().copied());
@@ -234,6 +238,11 @@ fn versions_are_listed_compared_and_written_back() {
         &masked(fine(proxy.command(["diff", "shop"]))),
     );
 
+    let help = fine(proxy.command(["rollback", "--help"]));
+    assert!(
+        help.contains("a second rollback undoes the first"),
+        "{help}"
+    );
     fine(proxy.command(["rollback", "shop", "--version", "3"]));
     assert_eq!(proxy.get("shop.test", "/").text(), "one");
     fine(proxy.command(["rollback", "shop"]));

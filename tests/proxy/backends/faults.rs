@@ -108,6 +108,56 @@ fn an_app_that_is_the_only_one_and_gone_is_shown_everywhere_until_it_is_back() {
 }
 
 #[test]
+fn a_backend_that_accepts_and_gives_no_answer_is_listed_until_it_answers() {
+    for (app, keys, cause) in [
+        (
+            Backend::closing(),
+            "",
+            "closed the connection before it answered",
+        ),
+        (
+            Backend::silent(),
+            "[timeout]\nfirst_byte = '200ms'",
+            "took the request and did not answer in time",
+        ),
+        (
+            Backend::raw_and_open("SSH-2.0-OpenSSH_9.2\r\n"),
+            "",
+            "sent ",
+        ),
+    ] {
+        let port = app.port;
+        let proxy = plan(format!("to = {port}\nhold = 'off'\n{keys}")).start();
+        let clean = ("nothing is wrong\n".to_owned(), Some(0));
+        assert_eq!(said(&proxy, &["ls", "--errors"]), clean);
+        assert!(proxy.get("app.test", "/").status >= 502);
+        let (line, code) = said(&proxy, &["ls", "--errors"]);
+        assert!(
+            line.starts_with(&format!("app: localhost:{port} {cause}")),
+            "{line}"
+        );
+        assert!(
+            line.contains(" (since ") && line.contains(", tried last at "),
+            "{line}"
+        );
+        assert_eq!(code, Some(1));
+        for words in [&["ls"][..], &["explain", "http://app.test/"]] {
+            let (all, _) = said(&proxy, words);
+            assert!(all.contains(cause), "{words:?}: {all}");
+        }
+        let (walk, _) = said(&proxy, &["explain", "http://app.test/"]);
+        assert!(
+            walk.contains("is asked; the last request to it got no answer"),
+            "{walk}"
+        );
+        drop(app);
+        let _app = Backend::saying_on_port(port, "app");
+        proxy.until_answer("app.test", "it answers", |answer| answer.text() == "app");
+        assert_eq!(said(&proxy, &["ls", "--errors"]), clean);
+    }
+}
+
+#[test]
 fn a_backend_that_requests_took_out_is_listed_with_its_site_and_the_cause() {
     for (app, key, cause) in [
         (
