@@ -10,6 +10,7 @@ use crate::limits::{
     ALLOW_NETWORKS, SITE_BACKENDS, SITE_HEADERS, SITE_HOSTS, SITE_PATHS, TLS_PAIRS, TLS_REVOKED,
 };
 use crate::site::health::{Ask, Check, Passive, WhenNone};
+use crate::site::tls::{ClearText, Mode};
 use crate::site::{Action, ClaimRole, HeaderEdit, Member};
 
 fn document(text: &str) -> SiteDocument {
@@ -761,6 +762,51 @@ fn a_file_that_many_paths_respond_with_is_in_memory_once_and_all_files_have_a_bo
         "{problems:?}"
     );
     std::fs::remove_dir_all(&root).expect("gone");
+}
+
+#[test]
+fn who_asks_for_client_certificates_is_never_open_to_everybody() {
+    let client = "[tls.client]\nca = 'x'\n";
+    for (mode, need) in [
+        ("off", "require"),
+        ("off", "optional"),
+        ("passthrough", "require"),
+    ] {
+        let said = error(&format!("[tls]\nmode = '{mode}'\n{client}mode = '{need}'"));
+        assert!(
+            said.starts_with(&format!(":5:1: [tls.client] beside mode = \"{mode}\": ")),
+            "{said}"
+        );
+    }
+    let mut rules = Rules::default();
+    rules.defaults.tls.mode = Mode::Off;
+    let text = format!("host = 'a.test'\nto = 5000\n{client}");
+    let said = errors_with(&text, &rules);
+    assert_eq!(
+        said,
+        [
+            ":3:1: [tls.client] beside tls = \"off\", as [defaults] in onedoor.toml say: everybody could come in clear text, without a certificate"
+        ]
+    );
+    // What is not asked for is not missed, and what others ask for is theirs.
+    assert_eq!(
+        error("[tls]\nmode = 'off'\n[tls.client]\nmode = 'off'"),
+        ":5:1: \"client\" has no effect where we do not end TLS"
+    );
+    rules.defaults.tls = site(&text).tls;
+    assert!(rules.defaults.tls.client.is_some());
+    for rest in ["tls = 'off'", "[tls]\nmode = 'off'", "tls = 'passthrough'"] {
+        let text = format!("host = 'a.test'\nto = 5000\n{rest}\n");
+        assert_eq!(errors_with(&text, &rules), [""; 0], "{rest}");
+    }
+    // Neither are those open that find their certificate by their names.
+    rules.defaults.tls.client = None;
+    rules.defaults.tls.clear_text = Some(ClearText::Serve);
+    let read = read(&document(&text), &rules).expect("a site");
+    assert_eq!(
+        (read.site.tls.mode, read.site.tls.clear_text),
+        (Mode::Auto, None)
+    );
 }
 
 #[test]

@@ -172,7 +172,8 @@ impl TlsKeys<'_, '_> {
         };
         let read = self.fitting(tls, read);
         if !read.is_terminated() {
-            self.has_no_effect(tls, ["hsts", "min", "http2", "client"]);
+            self.has_no_effect(tls, ["hsts", "min", "http2"]);
+            self.asks_nobody(tls, &read);
         }
         if read.mode == Mode::Off {
             self.has_no_effect(tls, ["http", "https_port"]);
@@ -198,6 +199,36 @@ impl TlsKeys<'_, '_> {
             }
         }
         read
+    }
+
+    /// `[tls.client]` where we do not end TLS: whoever wrote it there does not mean to be open to everybody. What is only
+    /// inherited is for the sites that end it.
+    fn asks_nobody(&mut self, tls: &Table<'_>, read: &Tls) {
+        let Some(client) = tls.get("client") else {
+            return;
+        };
+        if read.client.is_none() {
+            return self.has_no_effect(tls, ["client"]);
+        }
+        let (mode, consequence) = match read.mode {
+            Mode::Off => (
+                "off",
+                "everybody could come in clear text, without a certificate",
+            ),
+            _ => (
+                "passthrough",
+                "the app behind it ends the TLS of clients, so nobody is asked for a certificate here",
+            ),
+        };
+        let says = match tls.get("mode") {
+            Some(_) => format!("mode = {mode:?}"),
+            None => format!("tls = {mode:?}, as [defaults] in onedoor.toml say"),
+        };
+        self.reader.error_with_help(
+            client.span(),
+            format!("[tls.client] beside {says}: {consequence}"),
+            Some("write mode = \"auto\" in [tls], or leave [tls.client] out".into()),
+        );
     }
 
     /// `pairs` imply files.
