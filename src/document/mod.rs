@@ -11,6 +11,7 @@ pub mod problem;
 mod shape;
 #[cfg(test)]
 mod tests;
+mod twice;
 pub mod units;
 mod userinfo;
 
@@ -116,7 +117,11 @@ impl<'t> Reader<'t> {
                 break;
             }
             let message = self.syntax_message(error.message(), &span);
-            self.break_line(span, &message);
+            let help = match is_twice(error.message()) {
+                true => twice::instead(self.text, &span),
+                false => None,
+            };
+            self.break_line_with_help(span, &message, help);
         }
         table.into_inner()
     }
@@ -165,7 +170,7 @@ impl<'t> Reader<'t> {
             };
             return format!("between a key and its value stands \"=\"{colon}");
         }
-        if message == "duplicate key" {
+        if is_twice(message) {
             let name = self.text.get(span.clone()).unwrap_or_default();
             return format!("the key {name:?} is here twice");
         }
@@ -193,9 +198,13 @@ impl<'t> Reader<'t> {
 
     /// A syntax error; one per line, the first.
     fn break_line(&mut self, span: Span, message: &str) {
+        self.break_line_with_help(span, message, None);
+    }
+
+    fn break_line_with_help(&mut self, span: Span, message: &str, help: Option<String>) {
         let (line, _) = self.place_of(span.start);
         if !self.broken.contains(&line) {
-            self.error(span, message);
+            self.error_with_help(span, message, help);
             self.broken.insert(line);
         }
     }
@@ -525,6 +534,11 @@ impl<'t> Reader<'t> {
             .map_err(|error| self.error(span.clone(), format!("{text:?}: {error}")))
             .ok()
     }
+}
+
+/// Whether the parser says, in one way or the other, that a key is there already.
+fn is_twice(message: &str) -> bool {
+    message == "duplicate key" || message.starts_with("cannot extend value of type")
 }
 
 fn marks(text: &str) -> Vec<u32> {

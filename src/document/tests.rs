@@ -75,6 +75,63 @@ fn common_slips_of_syntax_are_said_in_plain_words() {
 }
 
 #[test]
+fn a_key_that_is_a_value_and_a_table_is_said_to_be_there_twice_and_where_the_value_belongs() {
+    for (text, place, help) in [
+        (
+            "tls = \"local\" # for now\n[tls]\nhttp = 'redirect'",
+            "2:2: the key \"tls\" is here twice",
+            Some("write mode = \"local\" in [tls], instead of tls = \"local\" in line 1"),
+        ),
+        (
+            "tls = 'local'\nto = 1\ntls.http = 'redirect'",
+            "3:1: the key \"tls\" is here twice",
+            Some("write tls.mode = 'local', instead of tls = 'local' in line 1"),
+        ),
+        (
+            "tls.http = 'redirect'\ntls = 'local'",
+            "2:1: the key \"tls\" is here twice",
+            Some("write tls.mode = 'local', instead of tls = 'local' in line 2"),
+        ),
+        (
+            "tls = 'auto'\n[tls.client]\nca = 'x'",
+            "2:2: the key \"tls\" is here twice",
+            Some("write mode = 'auto' in [tls], instead of tls = 'auto' in line 1"),
+        ),
+        (
+            "respond = 404\n[respond]\nbody = 'x'",
+            "2:2: the key \"respond\" is here twice",
+            Some("write status = 404 in [respond], instead of respond = 404 in line 1"),
+        ),
+        (
+            "redirect = '/a'\n[[path]]\nmatch = '/b'\nredirect = '/c'\nredirect.status = 301",
+            "5:1: the key \"redirect\" is here twice",
+            Some("write redirect.to = '/c', instead of redirect = '/c' in line 4"),
+        ),
+        (
+            "[[path]]\nredirect = '/c'\n[path.redirect]\nstatus = 301",
+            "3:7: the key \"redirect\" is here twice",
+            Some("write to = '/c' in [path.redirect], instead of redirect = '/c' in line 2"),
+        ),
+        // Nobody knows which of these is meant.
+        (
+            "tls = 'a'\ntls = 'b'",
+            "2:1: the key \"tls\" is here twice",
+            None,
+        ),
+        (
+            "note = 'a'\nnote.b = 1",
+            "2:1: the key \"note\" is here twice",
+            None,
+        ),
+    ] {
+        let (reader, _) = Reader::open(text, Path::new("a"), Excerpt::Shown, Place::Site);
+        let found = reader.finish();
+        assert_eq!(found[0].to_string(), format!("a:{place}"), "{text}");
+        assert_eq!(found[0].help.as_deref(), help, "{text}");
+    }
+}
+
+#[test]
 fn inner_tables_are_checked_too() {
     let found = problems(
         "to = [{ at = 'x:1', weihgt = 2 }]\n[[path]]\nmatch = '/'\n[[path]]\nstirp = true\n[headers.request]\nsett = 1\n",

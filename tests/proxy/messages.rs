@@ -109,6 +109,14 @@ const FILES: &[(&str, &str)] = &[
     ("key-unknown", "to = 1\nxyzzy = 1\n"),
     ("key-planned", "to = 1\nbuffer = '1mb'\n"),
     ("key-twice", "to = 1\nto = 2\n"),
+    (
+        "key-twice-table",
+        "to = 1\ntls = 'local'\n[tls]\nhttp = 'redirect'\n",
+    ),
+    (
+        "key-twice-dotted",
+        "to = 1\ntls = 'local'\ntls.http = 'redirect'\n",
+    ),
     ("nothing", "host = 'nothing.test'\n"),
     ("note-control", "to = 1\nnote = \"a\\u0007\"\n"),
     ("path-control", "to = 1\n[[path]]\nmatch = \"/a\\u0007\"\n"),
@@ -190,6 +198,10 @@ const FILES: &[(&str, &str)] = &[
     (
         "tls-passthrough-http",
         "to = 1\n[tls]\nmode = 'passthrough'\nhttp = 'serve'\n",
+    ),
+    (
+        "tls-off-and-client",
+        "to = 1\n[tls]\nmode = 'off'\n[tls.client]\nca = 'ca.pem'\n",
     ),
     (
         "tls-passthrough-path",
