@@ -71,7 +71,7 @@ impl Follower {
             let sites = advised.len();
             return warn!(
                 sites,
-                "live in clear text only, or with a certificate of which there is something to say; `onedoor ls` says it"
+                "without a certificate, or with one of which there is something to say; `onedoor ls` says it"
             );
         }
         for (site, advice) in advised {

@@ -9,7 +9,7 @@ use std::time::SystemTime;
 
 use super::advice;
 use super::found::Found;
-use super::keyring::Keyring;
+use super::keyring::{Keyring, WhyClosed, why_closed};
 use crate::site::local::may_be_local;
 use crate::site::tls::{ClearText, Mode};
 use crate::site::{Claim, HostPattern, Site};
@@ -157,48 +157,73 @@ impl<'k> Adviser<'k> {
         claims.map(say).collect()
     }
 
-    /// Names without a certificate: they are live in clear text only, or, where they had one, not at all.
+    /// Names without a certificate: they are live in clear text only, or, where that is not what the operator wants, or they
+    /// had one, not at all.
     fn without_certificate(&self, site: &Site) -> Vec<String> {
-        let lacks = |claim: &&Claim| {
-            let is_any = claim.pattern == HostPattern::Any;
-            self.found.covering(&claim.pattern).is_none()
-                && (is_any || !may_be_local(&claim.pattern))
-        };
-        let without = site.claims.iter().filter(lacks);
-        let remembered = &self.keyring.remembered;
-        let had = |pattern: &HostPattern| match pattern {
-            HostPattern::Exact(name) => self.keyring.had(site, name.as_str()),
-            pattern => remembered.had(&pattern.to_string(), || false),
-        };
-        let (closed, mut open): (Vec<&HostPattern>, Vec<&HostPattern>) = without
-            .map(|claim| &claim.pattern)
-            .partition(|pattern| had(pattern));
-        // No certificate is for every name: of `*` it would be said for ever.
-        open.retain(|pattern| **pattern != HostPattern::Any);
-        let list = |patterns: Vec<&HostPattern>| {
-            let names: Vec<String> = patterns.into_iter().map(ToString::to_string).collect();
-            names.join(", ")
-        };
+        let mut open = Vec::new();
+        let mut closed: Vec<(WhyClosed, Vec<&HostPattern>)> = Vec::new();
+        for pattern in self.lacking(site) {
+            match self.why_closed(site, pattern) {
+                // No certificate is for every name: of `*` it would be said for ever.
+                None | Some(WhyClosed::AsksClients | WhyClosed::MustBeTls(_))
+                    if *pattern == HostPattern::Any => {}
+                None => open.push(pattern),
+                Some(why) => match closed.iter_mut().find(|(known, _)| *known == why) {
+                    Some((_, patterns)) => patterns.push(pattern),
+                    None => closed.push((why, vec![pattern])),
+                },
+            }
+        }
         let open = (!open.is_empty()).then(|| {
-            let names = list(open);
+            let names = list(&open);
             format!(
                 "live, clear text only: no certificate for {names}; tls = \"off\" in its file says that this is meant"
             )
         });
-        let closed = (!closed.is_empty()).then(|| {
-            let names = list(closed);
-            let knows = |why: &Arc<str>| format!("and whether it had one is not known ({why})");
-            let why = remembered.why_unreadable().as_ref().map(knows);
-            let why = why.as_deref().unwrap_or("and it had one");
-            let answers = match self.of_a_start {
-                true => "it answers, at the latest after a restart,",
-                false => "it answers",
-            };
-            format!(
-                "no certificate for {names}, {why}: {answers} 503 until it has one, or its file says tls = \"off\""
-            )
-        });
+        let closed = closed.iter();
+        let closed = closed.map(|(why, patterns)| self.closed(site, *why, patterns));
         open.into_iter().chain(closed).collect()
+    }
+
+    /// The names that have no certificate, and for which the local authority gives none.
+    fn lacking<'s>(&self, site: &'s Site) -> impl Iterator<Item = &'s HostPattern> {
+        let patterns = site.claims.iter().map(|claim| &claim.pattern);
+        patterns.filter(|pattern| {
+            let is_any = **pattern == HostPattern::Any;
+            self.found.covering(pattern).is_none() && (is_any || !may_be_local(pattern))
+        })
+    }
+
+    fn why_closed(&self, site: &Site, pattern: &HostPattern) -> Option<WhyClosed> {
+        let had = || match pattern {
+            HostPattern::Exact(name) => self.keyring.had(site, name.as_str()),
+            pattern => (self.keyring.remembered).had(&pattern.to_string(), || false),
+        };
+        why_closed(site, had)
+    }
+
+    /// That these names answer 503, and what ends it.
+    fn closed(&self, site: &Site, why: WhyClosed, patterns: &[&HostPattern]) -> String {
+        let names = list(patterns);
+        let unreadable = self.keyring.remembered.why_unreadable();
+        let knows = |why: Arc<str>| format!("whether it had one is not known ({why})");
+        let is_told_late = why == WhyClosed::Had && self.of_a_start;
+        let why = match why {
+            WhyClosed::Had => unreadable.map_or("it had one".to_owned(), knows),
+            WhyClosed::AsksClients => "[tls.client] asks clients for theirs".to_owned(),
+            WhyClosed::MustBeTls(ClearText::Refuse) => "http = \"refuse\" wants TLS".to_owned(),
+            WhyClosed::MustBeTls(_) => "http = \"redirect\" wants TLS".to_owned(),
+        };
+        let answers = match is_told_late {
+            true => "it answers, at the latest after a restart,",
+            false => "it answers",
+        };
+        // To be open to everybody is no way out for who asks for certificates, or wants TLS.
+        let or_open = match (&site.tls.client, site.tls.clear_text) {
+            (None, None | Some(ClearText::Serve)) => ", or its file says tls = \"off\"",
+            _ => "",
+        };
+        format!("no certificate for {names}, and {why}: {answers} 503 until it has one{or_open}")
     }
 
     /// Whether a name of `site` depends on the local authority.
@@ -213,4 +238,9 @@ impl<'k> Adviser<'k> {
             Mode::Files(_) | Mode::Passthrough | Mode::Off => false,
         }
     }
+}
+
+fn list(patterns: &[&HostPattern]) -> String {
+    let names: Vec<String> = patterns.iter().map(ToString::to_string).collect();
+    names.join(", ")
 }

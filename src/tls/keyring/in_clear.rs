@@ -45,11 +45,6 @@ impl Keyring {
             },
             ClearText::Refuse => InClear::Refuse,
         };
-        // Whoever asks for certificates does not mean to be open to everybody who leaves TLS out.
-        let for_local = match &site.tls.client {
-            Some(_) => ClearText::Redirect,
-            None => ClearText::Serve,
-        };
         match self.readiness(site) {
             Readiness::Ready => {}
             // What is open anyway needs no certificate.
@@ -71,13 +66,13 @@ impl Keyring {
                 true if site.tls.mode == Mode::Auto && self.had(site, host) => {
                     wished(ClearText::Redirect)
                 }
-                true => wished(for_local),
+                true => wished(usual_without(site)),
             },
-            Mode::Auto if self.had(site, host) => InClear::NoCertificate,
             Mode::Local => InClear::NoCertificate,
-            // Not with a certificate: only where the operator has not said that it must be.
-            Mode::Auto if wished(for_local) == InClear::Serve => InClear::Serve,
-            Mode::Auto => InClear::NoCertificate,
+            Mode::Auto => match why_closed(site, || self.had(site, host)) {
+                Some(_) => InClear::NoCertificate,
+                None => InClear::Serve,
+            },
         }
     }
 
@@ -102,6 +97,37 @@ impl Keyring {
             Some(Held::Unread) => Readiness::Unread,
             Some(Held::Unusable) | None => Readiness::Shut,
         }
+    }
+}
+
+/// Why a name that has no certificate, and gets none of the local authority, answers that it has none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::tls) enum WhyClosed {
+    Had,
+    /// Clients are asked for theirs.
+    AsksClients,
+    /// The operator wants clear text sent on to TLS, or refused.
+    MustBeTls(ClearText),
+}
+
+/// `None`: it is served in clear text. Asked for a request, and when operators are told of it.
+pub(in crate::tls) fn why_closed(site: &Site, had: impl FnOnce() -> bool) -> Option<WhyClosed> {
+    if had() {
+        return Some(WhyClosed::Had);
+    }
+    match (site.tls.clear_text, usual_without(site)) {
+        (Some(ClearText::Serve), _) | (None, ClearText::Serve) => None,
+        _ if site.tls.client.is_some() => Some(WhyClosed::AsksClients),
+        (said, usual) => Some(WhyClosed::MustBeTls(said.unwrap_or(usual))),
+    }
+}
+
+/// What a site does with clear text that says nothing of it, for names without a certificate of their own.
+fn usual_without(site: &Site) -> ClearText {
+    match &site.tls.client {
+        // Whoever asks for certificates does not mean to be open to everybody who leaves TLS out.
+        Some(_) => ClearText::Redirect,
+        None => ClearText::Serve,
     }
 }
 

@@ -19,6 +19,7 @@ use tokio::sync::Notify;
 use tracing::error;
 
 pub use in_clear::InClear;
+pub(super) use in_clear::{WhyClosed, why_closed};
 
 use crate::site::backend_tls::TlsIdentity;
 use crate::site::local::is_local;

@@ -411,6 +411,41 @@ fn a_strict_check_takes_clear_text_that_is_meant() {
 }
 
 #[test]
+fn what_answers_503_without_a_certificate_is_not_called_live_and_is_not_told_to_open_itself() {
+    let plan = Proxy::plan();
+    put(plan.sites().path(), "ca.pem", &Authority::new("ca").pem);
+    let client = "[tls.client]\nca = 'ca.pem'\n";
+    let tls = |name: &str, tls: &str| answers(&format!("{name}.example.com")) + tls;
+    let plan = plan
+        .site("sent.toml", tls("sent", "tls.http = 'redirect'\n"))
+        .site("closed.toml", tls("closed", "tls.http = 'refuse'\n"))
+        .site("partners.toml", tls("partners", client))
+        .site("plain.toml", answers("plain.example.com"));
+    let check = words_of(&onedoor(plan.folder(), ["check"]));
+    let proxy = plan.start();
+    for (name, why) in [
+        ("sent", "http = \"redirect\" wants TLS"),
+        ("closed", "http = \"refuse\" wants TLS"),
+        ("partners", "[tls.client] asks clients for theirs"),
+    ] {
+        let host = format!("{name}.example.com");
+        assert_eq!(proxy.get(&host, "/").said(), "503 no-certificate");
+        let said = format!("no certificate for {host}, and {why}: it answers 503 until it has one");
+        proxy.until_logged(&said);
+        let ls = proxy.status(name).unwrap()["problems"].to_string();
+        let ls = ls.replace('\\', "");
+        for text in [&check, &ls] {
+            assert_eq!(text.matches(&said).count(), 1, "{said} in\n{text}");
+        }
+        assert!(!ls.contains("off") && !ls.contains("live, "), "{ls}");
+    }
+    assert_eq!(proxy.get("plain.example.com", "/").status, 200);
+    for text in [&check, &proxy.log()] {
+        assert_eq!(text.matches("clear text only").count(), 1, "{text}");
+    }
+}
+
+#[test]
 fn check_says_which_folder_of_certificates_cannot_be_listed() {
     let plan = Proxy::plan().daemon_file("certificates = 'never-made'\n");
     let check = words_of(&onedoor(plan.folder(), ["check"]));
