@@ -26,6 +26,7 @@ pub(super) struct Read {
 impl Follower {
     /// Gives the keyring what belongs to the sites that are about to be published.
     pub(super) fn hold(&mut self, held: Vec<Held>) {
+        let sites: Vec<Arc<Site>> = held.iter().map(|held| Arc::clone(&held.site)).collect();
         let mut unread = Vec::new();
         let mut ready = Vec::new();
         let mut with_files = Vec::new();
@@ -48,6 +49,7 @@ impl Follower {
                 }
             }
         }
+        self.close(sites);
         ready.retain(|site| site.tls.mode != Mode::Passthrough);
         self.advise(&ready);
         // What the certificates of others cover is known when these have been read.
@@ -56,6 +58,20 @@ impl Follower {
             false => self.read_behind(unread),
         }
         self.tell_covered_by(&with_files);
+    }
+
+    /// Finds out which of `sites` answer nothing but 503 for want of a certificate: nobody may take these for live.
+    fn close(&mut self, sites: Vec<Arc<Site>>) {
+        let at = self.moment();
+        let keyring = Arc::clone(&self.keyring);
+        let adviser = keyring.adviser();
+        for site in sites {
+            // It may be one of before a restart, whose place another takes at once.
+            if self.book.is_serving(&site) {
+                let why = adviser.why_all_closed(&site);
+                self.book.close(&site.name, why, at);
+            }
+        }
     }
 
     /// Says what their operators should know of sites that have just gone live: that they are without TLS although nobody
@@ -115,6 +131,9 @@ impl Follower {
         // Only now it is known how its backends are asked.
         self.tell_news(vec![Arc::clone(&site)], &[]);
         self.keyring.hold(&site, shown.as_ref());
+        if shown.is_ok() {
+            self.book.is_read(&site.name);
+        }
         if site.tls.mode != Mode::Passthrough {
             self.advise(&[Arc::clone(&site)]);
         }
@@ -127,6 +146,7 @@ impl Follower {
         let is_broken = matches!(&shown, Err(error) if !matches!(error, LoadError::Missing(_)));
         let mut lines = match shown {
             Ok(loaded) => loaded.warnings,
+            Err(LoadError::Missing(_)) => Vec::new(),
             Err(error) => vec![format!(
                 "{error}; its TLS is refused, and clear text answers 503, until that is mended"
             )],
@@ -174,6 +194,8 @@ impl Follower {
             let table = self.current.snapshot().with([]);
             drop(tokio::spawn(self.current.publish(table, Vec::new())));
             self.tell_covered(Which::All);
+            self.close(self.book.sites().cloned().collect());
+            self.write_status();
         }
         let lost = |pattern: &HostPattern| told.lost.contains(pattern);
         let concerns = |site: &Site| {

@@ -228,6 +228,8 @@ pub enum Waited {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
     pub live: usize,
+    /// Those of them whose certificate files are still being read.
+    pub unread: usize,
     /// Files that are not served as they are: stale, down, in conflict.
     pub not_live: usize,
     /// Sites that serve and have no file.

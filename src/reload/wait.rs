@@ -213,7 +213,7 @@ fn one(name: &SiteName, until: Until, progress: Progress<'_>) -> Option<Waited> 
         (Standing::Live { generation }, Until::Drained) => {
             (acknowledged >= generation && is_drained()).then_some(Waited::Drained)
         }
-        (Standing::Waiting, _) => None,
+        (Standing::Waiting | Standing::Closed, _) => None,
         // Whoever owns the name may be on its way out.
         (Standing::Conflict { owner }, _) if settle.is_pending(&owner) => None,
         (Standing::Conflict { .. } | Standing::Rejected, _) => Some(Waited::Rejected {
@@ -248,7 +248,7 @@ fn all(progress: Progress<'_>) -> Option<Waited> {
     let mut has_more = false;
     for name in book.names() {
         match book.standing(name) {
-            Standing::Waiting => has_more |= book.is_to_come(name),
+            Standing::Waiting | Standing::Closed => has_more |= book.is_to_come(name),
             // Whoever owns the name may be on its way out.
             Standing::Conflict { owner } if settle.is_pending(&owner) => has_more = true,
             Standing::Conflict { .. } | Standing::Rejected => problems.extend(book.problems(name)),

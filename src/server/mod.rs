@@ -331,12 +331,15 @@ fn say_hello(settings: &Settings, summary: &Summary) {
     );
     // Of a folder that nobody has seen there is no more to say.
     if summary.live > 0 || summary.notice.is_none() {
-        text.push_str(&format!(
-            "{} site{} live from {}\n",
-            summary.live,
-            plural(summary.live),
-            settings.sites.display()
-        ));
+        let (live, sites) = (summary.live, settings.sites.display());
+        let line = match summary.unread {
+            0 => format!("{live} site{} live from {sites}\n", plural(live)),
+            unread => format!(
+                "{live} site{} from {sites}, {unread} of them live once the certificate files are read\n",
+                plural(live)
+            ),
+        };
+        text.push_str(&line);
     }
     if summary.not_live > 0 {
         let (count, verb) = (

@@ -185,6 +185,30 @@ impl<'k> Adviser<'k> {
         open.into_iter().chain(closed).collect()
     }
 
+    /// Why every name of a site answers 503, where it is for want of a certificate that somebody is still to put into the
+    /// folders: nobody is served then.
+    pub fn why_all_closed(&self, site: &Site) -> Option<String> {
+        if site.tls.mode != Mode::Auto || self.lacking(site).count() < site.claims.len() {
+            return None;
+        }
+        let is_closed = |claim: &Claim| match &claim.pattern {
+            // Some names below it may have one.
+            HostPattern::Any => false,
+            pattern => self.why_closed(site, pattern).is_some() && !self.covers_one_of(pattern),
+        };
+        let is_closed = site.claims.iter().all(is_closed);
+        is_closed.then(|| self.without_certificate(site).join("; "))
+    }
+
+    /// Whether a certificate is there for some name that a wildcard stands for.
+    fn covers_one_of(&self, pattern: &HostPattern) -> bool {
+        let HostPattern::Wildcard(_) = pattern else {
+            return false;
+        };
+        let mut names = self.found.certificates().flat_map(|shown| shown.names());
+        names.any(|name| name.wildcard_above().as_ref() == Some(pattern))
+    }
+
     /// The names that have no certificate, and for which the local authority gives none.
     fn lacking<'s>(&self, site: &'s Site) -> impl Iterator<Item = &'s HostPattern> {
         let patterns = site.claims.iter().map(|claim| &claim.pattern);

@@ -49,6 +49,18 @@ pub(super) struct Live {
     pub(super) warnings: Vec<Complaint>,
     /// From a start on, which found its certificate files missing or broken: nobody gets more than a 503.
     pub(super) is_shut: bool,
+    /// Why every name of it answers 503, where no certificate has been found for any: nobody gets more either.
+    pub(super) closed: Option<String>,
+    pub(super) files: Files,
+}
+
+/// The certificate files of a version that serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Files {
+    /// Or it needs none.
+    Read,
+    /// It is early in a start. Nobody has been told yet that it is live, and with `is_quiet` nobody is.
+    Unread { is_quiet: bool },
 }
 
 #[derive(Debug)]
@@ -73,6 +85,15 @@ impl Entry {
     pub(super) fn shut(&mut self) {
         if let Some(live) = &mut self.live {
             live.is_shut = true;
+            live.files = Files::Read;
+        }
+    }
+
+    /// Why what is on disk and in force answers nothing but 503.
+    pub(super) fn why_closed(&self) -> Option<&str> {
+        match &self.verdict {
+            Verdict::Fine => self.live.as_ref()?.closed.as_deref(),
+            _ => None,
         }
     }
 
@@ -102,6 +123,11 @@ impl Entry {
 }
 
 impl Live {
+    /// Whether anybody gets more than a 503.
+    pub(super) fn serves(&self) -> bool {
+        !self.is_shut && self.closed.is_none()
+    }
+
     pub(super) fn patterns(&self) -> impl Iterator<Item = &HostPattern> {
         self.site.claims.iter().map(|claim| &claim.pattern)
     }

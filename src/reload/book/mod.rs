@@ -30,7 +30,7 @@ use crate::site::{HostPattern, Site, SiteName, fitness};
 use crate::tls::Loaded;
 use crate::upstream::States;
 use elsewhere::Elsewhere;
-use entry::{Entry, Live, MadeOf, Verdict};
+use entry::{Entry, Files, Live, MadeOf, Verdict};
 
 /// A batch with more sites than that is said in one line.
 pub(super) const TALKATIVE: usize = 50;
@@ -215,6 +215,8 @@ impl Book {
                 since: at.wall,
                 warnings: Vec::new(),
                 is_shut: false,
+                closed: None,
+                files: Files::Read,
             }
         });
         let entry = Entry {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tracing::{debug, info, warn};
 
-use super::entry::{Conflict, Entry, Live, MadeOf, Verdict, Wanted};
+use super::entry::{Conflict, Entry, Files, Live, MadeOf, Verdict, Wanted};
 use super::{Book, Grace, Held, Leaving, Moment, Step, TALKATIVE};
 use crate::document::Problem;
 use crate::reload::claims::{Refused, Wants};
@@ -16,6 +16,7 @@ use crate::reload::status::clock;
 use crate::route::SiteChange;
 use crate::site::directory::Stamp;
 use crate::site::{HostPattern, SiteName};
+use crate::tls;
 
 /// A name without an owner is served by its last one for so long: a file may be on its way to another name.
 const GRACE: Duration = Duration::from_secs(2);
@@ -232,11 +233,50 @@ impl Book {
             return;
         };
         entry.shut();
-        let complaint = look::complaints(std::slice::from_ref(problem), "").pop();
-        if let (Verdict::Fine, Some(complaint)) = (&entry.verdict, complaint) {
-            info!(site = %name, "waiting: {}", complaint.line);
+        let Some(complaint) = look::complaints(std::slice::from_ref(problem), "").pop() else {
+            return;
+        };
+        let waits = match entry.verdict {
+            Verdict::Fine => "waiting: ",
+            _ => "",
+        };
+        warn!(
+            site = %name,
+            "{waits}{}; its TLS is refused, and clear text answers 503, until it is there", complaint.line
+        );
+        if let Verdict::Fine = entry.verdict {
             entry.set(Verdict::Waiting(complaint), at);
             self.touched.insert(name.clone());
+        }
+    }
+
+    /// What serves has certificate files, and they are good: only now it is live.
+    pub(in crate::reload) fn is_read(&mut self, name: &SiteName) {
+        if let Some(entry) = self.entries.get_mut(name)
+            && let Some(live) = &mut entry.live
+            && let Files::Unread { is_quiet } = std::mem::replace(&mut live.files, Files::Read)
+            && !is_quiet
+        {
+            live.tell_live(name, &entry.path);
+        }
+    }
+
+    /// Takes note of why every name of what serves answers 503 for want of a certificate, or that it is not so.
+    pub(in crate::reload) fn close(&mut self, name: &SiteName, why: Option<String>, at: Moment) {
+        let Some(entry) = self.entries.get_mut(name) else {
+            return;
+        };
+        let Some(live) = entry.live.as_mut().filter(|live| live.closed != why) else {
+            return;
+        };
+        let is_open = why.is_none();
+        let was_open = std::mem::replace(&mut live.closed, why).is_none();
+        self.touched.insert(name.clone());
+        if was_open != is_open && matches!(entry.verdict, Verdict::Fine) {
+            entry.since = at.wall;
+            if is_open {
+                info!(site = %name, "it answers again, live");
+            }
         }
     }
 
@@ -334,6 +374,10 @@ impl Book {
                 let before = old.map(|old| &*old.site);
                 let Wanted { good, made_of } = wanted;
                 let site = self.numbered(good.site, before);
+                let files = match good.tls.is_none() && tls::needs_files(&site) {
+                    true => Files::Unread { is_quiet },
+                    false => Files::Read,
+                };
                 step.held.push(Held {
                     site: site.clone(),
                     tls: good.tls,
@@ -361,6 +405,8 @@ impl Book {
                     since,
                     warnings,
                     is_shut: false,
+                    closed: None,
+                    files,
                 })
             }
         };

@@ -1,11 +1,12 @@
 //! What the book tells: to the log, to `ls` and to those who wait.
 
 use std::collections::HashSet;
+use std::path::Path;
 
 use tracing::{info, warn};
 
 use super::change::what_changed;
-use super::entry::{Entry, Live, Verdict};
+use super::entry::{Entry, Files, Live, Verdict};
 use super::{Book, TALKATIVE};
 use crate::document::Problem;
 use crate::observe::Reason;
@@ -109,6 +110,7 @@ impl Book {
         match self.entries.get(name) {
             None => Standing::Unknown,
             Some(entry) => match &entry.verdict {
+                Verdict::Fine if entry.why_closed().is_some() => Standing::Closed,
                 Verdict::Fine if entry.awaits(Site::awaits_a_fit_backend) => Standing::Waiting,
                 Verdict::Fine => Standing::Live {
                     generation: entry.generation,
@@ -123,13 +125,15 @@ impl Book {
         }
     }
 
-    /// Whether what is on disk has never served yet: it waits for a file, or for a first backend. One that has served and whose
+    /// Whether what is on disk has never served yet: it waits for a certificate, or for a first backend. One that has served and whose
     /// app is down is no matter of whoever waits for all.
     pub(in crate::reload) fn is_to_come(&self, name: &SiteName) -> bool {
         let entry = self.entries.get(name);
         entry.is_some_and(|entry| match entry.verdict {
             Verdict::Waiting(_) => true,
-            Verdict::Fine => entry.awaits(Site::awaits_a_first_pass),
+            Verdict::Fine => {
+                entry.why_closed().is_some() || entry.awaits(Site::awaits_a_first_pass)
+            }
             _ => false,
         })
     }
@@ -137,6 +141,9 @@ impl Book {
     /// What a file that is no mistake waits for, in one line.
     pub(in crate::reload) fn lacks(&self, name: &SiteName) -> Option<String> {
         let entry = self.entries.get(name)?;
+        if let Some(why) = entry.why_closed() {
+            return Some(why.to_owned());
+        }
         match &entry.verdict {
             Verdict::Waiting(complaint) => Some(complaint.line.clone()),
             Verdict::Conflict(conflict) => Some(conflict.complaint.line.clone()),
@@ -183,19 +190,19 @@ impl Book {
     }
 
     pub(in crate::reload) fn summary(&self, ignored: usize) -> Summary {
-        let live = self
-            .entries
-            .values()
-            .filter(|entry| matches!(entry.verdict, Verdict::Fine));
-        let live = live.count();
-        let absent = self
-            .entries
-            .values()
-            .filter(|entry| matches!(entry.verdict, Verdict::Absent));
-        let kept = absent.count();
+        let count =
+            |is: fn(&Entry) -> bool| self.entries.values().filter(|entry| is(entry)).count();
+        let fine = count(|entry| matches!(entry.verdict, Verdict::Fine));
+        let unread = count(|entry| {
+            let is_unread = |live: &Live| live.files != Files::Read;
+            matches!(entry.verdict, Verdict::Fine) && entry.live.as_ref().is_some_and(is_unread)
+        });
+        let closed = count(|entry| entry.why_closed().is_some());
+        let kept = count(|entry| matches!(entry.verdict, Verdict::Absent));
         Summary {
-            live,
-            not_live: self.entries.len() - live - kept,
+            live: fine - closed,
+            not_live: self.entries.len() - fine - kept + closed,
+            unread,
             kept,
             ignored,
             notice: None,
@@ -250,6 +257,7 @@ impl Book {
             why: match &entry.verdict {
                 Verdict::Absent => Some("its file is gone".to_owned()),
                 _ if state == State::Live => None,
+                Verdict::Fine => self.lacks(name),
                 _ => first().or_else(|| self.lacks(name)),
             },
         })
@@ -285,6 +293,7 @@ impl Book {
         adviser: &Adviser<'_>,
     ) -> FileStatus {
         let reason = match &entry.verdict {
+            Verdict::Fine if entry.why_closed().is_some() => entry.why_closed().map(str::to_owned),
             Verdict::Fine if entry.awaits(Site::awaits_a_first_pass) => {
                 Some(NO_PASS_YET.to_owned())
             }
@@ -295,7 +304,7 @@ impl Book {
         };
         let site = entry.live.as_ref().map(|live| &*live.site);
         let advice = site.map(|site| adviser.of(site)).unwrap_or_default();
-        let serving = entry.live.as_ref().filter(|live| !live.is_shut);
+        let serving = entry.live.as_ref().filter(|live| live.serves());
         let meanwhile = entry.serves_meanwhile();
         let meanwhile = meanwhile.then(|| {
             "what served before is served until it is there, but not after a restart".to_owned()
@@ -329,9 +338,10 @@ impl Book {
 
 fn state(entry: &Entry) -> State {
     match (&entry.verdict, &entry.live) {
+        (Verdict::Fine, _) if entry.why_closed().is_some() => State::Waiting,
         (Verdict::Fine, _) if entry.awaits(Site::awaits_a_first_pass) => State::Waiting,
         (Verdict::Fine, _) => State::Live,
-        (Verdict::Broken(_) | Verdict::Absent, Some(live)) if !live.is_shut => State::Stale,
+        (Verdict::Broken(_) | Verdict::Absent, Some(live)) if live.serves() => State::Stale,
         (Verdict::Broken(_) | Verdict::Absent, _) => State::Down,
         (Verdict::Conflict(_), _) => State::Conflict,
         (Verdict::Waiting(_), _) => State::Waiting,
@@ -378,6 +388,8 @@ pub(in crate::reload) enum Standing {
     },
     /// For a certificate file, or for a fit backend.
     Waiting,
+    /// It is in force, and for want of a certificate nobody gets more than a 503.
+    Closed,
     Absent,
 }
 
@@ -392,12 +404,19 @@ impl Live {
         }
         let (file, hosts) = (entry.path.display(), few_hosts(&self.site));
         match old {
+            // Said when they have been read.
+            _ if self.files != Files::Read => {}
             Some(old) => {
                 let what = what_changed(old, self);
                 info!(site = %name, %file, %hosts, %what, "site changed");
             }
-            None => info!(site = %name, %file, %hosts, "site live"),
+            None => self.tell_live(name, &entry.path),
         }
+    }
+
+    pub(super) fn tell_live(&self, name: &SiteName, path: &Path) {
+        let (file, hosts) = (path.display(), few_hosts(&self.site));
+        info!(site = %name, %file, %hosts, "site live");
     }
 }
 

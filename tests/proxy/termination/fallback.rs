@@ -5,7 +5,7 @@ use std::fs;
 use super::certificates::slow_to_open;
 use super::{tls_to, with_files, with_folder};
 use crate::harness::http2::Http2;
-use crate::harness::{Authority, Proxy, Tls, found, put, until};
+use crate::harness::{Authority, Folder, Proxy, Tls, found, put, until, words_of};
 
 const SHOP: &str = "shop.example.com";
 
@@ -33,7 +33,9 @@ fn a_name_asked_for_in_clear_text_while_its_pair_is_being_read_is_remembered() {
         until("it is remembered", || {
             remembered(&proxy) == format!("{SHOP}\n")
         });
-        proxy.site("shop.toml", format!("host = '{SHOP}'\nrespond = 'shop'"));
+        let without = format!("host = '{SHOP}'\nrespond = 'shop'");
+        proxy.sites().write("shop.toml", without);
+        proxy.until_state("shop", "waiting");
         assert_eq!(proxy.get(SHOP, "/").said(), "503 no-certificate");
     }
 }
@@ -114,8 +116,12 @@ fn a_name_whose_certificate_its_file_no_longer_names_answers_503() {
     until("both are remembered", || {
         remembered(&proxy) == "shop.example.com\n*.any.example.com\n"
     });
-    proxy.site("shop.toml", "host = 'shop.example.com'\nrespond = 'shop'");
-    proxy.site("any.toml", any(""));
+    let shop = "host = 'shop.example.com'\nrespond = 'shop'";
+    proxy.sites().write("shop.toml", shop);
+    proxy.sites().write("any.toml", any(""));
+    for name in ["shop", "any"] {
+        proxy.until_state(name, "waiting");
+    }
     for _ in 0..2 {
         for host in ["shop.example.com", "new.any.example.com"] {
             assert_eq!(proxy.get(host, "/").said(), "503 no-certificate", "{host}");
@@ -135,6 +141,143 @@ fn a_name_whose_certificate_its_file_no_longer_names_answers_503() {
         "host = 'shop.example.com'\nrespond = 'shop'\ntls = 'off'",
     );
     assert_eq!(proxy.get("shop.example.com", "/").text(), "shop");
+}
+
+#[test]
+fn a_site_that_answers_nothing_but_503_is_not_live_and_is_waited_for() {
+    let authority = Authority::new("test");
+    let folder = Folder::new();
+    let status = folder.path();
+    let plan = with_folder(&format!("status = '{}'\n", status.display()));
+    let live = plan.folder().join("live");
+    let pair = authority.pair(&[SHOP]);
+    pair.write(&live, "shop");
+    let other = authority.pair(&["one.w.example.com", "two.w.example.com"]);
+    other.write(&live, "other");
+    let says = |host: &str, tls: &str| format!("host = {host}\nrespond = 'here'\n{tls}");
+    let sent = "tls.http = 'redirect'\n";
+    let proxy = plan
+        .site("shop.toml", says("'shop.example.com'", ""))
+        // Some of their names answer.
+        .site("two.toml", says("['one.w.example.com', 'two.test']", sent))
+        .site("below.toml", says("'*.w.example.com'", sent))
+        .start();
+    let is = |name: &str, state: &str| {
+        proxy.until_state(name, state);
+        until("the status file says so", || {
+            let text = fs::read_to_string(status.join(format!("{name}.json"))).unwrap_or_default();
+            let status: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+            status["state"] == state
+        });
+    };
+    let ends = |words: &[&str]| {
+        let words = ["wait"].iter().chain(words).copied();
+        let output = proxy.command(words.chain(["--timeout", "100ms"]));
+        (output.status.code(), words_of(&output))
+    };
+    tls_to(&proxy, &Tls::to(SHOP));
+    until("it is remembered", || remembered(&proxy).contains(SHOP));
+    for name in ["shop", "two", "below"] {
+        is(name, "live");
+        proxy.wait_for(name);
+    }
+
+    fs::remove_file(live.join("shop.pem")).unwrap();
+    fs::remove_file(live.join("shop.key")).unwrap();
+    until("the pair is gone", || {
+        proxy.command(["reload"]);
+        proxy.get(SHOP, "/").said() == "503 no-certificate"
+    });
+    is("shop", "waiting");
+    is("two", "live");
+    is("below", "live");
+    let why = "no certificate for shop.example.com, and it had one: it answers 503";
+    let (code, said) = ends(&["shop"]);
+    assert_eq!(code, Some(3), "{said}");
+    assert!(
+        said.contains("shop is not serving yet") && said.contains(why),
+        "{said}"
+    );
+    let (code, said) = ends(&[]);
+    assert_eq!(code, Some(3), "{said}");
+    assert!(said.contains(&format!("waiting for shop: {why}")), "{said}");
+    assert_eq!(
+        proxy.status("shop").unwrap()["serving_since"],
+        serde_json::Value::Null
+    );
+    let metrics = proxy.admin("GET", "/metrics").1;
+    for series in ["{state=\"live\"} 2\n", "{state=\"waiting\"} 1\n"] {
+        assert!(
+            metrics.contains(&format!("onedoor_site_files{series}")),
+            "{metrics}"
+        );
+    }
+
+    // One that never had one, and whose operator wants TLS. A reload does not wait for it.
+    proxy
+        .sites()
+        .write("sent.toml", says("'sent.example.com'", sent));
+    let reload = words_of(&proxy.command(["reload"]));
+    assert!(
+        reload.contains("waiting   sent\nwaiting   shop\n"),
+        "{reload}"
+    );
+    assert_eq!(
+        proxy.get("sent.example.com", "/").said(),
+        "503 no-certificate"
+    );
+    is("sent", "waiting");
+
+    pair.write(&live, "shop");
+    authority.pair(&["sent.example.com"]).write(&live, "sent");
+    until("both are found", || {
+        proxy.command(["reload"]);
+        ["shop", "sent"]
+            .iter()
+            .all(|name| proxy.state_of(name) == "live")
+    });
+    for (name, host) in [("shop", SHOP), ("sent", "sent.example.com")] {
+        proxy.wait_for(name);
+        is(name, "live");
+        assert_eq!(proxy.get(host, "/").status, 308);
+        proxy.until_logged(&format!("it answers again, live site={name}"));
+    }
+}
+
+#[test]
+fn what_is_said_at_a_start_of_a_pair_that_is_missing_or_broken_is_one_line_and_not_that_it_is_live()
+{
+    let authority = Authority::new("test");
+    let plan = Proxy::plan();
+    let folder = plan.sites().path().to_owned();
+    let mut plan = plan;
+    for name in ["good", "missing", "broken"] {
+        let host = format!("{name}.example.com");
+        authority.pair(&[&host]).write(&folder, name);
+        plan = plan.site(&format!("{name}.toml"), with_files(&host, name, name));
+    }
+    fs::remove_file(folder.join("missing.key")).unwrap();
+    put(&folder, "broken.key", "nothing");
+    let proxy = plan.start();
+    proxy.until_logged("3 sites from ");
+    for said in [
+        "site live site=good",
+        "waiting: ",
+        "broken.key: there is no private key in it",
+    ] {
+        proxy.until_logged(said);
+    }
+    proxy.until_state("missing", "waiting");
+    proxy.until_state("broken", "down");
+    let log = proxy.log();
+    assert!(
+        log.contains(", 3 of them live once the certificate files are read"),
+        "{log}"
+    );
+    assert_eq!(log.matches("site live").count(), 1, "{log}");
+    for name in ["missing", "broken"] {
+        assert_eq!(log.matches(&format!("site={name}")).count(), 1, "{log}");
+    }
 }
 
 /// Its owner never had one: what somebody else does with the names around it is no affair of his.
