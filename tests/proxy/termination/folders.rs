@@ -279,6 +279,71 @@ fn a_folder_that_has_lost_all_its_pairs_at_once_keeps_them_until_told() {
     are_shown(1);
 }
 
+/// A volume is restored file by file.
+#[test]
+fn pairs_that_come_back_slowly_are_shown_until_they_are_back_or_said_to_be_gone() {
+    let authority = Authority::new("test");
+    let plan = with_folder("");
+    let live = plan.folder().join("live");
+    let fill = |host: &String, pair: &Pair| {
+        fs::create_dir(live.join(host)).unwrap();
+        pair.write(&live.join(host), "pair");
+    };
+    let hosts = ["shop", "blog", "wiki"].map(|name| format!("{name}.example.com"));
+    let pairs = hosts.each_ref().map(|host| authority.pair(&[host]));
+    for (host, pair) in hosts.iter().zip(&pairs) {
+        fill(host, pair);
+    }
+    let plan = hosts.iter().fold(plan, |plan, host| {
+        plan.site(&format!("{host}.toml"), answers(host))
+    });
+    let proxy = plan.start();
+    let are_shown = || {
+        for (host, pair) in hosts.iter().zip(&pairs) {
+            assert!(is_shown(&proxy, host, pair), "{host}");
+        }
+    };
+    are_shown();
+    fs::rename(&live, live.with_extension("away")).unwrap();
+    fs::create_dir(&live).unwrap();
+    proxy.command(["reload"]);
+    proxy.until_logged("live has no certificate any more");
+    for (lacking, host, pair) in [(2, &hosts[0], &pairs[0]), (1, &hosts[1], &pairs[1])] {
+        fill(host, pair);
+        let said = format!(
+            "live still lacks {lacking} of the certificates that it had before it was empty or away"
+        );
+        until("the others are missed", || {
+            proxy.command(["reload"]);
+            are_shown();
+            words_of(&proxy.command(["ls"])).contains(&said)
+        });
+        proxy.until_logged("live still lacks ");
+    }
+    let ls = words_of(&proxy.command(["ls"]));
+    assert!(
+        ls.contains("`onedoor reload --accept-removals` lets it go"),
+        "{ls}"
+    );
+    let of_site = proxy.status(&hosts[2]).unwrap()["problems"].to_string();
+    assert!(of_site.contains("are no pair again since"), "{of_site}");
+    proxy.command(["reload", "--accept-removals"]);
+    until("it is let go", || {
+        proxy.get(&hosts[2], "/").said() == "503 no-certificate"
+    });
+    let ls = words_of(&proxy.command(["ls"]));
+    assert!(!ls.contains("still lacks"), "{ls}");
+    for (host, pair) in hosts.iter().zip(&pairs).take(2) {
+        assert!(is_shown(&proxy, host, pair), "{host}");
+    }
+    assert_eq!(
+        proxy.log().matches("live still lacks ").count(),
+        1,
+        "{}",
+        proxy.log()
+    );
+}
+
 /// What a link leads to may be mounted in a moment.
 #[test]
 fn a_folder_behind_a_link_that_leads_nowhere_keeps_what_was_found_in_it() {
