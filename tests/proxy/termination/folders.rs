@@ -543,6 +543,62 @@ fn an_edit_elsewhere_that_covers_a_passthrough_name_is_said_at_once_and_once() {
     assert_eq!(hosts.map(times), [1; 3], "{}", proxy.log());
 }
 
+#[test]
+fn a_passthrough_name_that_is_covered_again_is_said_again() {
+    let authority = Authority::new("test");
+    let plan = with_folder("");
+    let live = plan.folder().join("live");
+    let folder = plan.sites().path().to_owned();
+    let passed = "host = 'app.example.com'\nto = 1\ntls = 'passthrough'\n";
+    let proxy = plan.site("app.toml", passed).start();
+    let said = "for other names is also for app.example.com, whose TLS is passed";
+    let wide = authority.pair(&["shop.example.com", "*.example.com"]);
+    let narrow = authority.pair(&["shop.example.com"]);
+    let until_said = |times: usize| {
+        until("it is said", || proxy.log().matches(said).count() >= times);
+        assert_eq!(proxy.log().matches(said).count(), times, "{}", proxy.log());
+    };
+    let until_not_so = || {
+        until("it is not so any more", || {
+            let problems = &proxy.status("app").unwrap()["problems"];
+            !problems.to_string().contains(said)
+        });
+    };
+    let shop = || with_files("shop.example.com", "shop", "shop");
+    wide.write(&folder, "shop");
+    proxy.site("shop.toml", shop());
+    until_said(1);
+    // By another certificate, by another kind of TLS, and without the site.
+    narrow.write(&folder, "shop");
+    until_not_so();
+    wide.write(&folder, "shop");
+    until_said(2);
+    proxy.site("shop.toml", answers("shop.example.com") + "tls = 'off'\n");
+    until_not_so();
+    proxy.site("shop.toml", shop());
+    until_said(3);
+    proxy.sites().remove("shop.toml");
+    until_not_so();
+    proxy.site("shop.toml", shop());
+    until_said(4);
+    // In the folders.
+    proxy.sites().remove("shop.toml");
+    until_not_so();
+    wide.write(&live, "wide");
+    proxy.command(["reload"]);
+    until_said(5);
+    for half in ["pem", "key"] {
+        fs::remove_file(live.join(format!("wide.{half}"))).unwrap();
+    }
+    until("it is looked at", || {
+        proxy.command(["reload"]);
+        let problems = &proxy.status("app").unwrap()["problems"];
+        !problems.to_string().contains(said)
+    });
+    proxy.site("shop.toml", shop());
+    until_said(6);
+}
+
 /// Of files that only the daemon may read nobody else knows what is in them.
 #[test]
 fn check_by_somebody_else_says_that_it_cannot_look_and_nothing_of_the_sites() {
