@@ -67,8 +67,8 @@ pub(super) enum Half {
 #[derive(Debug)]
 pub(super) struct News {
     pub(super) line: String,
-    /// It is of the dates of this one: of interest where clients are shown it.
-    pub(super) dates: Option<Arc<Certificate>>,
+    /// Why clients refuse this one, or soon will: of interest where they are shown it.
+    pub(super) of: Option<Arc<Certificate>>,
 }
 
 impl Folder {
@@ -111,16 +111,17 @@ impl Folder {
         let mut news = Vec::new();
         // Half of a renewal is nothing to tell of: it is whole a moment later.
         if !is_restless {
-            let dated = pairs
-                .iter()
-                .filter_map(|pair| Some((pair.of_dates(now)?, &pair.certificate)));
-            let dated: BTreeMap<String, &Arc<Certificate>> = dated.collect();
+            let refused = pairs.iter().flat_map(|pair| {
+                let lines = pair.of_certificate(now);
+                lines.map(|line| (line, &pair.certificate))
+            });
+            let refused: BTreeMap<String, &Arc<Certificate>> = refused.collect();
             let of_keys = pairs.iter().filter_map(|pair| pair.of_key.clone());
-            let all = problems.iter().chain(dated.keys()).cloned();
+            let all = problems.iter().chain(refused.keys()).cloned();
             let all: BTreeSet<String> = all.chain(of_keys).collect();
             news.extend(all.difference(&said).map(|line| News {
                 line: line.clone(),
-                dates: dated.get(line).copied().cloned(),
+                of: refused.get(line).copied().cloned(),
             }));
             said = all;
         }

@@ -204,7 +204,7 @@ impl Found {
             }
             false => Arc::clone(&self.names),
         };
-        let is_said = |news: &News| news.dates.as_ref().is_none_or(|dated| names.show(dated));
+        let is_said = |news: &News| news.of.as_ref().is_none_or(|one| names.show(one));
         let news = news.into_iter().filter(is_said).map(|news| news.line);
         told.problems.extend(news);
         let found = Some(Found {
@@ -308,14 +308,13 @@ const GOES_ON: &str = "what was found in it goes on being shown";
 const LET_GO: &str = "`onedoor reload --accept-removals` lets it go";
 
 impl Pair {
-    fn of_dates(&self, now: SystemTime) -> Option<String> {
-        advice::of_dates(&self.certificate, "clients", now)
+    fn of_certificate(&self, now: SystemTime) -> impl Iterator<Item = String> + use<> {
+        advice::of_certificate(&self.certificate, "clients", now)
     }
 
     /// As of `now`.
     fn advice(&self, now: SystemTime) -> impl Iterator<Item = String> {
-        self.of_dates(now)
-            .into_iter()
+        self.of_certificate(now)
             .chain(self.of_key.clone())
             .chain(self.half.map(|half| self.with(half)))
     }
