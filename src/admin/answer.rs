@@ -8,9 +8,10 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
+use super::conversation::Wanted;
 use super::costly::Body;
 use super::question::Refusal;
-use super::{About, Reloaded, Wanted};
+use super::{About, Reloaded};
 use crate::document::mask;
 use crate::http::explain::Explanation;
 use crate::observe::events::Events;

@@ -6,50 +6,39 @@
 
 mod answer;
 pub mod client;
+mod conversation;
 mod costly;
 mod metrics;
 mod question;
+mod reply;
 mod reserve;
 mod room;
 
-use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::pin::pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, PoisonError, RwLock};
-use std::task::Poll;
 use std::time::{Duration, SystemTime};
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
-use tokio::task::spawn_blocking;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 use crate::http::Shared;
-use crate::http::explain::{self, Scene};
 use crate::observe::Counters;
 use crate::observe::access::Writer;
 use crate::observe::events::Events;
-use crate::reload::{Reload, Report, Waited, history};
+use crate::reload::{Reload, Report};
 use crate::route::Current;
 use crate::settings::Renewed;
-use crate::site::{SiteName, directory};
-use answer::Answer;
+use conversation::converse;
 use costly::Costly;
-use question::{Parsed, Question, Refusal};
+use question::Refusal;
 use reserve::Reserve;
-use room::{Place, Room, What};
+use room::Room;
 
-/// From connect to a whole request, and for an answer to be taken. 5 s: everybody here is on this machine.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// A request head. 64 KiB: a request to be explained comes in it, with all its headers.
-const HEAD_BYTES: usize = 64 << 10;
-/// What most of them need.
-const USUAL_HEAD_BYTES: usize = 1 << 10;
 /// Connections at once that are asked and answered without waiting: a program that loops must not take the descriptors.
 const CONNECTIONS: usize = 256;
 /// Those that wait for something, for up to a day: deploy scripts are the many. They have a room of their own, so that
@@ -63,8 +52,6 @@ const WAITS_OF_BROWSERS: usize = 32;
 const HISTORIES: usize = 4;
 /// How long accepting rests where there is nothing to accept with.
 const PAUSE: Duration = Duration::from_millis(50);
-
-const PLAIN: &str = "text/plain; charset=utf-8";
 
 /// What can be done by those who ask.
 #[derive(Clone, Debug)]
@@ -298,267 +285,10 @@ enum Who {
     Browser,
 }
 
-/// `place` is the right to be asked and answered; whoever waits gives it back first.
-async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
-    stream: &mut S,
-    who: Who,
-    powers: &Powers,
-    place: Place,
-) -> io::Result<()> {
-    let read = timeout(PATIENCE, read(stream));
-    let Ok(read) = place.wait_for(What::Question, read).await else {
-        return Ok(());
-    };
-    let mut place = Right::Question(place);
-    let mut wanted = Wanted::All;
-    let answer = match read {
-        Ok(Ok(Ok(asked))) => {
-            wanted = asked.wanted;
-            match admit(&asked, who, powers, &mut place) {
-                Err(refusal) => answer::refused(refusal),
-                Ok(()) => {
-                    let takes_work = asked.question.takes_work();
-                    let answer = reply(asked.question, powers);
-                    match unless_gone(answer, gone(stream), takes_work).await {
-                        Some(answer) => answer,
-                        None => return Ok(()),
-                    }
-                }
-            }
-        }
-        Ok(Ok(Err(refusal))) => answer::refused(refusal),
-        Ok(Err(error)) => return Err(error),
-        Err(_) => answer::refused(Refusal::TooSlow),
-    };
-    let written = timeout(PATIENCE, answer.write(stream, wanted));
-    let written = match &place {
-        Right::Question(place) => place.wait_for(What::Taking, written).await,
-        Right::Wait(_) | Right::End { .. } => Ok(written.await),
-    };
-    let Ok(written) = written else {
-        return Ok(());
-    };
-    written.unwrap_or_else(|elapsed| Err(elapsed.into()))?;
-    let ended = stream.shutdown().await;
-    drop(place);
-    ended
-}
-
-/// What somebody holds while they are here: the right to ask, to wait, or to see the end of the run.
-enum Right {
-    Question(Place),
-    Wait(#[expect(dead_code, reason = "held until it is dropped")] OwnedSemaphorePermit),
-    /// The run ends when nobody waits to be told how.
-    End {
-        _place: OwnedSemaphorePermit,
-        _ended: watch::Receiver<Option<u64>>,
-    },
-}
-
-/// Whether `who` may have it answered. Whoever waits changes `right` for one of those that are for waiting.
-fn admit(asked: &Asked, who: Who, powers: &Powers, right: &mut Right) -> Result<(), Refusal> {
-    if who == Who::Browser {
-        asked.by_browser.clone()?;
-    }
-    if asked.question.is_privileged() && who != Who::Operator {
-        return Err(Refusal::NotAllowed);
-    }
-    if let Question::Wait { .. } = asked.question {
-        *right = Right::Wait(powers.waits.take(who)?);
-    }
-    if let Question::Drain { wait: true } = asked.question {
-        *right = Right::End {
-            _place: powers.waits.take(who)?,
-            _ended: powers.about.ended.subscribe(),
-        };
-    }
-    Ok(())
-}
-
 /// Whether who asks is root or the user that we run as: the group may read.
 fn is_ours(stream: &UnixStream) -> bool {
     let own = rustix::process::geteuid().as_raw();
     stream
         .peer_cred()
         .is_ok_and(|who| who.uid() == 0 || who.uid() == own)
-}
-
-/// A question, whether somebody wants more than the head of its answer, and what speaks against answering it to a browser.
-#[derive(Debug)]
-struct Asked {
-    question: Question,
-    wanted: Wanted,
-    by_browser: Result<(), Refusal>,
-}
-
-/// What of an answer somebody wants.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Wanted {
-    #[default]
-    All,
-    Head,
-}
-
-async fn read<S: AsyncRead + Unpin>(stream: &mut S) -> io::Result<Result<Asked, Refusal>> {
-    let mut head = Vec::with_capacity(USUAL_HEAD_BYTES);
-    loop {
-        if stream.read_buf(&mut head).await? == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        match question::parse(&head) {
-            Ok(Parsed::Complete(question)) => {
-                return Ok(Ok(Asked {
-                    question,
-                    wanted: match question::is_head(&head) {
-                        true => Wanted::Head,
-                        false => Wanted::All,
-                    },
-                    by_browser: question::is_of_this_machine(&head),
-                }));
-            }
-            Ok(Parsed::NeedMore) if head.len() < HEAD_BYTES => {}
-            Ok(Parsed::NeedMore) => return Ok(Err(Refusal::TooLong)),
-            Err(refusal) => return Ok(Err(refusal)),
-        }
-    }
-}
-
-async fn reply(question: Question, powers: &Powers) -> Answer {
-    let Powers { reload, about, .. } = powers;
-    match question {
-        Question::Status => answer::status(about),
-        Question::Counters => answer::counters(about),
-        Question::Metrics => {
-            let (reload, about) = (reload.clone(), Arc::clone(about));
-            let text = powers.lists.metrics.ask(|| async move {
-                let gauges = reload.gauges().await;
-                // Not on the thread that follows the files.
-                let text = spawn_blocking(move || metrics::text(&about, gauges));
-                text.await.unwrap_or_default().into_bytes()
-            });
-            answer::shared(metrics::CONTENT_TYPE, text.await)
-        }
-        Question::Page => answer::page(),
-        Question::Events => answer::events(&about.events),
-        Question::Health => answer::text(200, PLAIN, "ok\n".to_owned()),
-        Question::Ready => match about.draining.load(Ordering::Relaxed) {
-            false => answer::text(200, PLAIN, "ready\n".to_owned()),
-            true => answer::text(503, PLAIN, "draining\n".to_owned()),
-        },
-        Question::Sites => {
-            let reload = reload.clone();
-            let list = powers.lists.sites.ask(|| async move {
-                let overview = reload.list().await;
-                let list = spawn_blocking(move || answer::sites(overview));
-                list.await.unwrap_or_default()
-            });
-            answer::shared(answer::JSON, list.await)
-        }
-        Question::History { name, whole } => {
-            // What has just gone live is written behind the publisher's back.
-            reload.flush().await;
-            history(name, whole, powers).await
-        }
-        Question::Gone { name, now } => match reload.gone(SiteName::new(name), now).await {
-            true => answer::gone(),
-            false => answer::refused(Refusal::NotDone("its file is still there".into())),
-        },
-        Question::Drain { wait: true } => {
-            let mut ended = about.ended.subscribe();
-            about.drain.notify_one();
-            // Whoever would say so is there as long as we are.
-            let cut = ended.wait_for(Option::is_some).await;
-            answer::drained(cut.ok().and_then(|cut| *cut).unwrap_or_default())
-        }
-        Question::Drain { wait: false } => {
-            about.drain.notify_one();
-            answer::draining(about.shared().limits.drain_time, answer::open(about))
-        }
-        Question::Explain(question) => explain(&question, reload, about).await,
-        Question::Reload { accept_removals } => {
-            let (reply, reloaded) = oneshot::channel();
-            let again = Again {
-                accept_removals,
-                reply,
-            };
-            // One that is about to end reads nothing any more.
-            drop(powers.again.send(again));
-            answer::reloaded(&reloaded.await.unwrap_or_default())
-        }
-        Question::Wait { name, until, time } => {
-            let waited = reload.wait(name, until, time).await;
-            // What serves for a few seconds more is no deployment.
-            let is_draining = about.draining.load(Ordering::Relaxed);
-            match waited {
-                Waited::Serving if is_draining => answer::waited(&Waited::Draining),
-                waited => answer::waited(&waited),
-            }
-        }
-    }
-}
-
-async fn history(name: String, whole: bool, powers: &Powers) -> Answer {
-    let about = &powers.about;
-    let (state, site) = (about.state.clone(), SiteName::new(name.as_str()));
-    // Given back when they have been read, also where whoever asked has gone meanwhile. It is never closed.
-    let place = Arc::clone(&powers.lists.histories.0).acquire_owned().await;
-    let read = spawn_blocking(move || {
-        let versions = history::versions(&state, &site);
-        drop(place);
-        versions
-    });
-    let (versions, has_present) = read.await.unwrap_or_default();
-    let file = directory::path_of(&about.sites, &SiteName::new(name.as_str()));
-    answer::history((&name, &file), &versions, has_present, whole)
-}
-
-/// By the table in force, and the files that would like to be in it.
-async fn explain(question: &explain::Question, reload: &Reload, about: &About) -> Answer {
-    let host = match explain::host_of(question) {
-        Ok(host) => host,
-        Err(what) => return answer::refused(Refusal::BadParameter(what)),
-    };
-    let table = about.current.snapshot();
-    let winner = table.find(&host).map(|site| site.name.clone());
-    let contest = reload.contest(&host, winner).await;
-    let scene = Scene {
-        table: &table,
-        shared: about.shared(),
-        listening: &about.listening,
-        offline: false,
-    };
-    match explain::explain(question, scene, &contest) {
-        Ok(explanation) => answer::explained(&explanation),
-        Err(what) => answer::refused(Refusal::BadParameter(what)),
-    }
-}
-
-/// What `reply` answers; `None` where whoever asked is `gone` before: somebody who waits and gives up is not kept until the
-/// end of the time. What takes work is not even begun then; anything else is there at once, and is told also to those who
-/// say at once that they have nothing more to ask.
-async fn unless_gone<T>(
-    reply: impl Future<Output = T>,
-    gone: impl Future<Output = ()>,
-    takes_work: bool,
-) -> Option<T> {
-    let (mut reply, mut gone) = (pin!(reply), pin!(gone));
-    poll_fn(|cx| {
-        if takes_work && gone.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(None);
-        }
-        if let Poll::Ready(answer) = reply.as_mut().poll(cx) {
-            return Poll::Ready(Some(answer));
-        }
-        match takes_work {
-            true => Poll::Pending,
-            false => gone.as_mut().poll(cx).map(|()| None),
-        }
-    })
-    .await
-}
-
-/// Returns when the other side has closed; bytes behind the request are nobody's.
-async fn gone<S: AsyncRead + Unpin>(stream: &mut S) {
-    let mut ignored = [0; 256];
-    while !matches!(stream.read(&mut ignored).await, Ok(0) | Err(_)) {}
 }

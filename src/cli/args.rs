@@ -174,6 +174,9 @@ pub(super) enum Command {
         json: bool,
     },
     /// Write a former version of a site back into its file, and wait until it serves
+    ///
+    /// What is written becomes the newest version, so that a second rollback undoes the first. `onedoor history` has the
+    /// numbers of those that are older.
     Rollback {
         name: String,
         /// Which version of the history [default: the newest that is not the present one]

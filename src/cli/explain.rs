@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use serde_json::Value;
+
 use super::args::{Asked, Places, Serving};
 use super::screen::{Paint, Screen};
 use super::{FAILED, complain, daemon, print, run};
@@ -25,7 +27,8 @@ pub(super) fn explain(places: &Places, asked: Asked, json: bool) -> ExitCode {
         headers: asked.header,
         client: asked.client,
     };
-    let explanation = match asked.offline {
+    let is_offline = asked.offline;
+    let explanation = match is_offline {
         true => by_files(places, &question),
         false => by_daemon(places, &question),
     };
@@ -34,11 +37,39 @@ pub(super) fn explain(places: &Places, asked: Asked, json: bool) -> ExitCode {
             Ok(text) => print(&format!("{text}\n")),
             Err(error) => complain(error),
         },
-        Ok(explanation) => print(&words(&explanation, Screen::of_output())),
+        Ok(explanation) => {
+            print(&words(&explanation, Screen::of_output()));
+            if !is_offline
+                && explanation.site.is_none()
+                && let Some(host) = &explanation.hostname
+                && let Some(hosts) = hosts_of_site(places, host)
+            {
+                complain(format_args!(
+                    "{host} is no host but a site, which answers for {hosts}"
+                ));
+            }
+        }
         Err(code) => return code,
     }
     ExitCode::SUCCESS
 }
+
+/// What the daemon's site of this name answers for: people type what they call it. `None`: there is none, or no daemon.
+fn hosts_of_site(places: &Places, name: &str) -> Option<String> {
+    let answer = daemon::find(places).ok()?.sites().ok()?;
+    let mut sites = answer["sites"].as_array().into_iter().flatten();
+    let site = sites.find(|site| site["name"] == name)?;
+    let hosts = site["hosts"].as_array().into_iter().flatten();
+    let hosts: Vec<_> = hosts
+        .filter_map(Value::as_str)
+        .map(printable)
+        .take(MOST_HOSTS)
+        .collect();
+    (!hosts.is_empty()).then(|| hosts.join(", "))
+}
+
+/// Enough for somebody to see which one is meant.
+const MOST_HOSTS: usize = 3;
 
 fn by_daemon(places: &Places, question: &Question) -> Result<Explanation, ExitCode> {
     let daemon = daemon::find(places)?;

@@ -3,6 +3,7 @@
 use toml::de::DeTable;
 
 use super::comment::comments;
+use super::depth::string_length;
 use super::problem::is_risky;
 use super::userinfo::{userinfo, without_userinfo};
 use super::{Span, Table, Value, keys};
@@ -66,22 +67,71 @@ pub fn mask(text: &str) -> String {
 }
 
 /// What comments say behind such a word. A value that was commented out may go on in the next lines: so far as they are
-/// nothing but comments, they are one. Words of people go with it: which of them are none, nobody can tell for sure.
+/// nothing but comments, they are one, also behind empty lines where what the value began with is still open. Words of
+/// people go with it: which of them are none, nobody can tell for sure.
 fn in_comments(text: &str) -> Vec<Span> {
     let mut secrets: Vec<Span> = Vec::new();
+    let mut open = Open::default();
     for (comment, is_alone) in comments(text) {
         let is_next = |last: &Span| {
             let between = &text[last.end..comment.start];
-            is_alone && between.trim().is_empty() && between.matches('\n').count() <= 1
+            let is_below = between.matches('\n').count() <= 1;
+            is_alone && between.trim().is_empty() && (is_below || open.is_any())
         };
         if let Some(last) = secrets.last_mut().filter(|last| is_next(last)) {
+            open.take(text[comment.clone()].trim_start_matches('#'));
             last.end = comment.end;
         } else if let Some(end) = end_of_login(&text[comment.clone()]) {
+            open = Open::default();
+            open.take(&text[comment.start + end..comment.end]);
             secrets.push(comment.start + end..comment.end);
         }
     }
     secrets.retain(|span| !span.is_empty());
     secrets
+}
+
+/// What a value has opened and not closed in the lines of it so far. Where a line cannot be read it counts as open: too much
+/// is masked rather than too little.
+#[derive(Debug, Default)]
+struct Open {
+    brackets: usize,
+    /// Those of a string of several lines.
+    quotes: Option<&'static str>,
+}
+
+impl Open {
+    fn is_any(&self) -> bool {
+        self.brackets > 0 || self.quotes.is_some()
+    }
+
+    fn take(&mut self, line: &str) {
+        let mut rest = line;
+        while let Some(first) = rest.chars().next() {
+            let mut read = first.len_utf8();
+            if let Some(quotes) = self.quotes {
+                if rest.starts_with(quotes) {
+                    self.quotes = None;
+                    read = quotes.len();
+                } else if first == '\\' && quotes.starts_with('"') {
+                    read += rest[1..].chars().next().map_or(0, char::len_utf8);
+                }
+            } else if let Some(quotes) = ["\"\"\"", "'''"].into_iter().find(|q| rest.starts_with(q))
+            {
+                self.quotes = Some(quotes);
+                read = quotes.len();
+            } else {
+                match first {
+                    '"' | '\'' => read = string_length(rest.as_bytes(), first as u8),
+                    '#' => return,
+                    '[' | '{' => self.brackets += 1,
+                    ']' | '}' => self.brackets = self.brackets.saturating_sub(1),
+                    _ => {}
+                }
+            }
+            rest = rest.get(read..).unwrap_or_default();
+        }
+    }
 }
 
 /// Where the first such word of a line ends; the start of the line where it is written in escapes.
@@ -354,6 +404,35 @@ mod tests {
             "to = 1 # no cookie (not shown)\n\n# shown\nhost = '#Cookie' # shown\n\
              redirect = \"https://***@a\"\n[headers.request.set]\nCookie = \"(not shown)\" # https://***@d cookie (not shown)"
         );
+    }
+
+    #[test]
+    fn what_is_commented_out_goes_on_behind_empty_lines_until_it_is_closed() {
+        for value in [
+            "[\n#   'a]',\n\n\n#   'swordfish',\n\n# 'swordfish'\n# ]",
+            "[ # one ]\n\n#   'swordfish' ]",
+            "{ value = [\n\n# 'x' ],\n\n# also = 'swordfish' }",
+            "\"\"\"\n# a\n\n# \\\"\"\" [\n \n##swordfish\n# \"\"\"",
+            "'''\n\n#swordfish'''",
+            // Broken, so that nobody knows where it ends.
+            "[ \"a ]\n\n# swordfish",
+        ] {
+            let text = format!("# Authorization = {value}\n\nto = 1\n\n# shown\n");
+            let shown = mask(&text);
+            assert_eq!(
+                shown, "# Authorization (not shown)\n\nto = 1\n\n# shown\n",
+                "{text}"
+            );
+        }
+        for value in [
+            "'a'",
+            "[ 'a', [ 'b' ] ]",
+            "\"\"\"\n# a\n# \"\"\"",
+            "is it's",
+        ] {
+            let text = format!("# Cookie = {value}\n\n# shown\n");
+            assert_eq!(mask(&text), "# Cookie (not shown)\n\n# shown\n", "{text}");
+        }
     }
 
     #[test]

@@ -263,6 +263,18 @@ impl<'t> Reader<'t> {
         self.report(span, Severity::Error, message.into(), help, None);
     }
 
+    /// Whether a path begins in somebody's home as a shell has it, which is an error: nothing here is expanded, and a folder
+    /// that is called `~` is nobody's. `whole` shows what to write instead.
+    pub fn refuse_home(&mut self, text: &str, span: &Span, whole: &str) -> bool {
+        let is_of_home = text == "~" || text.starts_with("~/");
+        if is_of_home {
+            let message = format!("{text:?}: \"~\" is not expanded here, as a shell would");
+            let help = format!("write the whole path, as in \"{whole}\"");
+            self.error_with_help(span.clone(), message, Some(help));
+        }
+        is_of_home
+    }
+
     /// An error that may be over when `file` changes.
     pub fn error_about(&mut self, span: Span, message: impl Into<String>, file: PathBuf) {
         self.report(

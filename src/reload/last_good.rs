@@ -10,6 +10,7 @@ use std::io::{self, Write};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
@@ -144,7 +145,11 @@ fn from_path(path: &Path) -> Value {
 #[derive(Clone, Debug)]
 pub(super) struct Store {
     jobs: mpsc::UnboundedSender<Job>,
+    trouble: Trouble,
 }
+
+/// Why what is live cannot be written just now, in one line.
+type Trouble = Arc<Mutex<Option<String>>>;
 
 #[derive(Debug)]
 enum Job {
@@ -157,8 +162,14 @@ impl Store {
     /// Starts the writer, a task on the current runtime that ends with the last clone of the store.
     pub(super) fn open(directory: PathBuf) -> Store {
         let (jobs, receiver) = mpsc::unbounded_channel();
-        tokio::spawn(write_behind(directory, receiver));
-        Store { jobs }
+        let trouble = Trouble::default();
+        tokio::spawn(write_behind(directory, receiver, Arc::clone(&trouble)));
+        Store { jobs, trouble }
+    }
+
+    /// Why what is live cannot be written, for whoever looks. `None`: it can, as far as is known.
+    pub(super) fn trouble(&self) -> Option<String> {
+        lock(&self.trouble).clone()
     }
 
     pub(super) fn keep(&self, last_good: LastGood) {
@@ -186,7 +197,16 @@ impl Store {
 /// What is to be on disk: a version, or nothing.
 type Batch = BTreeMap<SiteName, Option<Box<LastGood>>>;
 
-async fn write_behind(directory: PathBuf, mut jobs: mpsc::UnboundedReceiver<Job>) {
+/// A line is whole whatever panicked beside it.
+fn lock(trouble: &Trouble) -> MutexGuard<'_, Option<String>> {
+    trouble.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+async fn write_behind(
+    directory: PathBuf,
+    mut jobs: mpsc::UnboundedReceiver<Job>,
+    trouble: Trouble,
+) {
     let mut batch = Batch::new();
     let mut is_failing = false;
     loop {
@@ -216,6 +236,12 @@ async fn write_behind(directory: PathBuf, mut jobs: mpsc::UnboundedReceiver<Job>
         let written = tokio::task::spawn_blocking(move || write(&to, work)).await;
         let (left, error) = written.unwrap_or_default();
         batch = left;
+        *lock(&trouble) = error.as_ref().filter(|_| !batch.is_empty()).map(|error| {
+            let path = directory.display();
+            format!(
+                "what is live cannot be written into {path}, a restart would not know it: {error}"
+            )
+        });
         match error {
             Some(error) if !is_failing => warn!(
                 path = %directory.display(),

@@ -120,7 +120,9 @@ impl Follower {
                 let of_folders = adviser.of_folders();
                 let of_folders = certificates::lines_of_folders(&of_folders);
                 let of_rules = self.missing_catch_all();
-                let notice = notice.into_iter().chain(of_rules).chain(of_folders);
+                let of_state = self.store.trouble();
+                let notice = notice.into_iter().chain(of_state);
+                let notice = notice.chain(of_rules).chain(of_folders);
                 let notice = notice.reduce(|all, line| all + "\n" + &line);
                 let ignored = self.ignored.iter().map(|(path, why)| {
                     let file = path.file_name().unwrap_or_default();

@@ -17,15 +17,18 @@ pub(crate) fn wrong_with(member: &Member) -> Option<String> {
         let is_same = |found: &String| found.contains(&*trouble.why);
         !found.as_ref().is_some_and(is_same)
     });
-    let connects = connects.map(|trouble| {
+    let has_failed = |fitness: &Fitness| fitness.has(Against::Failures);
+    // Where nobody accepts, or that took it out, what it did with requests before is the lesser news.
+    let unanswered = state.unanswered.read();
+    let unanswered = unanswered.filter(|_| connects.is_none() && !has_failed(&state.fitness));
+    let requests = connects.or(unanswered).map(|trouble| {
         let (since, last) = times(&trouble);
         format!("{} (since {since}, tried last at {last})", trouble.why)
     });
-    let all: Vec<String> = connects.into_iter().chain(found).collect();
+    let all: Vec<String> = requests.into_iter().chain(found).collect();
     if !all.is_empty() {
         return Some(all.join("; "));
     }
-    let has_failed = |fitness: &Fitness| fitness.has(Against::Failures);
     match state.trouble.read() {
         Some(trouble) if has_failed(&state.fitness) => {
             let (since, _) = times(&trouble);

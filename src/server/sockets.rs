@@ -33,14 +33,13 @@ pub(super) fn bind(addresses: &[SocketAddr], workers: usize) -> Result<Vec<Socke
             source,
         };
         // Two processes of one user can both bind with SO_REUSEPORT and then share the connections unnoticed. So
-        // the address is bound once without it, and let go of again.
+        // the address is bound once without it, and let go of again when the others have it.
         let alone = open(wanted, false).map_err(failed)?;
         let address = alone
             .local_addr()
             .map_err(failed)?
             .as_socket()
             .unwrap_or(wanted);
-        drop(alone);
         for worker in 0..workers {
             let listener = open(address, true).map_err(failed)?;
             sockets.push(Socket {
@@ -49,6 +48,7 @@ pub(super) fn bind(addresses: &[SocketAddr], workers: usize) -> Result<Vec<Socke
                 worker,
             });
         }
+        drop(alone);
     }
     Ok(sockets)
 }

@@ -28,6 +28,9 @@ pub(super) struct DaemonFile<'f, 't> {
     pub(super) folder: &'f Path,
 }
 
+/// A path that is written whole.
+const EXAMPLE: &str = "/srv/onedoor";
+
 impl DaemonFile<'_, '_> {
     /// `state` is left empty when the file does not say.
     pub(super) fn settings(&mut self, table: &Table<'_>) -> Settings {
@@ -106,17 +109,17 @@ impl DaemonFile<'_, '_> {
             self.reader.error(span, format!("{name:?} is empty"));
             return None;
         }
+        self.reader.refuse_home(text, &span, EXAMPLE);
         Some(self.folder.join(text))
     }
 
     fn paths(&mut self, table: &Table<'_>, name: &str) -> Option<Vec<PathBuf>> {
         let texts = self.reader.texts(table, name)?;
-        Some(
-            texts
-                .into_iter()
-                .map(|(text, _)| self.folder.join(text))
-                .collect(),
-        )
+        let path = |(text, span): (&str, Span)| {
+            self.reader.refuse_home(text, &span, EXAMPLE);
+            self.folder.join(text)
+        };
+        Some(texts.into_iter().map(path).collect())
     }
 
     fn parsed<T>(
@@ -285,6 +288,8 @@ impl DaemonFile<'_, '_> {
                 None | Some(("off", _)) => None,
                 Some(("stdout", _)) => Some(Destination::Stdout),
                 Some((path, span)) => {
+                    self.reader
+                        .refuse_home(path, span, "/var/log/onedoor/access.log");
                     let path = self.folder.join(path);
                     self.has_folder(&path, span);
                     Some(Destination::File(path.into()))

@@ -174,6 +174,16 @@ fn all_errors_come_at_once_with_places() {
 }
 
 #[test]
+fn a_home_is_written_whole_wherever_a_path_stands() {
+    let text = "sites = '~/sites'\ncertificates = ['/etc/x', '~/c']\nfiles_under = '~'\n[log]\naccess = '~/log/x.log'\n";
+    let problems = loaded(text, Overrides::default()).expect_err("no shell reads it");
+    let errors = problems
+        .iter()
+        .filter(|p| p.contains("is not expanded here"));
+    assert_eq!(errors.count(), 4, "{problems:#?}");
+}
+
+#[test]
 fn a_flag_beats_the_file() {
     let overrides = Overrides {
         listen: vec![":81".into(), "127.0.0.1:0".into()],

@@ -59,6 +59,12 @@ impl Fitness {
         self.word.load(Ordering::Relaxed) & !WARMING == 0
     }
 
+    /// Whether nothing but requests that failed speaks against it. One load.
+    pub fn is_fit_but_for_failures(&self) -> bool {
+        let failures = Against::Failures as u32;
+        self.word.load(Ordering::Relaxed) & !(WARMING | failures) == 0
+    }
+
     /// Whether there is nothing at all to heed. One load.
     pub fn is_plain(&self) -> bool {
         self.word.load(Ordering::Relaxed) == 0
@@ -233,6 +239,9 @@ pub struct BackendState {
     pub trouble: super::trouble::Trouble,
     /// Requests that ended in no whole response head.
     pub resets: Row,
+    /// Why the last request to it got no answer, or not all of one.
+    #[cfg(feature = "serve")]
+    pub unanswered: super::trouble::Trouble,
     /// Responses with 5xx.
     pub server_errors: Row,
     /// In flight over all workers, as far as the site set `max` for it.
@@ -293,7 +302,8 @@ impl BackendState {
     pub fn lost_since(&self, when_none: WhenNone) -> Option<Moment> {
         let absent = self.endpoint.absence.since();
         let is_unfit = match when_none {
-            WhenNone::Refuse => true,
+            // Requests that failed, perhaps those of another site, never take the last one out.
+            WhenNone::Refuse => !self.fitness.is_fit_but_for_failures(),
             // Whoever only fails its check is asked all the same, and may have answered until a moment ago.
             WhenNone::Try => self.fitness.has(Against::Unresolved),
         };

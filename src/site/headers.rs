@@ -203,6 +203,12 @@ impl Edits<'_, '_> {
     }
 
     fn file(&mut self, text: &str, span: Span) -> Option<Vec<u8>> {
+        if self
+            .reader
+            .refuse_home(text, &span, "/etc/onedoor/shop.token")
+        {
+            return None;
+        }
         let path = self.fence.locate(text);
         match self.fence.read(&path, HEADER_FILE_BYTES) {
             Ok(mut bytes) => {

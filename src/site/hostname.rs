@@ -189,6 +189,24 @@ impl HostPattern {
         Ok(HostPattern::Wildcard(suffix))
     }
 
+    /// The name in an address that somebody copied, with a scheme, a port or a path around it. `None`: there is none.
+    pub fn meant_by(address: &str) -> Option<HostPattern> {
+        let behind_scheme = address.split_once("://").map_or(address, |(_, rest)| rest);
+        let (authority, _) = behind_scheme.split_at(
+            behind_scheme
+                .find(['/', '?', '#'])
+                .unwrap_or(behind_scheme.len()),
+        );
+        let (_, host) = authority.rsplit_once('@').unwrap_or(("", authority));
+        let name = match host.rsplit_once(':') {
+            Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+            _ => host,
+        };
+        let read = |name| HostPattern::parse(name).ok();
+        let pattern = read(host).or_else(|| read(name))?;
+        (pattern != HostPattern::Any).then_some(pattern)
+    }
+
     /// The wildcard that would cover an exact name.
     pub fn wildcard_above(&self) -> Option<HostPattern> {
         let HostPattern::Exact(name) = self else {
@@ -392,9 +410,7 @@ impl fmt::Display for HostnameError {
         match self {
             HostnameError::Empty => f.write_str("a hostname is not empty"),
             HostnameError::Malformed => f.write_str("not a hostname"),
-            HostnameError::Url => {
-                f.write_str("a hostname has no scheme and no path, write \"shop.example.com\"")
-            }
+            HostnameError::Url => f.write_str("a hostname has no scheme and no path"),
             HostnameError::Port => {
                 f.write_str("a hostname has no port here, a site answers on every listening port")
             }
@@ -566,6 +582,25 @@ mod tests {
         }
         assert_eq!(Hostname::parse(&"a".repeat(64)), Err(LongLabel));
         assert_eq!(Hostname::parse(&"a.".repeat(128)), Err(Long));
+    }
+
+    #[test]
+    fn the_name_in_an_address_is_found() {
+        for (address, name) in [
+            ("http://Shop.test", "shop.test"),
+            ("https://me:pw@shop.test:8443/a:1?b=http://c", "shop.test"),
+            ("shop.test:80", "shop.test"),
+            ("shop.test/a", "shop.test"),
+            ("http://*.shop.test/", "*.shop.test"),
+            ("http://[::1]:80/", "::1"),
+            ("http://[::1]", "::1"),
+        ] {
+            let found = HostPattern::meant_by(address).map(|pattern| pattern.to_string());
+            assert_eq!(found.as_deref(), Some(name), "{address}");
+        }
+        for address in ["http://", "/", "http://*/", "http://a b/", ":80", "://"] {
+            assert_eq!(HostPattern::meant_by(address), None, "{address}");
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::{InFlight, Tally, moment};
 use crate::site::balance::Balance;
 use crate::site::member::Token;
-use crate::site::{Backends, Member};
+use crate::site::{BackendState, Backends, Member};
 
 /// See the module.
 #[derive(Debug)]
@@ -43,7 +43,19 @@ pub const PLACES: usize = 64;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Among {
     Fit,
+    /// Those too that nothing but requests that failed speaks against: they fail no check.
+    Passing,
     All,
+}
+
+impl Among {
+    fn has(self, state: &BackendState) -> bool {
+        match self {
+            Among::Fit => state.is_fit(),
+            Among::Passing => state.fitness.is_fit_but_for_failures(),
+            Among::All => true,
+        }
+    }
 }
 
 /// Shares are counted in thousandths of a weight, so that one that warms up may have a part of one.
@@ -88,7 +100,7 @@ impl Balancer {
         if backends.is_even {
             match (list.len(), way.balance) {
                 (1, _) => {
-                    let usable = among == Among::All || list[0].state.is_fit();
+                    let usable = among.has(&list[0].state);
                     return (usable && !tried.has(0)).then_some(0);
                 }
                 (count, Balance::LeastRequests) => {
@@ -222,7 +234,7 @@ impl Candidates<'_> {
             member.backup == self.backup
                 && !member.is_drained()
                 && !self.tried.has(*at)
-                && (self.among == Among::All || member.state.is_fit())
+                && self.among.has(&member.state)
         });
         usable.map(|(at, member)| (at, u64::from(member.weight) * self.part(member)))
     }
@@ -296,10 +308,10 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::site::Backend;
     use crate::site::backend::LinkLocal;
     use crate::site::balance::HashBy;
     use crate::site::fitness::Against;
-    use crate::site::{Backend, BackendState};
 
     const HASH: Balance = Balance::Hash(HashBy::Path);
 

@@ -34,20 +34,6 @@ fn answers<const N: usize>(proxy: &Proxy, count: usize, texts: [&str; N]) -> [us
     counts
 }
 
-/// A port that nobody listens on, and that the system gives to nobody who asks for any: apps of these tests leave theirs
-/// and come back.
-fn left() -> u16 {
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
-    let first = 10_000 + std::process::id() as usize * 61 % 10_000;
-    loop {
-        let port = first + NEXT.fetch_add(1, Ordering::SeqCst) % 10_000;
-        let port = u16::try_from(port).unwrap();
-        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
-    }
-}
-
 /// An app that answers only when it is told to, and how many requests it has at once at most.
 struct Gate {
     app: Backend,

@@ -100,6 +100,10 @@ fn what_would_be_rejected_is_not_written() {
             &["add", "http://b.test:80", "5000"],
             "a hostname has no scheme and no path",
         ),
+        (
+            &["add", "https://me@b.test:80/x", "5000"],
+            "help: write \"b.test\"",
+        ),
         (&["add", "*", "5000"], "\"*\" needs catch_all = \"any\""),
     ] {
         let output = proxy.command(words.iter().copied());
@@ -234,6 +238,11 @@ fn versions_are_listed_compared_and_written_back() {
         &masked(fine(proxy.command(["diff", "shop"]))),
     );
 
+    let help = fine(proxy.command(["rollback", "--help"]));
+    assert!(
+        help.contains("a second rollback undoes the first"),
+        "{help}"
+    );
     fine(proxy.command(["rollback", "shop", "--version", "3"]));
     assert_eq!(proxy.get("shop.test", "/").text(), "one");
     fine(proxy.command(["rollback", "shop"]));
@@ -649,6 +658,9 @@ fn ls_answers_at_once_with_ten_thousand_sites_and_traffic_does_not_feel_it() {
         .unwrap();
     }
     let proxy = plan.start();
+    until("the work of the start is done", || {
+        proxy.command(["ls"]).status.success()
+    });
     let before = proxy.processor_time();
     let text = fine(proxy.command(["ls"]));
     assert_eq!(text.lines().count(), 10_001);

@@ -5,7 +5,9 @@ use std::net::TcpListener;
 use std::os::unix::net::UnixStream;
 use std::process::Output;
 
-use crate::harness::{Backend, Client, Folder, Proxy, Sites, found, onedoor, until, words_of};
+use crate::harness::{
+    Backend, Client, Folder, Proxy, Sites, found, free_port, onedoor, until, words_of,
+};
 
 fn says(host: &str, text: &str) -> String {
     format!("host = '{host}'\nrespond = '{text}'\n")
@@ -536,14 +538,7 @@ fn the_admin_socket_is_for_its_owner_and_speaks_http() {
 fn the_demo_shows_two_apps_and_takes_a_third() {
     let plan = Proxy::plan();
     // Free a moment ago; the shipped ports may be in use on this machine.
-    let port = || {
-        TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port()
-    };
-    let (blue, green, page) = (port(), port(), port());
+    let (blue, green, page) = (free_port(), free_port(), free_port());
     plan.sites()
         .write("blue.localhost.toml", format!("to = {blue}\n"));
     plan.sites()

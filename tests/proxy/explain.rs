@@ -287,6 +287,26 @@ fn only_backends_that_may_be_chosen_are_counted() {
 }
 
 #[test]
+fn who_asks_by_the_name_of_a_site_is_told_its_hosts() {
+    let proxy = Proxy::plan()
+        .site(
+            "shop.toml",
+            "host = ['shop.test', '*.shop.test']\nrespond = 'x'\n",
+        )
+        .start();
+    let said = |host: &str| {
+        let output = proxy.command(["explain", host]);
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    assert_eq!(
+        said("shop"),
+        "onedoor: shop is no host but a site, which answers for shop.test, *.shop.test\n"
+    );
+    assert_eq!(said("shop.test"), "");
+    assert_eq!(said("other"), "");
+}
+
+#[test]
 fn what_ls_knows_of_a_site_and_its_apps_is_told_too() {
     let port = free_port();
     let text = format!("host = 'shop.test'\nto = {port}\n[health]\npath = '/up'\nevery = '50ms'\n");

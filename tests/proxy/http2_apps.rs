@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
-use crate::harness::hpack::Table;
+use crate::harness::hpack::{LAST_STORED, Table, stored};
 use crate::harness::http2::{
     ACK, DATA, END_HEADERS, END_STREAM, Frame, HEADERS, Http2, PING, PREFACE, RST_STREAM, SETTINGS,
     block, frame, request,
@@ -495,7 +495,34 @@ fn what_is_no_response_of_http_2_is_not_asked_for_again() {
     }
     assert_eq!(app.requests.load(Ordering::SeqCst), 3);
     assert_eq!(app.connections(), 1);
-    proxy.until_logged("sent what is no HTTP/2 (PROTOCOL_ERROR)");
+    proxy.until_logged("sent a head of more than 64 KiB or what is no HTTP/2 (PROTOCOL_ERROR)");
+}
+
+/// One over the bound ends its stream, one that is far over it the connection.
+#[test]
+fn a_head_of_a_response_over_the_bound_is_said_to_be_that() {
+    let app = app(|conversation, stream, event, _| {
+        if let Event::Asked(path) = event {
+            // Referred to, each is a byte on the wire and some 4 KB of head.
+            let times = if path == "/far" { 1000 } else { 20 };
+            let mut head = block(&[(":status", "200")]);
+            head.extend(stored("x-long", "x".repeat(3900).as_bytes()));
+            head.extend(std::iter::repeat_n(LAST_STORED, times));
+            conversation.send(frame(HEADERS, END_HEADERS | END_STREAM, stream, &head));
+        }
+    });
+    for (path, said) in [
+        (
+            "/over",
+            "a head of more than 64 KiB or what is no HTTP/2 (PROTOCOL_ERROR)",
+        ),
+        ("/far", "a head many times over the bound"),
+    ] {
+        let proxy = in_front_of(&app).start();
+        let answer = proxy.get("app.test", path);
+        assert_eq!(answer.said(), "502 backend-malformed", "{path}");
+        proxy.until_logged(said);
+    }
 }
 
 /// That others use the connection does not mean that the app was about to close it.

@@ -170,6 +170,10 @@ const FILES: &[(&str, &str)] = &[
     ),
     ("tls-cert-no-key", "to = 1\n[tls]\ncert = 'a.pem'\n"),
     (
+        "home",
+        "access_log = '~/logs/shop.log'\nrespond = { file = '~/sorry.html' }\n[headers.request]\nset = { X-Key = { file = '~/key' } }\n",
+    ),
+    (
         "tls-home",
         "to = 1\n[tls]\ncert = '~/x.pem'\nkey = '~/x.key'\n",
     ),

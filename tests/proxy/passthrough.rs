@@ -2,15 +2,14 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::TcpListener;
 use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
 use crate::harness::Agreed;
 use crate::harness::{
-    Authority, Backend, Client, Plan, Proxy, Tls, found, from_latin1, in_records, is_same, tls_app,
-    until,
+    Authority, Backend, Client, Plan, Proxy, Tls, found, free_port, from_latin1, in_records,
+    is_same, tls_app, until,
 };
 
 const INTERNAL_ERROR: [u8; 7] = [21, 3, 3, 0, 2, 2, 80];
@@ -224,11 +223,7 @@ fn two_apps_two_certificates_of_ours_and_clear_text_share_the_port() {
 
 #[test]
 fn apps_are_taken_in_turn_and_one_that_refuses_is_passed_over() {
-    let gone = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
+    let gone = free_port();
     let hello_bytes = hello().len();
     let (one, two) = (taking(hello_bytes), taking(hello_bytes));
     let list = format!("[{}, {gone}, {}]", one.port, two.port);
@@ -245,11 +240,7 @@ fn apps_are_taken_in_turn_and_one_that_refuses_is_passed_over() {
 
 #[test]
 fn without_an_app_the_client_is_told_so_in_its_own_language() {
-    let gone = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
+    let gone = free_port();
     let proxy = with_site(gone, "").start();
     let mut client = proxy.client();
     client.send(hello());

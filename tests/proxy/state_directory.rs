@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 
-use crate::harness::{Proxy, found, may_mount, until};
+use crate::harness::{Proxy, found, may_mount, until, words_of};
 
 fn says(host: &str, text: &str) -> String {
     format!("host = '{host}'\nrespond = '{text}'\n")
@@ -30,12 +30,23 @@ fn a_disk_that_is_full_is_one_warning_and_is_written_again_when_it_has_room() {
         assert_eq!(proxy.get("shop.test", "/").text(), number.to_string());
         proxy.until_logged(WARNING);
     }
+    let noticed = "what is live cannot be written into";
+    let output = proxy.command(["ls", "--errors"]);
+    assert!(
+        words_of(&output).contains(noticed) && words_of(&output).contains("No space left"),
+        "{}",
+        words_of(&output)
+    );
+    assert_eq!(output.status.code(), Some(1));
+    assert!(words_of(&proxy.command(["ls"])).contains(noticed));
     assert!(fs::read_to_string(&kept).unwrap().contains("'0'"));
     fs::remove_file(&ballast).unwrap();
     proxy.site("blog.toml", says("blog.test", "x"));
     proxy.until_logged("what is live is written again");
     let text = fs::read_to_string(&kept).unwrap();
     assert!(text.contains("'3'"), "{text}");
+    let output = proxy.command(["ls", "--errors"]);
+    assert_eq!(words_of(&output), "exit status: 0\nnothing is wrong\n");
     assert_eq!(proxy.log().matches(WARNING).count(), 1, "{}", proxy.log());
 }
 

@@ -1,7 +1,7 @@
 //! What deploy scripts wait for, and what they are told when it does not come.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::process::Output;
 
@@ -73,6 +73,38 @@ fn those_who_wait_keep_nobody_from_asking() {
     until("there is room to wait again", || {
         proxy.command(["wait", "a"]).status.success()
     });
+}
+
+/// As `nc -N` and socat do.
+#[test]
+fn who_says_that_nothing_more_will_be_asked_is_answered() {
+    let proxy = Proxy::plan().site("a.toml", says("a.test", "x")).start();
+    let socket = proxy.state().join("admin.sock");
+    let ask = |target: &str| {
+        let mut one = UnixStream::connect(&socket).unwrap();
+        let head = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        one.write_all(head.as_bytes()).unwrap();
+        one.shutdown(Shutdown::Write).unwrap();
+        one
+    };
+    let answer = |mut one: UnixStream| {
+        let mut answer = String::new();
+        one.read_to_string(&mut answer).unwrap();
+        answer
+    };
+    for (target, part) in [
+        ("/metrics", "onedoor_build_info"),
+        ("/v1/sites", "a.test"),
+        ("/v1/history?name=a", "\"versions\""),
+        ("/healthz", "ok\n"),
+    ] {
+        let answer = answer(ask(target));
+        assert!(answer.contains(part), "{target}: {answer:?}");
+    }
+    let late = ask("/v1/wait?name=late&timeout=20h");
+    proxy.site("late.toml", says("late.test", "x"));
+    let answer = answer(late);
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer:?}");
 }
 
 #[test]

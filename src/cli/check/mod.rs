@@ -1,13 +1,14 @@
 //! `onedoor check`: every error of every site file, before anything goes live.
 //!
 //! Reads what is on disk as a start would. Where two files claim one name, its owner is whose the daemon says it is, if one
-//! serves this folder, and else the first by file name; one file alone is held against all others.
+//! serves this folder, and else the first by file name. Files that are named are held against all others, and against each
+//! other as if they were dropped in together.
 
 mod claims;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -108,12 +109,14 @@ pub fn check(settings: &Settings, question: &Question<'_>) -> Verdict {
     report.verdict()
 }
 
-/// Checks several files or directories, each as if it were named alone.
+/// Checks several files or directories: each directory as if it were named alone, the files as if all were dropped in.
 pub fn each(settings: &Settings, question: &Question<'_>, paths: &[PathBuf]) -> Verdict {
     let mut report = Report::of(question);
-    for path in paths {
-        report.read(settings, Some(path));
+    let (folders, files): (Vec<&PathBuf>, Vec<_>) = paths.iter().partition(|path| path.is_dir());
+    for folder in folders {
+        report.read(settings, Some(folder));
     }
+    report.named(settings, &files);
     report.verdict()
 }
 
@@ -131,7 +134,7 @@ pub fn text(settings: &Settings, question: &Question<'_>, text: &str) -> Verdict
             origin: format!("{} (not written)", path.display()).into(),
             real: path.to_owned(),
         });
-    report.one_file(settings, &mut rules, document);
+    report.documents(settings, &mut rules, vec![document]);
     report.is_written = false;
     report.verdict()
 }
@@ -171,19 +174,24 @@ impl<'q> Report<'q> {
     }
 
     fn read(&mut self, settings: &Settings, path: Option<&Path>) {
-        let mut rules = settings.rules();
         match path {
-            Some(path) if path == Path::new("-") || !path.is_dir() => {
-                let document = one_document(&rules, path, self.question.as_name);
-                self.one_file(settings, &mut rules, document);
-            }
+            Some(path) if !path.is_dir() => self.named(settings, &[path]),
             path => {
+                let mut rules = settings.rules();
                 if let Some(path) = path {
                     rules.sites = path.to_owned();
                 }
                 self.directory(settings, &rules);
             }
         }
+    }
+
+    /// Files by their paths, `-` among them.
+    fn named(&mut self, settings: &Settings, paths: &[impl AsRef<Path>]) {
+        let mut rules = settings.rules();
+        let read = |path: &_| one_document(&rules, path, self.question.as_name);
+        let documents = paths.iter().map(|path| read(path.as_ref())).collect();
+        self.documents(settings, &mut rules, documents);
     }
 
     fn directory(&mut self, settings: &Settings, rules: &Rules) {
@@ -255,25 +263,36 @@ impl<'q> Report<'q> {
         }
     }
 
-    /// One file among those of the sites directory, of which only its own problems are told.
-    fn one_file(
+    /// Files among those of the sites directory, of which only their own problems are told.
+    fn documents(
         &mut self,
         settings: &Settings,
         rules: &mut Rules,
-        document: Result<SiteDocument, Problem>,
+        documents: Vec<Result<SiteDocument, Problem>>,
     ) {
-        let document = match document {
-            Ok(document) => document,
-            Err(problem) => return self.file("", std::iter::once(problem)),
-        };
+        let mut sites = BTreeMap::new();
+        // Two versions of one site are no two sites: the others are for later.
+        let mut versions = Vec::new();
+        for document in documents {
+            match document {
+                Err(problem) => self.file("", std::iter::once(problem)),
+                Ok(document) if sites.contains_key(&document.name) => versions.push(Ok(document)),
+                Ok(document) => {
+                    sites.insert(document.name.clone(), document);
+                }
+            }
+        }
+        if sites.is_empty() {
+            return;
+        }
         let folders = self.folders;
         let mut claims = self.claims(settings);
-        // The file has no part in it.
+        // The files have no part in it.
         self.folders = folders;
         let others = directory::list(&rules.sites).unwrap_or_default();
-        // Also those behind it: who has a name keeps it, however the newcomer is called.
+        // Also those behind them: who has a name keeps it, however the newcomer is called.
         for (name, found) in &others.files {
-            if *name != document.name
+            if !sites.contains_key(name)
                 && let Ok(other) = directory::read(&found.path, name)
             {
                 claims.add(&other, rules);
@@ -281,8 +300,14 @@ impl<'q> Report<'q> {
         }
         // Whoever checks a file by its path could read it without us.
         rules.excerpts = Excerpts::Always;
-        let problems = claims.add(&document, rules);
-        self.file(&document.text, problems.into_iter());
+        let (known, new): (Vec<_>, Vec<_>) = sites
+            .into_values()
+            .partition(|document| others.files.contains_key(&document.name));
+        for document in known.into_iter().chain(new) {
+            let problems = claims.add(&document, rules);
+            self.file(&document.text, problems.into_iter());
+        }
+        self.documents(settings, rules, versions);
     }
 
     fn file(&mut self, text: &str, problems: impl Iterator<Item = Problem>) {

@@ -155,6 +155,46 @@ fn one_file_is_checked_from_anywhere_under_a_name() {
 }
 
 #[test]
+fn files_that_are_named_together_are_held_against_each_other_too() {
+    let sites = Sites::new("other", &[("m.toml", "host = 'm.test'\nto = 1\n")]);
+    let new = Sites::new(
+        "together",
+        &[
+            ("a.toml", "host = 'x.test'\nto = 1\n"),
+            ("b.toml", "host = 'x.test'\nto = 2\n"),
+            ("c.toml", "host = 'm.test'\nto = 3\n"),
+            ("m.toml", "host = ['m.test', 'x.test']\nto = 4\n"),
+        ],
+    );
+    let checked = |names: &[&str]| {
+        let paths: Vec<PathBuf> = names.iter().map(|name| new.folder.join(name)).collect();
+        let verdict = each(&sites.settings, &Question::default(), &paths);
+        let folder = new.folder.display().to_string();
+        let errors = verdict.problems.iter().map(|problem| {
+            let place = format!("{}:{}", problem.origin.display(), problem.line);
+            format!("{place} {}", problem.message).replace(&folder, "new")
+        });
+        (errors.collect::<Vec<_>>(), verdict.files)
+    };
+    // The first by its name, whichever is named first.
+    let of_b = "new/b.toml:1 \"x.test\" is already claimed by new/a.toml:1:8";
+    assert_eq!(checked(&["b.toml", "a.toml"]), (vec![of_b.into()], 2));
+    assert_eq!(checked(&["b.toml"]), (vec![], 1));
+    // A site that is there keeps its names, and has those of its new version.
+    let (errors, files) = checked(&["a.toml", "c.toml", "m.toml"]);
+    assert_eq!(
+        errors,
+        [
+            "new/a.toml:1 \"x.test\" is already claimed by new/m.toml:1:19",
+            "new/c.toml:1 \"m.test\" is already claimed by new/m.toml:1:9",
+        ]
+    );
+    assert_eq!(files, 3);
+    // Two versions of one site do not claim its names from each other.
+    assert_eq!(checked(&["a.toml", "a.toml"]), (vec![], 2));
+}
+
+#[test]
 fn the_owner_of_a_name_is_whose_the_daemon_says_it_is() {
     let sites = Sites::new(
         "owners",

@@ -158,6 +158,9 @@ impl<'s> Choice<'s> {
             return match member.state.endpoint.trouble.goes_on() {
                 // It is fit all the same, as the last one always is.
                 true => format!("the app at {member} is asked; the last connect to it failed"),
+                false if member.state.unanswered.goes_on() => {
+                    format!("the app at {member} is asked; the last request to it got no answer")
+                }
                 false => format!("the app at {member} answers"),
             };
         }
@@ -168,7 +171,13 @@ impl<'s> Choice<'s> {
             return "all of them are drained, so that the answer is 503".to_owned();
         }
         let hold = self.site.balancing.hold;
+        let is_passing = |member: &Member| {
+            !member.is_drained() && member.state.fitness.is_fit_but_for_failures()
+        };
         match self.site.health.when_none {
+            WhenNone::Refuse if self.list.iter().any(is_passing) => {
+                "no app is fit, and one whose check does not fail is tried all the same".to_owned()
+            }
             WhenNone::Try => "no app is fit, and one of them is tried all the same".to_owned(),
             _ if hold.is_zero() => "no app is fit; until one is, the answer is 503".to_owned(),
             _ => format!("no app is fit; it waits up to {hold:?} for one, and gets 503 then"),

@@ -1,5 +1,7 @@
 //! What is wrong with a backend, for the operator: counted each time, said now and then.
 
+use std::time::SystemTime;
+
 use tracing::{info, warn};
 
 use super::{Search, Visit};
@@ -13,6 +15,7 @@ impl Search<'_, '_> {
     pub(in crate::http) fn fails(&self, visit: &Visit<'_>, fault: Fault, why: &str) {
         let site = self.present();
         if let Some((_, member)) = self.visited(site, visit) {
+            member.state.unanswered.is_found(why, SystemTime::now());
             fails(self.kit, site, member, fault, why);
         }
     }

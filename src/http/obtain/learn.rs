@@ -33,6 +33,7 @@ impl Search<'_, '_> {
             return;
         };
         let state = &member.state;
+        state.unanswered.is_over();
         if status >= 500 {
             fault::count(self.kit, member, Fault::ServerError);
         }

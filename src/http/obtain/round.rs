@@ -82,14 +82,15 @@ impl<'k> Search<'k, '_> {
                 return Ok(round);
             }
         }
-        if site.health.when_none == WhenNone::Try
-            && let Some(round) = self
-                .ask(site, backends, Among::All, false, &mut last, client)
-                .await?
-        {
-            return Ok(round);
-        }
-        Ok(Round::Nobody(last))
+        let among = match site.health.when_none {
+            WhenNone::Try => Among::All,
+            // The check refuses. Requests that failed do not, least of all those of another site with the same backend.
+            WhenNone::Refuse => Among::Passing,
+        };
+        let round = self
+            .ask(site, backends, among, false, &mut last, client)
+            .await?;
+        Ok(round.unwrap_or(Round::Nobody(last)))
     }
 
     /// Asks those of one kind. `None`: all have been asked in vain, for the reason in `last`.

@@ -295,6 +295,7 @@ impl Book {
         };
         let site = entry.live.as_ref().map(|live| &*live.site);
         let advice = site.map(|site| adviser.of(site)).unwrap_or_default();
+        let serving = entry.live.as_ref().filter(|live| !live.is_shut);
         let meanwhile = entry.serves_meanwhile();
         let meanwhile = meanwhile.then(|| {
             "what served before is served until it is there, but not after a restart".to_owned()
@@ -308,7 +309,8 @@ impl Book {
             path: entry.path.clone(),
             state: state(entry),
             since: entry.since,
-            serving_since: entry.live.as_ref().map(|live| live.since),
+            // One that is shut answers that it has no certificate: nobody may take that for its version of before.
+            serving_since: serving.map(|live| live.since),
             hosts: site.map(hosts).unwrap_or_default(),
             to: site.map(to).unwrap_or_default(),
             backends: site.map(|site| self.backends(site)).unwrap_or_default(),

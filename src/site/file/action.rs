@@ -159,6 +159,9 @@ impl<'t> SiteFile<'_, 't> {
             // Said once, and what is not kept need not be read.
             return None;
         }
+        if self.reader.refuse_home(text, &span, "/srv/shop/sorry.html") {
+            return None;
+        }
         let path = self.fence.locate(text);
         let shown = path.display();
         let why_not = match self.bodies.read(&self.fence, &path) {

@@ -270,6 +270,12 @@ impl<'t> SiteFile<'_, 't> {
         match text {
             "off" => OfSite::Off,
             "stdout" => OfSite::To(Destination::Stdout),
+            text if self
+                .reader
+                .refuse_home(text, &span, "/var/log/onedoor/shop.log") =>
+            {
+                OfSite::Inherited
+            }
             text if text.contains('/') => {
                 let path = self.fence.locate(text);
                 match self.fence.admit_log(&path, &self.rules.logs_under) {

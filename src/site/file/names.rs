@@ -102,7 +102,11 @@ impl<'t> SiteFile<'_, 't> {
     ) {
         let pattern = match HostPattern::parse(text) {
             Ok(pattern) => pattern,
-            Err(error) => return self.reader.error(span, format!("{text:?}: {error}")),
+            Err(error) => {
+                let message = format!("{text:?}: {error}");
+                let help = HostPattern::meant_by(text).map(|name| format!("write \"{name}\""));
+                return self.reader.error_with_help(span, message, help);
+            }
         };
         if pattern == HostPattern::Any && !self.may_claim_any(&span, role) {
             return;

@@ -388,11 +388,7 @@ fn tls_file(
     files: &mut Vec<PathBuf>,
     (text, span): (&str, Span),
 ) -> PathBuf {
-    if text.starts_with("~/") {
-        let message = format!("{text:?}: \"~\" is not expanded here, as a shell would");
-        let help = "write the whole path, as in \"/etc/ssl/shop.pem\"".to_owned();
-        reader.error_with_help(span, message, Some(help));
-    }
+    reader.refuse_home(text, &span, "/etc/ssl/shop.pem");
     let path = fence.locate(text);
     files.push(path.clone());
     path

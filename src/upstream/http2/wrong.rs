@@ -5,6 +5,8 @@ use std::io;
 
 use ::h2::Reason;
 
+use super::HEAD_BYTES;
+
 /// The request was refused before anything was done for it: it may be asked again elsewhere, whatever it is
 /// (RFC 9113 8.7).
 #[derive(Debug)]
@@ -40,7 +42,7 @@ fn reset_with(error: &io::Error) -> Option<Reason> {
         .filter(|_| error.is_reset() && error.is_remote())
 }
 
-/// What the backend has said that is no HTTP/2.
+/// What the backend has said that is no HTTP/2, or more of it than is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Breach {
     reason: Reason,
@@ -50,7 +52,18 @@ pub struct Breach {
 
 impl fmt::Display for Breach {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "what is no HTTP/2 ({:?})", self.reason)
+        // A head over the bound and one that is none have one reason (RFC 9113 10.5.1).
+        let what: &dyn fmt::Display = match self.reason {
+            Reason::PROTOCOL_ERROR if self.is_of_stream => &format_args!(
+                "a head of more than {} KiB or what is no HTTP/2",
+                HEAD_BYTES >> 10
+            ),
+            Reason::ENHANCE_YOUR_CALM => {
+                &"a head many times over the bound, or too many empty frames or resets"
+            }
+            _ => &"what is no HTTP/2",
+        };
+        write!(f, "{what} ({:?})", self.reason)
     }
 }
 

@@ -2,8 +2,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use super::{Gate, left, plan, under_way};
-use crate::harness::{Backend, Client, Proxy, Random, until};
+use super::{Gate, plan, under_way};
+use crate::harness::{Backend, Client, Proxy, Random, free_port, until};
 
 fn site(port: u16, rest: &str) -> String {
     format!("host = 'app.test'\nto = {port}\n{rest}\n")
@@ -12,7 +12,7 @@ fn site(port: u16, rest: &str) -> String {
 #[test]
 fn the_old_backend_answers_until_a_new_one_has_and_never_after() {
     let old = Backend::saying("old");
-    let port = left();
+    let port = free_port();
     let proxy = plan(format!("to = {}", old.port)).start();
     assert_eq!(proxy.get("app.test", "/").text(), "old");
     proxy.site("app.toml", site(port, "hold = '1h'"));
@@ -39,7 +39,7 @@ fn the_old_backend_answers_until_a_new_one_has_and_never_after() {
 fn the_old_backend_answers_only_while_requests_are_held() {
     let old = Backend::saying("old");
     let proxy = plan(format!("to = {}", old.port)).start();
-    proxy.site("app.toml", site(left(), "hold = '1s'"));
+    proxy.site("app.toml", site(free_port(), "hold = '1s'"));
     assert_eq!(proxy.get("app.test", "/").text(), "old");
     proxy.until_answer("app.test", "the time is over", |answer| {
         answer.said() == "502 backend-refused"
@@ -50,7 +50,10 @@ fn the_old_backend_answers_only_while_requests_are_held() {
 fn fallback_can_be_turned_off() {
     let old = Backend::saying("old");
     let proxy = plan(format!("to = {}", old.port)).start();
-    proxy.site("app.toml", site(left(), "hold = '100ms'\nfallback = false"));
+    proxy.site(
+        "app.toml",
+        site(free_port(), "hold = '100ms'\nfallback = false"),
+    );
     assert_eq!(proxy.get("app.test", "/").said(), "502 backend-refused");
     assert_eq!(old.requests().len(), 0);
 }
@@ -64,11 +67,11 @@ fn what_another_site_names_is_never_fallen_back_to() {
             format!("host = 'other.test'\nto = '127.0.0.1:{}'", old.port),
         )
         .start();
-    proxy.site("app.toml", site(left(), "hold = '1s'"));
+    proxy.site("app.toml", site(free_port(), "hold = '1s'"));
     assert_eq!(proxy.get("app.test", "/").said(), "502 backend-refused");
     assert_eq!(old.requests().len(), 0);
     // Nor while it is held: the other site lets go, and it is nobody's.
-    proxy.site("app.toml", site(left(), "hold = '1h'"));
+    proxy.site("app.toml", site(free_port(), "hold = '1h'"));
     proxy.sites().remove("other.toml");
     proxy.wait_gone("other.toml");
     assert_eq!(proxy.get("app.test", "/").text(), "old");
@@ -174,7 +177,7 @@ fn no_backend_of_another_site_is_ever_used() {
     let mut random = Random::new(seed);
     let mut apps: Vec<(u16, Option<Backend>)> = (0..7)
         .map(|_| {
-            let port = left();
+            let port = free_port();
             (port, Some(Backend::saying_on_port(port, &port.to_string())))
         })
         .collect();

@@ -1,7 +1,7 @@
 //! What is wrong with a backend: the log says which and why, and metrics count it.
 
-use super::{left, plan};
-use crate::harness::{Backend, Proxy, until};
+use super::plan;
+use crate::harness::{Backend, Proxy, free_port, until};
 
 fn counted(proxy: &Proxy, backend: &str, reason: &str) -> u64 {
     let series = format!(
@@ -15,7 +15,7 @@ fn counted(proxy: &Proxy, backend: &str, reason: &str) -> u64 {
 
 #[test]
 fn the_log_says_once_which_backend_fails_and_why_and_when_it_is_over() {
-    let port = left();
+    let port = free_port();
     let proxy = plan(format!("to = {port}\nhold = 'off'")).start();
     for _ in 0..50 {
         assert_eq!(proxy.get("app.test", "/").said(), "502 backend-refused");
@@ -45,7 +45,7 @@ fn said(proxy: &Proxy, words: &[&str]) -> (String, Option<i32>) {
 
 #[test]
 fn an_app_that_is_the_only_one_and_gone_is_shown_everywhere_until_it_is_back() {
-    let (port, other) = (left(), left());
+    let (port, other) = (free_port(), free_port());
     let proxy = plan(format!(
         "to = {port}\nhold = 'off'\n[[path]]\nmatch = '/api'\nto = {other}"
     ));
@@ -105,6 +105,56 @@ fn an_app_that_is_the_only_one_and_gone_is_shown_everywhere_until_it_is_back() {
     assert_eq!(proxy.get("app.test", "/").text(), "app");
     assert_eq!(wrong(&format!("localhost:{port}")).0, None);
     assert!(wrong(&format!("localhost:{other}")).0.is_some());
+}
+
+#[test]
+fn a_backend_that_accepts_and_gives_no_answer_is_listed_until_it_answers() {
+    for (app, keys, cause) in [
+        (
+            Backend::closing(),
+            "",
+            "closed the connection before it answered",
+        ),
+        (
+            Backend::silent(),
+            "[timeout]\nfirst_byte = '200ms'",
+            "took the request and did not answer in time",
+        ),
+        (
+            Backend::raw_and_open("SSH-2.0-OpenSSH_9.2\r\n"),
+            "",
+            "sent ",
+        ),
+    ] {
+        let port = app.port;
+        let proxy = plan(format!("to = {port}\nhold = 'off'\n{keys}")).start();
+        let clean = ("nothing is wrong\n".to_owned(), Some(0));
+        assert_eq!(said(&proxy, &["ls", "--errors"]), clean);
+        assert!(proxy.get("app.test", "/").status >= 502);
+        let (line, code) = said(&proxy, &["ls", "--errors"]);
+        assert!(
+            line.starts_with(&format!("app: localhost:{port} {cause}")),
+            "{line}"
+        );
+        assert!(
+            line.contains(" (since ") && line.contains(", tried last at "),
+            "{line}"
+        );
+        assert_eq!(code, Some(1));
+        for words in [&["ls"][..], &["explain", "http://app.test/"]] {
+            let (all, _) = said(&proxy, words);
+            assert!(all.contains(cause), "{words:?}: {all}");
+        }
+        let (walk, _) = said(&proxy, &["explain", "http://app.test/"]);
+        assert!(
+            walk.contains("is asked; the last request to it got no answer"),
+            "{walk}"
+        );
+        drop(app);
+        let _app = Backend::saying_on_port(port, "app");
+        proxy.until_answer("app.test", "it answers", |answer| answer.text() == "app");
+        assert_eq!(said(&proxy, &["ls", "--errors"]), clean);
+    }
 }
 
 #[test]

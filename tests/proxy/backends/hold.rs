@@ -1,16 +1,16 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{left, plan, under_way};
+use super::{plan, under_way};
 use crate::harness::http2::{Http2, RST_STREAM, request};
-use crate::harness::{Backend, Client, Proxy, Tls, until};
+use crate::harness::{Backend, Client, Proxy, Tls, free_port, until};
 
 /// How long apps in these tests need to be back.
 const OUTAGE: Duration = Duration::from_millis(1500);
 
 #[test]
 fn requests_wait_for_an_app_that_restarts() {
-    let port = left();
+    let port = free_port();
     let app = Backend::saying_on_port(port, "before");
     let proxy = Proxy::plan()
         .flag("--workers=2")
@@ -32,7 +32,7 @@ fn requests_wait_for_an_app_that_restarts() {
 
 #[test]
 fn what_was_posted_waits_too_because_nothing_of_it_was_sent() {
-    let port = left();
+    let port = free_port();
     let proxy = plan(format!("to = {port}\nhold = '30s'")).start();
     let mut client = proxy.client();
     client.send("POST / HTTP/1.1\r\nHost: app.test\r\nContent-Length: 5\r\n\r\nhello");
@@ -44,7 +44,7 @@ fn what_was_posted_waits_too_because_nothing_of_it_was_sent() {
 
 #[test]
 fn the_time_is_counted_from_when_the_last_one_was_lost() {
-    let proxy = plan(format!("to = {}\nhold = '3s'", left())).start();
+    let proxy = plan(format!("to = {}\nhold = '3s'", free_port())).start();
     let began = Instant::now();
     assert_eq!(proxy.get("app.test", "/").said(), "502 backend-refused");
     assert!(began.elapsed() >= Duration::from_secs(3), "it is held");
@@ -58,7 +58,7 @@ fn the_time_is_counted_from_when_the_last_one_was_lost() {
 
 #[test]
 fn no_time_is_no_waiting() {
-    let proxy = plan(format!("to = {}\nhold = 'off'", left())).start();
+    let proxy = plan(format!("to = {}\nhold = 'off'", free_port())).start();
     let began = Instant::now();
     assert_eq!(proxy.get("app.test", "/").said(), "502 backend-refused");
     assert!(began.elapsed() < Duration::from_secs(4));
@@ -66,7 +66,7 @@ fn no_time_is_no_waiting() {
 
 #[test]
 fn a_client_that_leaves_while_it_is_held_is_noticed() {
-    let port = left();
+    let port = free_port();
     let proxy = plan(format!("to = {port}\nhold = '1h'")).start();
     let mut client = proxy.client();
     client.send("GET / HTTP/1.1\r\nHost: app.test\r\n\r\n");
@@ -82,7 +82,11 @@ fn a_client_that_leaves_while_it_is_held_is_noticed() {
 
 #[test]
 fn more_than_the_line_takes_are_503() {
-    let proxy = plan(format!("to = {}\nhold = '1h'\n[limit]\nqueue = 2", left())).start();
+    let proxy = plan(format!(
+        "to = {}\nhold = '1h'\n[limit]\nqueue = 2",
+        free_port()
+    ))
+    .start();
     let mut held: Vec<Client> = (0..2).map(|_| proxy.client()).collect();
     for client in &mut held {
         client.send("GET / HTTP/1.1\r\nHost: app.test\r\n\r\n");
@@ -95,7 +99,7 @@ fn more_than_the_line_takes_are_503() {
 
 #[test]
 fn held_requests_follow_their_site_to_its_new_backends() {
-    let proxy = plan(format!("to = {}\nhold = '1h'", left())).start();
+    let proxy = plan(format!("to = {}\nhold = '1h'", free_port())).start();
     let waiting = under_way(&proxy, 5);
     until("they have come", || proxy.counters()["open"] == 5);
     let app = Backend::saying("elsewhere");
@@ -110,7 +114,7 @@ fn held_requests_follow_their_site_to_its_new_backends() {
 
 #[test]
 fn a_passed_through_connection_is_held_too() {
-    let port = left();
+    let port = free_port();
     let proxy = plan(format!("to = {port}\ntls = 'passthrough'\nhold = '30s'")).start();
     let mut client = proxy.client();
     client.send(Tls::to("app.test").hello());
@@ -125,7 +129,7 @@ fn a_passed_through_connection_is_held_too() {
 
 #[test]
 fn after_a_silence_the_time_is_counted_anew_but_not_again_and_again() {
-    let port = left();
+    let port = free_port();
     let proxy = plan(format!("to = {port}\nhold = '2s'")).start();
     let ask = || {
         let began = Instant::now();
@@ -149,7 +153,7 @@ fn after_a_silence_the_time_is_counted_anew_but_not_again_and_again() {
 
 #[test]
 fn an_app_that_fails_its_check_and_answers_is_waited_for_from_when_it_is_gone() {
-    let port = left();
+    let port = free_port();
     let serve = |health: &'static str| {
         Backend::on_port(port, move |conversation| {
             while let Some(request) = conversation.request() {
@@ -183,7 +187,7 @@ fn an_app_that_fails_its_check_and_answers_is_waited_for_from_when_it_is_gone() 
 /// Held with a body that nobody has read: what it sends is left where it is.
 #[test]
 fn a_held_client_that_leaves_in_the_middle_of_its_body_gives_its_place_back() {
-    let port = left();
+    let port = free_port();
     let site = format!("to = {port}\nhold = '1h'\n[limit]\nqueue = 1");
     let proxy = plan(site).start();
     let post = "POST / HTTP/1.1\r\nHost: app.test\r\nContent-Length: 500000\r\n\r\n";
@@ -214,7 +218,11 @@ fn a_held_client_that_leaves_in_the_middle_of_its_body_gives_its_place_back() {
 
 #[test]
 fn a_passed_through_client_that_leaves_while_it_is_held_is_noticed() {
-    let proxy = plan(format!("to = {}\ntls = 'passthrough'\nhold = '1h'", left())).start();
+    let proxy = plan(format!(
+        "to = {}\ntls = 'passthrough'\nhold = '1h'",
+        free_port()
+    ))
+    .start();
     let mut client = proxy.client();
     client.send(Tls::to("app.test").hello());
     until("it has come", || proxy.counters()["open"] == 1);

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{left, plan};
-use crate::harness::{Client, found, suspend, until};
+use super::plan;
+use crate::harness::{Client, found, free_port, suspend, until};
 
 /// A small app in Python: `/` says "app", `/large` a megabyte that never ends.
 const APP: &str = r#"
@@ -73,7 +73,7 @@ fn an_app_that_is_killed_in_the_middle_of_a_body_cuts_that_response_alone() {
     if !found("python3") {
         return;
     }
-    let port = left();
+    let port = free_port();
     let app = App::start(port);
     let proxy = plan(format!("to = {port}\nhold = '30s'")).start();
     let mut client = proxy.client();
@@ -95,7 +95,7 @@ fn an_app_that_is_stopped_is_504_in_time_and_goes_on_when_it_is_continued() {
     if !found("python3") {
         return;
     }
-    let port = left();
+    let port = free_port();
     let app = App::start(port);
     let proxy = plan(format!(
         "to = {port}\nhold = '30s'\n[timeout]\nfirst_byte = '500ms'"
@@ -116,7 +116,7 @@ fn an_app_that_is_restarted_every_second_costs_no_request() {
     /// Of each of four visitors, who are 200 requests a second together.
     const PACE: Duration = Duration::from_millis(20);
     const RESTARTS: usize = 5;
-    let port = left();
+    let port = free_port();
     let mut app = App::start(port);
     let proxy = plan(format!("to = {port}\nhold = '30s'")).start();
     assert_eq!(proxy.get("app.test", "/").text(), "app");

@@ -1,7 +1,7 @@
 //! Small backends. Each keeps what it received, whole requests and raw bytes, so that a test can look.
 
 use std::io::{self, BufRead as _, BufReader, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -13,6 +13,7 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use super::message::{
     Request, fields, from_latin1, latin1, read_chunked, read_exactly, read_head, values,
 };
+use super::port::listen;
 use super::wait::until;
 
 /// An app on a port (or socket) of its own, until dropped.
@@ -164,8 +165,7 @@ impl Backend {
         address: &str,
         what: impl Fn(&mut Conversation) + Send + Sync + 'static,
     ) -> Backend {
-        let listener =
-            TcpListener::bind(address).unwrap_or_else(|error| panic!("{address}: {error}"));
+        let listener = listen(address.parse().unwrap());
         let address = listener.local_addr().unwrap();
         let accept = move || listener.accept().map(|(stream, _)| Stream::Tcp(stream));
         Backend {
@@ -180,7 +180,7 @@ impl Backend {
         config: &Arc<ServerConfig>,
         what: impl Fn(&mut Conversation) + Send + Sync + 'static,
     ) -> Backend {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let listener = listen((Ipv4Addr::LOCALHOST, 0).into());
         let address = listener.local_addr().unwrap();
         let config = config.clone();
         let accept = move || {

@@ -4,7 +4,17 @@ use std::collections::VecDeque;
 
 /// A field as it is written with no table at all: nothing that a test says depends on what was said before.
 pub(crate) fn plain(name: &str, value: &[u8]) -> Vec<u8> {
-    let mut out = vec![0];
+    literal(0, name, value)
+}
+
+/// A field that the other side remembers (6.2.1), and what says the one remembered last once more (6.1).
+pub(crate) fn stored(name: &str, value: &[u8]) -> Vec<u8> {
+    literal(0x40, name, value)
+}
+pub(crate) const LAST_STORED: u8 = 0x80 | 62;
+
+fn literal(first: u8, name: &str, value: &[u8]) -> Vec<u8> {
+    let mut out = vec![first];
     for text in [name.as_bytes(), value] {
         integer(&mut out, 0, 7, text.len());
         out.extend_from_slice(text);

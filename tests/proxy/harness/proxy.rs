@@ -17,7 +17,7 @@ use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use super::client::{Client, Response};
 use super::folder::Folder;
 use super::sites::Sites;
-use super::wait::{suspend, until, until_some};
+use super::wait::{suspend, until, until_late, until_some};
 
 /// How a [`Proxy`] is to be started.
 #[derive(Debug)]
@@ -328,7 +328,7 @@ impl Proxy {
 
     #[track_caller]
     fn until_listening(&mut self) {
-        until("onedoor listens", || {
+        until_late("onedoor listens", || {
             assert!(
                 self.run.child.try_wait().unwrap().is_none(),
                 "onedoor ended instead of listening"

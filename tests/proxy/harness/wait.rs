@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 
-/// How long any event may take on a machine that is busy with other tests.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+/// How long any event may take on a machine that is busy with other tests. Less than the minute after which most of what
+/// is forgotten ends by itself.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(45);
 
 /// Returns when `condition` is true; fails the test, saying `reason`, when it is not within [`PATIENCE`].
 #[track_caller]
@@ -14,10 +15,10 @@ pub(crate) fn until(reason: &str, mut condition: impl FnMut() -> bool) {
     until_some(reason, || condition().then_some(()));
 }
 
-/// The same for what is due only half a minute after a start.
+/// The same for what is due only half a minute after a start, and for the start itself: some have ten thousand sites.
 #[track_caller]
 pub(crate) fn until_late(reason: &str, mut condition: impl FnMut() -> bool) {
-    until_some_within(reason, 3 * PATIENCE, || condition().then_some(()));
+    until_some_within(reason, 2 * PATIENCE, || condition().then_some(()));
 }
 
 /// The same for a condition that brings something.

@@ -1,6 +1,7 @@
 //! What requests themselves meet with: out after so many in a row, tried by one at a time, and never the last one.
 
 use super::*;
+use crate::harness::words_of;
 
 /// A site whose two backends are taken in turn, without a check.
 fn in_turn(bad: u16, good: u16, passive: &str) -> String {
@@ -381,4 +382,40 @@ fn the_failures_of_one_site_are_no_other_s() {
         .map(|_| proxy.get("patient.test", "/").status)
         .collect();
     assert_eq!(answers.iter().filter(|status| **status == 500).count(), 10);
+}
+
+#[test]
+fn a_site_asks_its_last_backend_whatever_another_site_met_with_there() {
+    let (gone, good) = (Backend::saying("gone"), Backend::saying("good"));
+    let port = gone.port;
+    drop(gone);
+    let many = in_turn(port, good.port, "{ connect = 3 }").replace("app.test", "many.test");
+    let alone = |host: &str, when_none: &str| {
+        format!(
+            "host = '{host}'\nto = {port}\nhold = 'off'\n[health]\nevery = 'off'\nwhen_none = '{when_none}'\n"
+        )
+    };
+    let proxy = Proxy::plan()
+        .flag("--workers=1")
+        .site("many.toml", many)
+        .site("try.toml", alone("try.test", "try"))
+        .site("refuse.toml", alone("refuse.test", "refuse"))
+        .start();
+    until("it is out", || {
+        proxy.get("many.test", "/");
+        times(&proxy, "backend out") == 1
+    });
+    for host in ["try.test", "refuse.test"] {
+        let answer = proxy.get(host, "/");
+        assert_eq!(answer.value("onedoor-reason"), "backend-refused", "{host}");
+    }
+    assert_eq!(backend(&proxy, "refuse", port)["fit"], false);
+    let explained = words_of(&proxy.command(["explain", "refuse.test"]));
+    assert!(
+        explained.contains("one whose check does not fail is tried all the same"),
+        "{explained}"
+    );
+    let _back = Backend::saying_on_port(port, "back");
+    assert_eq!(proxy.get("refuse.test", "/").text(), "back");
+    assert_eq!(backend(&proxy, "refuse", port)["fit"], true);
 }

@@ -290,6 +290,11 @@ fn a_certificate_that_is_missing_at_a_start_is_waited_for() {
     proxy.until_state("shop", "waiting");
     let reason = proxy.status("shop").unwrap()["reason"].to_string();
     assert!(reason.contains("shop.pem is not there yet"), "{reason}");
+    let listed = words_of(&proxy.command(["ls", "--errors"]));
+    assert!(
+        listed.contains("shop: waiting, nothing of it serves"),
+        "{listed}"
+    );
     assert!(Tls::to("shop.example.com").shake(proxy.address()).is_err());
     assert_eq!(
         proxy.get("shop.example.com", "/").said(),
