@@ -8,7 +8,7 @@ use tracing::warn;
 
 use super::book::{Held, TALKATIVE};
 use super::covered::Which;
-use super::look::{self, Complaint};
+use super::look::{self, Complaint, Look};
 use super::{Follower, parallel};
 use crate::document::Problem;
 use crate::site::tls::Mode;
@@ -29,14 +29,17 @@ impl Follower {
         let sites: Vec<Arc<Site>> = held.iter().map(|held| Arc::clone(&held.site)).collect();
         let mut unread = Vec::new();
         let mut ready = Vec::new();
-        let mut with_files = Vec::new();
+        let mut with_others = Vec::new();
         for Held { site, tls } in held {
             self.passed.take(&site);
+            let had = self.keyring.has_own(site.number);
             match tls {
                 Some(loaded) => {
-                    with_files.extend((!loaded.certificates.is_empty()).then_some(site.number));
+                    let has = !loaded.certificates.is_empty();
+                    with_others.extend((had || has).then_some(site.number));
                     self.keyring.hold(&site, Ok(&loaded));
                     self.keyring.hold_backends(&site, Ok(&loaded));
+                    self.keyring.remember_names(&site);
                     ready.push(site);
                 }
                 None if tls::needs_files(&site) || tls::has_tls_backends(&site) => {
@@ -45,6 +48,7 @@ impl Follower {
                 }
                 None => {
                     self.keyring.hold(&site, Ok(&Loaded::default()));
+                    self.keyring.remember_names(&site);
                     ready.push(site);
                 }
             }
@@ -57,7 +61,7 @@ impl Follower {
             true => self.tell_covered(Which::Fresh),
             false => self.read_behind(unread),
         }
-        self.tell_covered_by(&with_files);
+        self.tell_covered_by(&with_others);
     }
 
     /// Finds out which of `sites` answer nothing but 503 for want of a certificate: nobody may take these for live.
@@ -131,6 +135,7 @@ impl Follower {
         // Only now it is known how its backends are asked.
         self.tell_news(vec![Arc::clone(&site)], &[]);
         self.keyring.hold(&site, shown.as_ref());
+        self.keyring.remember_names(&site);
         if shown.is_ok() {
             self.book.is_read(&site.name);
         }
@@ -177,6 +182,13 @@ impl Follower {
         }
     }
 
+    /// Whether the folders of certificates are to be looked into because a new version of a site has nothing in there:
+    /// whoever brings a site often brings its pair just before, and it is not to be live without.
+    pub(super) fn may_have_come_with_pairs(&self, looks: &[(Look, bool)]) -> bool {
+        let mut sites = looks.iter().filter_map(|(look, _)| look.site());
+        sites.any(|site| self.keyring.lacks_found(site))
+    }
+
     /// Looks into the folders of certificates. What is found there changes what open connections may ask for.
     pub(super) async fn search_certificates(&mut self, removals: Removals) {
         let keyring = Arc::clone(&self.keyring);
@@ -194,6 +206,9 @@ impl Follower {
             let table = self.current.snapshot().with([]);
             drop(tokio::spawn(self.current.publish(table, Vec::new())));
             self.tell_covered(Which::All);
+            for site in self.book.sites() {
+                self.keyring.remember_names(site);
+            }
             self.close(self.book.sites().cloned().collect());
             self.write_status();
         }

@@ -378,6 +378,9 @@ impl Follower {
     async fn settle_and_publish(&mut self) {
         let due = self.settle.due(Instant::now());
         let looks = self.look_at(due).await;
+        if self.may_have_come_with_pairs(&looks) {
+            self.search_certificates(Removals::Doubted).await;
+        }
         // A write that overtook the reading has made its events by now.
         self.take_notes();
         let at = self.moment();
@@ -498,6 +501,8 @@ impl Follower {
 
     /// No worker has a connection of a site with these numbers any more.
     fn free(&mut self, numbers: Vec<u32>) {
+        let had = numbers.iter().copied();
+        let had: Vec<u32> = had.filter(|number| self.keyring.has_own(*number)).collect();
         for number in &numbers {
             self.keyring.forget(*number);
             self.passed.forget(*number);
@@ -505,6 +510,7 @@ impl Follower {
             self.news.send(News::Gone(*number)).ok();
         }
         self.book.free(numbers);
+        self.tell_covered_by(&had);
     }
 
     /// Something is known of a backend that was not known before.

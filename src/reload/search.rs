@@ -15,10 +15,10 @@ use tracing::{info, warn};
 use super::access::Access;
 use super::book::{Changes, Ground};
 use super::settle::Hint;
-use super::watch::Note;
+use super::watch::{Note, WAITING_NOTES};
 use super::{Follower, look};
 use crate::site::SiteName;
-use crate::site::directory::{self, Listing};
+use crate::site::directory::{self, Ignored, Listing};
 use crate::tls::Removals;
 use crate::upstream::moment;
 
@@ -33,7 +33,11 @@ const FOLDERS: usize = 256;
 
 impl Follower {
     pub(super) fn take_notes(&mut self) {
-        while let Some(note) = self.watch.try_next() {
+        // Those that may wait, and not for ever: somebody may be writing without a pause.
+        for _ in 0..WAITING_NOTES {
+            let Some(note) = self.watch.try_next() else {
+                return;
+            };
             self.take_note(note);
         }
     }
@@ -68,6 +72,8 @@ impl Follower {
         match directory::classify(relative) {
             Ok(name) => self.settle.hint(&name, hint, Instant::now()),
             Err(_) if relative.as_os_str().is_empty() => self.glance = Instant::now(),
+            // Next to a file that a site names, as in `sites.d/../pki` or `sites.d/team/pki/old`: no listing has it.
+            Err(Ignored::Elsewhere | Ignored::TooDeep) => self.take_hint_elsewhere(path, hint),
             Err(ignored) => {
                 if hint == Hint::Gone {
                     self.watch.disarm(path);
