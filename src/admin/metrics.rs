@@ -356,7 +356,7 @@ impl Scrape {
         )?;
         let mut ends = out.encode_descriptor(
             "onedoor_certificate_end_time_seconds",
-            "When certificates end, by one of their names.",
+            "When certificates end, or their intermediates, by one of their names.",
             None,
             MetricType::Gauge,
         )?;

@@ -28,12 +28,14 @@ impl Follower {
     pub(super) fn hold(&mut self, held: Vec<Held>) {
         let mut unread = Vec::new();
         let mut ready = Vec::new();
-        let mut with_files = Vec::new();
+        let mut with_others = Vec::new();
         for Held { site, tls } in held {
             self.passed.take(&site);
+            let had = self.keyring.has_own(site.number);
             match tls {
                 Some(loaded) => {
-                    with_files.extend((!loaded.certificates.is_empty()).then_some(site.number));
+                    let has = !loaded.certificates.is_empty();
+                    with_others.extend((had || has).then_some(site.number));
                     self.keyring.hold(&site, Ok(&loaded));
                     self.keyring.hold_backends(&site, Ok(&loaded));
                     ready.push(site);
@@ -55,7 +57,7 @@ impl Follower {
             true => self.tell_covered(Which::Fresh),
             false => self.read_behind(unread),
         }
-        self.tell_covered_by(&with_files);
+        self.tell_covered_by(&with_others);
     }
 
     /// Says what their operators should know of sites that have just gone live: that they are without TLS although nobody

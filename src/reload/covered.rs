@@ -1,5 +1,5 @@
-//! Names whose TLS is passed through and that a certificate is for which onedoor shows (CASES T-22): said of each when it
-//! becomes so, by whatever edit, and once.
+//! Names whose TLS is passed through and that a certificate is for which onedoor shows (CASES T-22): said of each once
+//! whenever it becomes so, by whatever edit.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -21,6 +21,7 @@ pub(super) struct Passed {
 #[derive(Debug)]
 struct Told {
     site: Arc<Site>,
+    /// What was said and is so still.
     lines: BTreeSet<String>,
     /// Nobody has looked yet which certificates are for its names.
     is_fresh: bool,
@@ -57,6 +58,11 @@ impl Passed {
         self.sites.is_empty()
     }
 
+    /// Whether something that was said may have ended.
+    fn are_told(&self) -> bool {
+        self.sites.values().any(|told| !told.lines.is_empty())
+    }
+
     /// What is new to say, as far as `adviser` knows certificates.
     fn news(&mut self, which: Which, adviser: &Adviser<'_>) -> Vec<(Arc<Site>, String)> {
         let mut news = Vec::new();
@@ -65,11 +71,10 @@ impl Passed {
                 continue;
             }
             told.is_fresh = false;
-            for line in adviser.of_passed(&told.site) {
-                if told.lines.insert(line.clone()) {
-                    news.push((Arc::clone(&told.site), line));
-                }
-            }
+            let lines = BTreeSet::from_iter(adviser.of_passed(&told.site));
+            let new = lines.difference(&told.lines).cloned();
+            news.extend(new.map(|line| (Arc::clone(&told.site), line)));
+            told.lines = lines;
         }
         news
     }
@@ -85,12 +90,16 @@ impl Follower {
         say(self.passed.news(which, &adviser));
     }
 
-    /// The same after an edit that changed nothing but the certificates of `sites`: all others are not asked again.
+    /// The same after an edit that changed nothing but the certificates of `sites`: all others are not asked again, unless
+    /// they may be for a name that these were for.
     pub(super) fn tell_covered_by(&mut self, sites: &[u32]) {
         if self.passed.is_empty() || sites.is_empty() {
             return;
         }
-        let adviser = self.keyring.adviser_on(sites);
+        let adviser = match self.passed.are_told() {
+            true => self.keyring.adviser(),
+            false => self.keyring.adviser_on(sites),
+        };
         say(self.passed.news(Which::All, &adviser));
     }
 }

@@ -88,6 +88,8 @@ impl Ends {
         };
         let next = turns.flatten().filter_map(ahead).min();
         self.next = now + next.unwrap_or(LOOK_AT_ENDS).min(LOOK_AT_ENDS);
+        // Of those that are renewed or gone nothing is kept.
+        let told = std::mem::take(&mut self.told);
         let mut news = Vec::new();
         for End {
             certificate: name,
@@ -96,14 +98,14 @@ impl Ends {
         } in ends
         {
             if end > wall + SOON {
-                self.told.remove(&name);
                 continue;
             }
             let has_ended = end <= wall;
             let is_told = |(at, had_ended): &(Instant, bool)| {
                 now.duration_since(*at) < A_DAY && *had_ended == has_ended
             };
-            if self.told.get(&name).is_some_and(is_told) {
+            if let Some(before) = told.get(&name).filter(|before| is_told(before)) {
+                self.told.insert(name, *before);
                 continue;
             }
             let what = match end.duration_since(wall) {
@@ -185,6 +187,15 @@ mod tests {
         assert_eq!(next(&[]), LOOK_AT_ENDS);
         assert_eq!(next(&[90 * A_DAY, HOUR / 2]), HOUR / 2);
         assert_eq!(next(&[SOON + HOUR / 4, Duration::ZERO]), HOUR / 4);
+    }
+
+    #[test]
+    fn nothing_is_kept_of_a_certificate_that_is_gone() {
+        let (now, wall) = (Instant::now(), SystemTime::UNIX_EPOCH + 1_000 * A_DAY);
+        let mut ends = Ends::from(now);
+        ends.news(vec![end("a.test", wall), end("b.test", wall)], now, wall);
+        ends.news(vec![end("b.test", wall)], now + HOUR, wall + HOUR);
+        assert_eq!(ends.told.keys().collect::<Vec<_>>(), ["b.test"]);
     }
 
     #[test]

@@ -498,6 +498,8 @@ impl Follower {
 
     /// No worker has a connection of a site with these numbers any more.
     fn free(&mut self, numbers: Vec<u32>) {
+        let had = numbers.iter().copied();
+        let had: Vec<u32> = had.filter(|number| self.keyring.has_own(*number)).collect();
         for number in &numbers {
             self.keyring.forget(*number);
             self.passed.forget(*number);
@@ -505,6 +507,7 @@ impl Follower {
             self.news.send(News::Gone(*number)).ok();
         }
         self.book.free(numbers);
+        self.tell_covered_by(&had);
     }
 
     /// Something is known of a backend that was not known before.

@@ -15,7 +15,7 @@ use tracing::{info, warn};
 use super::access::Access;
 use super::book::{Changes, Ground};
 use super::settle::Hint;
-use super::watch::Note;
+use super::watch::{Note, WAITING_NOTES};
 use super::{Follower, look};
 use crate::site::SiteName;
 use crate::site::directory::{self, Listing};
@@ -33,7 +33,11 @@ const FOLDERS: usize = 256;
 
 impl Follower {
     pub(super) fn take_notes(&mut self) {
-        while let Some(note) = self.watch.try_next() {
+        // Those that may wait, and not for ever: somebody may be writing without a pause.
+        for _ in 0..WAITING_NOTES {
+            let Some(note) = self.watch.try_next() else {
+                return;
+            };
             self.take_note(note);
         }
     }

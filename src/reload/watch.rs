@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use notify::event::{AccessKind, AccessMode, CreateKind, ModifyKind, RemoveKind, RenameMode};
 use notify::{Event, EventKind, INotifyWatcher, Watcher};
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, timeout};
 use tracing::{info, warn};
@@ -45,12 +46,29 @@ pub(super) enum Note {
 #[derive(Debug)]
 pub(super) struct Watch {
     means: Means,
-    notes: mpsc::UnboundedReceiver<Note>,
+    notes: mpsc::Receiver<Note>,
     /// Of a note that is told of several paths, those that are not told yet.
     untold: VecDeque<Note>,
     /// Keeps `notes` open when there is no watcher.
-    sender: mpsc::UnboundedSender<Note>,
+    teller: Teller,
     canary: Arc<Notify>,
+}
+
+/// Tells notes, and never waits: whoever takes them may be waiting for the thread that tells.
+#[derive(Clone, Debug)]
+struct Teller {
+    notes: mpsc::Sender<Note>,
+    /// Some were too many.
+    lost: Arc<Notify>,
+}
+
+impl Teller {
+    fn tell(&self, note: Note) {
+        // A receiver that is gone has no more interest.
+        if let Err(TrySendError::Full(_)) = self.notes.try_send(note) {
+            self.lost.notify_one();
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -72,6 +90,9 @@ struct Lacking {
     pause: Duration,
 }
 
+/// Notes that may wait, four times the events that the kernel keeps: somebody who writes without a pause costs no more
+/// memory, and then everything is looked at.
+pub(super) const WAITING_NOTES: usize = 1 << 16;
 /// Between two looks where events were hoped for and do not come.
 const POLL: Duration = Duration::from_secs(2);
 /// Between two attempts to get events again, the first and the last.
@@ -83,12 +104,16 @@ const CANARY: Duration = Duration::from_secs(1);
 impl Watch {
     /// Watches `sites`, which may be missing, as `wish` says or as it turns out to be possible.
     pub(super) async fn start(sites: &Path, wish: settings::Watch) -> Watch {
-        let (sender, notes) = mpsc::unbounded_channel();
+        let (sender, notes) = mpsc::channel(WAITING_NOTES);
+        let teller = Teller {
+            notes: sender,
+            lost: Arc::default(),
+        };
         let mut watch = Watch {
             means: Means::poll(POLL),
             notes,
             untold: VecDeque::new(),
-            sender,
+            teller,
             canary: Arc::default(),
         };
         if let settings::Watch::Poll(every) = wish {
@@ -101,7 +126,7 @@ impl Watch {
             info!(path = %sites.display(), "{kind} does not tell what others change, looking every 2 s");
             return watch;
         }
-        match new_watcher(watch.sender.clone(), watch.canary.clone()) {
+        match new_watcher(watch.teller.clone(), watch.canary.clone()) {
             Ok(watcher) => watch.means = Means::Events(Watched::by(watcher)),
             Err(error) => {
                 watch.fall_back(&error, sites);
@@ -170,8 +195,7 @@ impl Watch {
     /// What came while nobody watched has made no event.
     fn look_after(&mut self, handed_over: bool) {
         if handed_over {
-            // The receiver is ours.
-            self.sender.send(Note::Everything).ok();
+            self.teller.tell(Note::Everything);
         }
     }
 
@@ -180,10 +204,14 @@ impl Watch {
         if let Some(note) = self.untold.pop_front() {
             return note;
         }
-        match self.notes.recv().await {
-            Some(note) => self.of_all_paths(note),
-            // Not while `sender` lives.
-            None => std::future::pending().await,
+        tokio::select! {
+            biased;
+            () = self.teller.lost.notified() => Note::Everything,
+            note = self.notes.recv() => match note {
+                Some(note) => self.of_all_paths(note),
+                // Not while `teller` lives.
+                None => std::future::pending().await,
+            }
         }
     }
 
@@ -242,7 +270,7 @@ impl Watch {
         }
         lacking.pause = (lacking.pause * 2).min(RETRY_LAST);
         lacking.next = Instant::now() + lacking.pause;
-        let Ok(watcher) = new_watcher(self.sender.clone(), self.canary.clone()) else {
+        let Ok(watcher) = new_watcher(self.teller.clone(), self.canary.clone()) else {
             return;
         };
         let mut watched = Watched::by(watcher);
@@ -278,10 +306,7 @@ impl Means {
     }
 }
 
-fn new_watcher(
-    sender: mpsc::UnboundedSender<Note>,
-    canary: Arc<Notify>,
-) -> notify::Result<INotifyWatcher> {
+fn new_watcher(teller: Teller, canary: Arc<Notify>) -> notify::Result<INotifyWatcher> {
     let mut sung = false;
     let take = move |event: notify::Result<Event>| {
         if !sung {
@@ -289,8 +314,7 @@ fn new_watcher(
             canary.notify_one();
         }
         for note in notes_of(event) {
-            // A receiver that is gone has no more interest.
-            sender.send(note).ok();
+            teller.tell(note);
         }
     };
     INotifyWatcher::new(take, notify::Config::default())
@@ -455,6 +479,32 @@ mod tests {
             let notes = until(&mut watch, at(&second.join("c.toml"), Hint::Whole)).await;
             assert!(!notes.contains(&Note::Everything), "{notes:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn notes_beyond_the_limit_are_not_kept_and_mean_that_anything_may_have_changed() {
+        let folder = TempFolder::new();
+        // Nobody else tells anything.
+        let wish = settings::Watch::Poll(POLL);
+        let mut watch = Watch::start(folder.path(), wish).await;
+        let note = |number: usize| Note::At {
+            path: folder.path().join(number.to_string()),
+            hint: Hint::Touched,
+        };
+        for number in 0..WAITING_NOTES {
+            watch.teller.tell(note(number));
+        }
+        assert_eq!(watch.next().await, note(0), "all of them can wait");
+        for number in 0..3 {
+            watch.teller.tell(note(number));
+        }
+        assert_eq!(watch.next().await, Note::Everything);
+        assert_eq!(watch.next().await, note(1), "said once");
+        let mut waiting = 0;
+        while watch.try_next().is_some() {
+            waiting += 1;
+        }
+        assert_eq!(waiting, WAITING_NOTES - 1);
     }
 
     #[tokio::test]

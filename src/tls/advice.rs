@@ -5,23 +5,45 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::certificate::Certificate;
+use super::certificate::{Certificate, Issuer};
 use crate::site::{Claim, directory};
 
 /// From then on a certificate is said to end soon: Let's Encrypt renews 30 days before, so this one was not.
 const SOON: Duration = Duration::from_secs(14 * 86_400);
 
-/// That it has ended, ends soon or has not begun, as of `now`. `audience` is who looks at it.
-pub(super) fn of_dates(
+/// Why it is refused, or soon will be, as of `now`. `audience` is who looks at it.
+pub(super) fn of_certificate(
     certificate: &Certificate,
     audience: &str,
     now: SystemTime,
-) -> Option<String> {
+) -> impl Iterator<Item = String> + use<> {
+    let of_dates = of_dates(certificate, audience, now);
+    of_dates.into_iter().chain(of_issuer(certificate, audience))
+}
+
+/// That it comes without what clients need to check it.
+fn of_issuer(certificate: &Certificate, audience: &str) -> Option<String> {
+    let Issuer::Lacking(issuer) = &certificate.issuer else {
+        return None;
+    };
     let path = certificate.file.display();
+    Some(format!(
+        "{path}: the certificate comes without the intermediate of its issuer {issuer:?}; {audience} may refuse it, even where \
+         browsers do not; the file should be the full chain (fullchain.pem)"
+    ))
+}
+
+/// That it has ended, ends soon or has not begun.
+fn of_dates(certificate: &Certificate, audience: &str, now: SystemTime) -> Option<String> {
+    let path = certificate.file.display();
+    let which = match certificate.issuer {
+        Issuer::EndsFirst => "the intermediate of the certificate",
+        Issuer::Fine | Issuer::Lacking(_) => "the certificate",
+    };
     if let Ok(ago) = now.duration_since(certificate.not_after) {
         let ago = days(ago);
         return Some(format!(
-            "{path}: the certificate ended {ago} ago; {audience} will refuse it"
+            "{path}: {which} ended {ago} ago; {audience} will refuse it"
         ));
     }
     if let Ok(until) = certificate.not_before.duration_since(now)
@@ -33,7 +55,7 @@ pub(super) fn of_dates(
         ));
     }
     let left = certificate.not_after.duration_since(now).ok()?;
-    (left < SOON).then(|| format!("{path}: the certificate ends in {}", days(left)))
+    (left < SOON).then(|| format!("{path}: {which} ends in {}", days(left)))
 }
 
 /// Less than one is told in hours: that is for today.

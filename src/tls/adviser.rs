@@ -86,7 +86,7 @@ impl<'k> Adviser<'k> {
         lines.extend(self.of_redirect(site));
         let own = self.keyring.own(site.number);
         let own = own.iter();
-        lines.extend(own.filter_map(|own| advice::of_dates(own, "clients", self.now)));
+        lines.extend(own.flat_map(|own| advice::of_certificate(own, "clients", self.now)));
         lines.extend(self.of_backends(site));
         lines.extend(self.keyring.advice_on_lists(site.number));
         if self.is_vouched_for(site) {
@@ -129,8 +129,12 @@ impl<'k> Adviser<'k> {
             };
             let identity = self.keyring.identity(identity);
             let own = identity.as_ref().and_then(|identity| identity.own.as_ref());
-            let line = own.and_then(|own| advice::of_dates(own, "the backend", self.now));
-            lines.extend(line.filter(|line| !lines.contains(line)));
+            let own = own.into_iter();
+            for line in own.flat_map(|own| advice::of_certificate(own, "the backend", self.now)) {
+                if !lines.contains(&line) {
+                    lines.push(line);
+                }
+            }
         }
         lines
     }

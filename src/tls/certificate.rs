@@ -10,7 +10,7 @@ use dashmap::DashSet;
 use rustls::SignatureScheme;
 use rustls::pki_types::CertificateDer;
 use rustls::sign::CertifiedKey;
-use x509_parser::extensions::GeneralName;
+use x509_parser::extensions::{GeneralName, ParsedExtension, X509Extension};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::sha256;
@@ -23,8 +23,21 @@ pub struct Certificate {
     pub(super) file: Box<Path>,
     names: Box<[HostPattern]>,
     pub not_before: SystemTime,
+    /// From then on clients refuse it: its own end, or that of the one of its issuer, where that is in the chain and sooner.
     pub not_after: SystemTime,
+    pub(super) issuer: Issuer,
     is_ecdsa: bool,
+}
+
+/// What there is to say of who vouches for a certificate.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Issuer {
+    /// Nothing, or nobody can tell: clients may have it.
+    Fine,
+    /// Its certificate in the chain ends before the other.
+    EndsFirst,
+    /// No client has it, and it is not in the chain. Its name.
+    Lacking(Box<str>),
 }
 
 impl Certificate {
@@ -41,11 +54,18 @@ impl Certificate {
             X509Certificate::from_der(leaf).map_err(|_| "its first certificate is not one")?;
         let names = names(&parsed);
         let validity = parsed.validity();
+        let end = time(validity.not_after.timestamp());
+        let (issuer, not_after) = match end_of_issuer(&parsed, &certified.cert) {
+            Some(issuers) if issuers < end => (Issuer::EndsFirst, issuers),
+            None if needs_intermediate(&parsed) => (Issuer::Lacking(issuer_of(&parsed)), end),
+            _ => (Issuer::Fine, end),
+        };
         Ok(Certificate {
             names,
             file: Path::new("").into(),
             not_before: time(validity.not_before.timestamp()),
-            not_after: time(validity.not_after.timestamp()),
+            not_after,
+            issuer,
             is_ecdsa: parsed.public_key().algorithm.algorithm.to_id_string()
                 == ELLIPTIC_CURVE_PUBLIC_KEY,
             certified: Arc::new(certified),
@@ -155,6 +175,41 @@ fn names(certificate: &X509Certificate<'_>) -> Box<[HostPattern]> {
         .collect()
 }
 
+/// When the one in `chain` ends that vouches for `leaf`; of several, as where others have signed it too, the last.
+fn end_of_issuer(leaf: &X509Certificate<'_>, chain: &[CertificateDer<'_>]) -> Option<SystemTime> {
+    let ends = chain.iter().skip(1).filter_map(|der| {
+        let (_, parsed) = X509Certificate::from_der(der).ok()?;
+        let is_it = parsed.subject().as_raw() == leaf.issuer().as_raw();
+        is_it.then(|| time(parsed.validity().not_after.timestamp()))
+    });
+    ends.max()
+}
+
+/// Whether clients cannot have the certificate of its issuer. A company's root that signs by itself is known to whoever is to
+/// know it; the authorities of the web never do that (CA/Browser Forum, Baseline Requirements 6.1.7), and put a policy of
+/// their forum into all they sign (7.1.2.7.9), which nobody else does.
+fn needs_intermediate(leaf: &X509Certificate<'_>) -> bool {
+    /// 2.23.140.1 and what is below.
+    const OF_THE_WEB: [u8; 4] = [0x67, 0x81, 0x0C, 0x01];
+    let of_the_web = |extension: &X509Extension<'_>| match extension.parsed_extension() {
+        ParsedExtension::CertificatePolicies(policies) => {
+            let mut policies = policies.iter();
+            policies.any(|policy| policy.policy_id.as_bytes().starts_with(&OF_THE_WEB))
+        }
+        _ => false,
+    };
+    leaf.issuer().as_raw() != leaf.subject().as_raw() && leaf.extensions().iter().any(of_the_web)
+}
+
+fn issuer_of(leaf: &X509Certificate<'_>) -> Box<str> {
+    // RFC 5280, ub-common-name.
+    const LONGEST: usize = 64;
+    let mut names = leaf.issuer().iter_common_name();
+    let name = names.next().and_then(|name| name.as_str().ok());
+    let name = name.map_or_else(|| leaf.issuer().to_string(), str::to_owned);
+    name.chars().take(LONGEST).collect::<String>().into()
+}
+
 /// A hundred thousand certificates are signed by a few dozen others: each of these is kept once, for good.
 fn share(intermediate: &mut CertificateDer<'static>) {
     // More than there are in the world's public hierarchies; what goes beyond is kept with its chain.
@@ -195,9 +250,35 @@ fn time(seconds: i64) -> SystemTime {
 
 #[cfg(test)]
 mod tests {
-    use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
+    use rcgen::{BasicConstraints, CertificateParams, CustomExtension, IsCa, KeyPair};
+    use rustls::crypto::aws_lc_rs::sign::any_supported_type;
+    use rustls::pki_types::PrivateKeyDer;
 
     use super::*;
+
+    #[test]
+    fn whoever_signs_itself_lacks_nobody_and_of_several_issuers_the_last_end_counts() {
+        let key = KeyPair::generate().expect("key");
+        let of_the_web = vec![48, 10, 48, 8, 6, 6, 0x67, 0x81, 0x0C, 1, 2, 1];
+        let policies = CustomExtension::from_oid_content(&[2, 5, 29, 32], of_the_web);
+        let ending = |year: i32| {
+            let mut params = CertificateParams::new(vec!["a.test".to_owned()]).expect("names");
+            params.custom_extensions.push(policies.clone());
+            params.not_after = rcgen::date_time_ymd(year, 1, 1);
+            let certificate = params.self_signed(&key).expect("signed");
+            certificate.der().clone()
+        };
+        let issuer = |years: &[i32]| {
+            let signing = PrivateKeyDer::try_from(key.serialize_der()).expect("a key");
+            let signing = any_supported_type(&signing).expect("a key");
+            let chain = years.iter().map(|year| ending(*year)).collect();
+            let certificate = Certificate::new(CertifiedKey::new(chain, signing));
+            certificate.expect("a certificate").issuer
+        };
+        assert_eq!(issuer(&[2040]), Issuer::Fine);
+        assert_eq!(issuer(&[2040, 2030]), Issuer::EndsFirst);
+        assert_eq!(issuer(&[2040, 2030, 2050]), Issuer::Fine);
+    }
 
     #[test]
     fn only_authorities_of_their_usual_size_are_kept_for_good() {

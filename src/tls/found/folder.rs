@@ -10,14 +10,14 @@ use rustls::pki_types::CertificateDer;
 
 use super::file::{Digest, File, Kind, PEM_BYTES, sha256_of};
 use super::listing::Stamps;
-use crate::site::HostPattern;
+use super::served::Served;
 use crate::site::directory::Stamp;
 use crate::site::fence::read_regular;
 use crate::tls::certificate::Certificate;
 use crate::tls::pair::{Chain, Key};
 
 /// As they were at the last look.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Folder {
     stamps: Box<[(PathBuf, Option<Stamp>)]>,
     /// What they hold. Of a few none: these are soon read again, and a hundred thousand folders have a few each.
@@ -25,8 +25,6 @@ pub(super) struct Folder {
     pub(super) pairs: Box<[Arc<Pair>]>,
     /// It was another one a look ago, or has only just been written.
     pub(super) is_restless: bool,
-    /// All had gone from it, and it is being filled again.
-    is_returning: bool,
     /// What is of no use in it.
     pub(super) problems: Vec<String>,
     /// What was to be said of it so far.
@@ -37,7 +35,8 @@ pub(super) struct Folder {
 #[derive(Clone, Copy)]
 struct Moment {
     is_restless: bool,
-    is_returning: bool,
+    /// A look ago it was, and nobody knew what is in it.
+    was_away: bool,
 }
 
 /// A certificate, and where its key lies.
@@ -60,14 +59,16 @@ pub(super) enum Half {
     /// And the chain is another one, or of no use.
     KeyGoneAndChainChanged,
     ChainGone,
+    /// Its folder was empty or away, and it is not whole again since.
+    Missing,
 }
 
 /// What was not said of a folder so far.
 #[derive(Debug)]
 pub(super) struct News {
     pub(super) line: String,
-    /// It is of the dates of this one: of interest where clients are shown it.
-    pub(super) dates: Option<Arc<Certificate>>,
+    /// Why clients refuse this one, or soon will: of interest where they are shown it.
+    pub(super) of: Option<Arc<Certificate>>,
 }
 
 impl Folder {
@@ -98,11 +99,9 @@ impl Folder {
         let mut pairs = pair_up(&files, chains, before);
         let is_restless = before.is_some_and(|before| before.stamps != stamps)
             || files.0.iter().any(|(_, file)| file.is_young);
-        let is_returning =
-            is_restless && (was_away || before.is_some_and(|before| before.is_returning));
         let moment = Moment {
             is_restless,
-            is_returning,
+            was_away,
         };
         let kept = before.map_or_else(Vec::new, |before| {
             interrupted(before, &files, &pairs, moment)
@@ -112,16 +111,17 @@ impl Folder {
         let mut news = Vec::new();
         // Half of a renewal is nothing to tell of: it is whole a moment later.
         if !is_restless {
-            let dated = pairs
-                .iter()
-                .filter_map(|pair| Some((pair.of_dates(now)?, &pair.certificate)));
-            let dated: BTreeMap<String, &Arc<Certificate>> = dated.collect();
+            let refused = pairs.iter().flat_map(|pair| {
+                let lines = pair.of_certificate(now);
+                lines.map(|line| (line, &pair.certificate))
+            });
+            let refused: BTreeMap<String, &Arc<Certificate>> = refused.collect();
             let of_keys = pairs.iter().filter_map(|pair| pair.of_key.clone());
-            let all = problems.iter().chain(dated.keys()).cloned();
+            let all = problems.iter().chain(refused.keys()).cloned();
             let all: BTreeSet<String> = all.chain(of_keys).collect();
             news.extend(all.difference(&said).map(|line| News {
                 line: line.clone(),
-                dates: dated.get(line).copied().cloned(),
+                of: refused.get(line).copied().cloned(),
             }));
             said = all;
         }
@@ -131,7 +131,6 @@ impl Folder {
             pairs: pairs.into(),
             stamps,
             is_restless,
-            is_returning,
             problems,
             said,
         };
@@ -147,12 +146,30 @@ impl Folder {
         let known = self.stamps.iter().map(|(path, stamp)| (path, stamp));
         self.is_restless || !known.eq(stamps)
     }
+
+    /// How many pairs are [`Half::Missing`].
+    pub(super) fn missing(&self) -> usize {
+        self.pairs.iter().filter(|pair| pair.is_missing()).count()
+    }
+
+    /// Lets go of those that are not `kept`.
+    pub(super) fn retain(&mut self, kept: impl Fn(&Pair) -> bool) {
+        let pairs = self.pairs.iter().filter(|pair| kept(pair));
+        self.pairs = pairs.cloned().collect();
+    }
+
+    /// Neither is anything in it, nor is anything kept.
+    pub(super) fn is_hollow(&self) -> bool {
+        self.stamps.is_empty() && self.pairs.is_empty()
+    }
 }
 
 /// What is of no use in the folder at `path`, and what is kept though it is half of something.
 fn problems(path: &Path, files: &Files, pairs: &[Arc<Pair>], kept: &[Arc<Pair>]) -> Vec<String> {
     let of_no_use = files.0.iter().filter_map(|(_, file)| file.problem.clone());
-    let halves = kept.iter().map(|pair| pair.with(pair.half_in(files)));
+    // Of those that are missing it is said how many.
+    let halves = kept.iter().filter(|pair| !pair.is_missing());
+    let halves = halves.map(|pair| pair.with(pair.half_in(files)));
     let leaf = |pair: &Arc<Pair>| pair.certificate.leaf().map(sha256_of);
     let in_pairs: HashSet<Digest> = pairs.iter().filter_map(leaf).collect();
     let halved: HashSet<&Path> = kept.iter().map(|pair| pair.file()).collect();
@@ -172,7 +189,7 @@ fn problems(path: &Path, files: &Files, pairs: &[Arc<Pair>], kept: &[Arc<Pair>])
 }
 
 /// In the order of their paths.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Files(Box<[(PathBuf, File)]>);
 
 impl Files {
@@ -218,12 +235,16 @@ impl Pair {
         &self.certificate.file
     }
 
-    fn has_intermediates(&self) -> bool {
+    pub(super) fn has_intermediates(&self) -> bool {
         self.certificate.certified.cert.len() > 1
     }
 
     pub(super) fn is_half(&self) -> bool {
         self.half.is_some()
+    }
+
+    pub(super) fn is_missing(&self) -> bool {
+        self.half == Some(Half::Missing)
     }
 
     /// What there is to say where it is kept with no more than this of it.
@@ -238,6 +259,9 @@ impl Pair {
                 "{file} is not what it was, no key beside it fits, and {key} is gone; {GOES_ON}"
             ),
             Half::ChainGone => format!("{file} is gone, and {key} is not; {GOES_ON}"),
+            Half::Missing => format!(
+                "{file} and {key} are no pair again since their folder was empty or away; {GOES_ON}"
+            ),
         }
     }
 
@@ -334,7 +358,8 @@ fn read_again(path: &Path, at: usize, digest: Digest) -> Option<Chain> {
 /// Pairs of before of which one half has changed or gone, while the other is still there and belongs to nothing: somebody
 /// renews them just now, or has broken them. They stay, unless a new pair in the folder does for all their names what they
 /// did. While the folder is restless more is taken for a moment of a renewal: a new chain that has lost those who vouch for
-/// it, and a new key where the chain is gone. What has not come back yet of all that was gone is on its way, too.
+/// it, and a new key where the chain is gone. What has not come back yet of a folder that was away is on its way, too,
+/// however long that takes.
 fn interrupted(
     before: &Folder,
     files: &Files,
@@ -343,7 +368,7 @@ fn interrupted(
 ) -> Vec<Arc<Pair>> {
     let Moment {
         is_restless,
-        is_returning,
+        was_away,
     } = moment;
     let renewed: HashSet<&Path> = pairs.iter().map(|pair| pair.file()).collect();
     let gone = before.pairs.iter();
@@ -355,40 +380,25 @@ fn interrupted(
         .iter()
         .flat_map(|pair| [pair.file(), &pair.key])
         .collect();
-    let mut served: HashMap<&HostPattern, bool> = HashMap::new();
-    for pair in pairs {
-        for name in pair.certificate.names() {
-            *served.entry(name).or_default() |= pair.has_intermediates();
-        }
-    }
-    let is_served = |old: &Arc<Pair>, name: &HostPattern| {
-        let above = name.wildcard_above();
-        let by = |name: &HostPattern| served.get(name).copied();
-        let by = by(name).max(above.as_ref().and_then(by));
-        by.is_some_and(|has_intermediates| {
-            has_intermediates || !old.has_intermediates() || !is_restless
-        })
-    };
+    let served = Served::by(pairs, is_restless);
+    let is_missing = |old: &Pair| old.is_missing() || was_away && !old.is_half();
     // certbot takes a link away before it makes the new one. A key that others use may be left by whoever took a
     // certificate away for good, and whoever replaces the key as well has taken both halves.
-    let has_half = |old: &Arc<Pair>| match (files.get(old.file()), files.get(&old.key)) {
+    let has_half = |old: &Pair| match (files.get(old.file()), files.get(&old.key)) {
         (Some(_), _) => !in_use.contains(old.file()),
         (None, Some(file)) if file.has_key_of(old) => !in_use.contains(&*old.key),
         (None, Some(_)) => is_restless,
-        (None, None) => is_returning,
+        (None, None) => false,
     };
-    let stays = |old: &&Arc<Pair>| {
-        has_half(old)
-            && !old
-                .certificate
-                .names()
-                .iter()
-                .all(|name| is_served(old, name))
-    };
+    let stays = |old: &&Arc<Pair>| (is_missing(old) || has_half(old)) && !served.has_all_of(old);
     let stay = gone.into_iter().filter(stays);
     let stay = stay.map(|old| {
-        let half = old.half_in(files);
-        match is_restless || old.half == Some(half) {
+        let half = match is_missing(old) {
+            true => Half::Missing,
+            false => old.half_in(files),
+        };
+        // What is missing is that at once: half of a renewal may be whole again before it is said.
+        match old.half == Some(half) || is_restless && half != Half::Missing {
             true => Arc::clone(old),
             false => Arc::new(old.as_half(half)),
         }

@@ -4,13 +4,15 @@
 //! other names. A chain and a key belong together when they fit, and they must lie in one folder. Blocks on the disk.
 //!
 //! `listing` says what is there, `folder` which pairs a folder has, `file` what one file holds, `names` which pair is shown
-//! for a name. What cannot be looked at is unknown and not gone;
-//! nor is what has vanished with everything around it.
+//! for a name, `served` whether some do for others, `missing` what becomes of those that do not come back.
+//! What cannot be looked at is unknown and not gone; nor is what has vanished with everything around it.
 
 mod file;
 mod folder;
 mod listing;
+mod missing;
 mod names;
+mod served;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
@@ -22,6 +24,7 @@ use super::certificate::Certificate;
 use crate::site::HostPattern;
 use folder::{Folder, News, Pair};
 use listing::{Grounds, Listing, Stamps};
+use missing::Lack;
 use names::{Names, Shown};
 
 /// A folder that has just changed may be half of something: certbot moves one link after the other.
@@ -38,6 +41,8 @@ pub(super) struct Found {
     folders: Folders,
     /// Folders that cannot be listed, or from which all has gone at once, and what was said of it.
     closed: BTreeMap<PathBuf, String>,
+    /// Those of `certificates` that were so, and have not got everything back.
+    lacks: BTreeMap<PathBuf, Lack>,
     /// Which folders those of `certificates` were when they last had files.
     grounds: Grounds,
     /// Those of them that have none, and had none.
@@ -109,7 +114,8 @@ impl Found {
     /// What is of no use in the folders.
     pub(super) fn problems(&self) -> impl Iterator<Item = &String> {
         let of_folders = self.folders.values().flat_map(|folder| &folder.problems);
-        self.closed.values().chain(of_folders)
+        let lacks = self.lacks.values().map(|lack| &lack.line);
+        self.closed.values().chain(lacks).chain(of_folders)
     }
 
     /// What an operator should know of the pairs that are shown for `pattern`, as of `now`.
@@ -156,6 +162,13 @@ impl Found {
             said.insert(path, line);
             folders.extend(kept);
         }
+        let awaited = match removals {
+            Removals::Doubted => self.awaited(roots, &folders),
+            Removals::Meant => BTreeMap::new(),
+        };
+        folders.extend(self.look(awaited, now, &mut news));
+        missing::let_go(&mut folders, removals);
+        let lacks = self.lacks(roots, &folders, &said, &mut told.problems);
         let left = match removals {
             Removals::Doubted => self.left(&folders),
             Removals::Meant => Folders::new(),
@@ -176,6 +189,7 @@ impl Found {
         told.is_news = !self.names.are_as_of(now) || !is_same && !self.has_pairs_of(&folders);
         let is_same_around = said == self.closed
             && leaving == self.leaving
+            && lacks == self.lacks
             && grounds == self.grounds
             && without == self.bare;
         if is_same && is_same_around && !told.is_news {
@@ -190,13 +204,14 @@ impl Found {
             }
             false => Arc::clone(&self.names),
         };
-        let is_said = |news: &News| news.dates.as_ref().is_none_or(|dated| names.show(dated));
+        let is_said = |news: &News| news.of.as_ref().is_none_or(|one| names.show(one));
         let news = news.into_iter().filter(is_said).map(|news| news.line);
         told.problems.extend(news);
         let found = Some(Found {
             names,
             folders,
             closed: said,
+            lacks,
             grounds,
             bare: without,
             leaving,
@@ -274,7 +289,8 @@ impl Found {
     /// Folders that are not among those `seen` and are gone, for the first time.
     fn left(&self, seen: &Folders) -> Folders {
         let unseen = self.folders.iter();
-        let unseen = unseen.filter(|(path, _)| !seen.contains_key(*path));
+        let unseen =
+            unseen.filter(|(path, folder)| !seen.contains_key(*path) && folder.missing() == 0);
         // One that is there has been emptied, or is not one of ours any more.
         let left = unseen.filter(|(path, _)| !self.leaving.contains(*path) && !path.exists());
         left.map(|(path, folder)| (path.clone(), Arc::clone(folder)))
@@ -292,14 +308,13 @@ const GOES_ON: &str = "what was found in it goes on being shown";
 const LET_GO: &str = "`onedoor reload --accept-removals` lets it go";
 
 impl Pair {
-    fn of_dates(&self, now: SystemTime) -> Option<String> {
-        advice::of_dates(&self.certificate, "clients", now)
+    fn of_certificate(&self, now: SystemTime) -> impl Iterator<Item = String> + use<> {
+        advice::of_certificate(&self.certificate, "clients", now)
     }
 
     /// As of `now`.
     fn advice(&self, now: SystemTime) -> impl Iterator<Item = String> {
-        self.of_dates(now)
-            .into_iter()
+        self.of_certificate(now)
             .chain(self.of_key.clone())
             .chain(self.half.map(|half| self.with(half)))
     }

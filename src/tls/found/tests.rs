@@ -136,14 +136,10 @@ fn half_a_renewal_keeps_the_pair_beside_others() {
 
 /// Until nothing moves any more.
 fn settled(desk: &Desk, mut found: Found) -> Found {
-    let now = SystemTime::now() + Duration::from_secs(LATER);
-    loop {
-        let again = found.again(std::slice::from_ref(&desk.folder), now, Removals::Doubted);
-        found = again.found.unwrap_or(found);
-        if again.told.again_in.is_none() {
-            return found;
-        }
+    while let Some(next) = desk.again(&found, Removals::Doubted).found {
+        found = next;
     }
+    found
 }
 
 #[test]
@@ -358,13 +354,115 @@ fn what_has_vanished_all_at_once_is_unknown_and_not_gone() {
         let gone = again.found.expect("another");
         assert_eq!((are_shown(&gone), again.told.lost.len()), (0, 2));
         assert_eq!(gone.problems().count(), 0);
-        // One pair of several, and what does not come back, are taken away.
-        let found = fill(layout);
+    }
+}
+
+#[test]
+fn what_comes_back_slowly_is_shown_until_it_is_back_and_then_like_any_other() {
+    let desk = Desk::new("slowly");
+    let hosts = ["a.test", "b.test", "c.test"];
+    let made = hosts.map(|host| (host, desk.make(&[host], 50)));
+    let shown = |found: &Found| {
+        let is_shown =
+            |(host, made): &&(&str, Made)| found.find(host).is_some() && made.is_shown(found, host);
+        made.iter().filter(is_shown).count()
+    };
+    let empty = || {
+        fs::remove_dir_all(&desk.folder).expect("removed");
+        fs::create_dir_all(&desk.folder).expect("made anew");
+    };
+    let remove = |name: &str| {
+        desk.remove(&format!("{name}.pem"));
+        desk.remove(&format!("{name}.key"));
+    };
+    let lacks = |found: &Found, count: usize| {
+        let problems: Vec<&String> = found.problems().collect();
+        match count {
+            0 => problems.is_empty(),
+            count => {
+                let lacks = format!("still lacks {count} of the certificates");
+                problems.len() == 1 && problems[0].contains(&lacks)
+            }
+        }
+    };
+    let layouts: [fn(&str) -> String; 2] = [str::to_owned, |host| format!("{host}/it")];
+    for layout in layouts {
+        empty();
+        for (host, made) in &made {
+            desk.put_pair(&layout(host), made);
+        }
+        let found = settled(&desk, Found::default());
         empty();
         let (found, _) = desk.look(&found, LATER);
+        // It comes to rest after the first.
         desk.put_pair(&layout("a.test"), &made[0].1);
-        assert_eq!(are_shown(&settled(&desk, found)), 1);
+        let (mut found, mut told) = desk.look(&found, LATER);
+        assert_eq!(told.problems, Vec::<String>::new(), "there may be more");
+        while told.again_in.is_some() {
+            (found, told) = desk.look(&found, LATER);
+        }
+        assert!(told.problems[0].contains("still lacks 2 of"), "{told:?}");
+        assert!(desk_is_at_rest(&desk, &found) && shown(&found) == 3 && lacks(&found, 2));
+        let pattern = HostPattern::parse("b.test").expect("a name");
+        let advice = found.advice(&pattern, SystemTime::now());
+        assert!(advice[0].contains("are no pair again since"), "{advice:?}");
+        // What is back may be taken away.
+        remove(&layout("a.test"));
+        desk.put("authority.pem", &desk.root);
+        found = settled(&desk, found);
+        assert!(shown(&found) == 2 && lacks(&found, 2) && found.find("a.test").is_none());
+        // Half of one is not there yet, also where the key is another one.
+        let new = desk.make(&["b.test"], 90);
+        desk.put(&format!("{}.key", layout("b.test")), &new.key);
+        found = settled(&desk, found);
+        assert!(shown(&found) == 2 && lacks(&found, 2));
+        desk.put(&format!("{}.pem", layout("b.test")), &new.cert);
+        let (next, told) = desk.look(&found, LATER);
+        assert_eq!(told.problems, Vec::<String>::new(), "said already");
+        found = settled(&desk, next);
+        assert!(new.is_shown(&found, "b.test") && lacks(&found, 1));
+        // Others do it as well, wherever they lie.
+        let wildcard = desk.make(&["*.test"], 50);
+        desk.put_pair("elsewhere/w", &wildcard);
+        found = settled(&desk, found);
+        assert!(wildcard.is_shown(&found, "c.test") && lacks(&found, 0));
     }
+}
+
+#[test]
+fn what_does_not_come_back_goes_when_that_is_said_to_be_meant() {
+    let desk = Desk::new("meant");
+    let made = ["a.test", "b.test"].map(|host| (host, desk.make(&[host], 50)));
+    for (host, made) in &made {
+        desk.put_pair(host, made);
+    }
+    let found = settled(&desk, Found::default());
+    let away = desk.folder.with_extension("away");
+    fs::rename(&desk.folder, &away).expect("away");
+    let (found, _) = desk.look(&found, LATER);
+    desk.put_pair("a.test", &made[0].1);
+    let mut found = settled(&desk, found);
+    assert!(made[1].1.is_shown(&found, "b.test"));
+    // Empty once more, it has still lost two.
+    for file in ["a.test.pem", "a.test.key"] {
+        desk.remove(file);
+    }
+    let (emptied, told) = desk.look(&found, LATER);
+    assert!(
+        told.problems[0].contains("has no certificate any more"),
+        "{told:?}"
+    );
+    assert_eq!(emptied.problems().count(), 1);
+    found = emptied;
+    desk.put_pair("a.test", &made[0].1);
+    found = settled(&desk, found);
+    assert!(found.find("a.test").is_some() && found.find("b.test").is_some());
+    let again = desk.again(&found, Removals::Meant);
+    let gone = again.found.expect("another");
+    assert_eq!(again.told.lost.len(), 1, "{:?}", again.told);
+    assert!(gone.find("a.test").is_some() && gone.find("b.test").is_none());
+    assert_eq!(gone.problems().count(), 0);
+    fs::remove_dir_all(away).expect("gone");
 }
 
 #[test]
@@ -519,6 +617,8 @@ fn a_name_is_shown_as_long_as_half_of_its_pair_is_there() {
         let mut found = Found::default();
         let mut on_disk = [[None; 2]; 2];
         let mut shown = [None; 2];
+        // Nothing of these has come back since all had gone at once.
+        let mut missing = [false; 2];
         for Move {
             name,
             is_key,
@@ -545,9 +645,13 @@ fn a_name_is_shown_as_long_as_half_of_its_pair_is_there() {
             found = settled(&desk, found);
             // All at once is no way to take two pairs away.
             let is_empty = on_disk == [[None; 2]; 2] && shown.iter().all(Option::is_some);
+            missing = missing.map(|missing| missing || is_empty);
             for name in 0..2 {
+                let is_whole =
+                    matches!(on_disk[name], [cert, key] if cert.is_some() && cert == key);
+                missing[name] &= !is_whole;
                 shown[name] = match on_disk[name] {
-                    _ if is_empty => shown[name],
+                    _ if missing[name] => shown[name],
                     [None, None] => None,
                     [cert, key] if cert == key => cert,
                     [None, key] if key != shown[name] => None,

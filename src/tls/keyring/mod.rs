@@ -408,6 +408,11 @@ impl Keyring {
         }
     }
 
+    /// Whether it has any.
+    pub fn has_own(&self, number: u32) -> bool {
+        !self.own(number).is_empty()
+    }
+
     /// The names in all such certificates.
     pub(super) fn names_of_sites(&self) -> HashSet<HostPattern> {
         let of_sites = self.of_sites();

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CustomExtension, DnType,
     ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, PKCS_RSA_SHA256,
     RevokedCertParams, SanType, SerialNumber,
 };
@@ -45,6 +45,13 @@ impl Authority {
         Authority::made(name, params)
     }
 
+    /// One that is over in so many days.
+    pub(crate) fn for_days(name: &str, days: i64) -> Authority {
+        let mut params = CertificateParams::default();
+        params.not_after = time::OffsetDateTime::now_utc() + time::Duration::days(days);
+        Authority::made(name, params)
+    }
+
     /// Somebody else's, whose key has been got hold of.
     pub(crate) fn of(pem: &str, key: &str) -> Authority {
         let key = KeyPair::from_pem(key).unwrap();
@@ -69,6 +76,15 @@ impl Authority {
     /// For a server that answers to `names`.
     pub(crate) fn pair(&self, names: &[&str]) -> Pair {
         self.sign(names, KeyPair::generate().unwrap(), A_YEAR)
+    }
+
+    /// The same with the policy that authorities of the web put into theirs (CA/Browser Forum: domain validated).
+    pub(crate) fn pair_of_the_web(&self, names: &[&str]) -> Pair {
+        let policies = [48, 10, 48, 8, 6, 6, 0x67, 0x81, 0x0C, 1, 2, 1];
+        let policies = CustomExtension::from_oid_content(&[2, 5, 29, 32], policies.to_vec());
+        self.sign_with(names, KeyPair::generate().unwrap(), A_YEAR, |params| {
+            params.custom_extensions.push(policies);
+        })
     }
 
     /// The same with an RSA key.
@@ -97,6 +113,16 @@ impl Authority {
     }
 
     fn sign(&self, names: &[&str], key: KeyPair, span: time::Duration) -> Pair {
+        self.sign_with(names, key, span, |_| {})
+    }
+
+    fn sign_with(
+        &self,
+        names: &[&str],
+        key: KeyPair,
+        span: time::Duration,
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> Pair {
         let mut params = CertificateParams::default();
         params.subject_alt_names = names
             .iter()
@@ -110,6 +136,7 @@ impl Authority {
         let now = time::OffsetDateTime::now_utc();
         params.not_before = now - time::Duration::days(30);
         params.not_after = now + span;
+        change(&mut params);
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         Pair {
             cert: certificate.pem(),

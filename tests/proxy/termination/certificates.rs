@@ -9,7 +9,7 @@ use std::thread;
 
 use super::{tls_to, two_and_one, with_files, with_folder};
 use crate::harness::{
-    Agreed, Authority, Client, Folder, Plan, Proxy, Sites, Tls, found, is_same, onedoor, put,
+    Agreed, Authority, Client, Folder, Pair, Plan, Proxy, Sites, Tls, found, is_same, onedoor, put,
     until, words_of,
 };
 
@@ -47,6 +47,117 @@ fn a_renewed_certificate_is_shown_without_one_failed_handshake() {
         });
         done.store(true, Ordering::SeqCst);
         asking.join().unwrap();
+    });
+}
+
+#[test]
+fn a_certificate_without_the_intermediate_that_no_client_has_is_said() {
+    let (web, own) = (Authority::new("R11"), Authority::new("own"));
+    let whole = |pair: Pair| Pair {
+        cert: pair.cert + &web.pem,
+        ..pair
+    };
+    let plan = with_folder("");
+    let live = plan.folder().join("live");
+    let shop = web.pair_of_the_web(&["shop.example.com"]);
+    shop.write(plan.sites().path(), "shop");
+    let blog = web.pair_of_the_web(&["blog.example.com"]);
+    blog.write(&live, "blog");
+    // A company's root may sign by itself, and a full chain lacks nothing.
+    own.pair(&["wiki.example.com"]).write(&live, "wiki");
+    whole(web.pair_of_the_web(&["docs.example.com"])).write(&live, "docs");
+    let answers = |host: &str| format!("host = '{host}'\nrespond = 'here'\n");
+    let proxy = plan
+        .site("shop.toml", with_files("shop.example.com", "shop", "shop"))
+        .site("blog.toml", answers("blog.example.com"))
+        .site("wiki.toml", answers("wiki.example.com"))
+        .site("docs.toml", answers("docs.example.com"))
+        .start();
+    let said = |file: &str| {
+        format!(
+            "{file}.pem: the certificate comes without the intermediate of its issuer \"R11\"; clients may refuse it"
+        )
+    };
+    let check = words_of(&onedoor(proxy.folder(), ["check"]));
+    let problems = |site: &str| {
+        proxy.status(site).unwrap()["problems"]
+            .to_string()
+            .replace("\\\"", "\"")
+    };
+    for site in ["shop", "blog"] {
+        proxy.until_logged(&said(site));
+        assert!(problems(site).contains(&said(site)), "{}", problems(site));
+        assert!(check.contains(&said(site)), "{check}");
+    }
+    for site in ["wiki", "docs"] {
+        assert_eq!(problems(site), "[]");
+        assert!(!check.contains(&format!("{site}.pem")), "{check}");
+    }
+    put(proxy.sites().path(), "shop.pem", &whole(shop).cert);
+    put(&live, "blog.pem", &whole(blog).cert);
+    until("they are whole", || {
+        proxy.command(["reload"]);
+        problems("shop") == "[]" && problems("blog") == "[]"
+    });
+    for site in ["shop", "blog"] {
+        assert_eq!(
+            proxy.log().matches(&said(site)).count(),
+            1,
+            "{}",
+            proxy.log()
+        );
+    }
+}
+
+#[test]
+fn an_intermediate_that_ends_before_its_certificate_is_said_and_another_shown_where_it_has_ended() {
+    let plan = with_folder("");
+    let live = plan.folder().join("live");
+    let (former, ending) = (
+        Authority::former("former"),
+        Authority::for_days("ending", 5),
+    );
+    former
+        .whole_pair(&["shop.example.com"])
+        .write(&live, "shop");
+    ending
+        .whole_pair(&["blog.example.com"])
+        .write(&live, "blog");
+    // Without it nobody knows when it ends.
+    ending.pair(&["wiki.example.com"]).write(&live, "wiki");
+    let answers = |host: &str| format!("host = '{host}'\nrespond = 'here'\n");
+    let proxy = plan
+        .site("shop.toml", answers("shop.example.com"))
+        .site("blog.toml", answers("blog.example.com"))
+        .site("wiki.toml", answers("wiki.example.com"))
+        .start();
+    let check = words_of(&onedoor(proxy.folder(), ["check"]));
+    for (site, said) in [
+        (
+            "shop",
+            "shop.pem: the intermediate of the certificate ended 1 day ago; clients will refuse it",
+        ),
+        (
+            "blog",
+            "blog.pem: the intermediate of the certificate ends in 4 days",
+        ),
+    ] {
+        proxy.until_logged(said);
+        let problems = proxy.status(site).unwrap()["problems"].to_string();
+        assert!(problems.contains(said), "{problems}");
+        assert!(check.contains(said), "{check}");
+    }
+    assert!(!check.contains("wiki.pem"), "{check}");
+    // It counts as ended: another is shown, be it for a day.
+    let good = ending.pair_for_days(&["shop.example.com"], 1);
+    good.write(&live, "good");
+    until("the other is shown", || {
+        proxy.command(["reload"]);
+        let shown = Tls::to("shop.example.com")
+            .shake(proxy.address())
+            .unwrap()
+            .shown();
+        is_same(&good.cert, &shown)
     });
 }
 

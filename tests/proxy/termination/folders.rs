@@ -279,6 +279,71 @@ fn a_folder_that_has_lost_all_its_pairs_at_once_keeps_them_until_told() {
     are_shown(1);
 }
 
+/// A volume is restored file by file.
+#[test]
+fn pairs_that_come_back_slowly_are_shown_until_they_are_back_or_said_to_be_gone() {
+    let authority = Authority::new("test");
+    let plan = with_folder("");
+    let live = plan.folder().join("live");
+    let fill = |host: &String, pair: &Pair| {
+        fs::create_dir(live.join(host)).unwrap();
+        pair.write(&live.join(host), "pair");
+    };
+    let hosts = ["shop", "blog", "wiki"].map(|name| format!("{name}.example.com"));
+    let pairs = hosts.each_ref().map(|host| authority.pair(&[host]));
+    for (host, pair) in hosts.iter().zip(&pairs) {
+        fill(host, pair);
+    }
+    let plan = hosts.iter().fold(plan, |plan, host| {
+        plan.site(&format!("{host}.toml"), answers(host))
+    });
+    let proxy = plan.start();
+    let are_shown = || {
+        for (host, pair) in hosts.iter().zip(&pairs) {
+            assert!(is_shown(&proxy, host, pair), "{host}");
+        }
+    };
+    are_shown();
+    fs::rename(&live, live.with_extension("away")).unwrap();
+    fs::create_dir(&live).unwrap();
+    proxy.command(["reload"]);
+    proxy.until_logged("live has no certificate any more");
+    for (lacking, host, pair) in [(2, &hosts[0], &pairs[0]), (1, &hosts[1], &pairs[1])] {
+        fill(host, pair);
+        let said = format!(
+            "live still lacks {lacking} of the certificates that it had before it was empty or away"
+        );
+        until("the others are missed", || {
+            proxy.command(["reload"]);
+            are_shown();
+            words_of(&proxy.command(["ls"])).contains(&said)
+        });
+        proxy.until_logged("live still lacks ");
+    }
+    let ls = words_of(&proxy.command(["ls"]));
+    assert!(
+        ls.contains("`onedoor reload --accept-removals` lets it go"),
+        "{ls}"
+    );
+    let of_site = proxy.status(&hosts[2]).unwrap()["problems"].to_string();
+    assert!(of_site.contains("are no pair again since"), "{of_site}");
+    proxy.command(["reload", "--accept-removals"]);
+    until("it is let go", || {
+        proxy.get(&hosts[2], "/").said() == "503 no-certificate"
+    });
+    let ls = words_of(&proxy.command(["ls"]));
+    assert!(!ls.contains("still lacks"), "{ls}");
+    for (host, pair) in hosts.iter().zip(&pairs).take(2) {
+        assert!(is_shown(&proxy, host, pair), "{host}");
+    }
+    assert_eq!(
+        proxy.log().matches("live still lacks ").count(),
+        1,
+        "{}",
+        proxy.log()
+    );
+}
+
 /// What a link leads to may be mounted in a moment.
 #[test]
 fn a_folder_behind_a_link_that_leads_nowhere_keeps_what_was_found_in_it() {
@@ -476,6 +541,62 @@ fn an_edit_elsewhere_that_covers_a_passthrough_name_is_said_at_once_and_once() {
     proxy.until_logged(&said("late.example.com"));
     let hosts = ["app.example.com", "far.w.example.com", "late.example.com"];
     assert_eq!(hosts.map(times), [1; 3], "{}", proxy.log());
+}
+
+#[test]
+fn a_passthrough_name_that_is_covered_again_is_said_again() {
+    let authority = Authority::new("test");
+    let plan = with_folder("");
+    let live = plan.folder().join("live");
+    let folder = plan.sites().path().to_owned();
+    let passed = "host = 'app.example.com'\nto = 1\ntls = 'passthrough'\n";
+    let proxy = plan.site("app.toml", passed).start();
+    let said = "for other names is also for app.example.com, whose TLS is passed";
+    let wide = authority.pair(&["shop.example.com", "*.example.com"]);
+    let narrow = authority.pair(&["shop.example.com"]);
+    let until_said = |times: usize| {
+        until("it is said", || proxy.log().matches(said).count() >= times);
+        assert_eq!(proxy.log().matches(said).count(), times, "{}", proxy.log());
+    };
+    let until_not_so = || {
+        until("it is not so any more", || {
+            let problems = &proxy.status("app").unwrap()["problems"];
+            !problems.to_string().contains(said)
+        });
+    };
+    let shop = || with_files("shop.example.com", "shop", "shop");
+    wide.write(&folder, "shop");
+    proxy.site("shop.toml", shop());
+    until_said(1);
+    // By another certificate, by another kind of TLS, and without the site.
+    narrow.write(&folder, "shop");
+    until_not_so();
+    wide.write(&folder, "shop");
+    until_said(2);
+    proxy.site("shop.toml", answers("shop.example.com") + "tls = 'off'\n");
+    until_not_so();
+    proxy.site("shop.toml", shop());
+    until_said(3);
+    proxy.sites().remove("shop.toml");
+    until_not_so();
+    proxy.site("shop.toml", shop());
+    until_said(4);
+    // In the folders.
+    proxy.sites().remove("shop.toml");
+    until_not_so();
+    wide.write(&live, "wide");
+    proxy.command(["reload"]);
+    until_said(5);
+    for half in ["pem", "key"] {
+        fs::remove_file(live.join(format!("wide.{half}"))).unwrap();
+    }
+    until("it is looked at", || {
+        proxy.command(["reload"]);
+        let problems = &proxy.status("app").unwrap()["problems"];
+        !problems.to_string().contains(said)
+    });
+    proxy.site("shop.toml", shop());
+    until_said(6);
 }
 
 /// Of files that only the daemon may read nobody else knows what is in them.
