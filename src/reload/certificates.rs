@@ -177,6 +177,9 @@ impl Follower {
             drop(tokio::spawn(self.current.publish(table, Vec::new())));
             self.tell_covered(Which::All);
         }
+        if let Some(difference) = &told.difference {
+            self.tell_swapped(difference);
+        }
         let lost = |pattern: &HostPattern| told.lost.contains(pattern);
         let concerns = |site: &Site| {
             let mut patterns = site.claims.iter().map(|claim| &claim.pattern);

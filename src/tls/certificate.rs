@@ -19,7 +19,7 @@ use crate::site::{HostPattern, Hostname};
 /// See the module. The key fits the chain's first certificate.
 pub struct Certificate {
     pub certified: Arc<CertifiedKey>,
-    /// Where it was read. Empty: it was made here.
+    /// See [`Certificate::file`].
     pub(super) file: Box<Path>,
     names: Box<[HostPattern]>,
     pub not_before: SystemTime,
@@ -110,6 +110,11 @@ impl Certificate {
 
     pub fn names(&self) -> &[HostPattern] {
         &self.names
+    }
+
+    /// Where it was read. Empty: it was made here.
+    pub fn file(&self) -> &Path {
+        &self.file
     }
 
     /// The certificate itself, without those that vouch for it.

@@ -19,7 +19,7 @@ use std::time::SystemTime;
 use tokio::time::Instant;
 
 pub(super) use elsewhere::Changes;
-pub(super) use tell::Standing;
+pub(super) use tell::{Standing, few};
 
 use super::claims::Claims;
 use super::guard::{Guard, Judgement};
@@ -281,6 +281,12 @@ impl Book {
             .entries
             .values()
             .filter_map(|entry| entry.live.as_ref());
+        live.map(|live| &live.site)
+    }
+
+    /// The site that serves under `name`.
+    pub(super) fn site(&self, name: &SiteName) -> Option<&Arc<Site>> {
+        let live = self.entries.get(name)?.live.as_ref();
         live.map(|live| &live.site)
     }
 

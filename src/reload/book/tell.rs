@@ -390,7 +390,8 @@ impl Live {
         for warning in &self.warnings {
             warn!(site = %name, "{}", warning.line);
         }
-        let (file, hosts) = (entry.path.display(), few_hosts(&self.site));
+        let hosts = self.site.claims.iter().map(|claim| &claim.pattern);
+        let (file, hosts) = (entry.path.display(), few(hosts));
         match old {
             Some(old) => {
                 let what = what_changed(old, self);
@@ -408,13 +409,15 @@ fn hosts(site: &Site) -> Vec<String> {
         .collect()
 }
 
-/// For a line of the log: a file may claim more names than anybody wants to read there.
-fn few_hosts(site: &Site) -> String {
+/// For a line of the log: a file may claim more names than anybody wants to read there, and a certificate be for more.
+pub(in crate::reload) fn few<'p>(
+    patterns: impl ExactSizeIterator<Item = &'p HostPattern>,
+) -> String {
     const FEW: usize = 8;
-    let shown = site.claims.iter().take(FEW);
-    let mut text: Vec<String> = shown.map(|claim| claim.pattern.to_string()).collect();
-    if site.claims.len() > FEW {
-        text.push(format!("+{}", site.claims.len() - FEW));
+    let more = patterns.len().saturating_sub(FEW);
+    let mut text: Vec<String> = patterns.take(FEW).map(ToString::to_string).collect();
+    if more > 0 {
+        text.push(format!("+{more}"));
     }
     text.join(" ")
 }

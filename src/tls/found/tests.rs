@@ -575,6 +575,62 @@ fn what_is_of_no_use_is_said_once() {
     assert_eq!(told.problems, Vec::<String>::new());
 }
 
+/// What has become of which file for `host`.
+fn fates(told: &Told, host: &str) -> Vec<(Fate, String)> {
+    let pattern = HostPattern::parse(host).expect("host");
+    let difference = told.difference.iter();
+    let fates = difference.flat_map(|difference| difference.of(&pattern));
+    let fates = fates.map(|(fate, certificate)| {
+        let name = certificate.file().file_name().expect("a file");
+        (fate, name.to_string_lossy().into_owned())
+    });
+    fates.collect()
+}
+
+#[test]
+fn what_is_shown_for_a_name_is_told_when_it_is_another_one() {
+    let desk = Desk::new("fates");
+    let of = |fate: Fate, file: &str| vec![(fate, file.to_owned())];
+    let is = |told: &Told, host: &str, fate, file| assert_eq!(fates(told, host), of(fate, file));
+    desk.put_pair("one", &desk.make(&["a.w.test", "b.test"], 50));
+    desk.put_pair("other", &desk.make(&["c.test"], 50));
+    let (found, told) = desk.look(&Found::default(), LATER);
+    is(&told, "a.w.test", Fate::Found, "one.pem");
+    desk.put_pair("one", &desk.make(&["a.w.test", "b.test"], 60));
+    let (found, told) = desk.look(&found, LATER);
+    is(&told, "b.test", Fate::Swapped, "one.pem");
+    assert!(fates(&told, "c.test").is_empty());
+    // Written again, and nothing else.
+    let again = fs::read_to_string(desk.folder.join("other.pem")).expect("text");
+    desk.put("other.pem", &(again + "\n"));
+    let (found, told) = desk.look(&found, LATER);
+    assert!(told.is_news && told.difference.is_none(), "{told:?}");
+    // One for the very name comes before that of a wildcard, and behind it when it is gone.
+    desk.put_pair("wild", &desk.make(&["*.w.test"], 90));
+    let (found, told) = desk.look(&found, LATER);
+    is(&told, "*.w.test", Fate::Found, "wild.pem");
+    is(&told, "z.w.test", Fate::Found, "wild.pem");
+    assert!(fates(&told, "a.w.test").is_empty());
+    for half in ["one.key", "one.pem"] {
+        desk.remove(half);
+    }
+    let (found, told) = desk.look(&found, LATER);
+    is(&told, "a.w.test", Fate::Swapped, "wild.pem");
+    is(&told, "b.test", Fate::Gone, "one.pem");
+    // One of another kind takes nobody's place.
+    let key = KeyPair::generate_for(&PKCS_ED25519).expect("key");
+    desk.put_pair("ed", &desk.make_with(key, &["c.test"], 50));
+    let (found, told) = desk.look(&found, LATER);
+    is(&told, "c.test", Fate::Found, "ed.pem");
+    for half in ["ed.key", "ed.pem"] {
+        desk.remove(half);
+    }
+    let (found, told) = desk.look(&found, LATER);
+    is(&told, "c.test", Fate::Gone, "ed.pem");
+    let (_, told) = desk.look(&found, 70 * 86_400);
+    assert!(fates(&told, "c.test").is_empty(), "still shown");
+}
+
 /// One half of the pair of one of two names, put or taken away.
 #[derive(Clone, Copy, Debug)]
 struct Move {
