@@ -158,7 +158,8 @@ const ELLIPTIC_CURVE_PUBLIC_KEY: &str = "1.2.840.10045.2.1";
 
 /// The alternative names of a certificate. What is no name of ours (a mail address, `*a.test`, one with a NUL) is
 /// good for nothing here.
-fn names(certificate: &X509Certificate<'_>) -> Box<[HostPattern]> {
+/// The hostnames that it is for.
+pub(super) fn names(certificate: &X509Certificate<'_>) -> Box<[HostPattern]> {
     let Ok(Some(extension)) = certificate.subject_alternative_name() else {
         return Box::default();
     };

@@ -5,13 +5,14 @@
 //!
 //! `listing` says what is there, `folder` which pairs a folder has, `file` what one file holds, `names` which pair is shown
 //! for a name, `difference` for which it is another one after a look, `served` whether some do for others, `missing` what
-//! becomes of those that do not come back.
+//! becomes of those that do not come back, `lone` which keys are for nothing.
 //! What cannot be looked at is unknown and not gone; nor is what has vanished with everything around it.
 
 mod difference;
 mod file;
 mod folder;
 mod listing;
+mod lone;
 mod missing;
 mod names;
 mod served;

@@ -1,5 +1,6 @@
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::time::UNIX_EPOCH;
 
 use proptest::collection::vec;
 use proptest::option;
@@ -629,6 +630,144 @@ fn what_is_shown_for_a_name_is_told_when_it_is_another_one() {
     is(&told, "c.test", Fate::Gone, "ed.pem");
     let (_, told) = desk.look(&found, 70 * 86_400);
     assert!(fates(&told, "c.test").is_empty(), "still shown");
+}
+
+/// An empty file is what a full disk leaves.
+#[test]
+fn a_key_without_its_certificate_is_said_where_that_is_not_there_by_mistake() {
+    let desk = Desk::new("lone");
+    let (made, old) = (desk.make(&["a.test"], 50), desk.make(&["a.test"], 40));
+    let other = desk.make(&["b.test"], 50);
+    let root = |names: &[&str]| {
+        let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+        let mut params = CertificateParams::new(names).expect("names");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().expect("key");
+        params.self_signed(&key).expect("root").pem()
+    };
+    let der = {
+        use rustls::pki_types::{CertificateDer, pem::PemObject};
+        let der = CertificateDer::from_pem_slice(made.cert.as_bytes()).expect("certificate");
+        der.to_vec()
+    };
+    let own = root(&["a.test"]);
+    let none = "there is no certificate in it";
+    let fits = "privkey.pem: no certificate in ";
+    let x509 = "fullchain.pem: there is no certificate in PEM in it, but one in DER; `openssl x509";
+    let dh = "-----BEGIN DH PARAMETERS-----\nMIIB\n-----END DH PARAMETERS-----\n";
+    type Case<'c> = (&'c str, &'c [(&'c str, &'c [u8])], &'c [&'c str]);
+    let key = ("privkey.pem", made.key.as_bytes());
+    let cases: &[Case<'_>] = &[
+        (
+            "empty",
+            &[
+                key,
+                ("fullchain.pem", b""),
+                ("chain.pem", desk.root.as_bytes()),
+            ],
+            &[fits, " fits this key; fullchain.pem: ", none],
+        ),
+        ("junk", &[key, ("fullchain.pem", b"To do\n")], &[fits, none]),
+        ("der", &[key, ("fullchain.pem", &der)], &[fits, x509]),
+        ("alone", &[key], &[fits, "/alone fits this key"]),
+        (
+            "authority",
+            &[key, ("cert.pem", desk.root.as_bytes())],
+            &[fits, " fits this key"],
+        ),
+        (
+            "unfit",
+            &[key, ("cert.pem", own.as_bytes())],
+            &["cert.pem: no key in "],
+        ),
+        (
+            "keyless",
+            &[("cert.pem", own.as_bytes())],
+            &["cert.pem: no key in "],
+        ),
+        // Where others are whole it is said of what was meant.
+        (
+            "flat",
+            &[
+                ("a.pem", made.cert.as_bytes()),
+                ("a.key", made.key.as_bytes()),
+                ("b.pem", b""),
+                ("b.key", other.key.as_bytes()),
+                ("c.key", old.key.as_bytes()),
+                ("dh.pem", dh.as_bytes()),
+            ],
+            &["b.key: no certificate in ", " fits this key; b.pem: ", none],
+        ),
+        (
+            "namesake",
+            &[
+                ("a.pem", made.cert.as_bytes()),
+                ("a.key", made.key.as_bytes()),
+                ("b.pem", desk.root.as_bytes()),
+                ("b.key", other.key.as_bytes()),
+            ],
+            &["b.key: no ", "; b.pem: its certificate is for another key"],
+        ),
+        // Nothing is wrong with these.
+        ("bundle", &[("roots.crt", desk.root.as_bytes())], &[]),
+        (
+            "notes",
+            &[("README.pem", b"To do\n"), ("none.pem", b"")],
+            &[],
+        ),
+        (
+            "old",
+            &[
+                ("a.pem", made.cert.as_bytes()),
+                ("a.key", made.key.as_bytes()),
+                ("old.key", old.key.as_bytes()),
+                ("chain.pem", desk.root.as_bytes()),
+                ("dh.pem", dh.as_bytes()),
+            ],
+            &[],
+        ),
+    ];
+    for (folder, files, said) in cases {
+        let mut written = PathBuf::new();
+        for (name, bytes) in *files {
+            let path = desk.folder.join(folder).join(name);
+            fs::create_dir_all(path.parent().expect("folder")).expect("folder");
+            fs::write(&path, bytes).expect("file");
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("mode");
+            written = path;
+        }
+        let written = fs::metadata(written).expect("metadata");
+        let written = Duration::from_secs(written.ctime().cast_unsigned());
+        let root = [desk.folder.join(folder)];
+        let look = |before: &Found, seconds| {
+            let now = UNIX_EPOCH + written + Duration::from_secs(seconds);
+            before.again(&root, now, Removals::Doubted)
+        };
+        // What is just being written may be whole soon.
+        let first = look(&Found::default(), 0);
+        assert_eq!(first.told.problems, Vec::<String>::new(), "{folder}");
+        let told = look(&first.found.expect("found"), LATER).told;
+        let lines: Vec<&String> = told.problems.iter().collect();
+        assert_eq!(
+            lines.len(),
+            usize::from(!said.is_empty()),
+            "{folder}: {lines:?}"
+        );
+        for said in *said {
+            assert!(lines[0].contains(said), "{folder}: {said} in {lines:?}");
+        }
+    }
+}
+
+#[test]
+fn a_key_that_is_not_in_pem_is_said() {
+    let desk = Desk::new("der-key");
+    let key = KeyPair::generate().expect("key");
+    fs::write(desk.folder.join("a.key"), key.serialize_der()).expect("file");
+    let (found, _) = desk.look(&Found::default(), LATER);
+    let problems: Vec<&String> = found.problems().collect();
+    let said = "a.key: there is no private key in PEM in it, but one in DER; `openssl pkey";
+    assert!(problems[0].contains(said), "{problems:?}");
 }
 
 /// One half of the pair of one of two names, put or taken away.
