@@ -491,9 +491,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_else_is_changed(text in "\\PC{0,80}") {
+        fn nothing_else_is_changed(text in "[^@\\\\\\pC]{0,80}") {
             prop_assume!(!LOGINS.iter().any(|login| text.to_ascii_lowercase().contains(login)));
-            prop_assume!(!text.contains(['@', '\\']));
             prop_assert_eq!(mask(&text), text);
         }
     }

@@ -8,7 +8,7 @@ use tracing::warn;
 
 use super::book::{Held, TALKATIVE};
 use super::covered::Which;
-use super::look::{self, Complaint};
+use super::look::{self, Complaint, Look};
 use super::{Follower, parallel};
 use crate::document::Problem;
 use crate::site::tls::Mode;
@@ -38,6 +38,7 @@ impl Follower {
                     with_others.extend((had || has).then_some(site.number));
                     self.keyring.hold(&site, Ok(&loaded));
                     self.keyring.hold_backends(&site, Ok(&loaded));
+                    self.keyring.remember_names(&site);
                     ready.push(site);
                 }
                 None if tls::needs_files(&site) || tls::has_tls_backends(&site) => {
@@ -46,6 +47,7 @@ impl Follower {
                 }
                 None => {
                     self.keyring.hold(&site, Ok(&Loaded::default()));
+                    self.keyring.remember_names(&site);
                     ready.push(site);
                 }
             }
@@ -117,6 +119,7 @@ impl Follower {
         // Only now it is known how its backends are asked.
         self.tell_news(vec![Arc::clone(&site)], &[]);
         self.keyring.hold(&site, shown.as_ref());
+        self.keyring.remember_names(&site);
         if site.tls.mode != Mode::Passthrough {
             self.advise(&[Arc::clone(&site)]);
         }
@@ -159,6 +162,13 @@ impl Follower {
         }
     }
 
+    /// Whether the folders of certificates are to be looked into because a new version of a site has nothing in there:
+    /// whoever brings a site often brings its pair just before, and it is not to be live without.
+    pub(super) fn may_have_come_with_pairs(&self, looks: &[(Look, bool)]) -> bool {
+        let mut sites = looks.iter().filter_map(|(look, _)| look.site());
+        sites.any(|site| self.keyring.lacks_found(site))
+    }
+
     /// Looks into the folders of certificates. What is found there changes what open connections may ask for.
     pub(super) async fn search_certificates(&mut self, removals: Removals) {
         let keyring = Arc::clone(&self.keyring);
@@ -176,6 +186,9 @@ impl Follower {
             let table = self.current.snapshot().with([]);
             drop(tokio::spawn(self.current.publish(table, Vec::new())));
             self.tell_covered(Which::All);
+            for site in self.book.sites() {
+                self.keyring.remember_names(site);
+            }
         }
         if let Some(difference) = &told.difference {
             self.tell_swapped(difference);

@@ -124,6 +124,14 @@ impl Look {
         !matches!(self.found, Found::Nothing(_) | Found::Unknown)
     }
 
+    /// The one that could go live.
+    pub(super) fn site(&self) -> Option<&Site> {
+        match &self.found {
+            Found::Site(_, good) => Some(&good.site),
+            _ => None,
+        }
+    }
+
     pub(super) fn seen(&self) -> Seen {
         match &self.found {
             Found::Same(_) | Found::Unknown => Seen::Same,

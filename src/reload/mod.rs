@@ -380,6 +380,9 @@ impl Follower {
     async fn settle_and_publish(&mut self) {
         let due = self.settle.due(Instant::now());
         let looks = self.look_at(due).await;
+        if self.may_have_come_with_pairs(&looks) {
+            self.search_certificates(Removals::Doubted).await;
+        }
         // A write that overtook the reading has made its events by now.
         self.take_notes();
         let at = self.moment();

@@ -271,6 +271,10 @@ impl Follower {
 
     /// Looks at one file without waiting for events, which may still be on their way.
     async fn look_now(&mut self, name: &SiteName) {
+        let serving = self.book.site(name);
+        if serving.is_some_and(|site| self.keyring.lacks_found(site)) {
+            self.search_certificates(Removals::Doubted).await;
+        }
         if self.settle.is_pending(name) || !is_plain(name) {
             return;
         }

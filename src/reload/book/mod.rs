@@ -275,18 +275,18 @@ impl Book {
             .is_some_and(|live| Arc::ptr_eq(&live.site, site))
     }
 
+    /// The version of a site that serves.
+    pub(super) fn site(&self, name: &SiteName) -> Option<&Arc<Site>> {
+        let live = self.entries.get(name)?.live.as_ref()?;
+        Some(&live.site)
+    }
+
     /// The sites that serve.
     pub(super) fn sites(&self) -> impl Iterator<Item = &Arc<Site>> {
         let live = self
             .entries
             .values()
             .filter_map(|entry| entry.live.as_ref());
-        live.map(|live| &live.site)
-    }
-
-    /// The site that serves under `name`.
-    pub(super) fn site(&self, name: &SiteName) -> Option<&Arc<Site>> {
-        let live = self.entries.get(name)?.live.as_ref();
         live.map(|live| &live.site)
     }
 

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use super::{Held, Keyring};
+use crate::site::local::may_be_local;
+use crate::site::tls::Mode;
 use crate::site::{HostPattern, Site};
 use crate::tls::certificate::Certificate;
 
@@ -13,6 +15,35 @@ impl Keyring {
         if let Some(Held::Ready(ready)) = held {
             self.remember(site, host, &ready.certificates);
         }
+    }
+
+    /// Remembers the names of `site` that have a certificate. It serves them from now on, and whoever takes the certificate
+    /// away before anybody has asked must not publish them either.
+    pub fn remember_names(&self, site: &Site) {
+        for claim in &site.claims {
+            let host = match &claim.pattern {
+                HostPattern::Exact(name) => name.to_string(),
+                // One label is as good as any other.
+                HostPattern::Wildcard(suffix) => format!("any.{suffix}"),
+                HostPattern::Any => continue,
+            };
+            match site.tls.mode {
+                Mode::Files(_) => self.remember_files(site, &host),
+                Mode::Auto => drop(self.has_found(site, &host)),
+                Mode::Local | Mode::Passthrough | Mode::Off => {}
+            }
+        }
+    }
+
+    /// Whether nothing lies in the daemon's folders for a name of `site` that would be shown a certificate from there.
+    pub fn lacks_found(&self, site: &Site) -> bool {
+        let found = self.found.load();
+        let lacks = |pattern: &HostPattern| {
+            *pattern != HostPattern::Any
+                && !may_be_local(pattern)
+                && found.covering(pattern).is_none()
+        };
+        site.tls.mode == Mode::Auto && site.claims.iter().any(|claim| lacks(&claim.pattern))
     }
 
     /// Whether a certificate for `host`, a name of `site`, lies in the daemon's folders. One that does is remembered.
