@@ -9,9 +9,9 @@ use super::file::{Digest, File, sha256_of};
 /// So many files are named for one key.
 const FEW: usize = 3;
 
-/// What there is to say of them in the folder at `path`, but for those that are `known`. An old key beside a good pair is
-/// nobody's concern: where the folder has something to show or to complain of already, a key is said only if a file beside
-/// it should have had the certificate.
+/// What there is to say of them in the folder at `path`, but for those that are `known`. Keys may be kept in a folder of
+/// their own, and an old one beside a good pair: where there is no certificate, or something to show or to complain of
+/// already, a key is said only if a file beside it should have had the certificate.
 pub(super) fn lone_keys<'f>(
     path: &Path,
     files: impl Iterator<Item = (&'f Path, &'f File)> + Clone,
@@ -48,7 +48,7 @@ pub(super) fn lone_keys<'f>(
     let lone = lone.filter_map(|(key, _)| {
         let namesakes = key.file_stem().and_then(|stem| namesakes.get(stem));
         let meant = namesakes.unwrap_or(&strangers);
-        if meant.is_empty() && is_quiet {
+        if meant.is_empty() && (is_quiet || public.is_empty()) {
             return None;
         }
         let (key, path) = (key.display(), path.display());

@@ -669,7 +669,6 @@ fn a_key_without_its_certificate_is_said_where_that_is_not_there_by_mistake() {
         ),
         ("junk", &[key, ("fullchain.pem", b"To do\n")], &[fits, none]),
         ("der", &[key, ("fullchain.pem", &der)], &[fits, x509]),
-        ("alone", &[key], &[fits, "/alone fits this key"]),
         (
             "authority",
             &[key, ("cert.pem", desk.root.as_bytes())],
@@ -709,6 +708,7 @@ fn a_key_without_its_certificate_is_said_where_that_is_not_there_by_mistake() {
             &["b.key: no ", "; b.pem: its certificate is for another key"],
         ),
         // Nothing is wrong with these.
+        ("keys", &[key, ("dh.pem", dh.as_bytes())], &[]),
         ("bundle", &[("roots.crt", desk.root.as_bytes())], &[]),
         (
             "notes",
