@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::block::{Block, Brought, READ_BYTES};
 use crate::pipe::Pipe;
 use crate::stream::Stream;
-use crate::wheel::Timer;
+use crate::wheel::{Cut, Timer};
 
 /// Bytes one direction may move before the other tasks of the worker get their turn.
 const TURN_BYTES: u64 = 256 << 10;
@@ -26,7 +26,14 @@ pub enum Ending {
     /// Nothing moved for too long.
     Idle,
     /// The site was edited or removed, and its time is over.
-    Cut,
+    Cut(Cut),
+}
+
+impl Ending {
+    /// By `timer`, which has fired.
+    pub fn by(timer: &Timer) -> Ending {
+        timer.cut().map_or(Ending::Idle, Ending::Cut)
+    }
 }
 
 /// What was relayed.
@@ -97,13 +104,7 @@ pub async fn both(
             has_one_ended = ended;
             silence.set(timer, ended);
         }
-        timer.poll_fired(cx).map(|()| {
-            if timer.was_cut() {
-                Ending::Cut
-            } else {
-                Ending::Idle
-            }
-        })
+        timer.poll_fired(cx).map(|()| Ending::by(timer))
     })
     .await;
     Outcome {

@@ -244,7 +244,9 @@ fn tls(greeting: &Greeting) -> String {
         text.push_str(&format!(", TLS {version} or newer"));
     }
     if let Some(need) = &greeting.client_certificate {
-        text.push_str(&format!(", a client certificate is {need}"));
+        let ca = greeting.client_ca.as_ref();
+        let ca = ca.map(|ca| format!(" of {ca}")).unwrap_or_default();
+        text.push_str(&format!(", a client certificate{ca} is {need}"));
     }
     if let Some(shown) = &greeting.certificate {
         text.push_str(&format!(

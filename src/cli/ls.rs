@@ -259,7 +259,7 @@ fn state(file: &Value, now: u64) -> Cell {
                 1 => " (1 day)".to_owned(),
                 days => format!(" ({days} days)"),
             };
-            format!("stale since {}{age}", screen::minute(since))
+            format!("stale since {} UTC{age}", screen::minute(since))
         }
         None => state,
     };
@@ -325,10 +325,10 @@ mod tests {
         assert_eq!(
             table(&answer, 1000, Screen::PLAIN),
             "\
-SITE  STATE                         HOSTS           TO                           OPEN  REQUESTS  SINCE
-blue  live                          blue.localhost  127.0.0.1:7071, respond 200  3     1200      60s ago
-shop  down                                                                       -     -         -
-old   stale since 1970-01-01 00:16  old.test                                     -     -         0s ago
+SITE  STATE                             HOSTS           TO                           OPEN  REQUESTS  SINCE
+blue  live                              blue.localhost  127.0.0.1:7071, respond 200  3     1200      60s ago
+shop  down                                                                           -     -         -
+old   stale since 1970-01-01 00:16 UTC  old.test                                     -     -         0s ago
 
 shop: shop.toml:2:6: no backend
 
@@ -336,7 +336,7 @@ old: ask Ann
 "
         );
         let (state, paint) = state(&answer["sites"][2], 1000 + 113 * 86_400);
-        assert_eq!(state, "stale since 1970-01-01 00:16 (113 days)");
+        assert_eq!(state, "stale since 1970-01-01 00:16 UTC (113 days)");
         assert_eq!(paint, Some(Paint::Bad));
     }
 

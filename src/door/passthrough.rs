@@ -86,7 +86,7 @@ pub(super) async fn serve(mut arrival: Box<Arrival>, site: Arc<Site>, hello: Hel
             upstream.stream.abort();
         }
         Ending::Idle => finished.reason = Some(Reason::TunnelTimeout),
-        Ending::Cut => finished.reason = Some(Reason::SiteGone),
+        Ending::Cut(cut) => finished.reason = Some(cut.into()),
     }
     finished.from_client = hello_bytes + outcome.from_client;
     finished.to_client = outcome.from_upstream;

@@ -8,6 +8,7 @@ use crate::observe::Reason;
 use crate::site::hostname::{HostBuffer, authority};
 use crate::site::{HeaderEdit, HostPattern, Redirect, Respond, Site, Wire};
 use crate::upstream::UpstreamError;
+use crate::wheel::Cut;
 
 /// The whole list of what onedoor answers by itself when it cannot do what was asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +41,7 @@ pub(crate) enum Answer {
     BackendTls,
     BackendNoWebSocket,
     SiteGone,
+    SiteEdited,
     ClientFull,
     SiteFull,
     SiteBusy,
@@ -175,7 +177,12 @@ impl Answer {
             Answer::SiteGone => (
                 503,
                 Reason::SiteGone,
-                "this site was changed or removed while the request was open",
+                "this site was removed while the request was open",
+            ),
+            Answer::SiteEdited => (
+                503,
+                Reason::SiteEdited,
+                "this site was changed while the request was open",
             ),
             Answer::ClientFull => (
                 503,
@@ -254,6 +261,7 @@ impl Answer {
             }
             // A client that would ask again at once would find the same.
             Answer::SiteGone
+            | Answer::SiteEdited
             | Answer::ClientFull
             | Answer::SiteFull
             | Answer::SiteBusy
@@ -289,6 +297,15 @@ impl From<HeadRefusal> for Answer {
             HeadRefusal::NoHost => Answer::NoHost,
             HeadRefusal::BadHost => Answer::BadHost,
             HeadRefusal::Expectation => Answer::Expectation,
+        }
+    }
+}
+
+impl From<Cut> for Answer {
+    fn from(cut: Cut) -> Answer {
+        match cut {
+            Cut::Gone => Answer::SiteGone,
+            Cut::Edited => Answer::SiteEdited,
         }
     }
 }

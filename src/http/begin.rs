@@ -297,7 +297,7 @@ impl Said {
 }
 
 /// What an app that asked for it is told about the certificate that its client showed.
-fn certificate_lines<'s>(site: &Site, secure: Option<&'s Secure>) -> &'s [u8] {
+pub(super) fn certificate_lines<'s>(site: &Site, secure: Option<&'s Secure>) -> &'s [u8] {
     match secure {
         Some(secure) if site.tls.tells_certificates() => &secure.client,
         _ => b"",

@@ -180,7 +180,7 @@ pub(super) fn poll_slow(
         timer.set_at(reader.await_it(timer));
     }
     while timer.poll_fired(cx).is_ready() {
-        if timer.was_cut() {
+        if timer.cut().is_some() {
             return Poll::Ready(Err(Unsent::Gone));
         }
         match reader.look(untaken(), sent, timer) {

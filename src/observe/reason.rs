@@ -31,6 +31,7 @@ pub enum Reason {
     BackendTls,
     BackendNoWebSocket,
     SiteGone,
+    SiteEdited,
     NoCertificate,
     SiteFull,
     SiteBusy,
@@ -72,7 +73,7 @@ pub enum Reason {
 
 impl Reason {
     /// All of them, each at its own number.
-    pub const ALL: [Reason; 62] = [
+    pub const ALL: [Reason; 63] = [
         Reason::MalformedRequest,
         Reason::NoHost,
         Reason::BadHost,
@@ -99,6 +100,7 @@ impl Reason {
         Reason::BackendTls,
         Reason::BackendNoWebSocket,
         Reason::SiteGone,
+        Reason::SiteEdited,
         Reason::NoCertificate,
         Reason::SiteFull,
         Reason::SiteBusy,
@@ -173,6 +175,7 @@ impl Reason {
             Reason::BackendTls => "backend-tls",
             Reason::BackendNoWebSocket => "backend-no-websocket",
             Reason::SiteGone => "site-gone",
+            Reason::SiteEdited => "site-edited",
             Reason::NoCertificate => "no-certificate",
             Reason::SiteFull => "site-full",
             Reason::SiteBusy => "site-busy",

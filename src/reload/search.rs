@@ -18,7 +18,7 @@ use super::settle::Hint;
 use super::watch::{Note, WAITING_NOTES};
 use super::{Follower, look};
 use crate::site::SiteName;
-use crate::site::directory::{self, Listing};
+use crate::site::directory::{self, Ignored, Listing};
 use crate::tls::Removals;
 use crate::upstream::moment;
 
@@ -72,6 +72,8 @@ impl Follower {
         match directory::classify(relative) {
             Ok(name) => self.settle.hint(&name, hint, Instant::now()),
             Err(_) if relative.as_os_str().is_empty() => self.glance = Instant::now(),
+            // Next to a file that a site names, as in `sites.d/../pki` or `sites.d/team/pki/old`: no listing has it.
+            Err(Ignored::Elsewhere | Ignored::TooDeep) => self.take_hint_elsewhere(path, hint),
             Err(ignored) => {
                 if hint == Hint::Gone {
                     self.watch.disarm(path);

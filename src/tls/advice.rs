@@ -1,5 +1,6 @@
 //! What an operator should know of a certificate and its key, and what stops nobody from showing it.
 
+use std::fmt::Display;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -113,13 +114,23 @@ pub(super) fn of_names<'c>(
         certificates.any(|certificate| certificate.covers_pattern(&claim.pattern))
     };
     let lacking = claims.iter().filter(move |claim| !is_covered(claim));
-    lacking.map(|claim| {
-        let name = &claim.pattern;
-        format!(
-            "the certificate is not for {name}{}; clients will refuse it",
-            what_for(certificates)
-        )
-    })
+    lacking.map(|claim| is_not_for(&claim.pattern, certificates))
+}
+
+/// Why clients that ask for `name` will refuse what they are shown of `certificates`, now or soon.
+pub fn of_shown(certificates: &[Arc<Certificate>], name: &str) -> Option<String> {
+    certificates.first()?;
+    match certificates.iter().find(|one| one.covers(name)) {
+        Some(shown) => of_dates(shown, "clients", SystemTime::now()),
+        None => Some(is_not_for(&name, certificates)),
+    }
+}
+
+fn is_not_for(name: &dyn Display, certificates: &[Arc<Certificate>]) -> String {
+    format!(
+        "the certificate is not for {name}{}; clients will refuse it",
+        what_for(certificates)
+    )
 }
 
 /// What the certificates are for instead, cut where that is much.

@@ -126,12 +126,19 @@ pub async fn shake_hands(
 }
 
 /// X-Client-Cert is what ASP.NET Core's certificate forwarding reads; the others spare an app from parsing it.
+pub const CLIENT_FIELDS: [&str; 4] = [
+    "X-Client-Cert",
+    "X-Client-Cert-Fingerprint",
+    "X-Client-Cert-Subject",
+    "X-Client-Cert-Serial",
+];
+
 fn client_fields(certificate: &CertificateDer<'_>) -> Box<[u8]> {
+    let [whole, digest, owner, number] = CLIENT_FIELDS;
     let fingerprint = HEXLOWER.encode(&sha256(certificate));
     let mut text = format!(
-        "X-Client-Cert: {}\r\nX-Client-Cert-Fingerprint: {}\r\n",
-        BASE64.encode(certificate),
-        fingerprint
+        "{whole}: {}\r\n{digest}: {fingerprint}\r\n",
+        BASE64.encode(certificate)
     );
     if let Ok((_, parsed)) = X509Certificate::from_der(certificate) {
         let subject: String = parsed
@@ -149,7 +156,7 @@ fn client_fields(certificate: &CertificateDer<'_>) -> Box<[u8]> {
             .collect();
         let serial = HEXLOWER.encode(parsed.raw_serial());
         text.push_str(&format!(
-            "X-Client-Cert-Subject: {}\r\nX-Client-Cert-Serial: {serial}\r\n",
+            "{owner}: {}\r\n{number}: {serial}\r\n",
             subject.trim()
         ));
     }

@@ -269,7 +269,7 @@ impl Upstreams {
             Err(_) => {
                 // Whose site is gone has not waited for its end, and slow files are our own.
                 if let Some(trying) = progress.trying.take()
-                    && !timer.was_cut()
+                    && timer.cut().is_none()
                     && progress.phase.get() != Phase::Files
                 {
                     trying.failed();

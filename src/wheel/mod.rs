@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use filing::{Entry, Filing};
 use room::RestingAtSites;
-pub use serving::{Came, GONE, Serving};
+pub use serving::{Came, Cut, GONE, Serving};
 pub use timer::{Expired, Timer};
 
 /// The unit of this clock.

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::Wheel;
+use crate::observe::Reason;
 use crate::site::tls::MinVersion;
 
 /// Which part of which site a connection is busy with: how a publish finds the connections it is about.
@@ -32,6 +33,24 @@ pub struct Came {
 
 /// Stands in [`Serving::site`] for a site that is gone: its number may be another one's by then.
 pub const GONE: u32 = u32::MAX;
+
+/// Why a connection had to end what it was doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cut {
+    /// Its site is no more.
+    Gone,
+    /// Its site is another by now: one that would not admit it, or that gives what began before no more time.
+    Edited,
+}
+
+impl From<Cut> for Reason {
+    fn from(cut: Cut) -> Reason {
+        match cut {
+            Cut::Gone => Reason::SiteGone,
+            Cut::Edited => Reason::SiteEdited,
+        }
+    }
+}
 
 impl Wheel {
     /// Gives every connection for which `choose` names a time at most that long to end what it is doing. `choose`

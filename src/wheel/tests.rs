@@ -187,11 +187,18 @@ fn a_cut_is_for_those_who_serve_the_site_and_only_as_long_as_they_do() {
     serve(&a, 7);
     serve(&b, 8);
     wheel.cut(|serving| (serving.site == 7).then_some(Duration::ZERO));
-    assert!(fired(&a) && a.was_cut());
+    assert!(fired(&a));
+    assert_eq!(a.cut(), Some(Cut::Edited));
     assert!(!fired(&b));
+    assert_eq!(b.cut(), None);
     a.set(Duration::from_secs(1));
     assert!(fired(&a), "a new deadline does not undo a cut");
     serve(&a, 9);
     a.set(Duration::from_secs(1));
     assert!(!fired(&a));
+    wheel.cut(|serving| {
+        serving.site = GONE;
+        Some(Duration::ZERO)
+    });
+    assert_eq!(a.cut(), Some(Cut::Gone));
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use pin_project_lite::pin_project;
 
-use super::{NEVER, Serving, Tick, Wheel};
+use super::{Cut, GONE, NEVER, Serving, Tick, Wheel};
 
 /// What [`Timer::within`] says instead of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,10 +100,13 @@ impl Timer {
         Poll::Pending
     }
 
-    /// Whether it was the cut that fired.
-    pub fn was_cut(&self) -> bool {
+    /// Why the connection is cut. `None`: it is not, and if the timer has fired, it was for the deadline.
+    pub fn cut(&self) -> Option<Cut> {
         let filing = self.wheel.filing.borrow();
-        filing.entries[self.index as usize].cut <= self.wheel.now.get()
+        let entry = &filing.entries[self.index as usize];
+        let is_gone = entry.serving.is_some_and(|serving| serving.site == GONE);
+        let cut = if is_gone { Cut::Gone } else { Cut::Edited };
+        (entry.cut <= self.wheel.now.get()).then_some(cut)
     }
 
     /// Runs `work`, but at most for `limit`. What `work` had done when it is dropped at the limit is its own affair.

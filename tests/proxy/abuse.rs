@@ -86,9 +86,9 @@ fn others_are_served_during(words: &[&str], body: usize) {
     let came = proxy.counters()["connections"].as_u64().unwrap() - asked;
     // All of it, unless the attacker is held up as well.
     assert!(came >= CONNECTIONS / 4, "only {came} of it came");
-    // A machine that is busy with other tests is slow.
+    // A machine that is busy with other tests is slow; one that is kept out waits until it has no more patience.
     assert!(
-        slowest < Duration::from_secs(10),
+        slowest < Duration::from_secs(30),
         "the slowest took {slowest:?}"
     );
     until("nothing of it is left", || proxy.counters()["open"] == 0);

@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Backend, Client, Folder, Proxy, Random, Sites, Tls, free_port, is_golden, onedoor, until_some,
-    words_of,
+    Authority, Backend, Client, Folder, Pair, Proxy, Random, Sites, Tls, free_port, is_golden,
+    onedoor, put, until_some, words_of,
 };
 
 const SHOP: &str = "\
@@ -340,6 +340,52 @@ fn what_ls_knows_of_a_site_and_its_apps_is_told_too() {
     );
 }
 
+#[test]
+fn what_clients_need_or_refuse_is_told() {
+    let plan = Proxy::plan();
+    let (authority, partners) = (Authority::new("test"), Authority::new("partners"));
+    let sites = plan.sites().path().to_path_buf();
+    put(&sites, "partners.pem", &partners.pem);
+    authority.pair(&["shop.example.com"]).write(&sites, "shop");
+    let files = "[tls]\ncert = 'shop.pem'\nkey = 'shop.key'\n";
+    let client = "[tls.client]\nca = 'partners.pem'\nforward = true\n";
+    let proxy = plan
+        .site(
+            "shop.toml",
+            format!("host = ['shop.example.com', 'old.example.com']\nto = 5000\n{files}{client}"),
+        )
+        .site("near.toml", "host = 'near.localhost'\nrespond = 'x'\n")
+        .start();
+    let told = |words: &[&str]| {
+        let words = ["explain"].iter().chain(words).copied();
+        words_of(&proxy.command(words))
+    };
+    let shop = told(&["https://shop.example.com/"]);
+    for part in [
+        "partners.pem is required",
+        "answers, if the client shows a certificate of partners.pem; without one the handshake ends with the alert \
+         certificate_required",
+        "+ X-Client-Cert: (the client's certificate in base64)",
+        "+ X-Client-Cert-Serial: (",
+    ] {
+        assert!(shop.contains(part), "{part} in\n{shop}");
+    }
+    assert!(!shop.contains("refuse"), "{shop}");
+    let old = told(&["https://old.example.com/"]);
+    let hint = "the certificate is not for old.example.com, but for shop.example.com; clients will refuse it";
+    assert!(old.contains(hint), "{old}");
+    for url in ["https://near.localhost/", "http://near.localhost/"] {
+        let far = told(&[url, "--client", "8.8.8.8"]);
+        let why = "the client is not of this machine or its networks";
+        assert!(far.contains(why), "{far}");
+    }
+    assert!(
+        told(&["https://near.localhost/"]).contains("answer     200"),
+        "{}",
+        told(&["https://near.localhost/"])
+    );
+}
+
 /// What the daemon says to one question.
 fn explained(proxy: &Proxy, url: &str, method: &str, headers: &[(&str, &str)]) -> Value {
     let mut target = format!("/v1/explain?url={}&method={method}", encoded(url));
@@ -390,6 +436,11 @@ fn random_site(random: &mut Random, number: usize, apps: &[u16]) -> String {
             let http = random.one_of(&["redirect", "serve", "refuse"]);
             tables.push_str(&format!("http = '{http}'\n"));
         }
+        if mode != "off" && random.in_percent(60) {
+            tables.push_str("[tls.client]\nca = 'partners.pem'\n");
+            tables.push_str(random.one_of(&["", "mode = 'optional'\n"]));
+            tables.push_str(random.one_of(&["", "forward = true\n"]));
+        }
     }
     let mut seen = Vec::new();
     for _ in 0..random.below(4) {
@@ -438,9 +489,12 @@ fn what_is_explained_is_what_a_request_meets() {
     let mut random = Random::new(seed);
     let apps: Vec<Backend> = (0..3).map(|_| Backend::echoing()).collect();
     let ports: Vec<u16> = apps.iter().map(|app| app.port).collect();
+    let partners = Authority::new("partners");
+    let ann = partners.client("ann");
     let mut kinds = std::collections::BTreeMap::new();
     for round in 0..6 {
         let mut plan = Proxy::plan();
+        put(plan.sites().path(), "partners.pem", &partners.pem);
         for number in 0..5 {
             plan = plan.site(
                 &format!("s{number}.toml"),
@@ -452,18 +506,38 @@ fn what_is_explained_is_what_a_request_meets() {
             let (wire, host, path, method, headers) = random_request(&mut random);
             let url = format!("{wire}://{host}:{}{path}", proxy.address().port());
             let told = explained(&proxy, &url, method, &headers);
-            let met = meet(&proxy, wire, host, path, method, &headers);
-            let what = format!(
-                "seed {seed} round {round} request {number}: {method} {url} {headers:?}\n{told:#}\n{met:?}"
+            let words = told["outcome"]["words"].as_str().unwrap();
+            let asked_for = told["tls"]["client_certificate"].as_str();
+            assert_eq!(
+                words.contains("if the client shows a certificate of partners.pem;"),
+                asked_for == Some("required"),
+                "{told:#}"
             );
-            agree(&told, &met, &ports, &what);
-            *kinds
-                .entry(told["outcome"]["kind"].to_string())
-                .or_insert(0) += 1;
+            for own in [None, Some(&ann)] {
+                let met = meet(&proxy, wire, host, path, method, &headers, own);
+                let what = format!(
+                    "seed {seed} round {round} request {number}: {method} {url} {headers:?} {}\n{told:#}\n{met:?}",
+                    if own.is_some() {
+                        "with a certificate"
+                    } else {
+                        ""
+                    }
+                );
+                match (asked_for, own) {
+                    (Some("required"), None) => assert!(matches!(met, Met::Closed), "{what}"),
+                    (None, Some(_)) => {}
+                    (_, own) => agree(&told, &met, &ports, own.is_some(), &what),
+                }
+            }
+            for kind in [&told["outcome"]["kind"], &told["tls"]["client_certificate"]] {
+                *kinds.entry(kind.to_string()).or_insert(0) += 1;
+            }
         }
     }
     // Every way that a request can end was among them.
-    for kind in ["forward", "respond", "redirect", "refuse", "close"] {
+    for kind in [
+        "forward", "respond", "redirect", "refuse", "close", "required", "optional",
+    ] {
         assert!(kinds.contains_key(&format!("\"{kind}\"")), "{kinds:?}");
     }
 }
@@ -547,10 +621,23 @@ enum Met {
     Answer(Box<crate::harness::Response>),
 }
 
-fn meet(proxy: &Proxy, wire: &str, host: &str, path: &str, method: &str, headers: &Headers) -> Met {
+/// `own`: the certificate that the client shows where it is asked for one.
+fn meet(
+    proxy: &Proxy,
+    wire: &str,
+    host: &str,
+    path: &str,
+    method: &str,
+    headers: &Headers,
+    own: Option<&Pair>,
+) -> Met {
+    let mut tls = Tls::to(&host.to_lowercase());
+    if let Some(own) = own {
+        tls = tls.showing(own);
+    }
     let mut client = match wire {
         "http" => proxy.client(),
-        _ => match Tls::to(&host.to_lowercase()).shake(proxy.address()) {
+        _ => match tls.shake(proxy.address()) {
             Ok(line) => Client::over(line),
             Err(_) => return Met::Closed,
         },
@@ -577,7 +664,7 @@ fn meet(proxy: &Proxy, wire: &str, host: &str, path: &str, method: &str, headers
 }
 
 #[track_caller]
-fn agree(told: &Value, met: &Met, ports: &[u16], what: &str) {
+fn agree(told: &Value, met: &Met, ports: &[u16], is_known: bool, what: &str) {
     let outcome = &told["outcome"];
     let kind = outcome["kind"].as_str().unwrap();
     let response = match (kind, met) {
@@ -614,16 +701,17 @@ fn agree(told: &Value, met: &Met, ports: &[u16], what: &str) {
             assert!(!backends.is_empty() && backends.iter().all(known), "{what}");
             // HEAD has no echo.
             if !response.body.is_empty() {
-                heads_agree(told, &response.text(), what);
+                heads_agree(told, &response.text(), is_known, what);
             }
         }
         _ => {}
     }
 }
 
-/// The head that the app got has every field that was said to be added, and none that was said to be removed.
+/// The head that the app got has every field that was said to be added, and none that was said to be removed. `is_known`:
+/// the client has shown a certificate.
 #[track_caller]
-fn heads_agree(told: &Value, head: &str, what: &str) {
+fn heads_agree(told: &Value, head: &str, is_known: bool, what: &str) {
     let path = &told["path"];
     let sent = path["sent_as"].as_str().or(path["path"].as_str()).unwrap();
     let target = head.split(' ').nth(1).unwrap();
@@ -642,8 +730,14 @@ fn heads_agree(told: &Value, head: &str, what: &str) {
         let is_there = lines.iter().any(|(other, given)| {
             *other == name.to_lowercase() && (*given == value || value.starts_with('('))
         });
-        assert!(is_there, "{name}: {value} in\n{head}\n{what}");
+        let is_meant = is_known || !name.starts_with("X-Client-Cert");
+        assert_eq!(is_there, is_meant, "{name}: {value} in\n{head}\n{what}");
     }
+    let is_told = |name: &str| told["request"]["added"].to_string().contains(name);
+    let is_sent = lines
+        .iter()
+        .any(|(name, _)| name.starts_with("x-client-cert"));
+    assert_eq!(is_sent, is_known && is_told("X-Client-Cert"), "{what}");
     for removed in told["request"]["removed"].as_array().unwrap() {
         let name = removed["name"].as_str().unwrap().to_lowercase();
         // Written anew under the same name.

@@ -273,6 +273,7 @@ fn a_tunnel_ends_when_its_site_is_removed() {
     proxy.sites().rename("app.toml", "app.toml.off");
     assert_eq!(client.rest(), b"");
     until("the app sees the end", || app.closed() == 1);
+    proxy.until_counted("site-gone", 1);
 }
 
 #[test]
@@ -292,6 +293,8 @@ fn an_edit_leaves_a_tunnel_alone_unless_its_client_may_no_longer_ask() {
     until("the app reads on", || app.raw_bytes().ends_with("still"));
     proxy.site("app.toml", with("allow = '192.0.2.1'\n"));
     assert_eq!(client.rest(), b"");
+    proxy.until_counted("site-edited", 1);
+    assert_eq!(proxy.counted("site-gone"), 0);
 }
 
 #[test]

@@ -65,6 +65,7 @@ fn work_that_began_before_an_edit_still_ends_when_its_client_is_shut_out() {
         ),
     );
     until("the app is let go", || app.closed() == 1);
+    proxy.until_counted("site-edited", 1);
 }
 
 #[test]

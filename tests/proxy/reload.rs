@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::harness::{Backend, Proxy, until};
+use crate::harness::{Backend, Proxy, UnderWay, under_way, until};
 
 fn says(host: &str, text: &str) -> String {
     format!("host = '{host}'\nrespond = '{text}'\n")
@@ -116,6 +116,21 @@ fn an_edit_that_would_not_admit_a_connection_ends_it() {
     assert_eq!(client.response_head().status, 101);
     proxy.site("app.toml", text("10.0.0.0/8"));
     client.expect_close();
+}
+
+#[test]
+fn a_request_that_an_edit_gives_no_more_time_is_told_that_its_site_was_edited() {
+    let UnderWay {
+        proxy,
+        mut client,
+        app,
+    } = under_way();
+    let port = app.port;
+    proxy.site(
+        "slow.toml",
+        format!("host = 'slow.test'\nto = {port}\ndrain = {{ edit = '300ms' }}\n"),
+    );
+    assert_eq!(client.response().said(), "503 site-edited");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::harness::{Plan, Proxy, found, hanging_at, may_mount, until, words_of};
+use crate::harness::{Authority, Plan, Proxy, found, hanging_at, may_mount, until, words_of};
 
 fn says(host: &str, text: &str) -> String {
     format!("host = '{host}'\nrespond = '{text}'\n")
@@ -152,6 +152,43 @@ fn a_link_to_the_sites_directory_itself_is_ignored_and_its_removal_blinds_nobody
     fs::remove_file(&link).unwrap();
     until("it is told no more", || !listed(&proxy).contains("itself"));
     appears(&proxy, "c");
+}
+
+#[test]
+fn what_lies_next_to_a_file_that_a_site_names_is_no_file_of_the_sites_directory() {
+    let plan = Proxy::plan();
+    let (pki, deep) = (plan.folder().join("pki"), plan.sites().join("red/deep"));
+    fs::create_dir_all(&deep).unwrap();
+    fs::create_dir(&pki).unwrap();
+    fs::write(deep.join("page"), "page").unwrap();
+    let pair = Authority::new("test").pair(&["*.example.com"]);
+    pair.write(&pki, "x");
+    let with = |host: &str, folder: &str| {
+        let files = format!("cert = '{folder}/x.pem'\nkey = '{folder}/x.key'");
+        format!("host = '{host}'\nrespond = 'x'\n[tls]\n{files}\n")
+    };
+    let proxy = plan
+        .site("a.toml", with("a.example.com", "../pki"))
+        .site("red/b.toml", with("b.example.com", "../../pki"))
+        .site(
+            "red/c.toml",
+            "host = 'c.test'\nrespond = { file = 'deep/page' }\n",
+        )
+        .start();
+    for name in ["a", "red/b", "red/c"] {
+        proxy.until_state(name, "live");
+    }
+    for folder in [&pki, &deep] {
+        fs::write(folder.join("zzz.pem"), "").unwrap();
+        fs::write(folder.join("foo.toml"), says("foo.test", "foo")).unwrap();
+    }
+    // What is told of this one is told after those.
+    fs::write(proxy.sites().join("last.conf"), "").unwrap();
+    until("the last is told", || listed(&proxy).contains("last.conf"));
+    let listed = listed(&proxy);
+    for name in ["zzz.pem", "foo.toml"] {
+        assert!(!listed.contains(name), "{listed}");
+    }
 }
 
 #[test]

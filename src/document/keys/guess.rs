@@ -9,6 +9,8 @@ pub enum Guess {
     Instead(&'static str),
     /// The same word in another place.
     Elsewhere(Place),
+    /// Another word in another place.
+    InsteadElsewhere(&'static str, Place),
 }
 
 impl Guess {
@@ -41,20 +43,32 @@ pub fn guess(place: Place, name: &str) -> Option<Guess> {
     nearest
         .filter(|(distance, key)| *distance <= allowed && *distance < key.name.len())
         .map(|(_, key)| Guess::Instead(written(key)))
+        .or_else(|| nearly_elsewhere(place, &folded))
 }
 
 fn elsewhere(place: Place, name: &str) -> Option<Place> {
+    others(place).find(|&other| find(other, name).is_some())
+}
+
+/// There are many words elsewhere, so that one typo in a word of some length has to be enough.
+fn nearly_elsewhere(place: Place, name: &str) -> Option<Guess> {
+    const LEAST: usize = 4;
+    others(place).find_map(|other| {
+        let mut keys = KEYS.iter().filter(|key| key.place == other);
+        let meant = keys.find(|key| key.name.len() >= LEAST && distance(key.name, name) == 1)?;
+        Some(Guess::InsteadElsewhere(written(meant), other))
+    })
+}
+
+fn others(place: Place) -> impl Iterator<Item = Place> {
     // Keys of small inline tables ("status", "file", "at") are no hint; nor is one level of the same thing another.
-    let others = place.neighbours().iter().copied().filter(|&other| {
+    place.neighbours().iter().copied().filter(move |&other| {
         other != place
             && !matches!(
                 other,
                 Place::Backend | Place::Sticky | Place::Redirect | Place::Respond | Place::Drain
             )
-    });
-    others
-        .into_iter()
-        .find(|&other| find(other, name).is_some())
+    })
 }
 
 fn written(key: &'static Key) -> &'static str {
@@ -106,11 +120,22 @@ pub fn unknown(place: Place, name: &str, header: Option<(&str, u32)>) -> String 
         (Some(Guess::Instead(ours)), _) => {
             format!("unknown key {name:?}, did you mean {}?", quoted(ours))
         }
-        (Some(Guess::Elsewhere(other)), Some((header, line))) if other.is_top() => {
-            format!("{name:?} belongs above {header}, line {line}")
+        (Some(Guess::Elsewhere(other)), _) => {
+            format!("{name:?} belongs {}", where_to(other, header))
         }
-        (Some(Guess::Elsewhere(other)), _) => format!("{name:?} belongs in {}", other.title()),
+        (Some(Guess::InsteadElsewhere(ours, other)), _) => format!(
+            "unknown key {name:?}, did you mean {}, which belongs {}?",
+            quoted(ours),
+            where_to(other, header)
+        ),
         (None, _) => format!("unknown key {name:?}"),
+    }
+}
+
+fn where_to(place: Place, header: Option<(&str, u32)>) -> String {
+    match header {
+        Some((header, line)) if place.is_top() => format!("above {header}, line {line}"),
+        _ => format!("in {}", place.title()),
     }
 }
 
@@ -398,6 +423,23 @@ mod tests {
             "\"first_byte\" belongs in [timeout]"
         );
         assert_eq!(unknown(Place::Site, "zzz", None), "unknown key \"zzz\"");
+        for (place, name, header, said) in [
+            (
+                Place::DoorLimit,
+                "statte",
+                Some(("[limit]", 9)),
+                "did you mean \"state\", which belongs above [limit], line 9?",
+            ),
+            (
+                Place::Site,
+                "first_bite",
+                None,
+                "did you mean \"first_byte\", which belongs in [timeout]?",
+            ),
+        ] {
+            let unknown = unknown(place, name, header);
+            assert_eq!(unknown, format!("unknown key {name:?}, {said}"));
+        }
     }
 
     #[test]

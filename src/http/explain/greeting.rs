@@ -1,6 +1,7 @@
 //! What a client hello for a name leads to: the same questions that the door asks, without a connection.
 
 use std::net::IpAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -10,7 +11,7 @@ use super::Outcome;
 use crate::observe::Reason;
 use crate::site::Site;
 use crate::site::tls::{MinVersion, Mode, Need};
-use crate::tls::{Certificate, Choice, Keyring, Policy, Secure};
+use crate::tls::{CLIENT_FIELDS, Certificate, Choice, Keyring, Policy, Secure, is_near};
 
 /// The TLS of a request, in words.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +24,8 @@ pub struct Greeting {
     pub min_version: Option<String>,
     /// `required`, `optional`; `None`: not asked for.
     pub client_certificate: Option<String>,
+    /// The file with the authorities that it must be of.
+    pub client_ca: Option<String>,
     /// Which certificate is shown.
     pub certificate: Option<Shown>,
 }
@@ -35,6 +38,28 @@ pub struct Shown {
     /// Unix time.
     pub ends: Option<u64>,
 }
+
+impl Greeting {
+    /// What stands behind an answer that only those get who show a certificate.
+    pub(super) fn condition(&self) -> Option<String> {
+        if self.client_certificate.as_deref() != Some(REQUIRED) {
+            return None;
+        }
+        let file = self.client_ca.as_deref().map(Path::new);
+        let file = file.and_then(Path::file_name).unwrap_or_default();
+        Some(format!(
+            ", if the client shows a certificate of {}; without one the handshake ends with the alert \
+             certificate_required",
+            file.display()
+        ))
+    }
+}
+
+const REQUIRED: &str = "required";
+
+/// Why a local name is not served to somebody from far away.
+pub(super) const FOR_NEAR: &str = "its certificate would be one of the local authority's, and the client is not of this \
+                                   machine or its networks";
 
 /// What follows a hello.
 pub(super) enum Answered {
@@ -60,6 +85,7 @@ pub(super) fn greet(
         mode: site.map_or("none", |site| word(&site.tls.mode)).to_owned(),
         min_version: None,
         client_certificate: None,
+        client_ca: None,
         certificate: None,
     };
     let closed = |reason: Reason, words: &str| Answered::Closed(Outcome::closed(reason, words));
@@ -110,6 +136,10 @@ pub(super) fn greet(
             let words = "its certificate is missing or broken: the alert internal_error";
             return (greeting, closed(Reason::NoCertificate, words));
         }
+        Choice::Nothing if keyring.is_for_near(site, name) && !is_near(client) => {
+            let words = format!("{FOR_NEAR}: the alert unrecognized_name");
+            return (greeting, closed(Reason::UnrecognizedName, &words));
+        }
         Choice::Nothing => {
             let words = "there is no certificate for this name: the alert unrecognized_name";
             return (greeting, closed(Reason::UnrecognizedName, words));
@@ -124,11 +154,13 @@ pub(super) fn greet(
     );
     greeting.client_certificate = policy.client.map(|need| {
         match need {
-            Need::Require => "required",
+            Need::Require => REQUIRED,
             Need::Optional => "optional",
         }
         .to_owned()
     });
+    let authorities = site.tls.client.as_ref();
+    greeting.client_ca = authorities.map(|client| super::shown(&client.ca));
     greeting.certificate = Some(shown(from, name, &certificates));
     let only_its_name = certificates.is_empty();
     let secure = secure(name, policy, certificates);
@@ -144,10 +176,28 @@ fn secure(name: &str, policy: Arc<Policy>, certificates: Arc<[Arc<Certificate>]>
         name: name.into(),
         // Every client that is asked about here speaks the newest.
         version: MinVersion::Tls13,
+        client: client_lines(policy.client),
         policy,
         certificates,
-        client: Box::default(),
     }
+}
+
+/// What apps are told of a client's certificate, in words.
+fn client_lines(need: Option<Need>) -> Box<[u8]> {
+    let perhaps = match need {
+        None => return Box::default(),
+        Some(Need::Require) => "",
+        Some(Need::Optional) => ", where the client shows one",
+    };
+    let about = [
+        "the client's certificate in base64",
+        "the SHA-256 of the client's certificate",
+        "the subject of the client's certificate",
+        "the serial number of the client's certificate",
+    ];
+    let fields = CLIENT_FIELDS.into_iter().zip(about);
+    let lines = fields.map(|(name, about)| format!("{name}: ({about}{perhaps})\r\n"));
+    lines.collect::<String>().into_bytes().into()
 }
 
 fn shown(from: &str, name: &str, certificates: &[Arc<Certificate>]) -> Shown {

@@ -16,8 +16,9 @@ use std::time::Duration;
 
 use super::answer::{self, Answer};
 use super::asked_by::AskedBy;
+use super::begin::certificate_lines;
 use super::exchange::{self, Decision};
-use super::forward;
+use super::forward::{self, Onward};
 use super::h1::head::{self, Parsed, RequestHead, Room};
 use super::kit::{Client, Shared};
 use super::known_host::{FoundSite, Gate, KnownHost, gate};
@@ -26,6 +27,8 @@ use crate::reload::{Contest, patterns_for, seconds};
 use crate::route::RouteTable;
 use crate::site::hostname::{HostBuffer, authority};
 use crate::site::{Action, Backends, ClaimRole, HostPattern, SendHost, Site, Wire};
+
+use crate::tls::{self, Secure};
 
 pub use explanation::{
     BackendState, Explanation, Limit, Loser, Outcome, OutcomeKind, PathWalk, Rule, Winner,
@@ -101,7 +104,11 @@ pub fn explain(
             hints: Vec::new(),
         },
     };
-    walk.told.outcome = walk.connection(&url, &raw);
+    let mut outcome = walk.connection(&url, &raw);
+    if let Some(condition) = walk.told.tls.as_ref().and_then(Greeting::condition) {
+        outcome.words.push_str(&condition);
+    }
+    walk.told.outcome = outcome;
     walk.hint(&url);
     Ok(walk.told)
 }
@@ -158,8 +165,7 @@ fn listener(url: &Url, listening: &[SocketAddr]) -> SocketAddr {
 /// To a site that there is.
 fn too_far() -> Outcome {
     Outcome {
-        words: "its certificate would be one of the local authority's, and the client is not of this machine or its networks"
-            .to_owned(),
+        words: greeting::FOR_NEAR.to_owned(),
         ..Answer::NoSite.into()
     }
 }
@@ -192,6 +198,8 @@ impl Walk<'_> {
                         secure,
                         only_its_name,
                     } => {
+                        let advice = tls::of_shown(&secure.certificates, &name);
+                        self.told.hints.extend(advice);
                         only_for = only_its_name.then_some(name);
                         Some(secure)
                     }
@@ -238,7 +246,7 @@ impl Walk<'_> {
                 words: "its certificate files are still being read; the request waits".into(),
                 ..Answer::NoCertificate.into()
             },
-            Some(site) => self.request(&head, raw, &known, &site, url.wire),
+            Some(site) => self.request(&head, raw, &known, &site, secure.as_ref()),
         }
     }
 
@@ -267,8 +275,12 @@ impl Walk<'_> {
         raw: &[u8],
         known: &KnownHost,
         site: &Site,
-        wire: Wire,
+        secure: Option<&Secure>,
     ) -> Outcome {
+        let wire = match secure {
+            Some(_) => Wire::Tls,
+            None => Wire::ClearText,
+        };
         let shared = self.scene.shared;
         let asked_by = AskedBy::of(head, &self.client, shared);
         let decision = exchange::decide(head, known, site, &self.client, &asked_by, shared);
@@ -282,8 +294,10 @@ impl Walk<'_> {
         match decision {
             Decision::Forward { strip, rule } => {
                 self.tell_limits(site, false);
-                let onward =
-                    exchange::onward(known, site, &self.client, &asked_by, shared, strip, rule);
+                let onward = Onward {
+                    certificate: certificate_lines(site, secure),
+                    ..exchange::onward(known, site, &self.client, &asked_by, shared, strip, rule)
+                };
                 let mut out = Vec::new();
                 if forward::request_head(&mut out, raw, head, &onward).is_err() {
                     return Answer::TooManyConnectionOptions.into();

@@ -430,8 +430,8 @@ impl<C: ClientSide> Flight<'_, C> {
         attempt: &Attempt<'_>,
         search: &Search<'_, '_>,
     ) -> Retry {
-        if self.timer.was_cut() {
-            return Retry::answer(Answer::SiteGone);
+        if let Some(cut) = self.timer.cut() {
+            return Retry::answer(cut.into());
         }
         let address = &attempt.upstream.endpoint.address;
         let waits_for_body = attempt.sent == out.len() && upload.waits_for_source();

@@ -213,11 +213,8 @@ impl<C: ClientSide> Flight<'_, C> {
 
     /// Whether the timer has fired for the whole exchange, whatever moves.
     fn is_over(&self, end: Tick) -> Option<Reason> {
-        if self.timer.was_cut() {
-            Some(Reason::SiteGone)
-        } else {
-            (end <= self.kit.wheel.now()).then_some(Reason::TotalTimeout)
-        }
+        let is_late = || (end <= self.kit.wheel.now()).then_some(Reason::TotalTimeout);
+        self.timer.cut().map(Reason::from).or_else(is_late)
     }
 
     /// Hands both sides to the relay: the backend has agreed to speak something else from here on.
@@ -260,8 +257,8 @@ impl<C: ClientSide> Flight<'_, C> {
                 finished.reason = Some(Reason::TunnelTimeout);
                 After::Close
             }
-            relay::Ending::Cut => {
-                finished.reason = Some(Reason::SiteGone);
+            relay::Ending::Cut(cut) => {
+                finished.reason = Some(cut.into());
                 After::Close
             }
             relay::Ending::Finished => After::Close,

@@ -473,10 +473,7 @@ impl ClientStream {
                 has_one_ended = ended;
                 silence.set(timer, ended);
             }
-            timer.poll_fired(cx).map(|()| match timer.was_cut() {
-                true => Ending::Cut,
-                false => Ending::Idle,
-            })
+            timer.poll_fired(cx).map(|()| Ending::by(timer))
         })
         .await;
         Ok(Outcome {

@@ -52,8 +52,8 @@ impl<'k, 'a> Search<'k, 'a> {
                 }
                 Err(_) => false,
             };
-            if self.timer.was_cut() {
-                return Err(Answer::SiteGone.into());
+            if let Some(cut) = self.timer.cut() {
+                return Err(Answer::from(cut).into());
             }
             if self.end.is_some_and(|end| end <= self.timer.wheel().now()) {
                 return Err(Answer::BackendTimeout.into());

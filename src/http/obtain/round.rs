@@ -207,7 +207,13 @@ impl<'k> Search<'k, '_> {
             client.take_ahead(cx);
             opening.as_mut().poll(cx)
         });
-        match opened.await {
+        let opened = opened.await;
+        if opened.is_err()
+            && let Some(cut) = self.timer.cut()
+        {
+            return Err(Answer::from(cut).into());
+        }
+        match opened {
             Ok(upstream) => {
                 learn::accepted(site, member);
                 let introduced = self.site.send_proxy;
@@ -217,7 +223,6 @@ impl<'k> Search<'k, '_> {
                 };
                 Ok(Ok(Found { upstream, visit }))
             }
-            Err(_) if self.timer.was_cut() => Err(Answer::SiteGone.into()),
             Err(error @ UpstreamError::TimedOut { .. }) if left == Some(limit) => {
                 // In its own time it might have accepted, but the next one is not to wait as long for the same.
                 if limit >= FAIR_TIME {

@@ -332,6 +332,7 @@ fn a_policy_that_is_tightened_ends_what_was_opened_without_a_certificate() {
     proxy.site("shop.toml", shop(CLIENT));
     stranger.expect_close();
     until("the app is let go", || app.closed() == 1);
+    proxy.until_counted("site-edited", 1);
     // Who has shown one stays, also over the next edit.
     let mut ann = open(&tls.clone().showing(&partners.client("ann")));
     proxy.site("shop.toml", shop(&format!("{CLIENT}# edited\n")));
@@ -344,6 +345,12 @@ fn a_policy_that_is_tightened_ends_what_was_opened_without_a_certificate() {
     old.expect_close();
     is_there(&mut new);
     is_there(&mut ann);
+    proxy.until_counted("site-edited", 2);
+    proxy.command(["rm", "shop", "--now"]);
+    new.expect_close();
+    ann.expect_close();
+    proxy.until_counted("site-gone", 2);
+    assert_eq!(proxy.counted("site-edited"), 2);
 }
 
 #[test]
