@@ -17,7 +17,7 @@ use crate::http::explain::Explanation;
 use crate::observe::events::Events;
 use crate::observe::{Counters, Reason};
 use crate::reload::history::Version;
-use crate::reload::{Overview, Waited, seconds};
+use crate::reload::{CertificateChange, Overview, Waited, seconds};
 
 /// A whole response.
 #[derive(Debug)]
@@ -186,6 +186,8 @@ pub(super) fn reloaded(reloaded: &Reloaded) -> Answer {
         report,
         unfit,
     } = reloaded;
+    let certificates = report.certificates.iter();
+    let certificates: Vec<Value> = certificates.map(CertificateChange::json).collect();
     fine(json!({
         "settings": {
             "changed": renewed.changed,
@@ -196,6 +198,7 @@ pub(super) fn reloaded(reloaded: &Reloaded) -> Answer {
         "added": report.added,
         "changed": report.changed,
         "removed": report.removed,
+        "certificates": certificates,
         "rejected": report.rejected,
         "waiting": report.waiting,
         "unsettled": report.unsettled,

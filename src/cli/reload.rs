@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::args::Places;
 use super::said::Said;
-use super::{FAILED, complain, daemon};
+use super::{FAILED, complain, daemon, screen};
 
 /// Ends with 0 when all that could be put in force is, but for what waits for a restart: a site file that is rejected is the
 /// matter of whoever wrote it, who asks `wait`, and must not fail the reload of everybody. 1 when the daemon file cannot be
@@ -79,6 +79,9 @@ fn describe(answer: &Value) -> String {
             text.push_str(&format!("{key:<9} {name}\n"));
         }
     }
+    for change in answer["certificates"].as_array().into_iter().flatten() {
+        text.push_str(&of_certificate(change));
+    }
     if text.is_empty() && !answer["kept"].is_string() {
         text.push_str("nothing changed\n");
     }
@@ -88,6 +91,27 @@ fn describe(answer: &Value) -> String {
         if live == 1 { "site" } else { "sites" }
     ));
     text
+}
+
+/// `swapped   certificate live/shop/fullchain.pem for shop.example.com, good until 2027-02-26`
+fn of_certificate(change: &Value) -> String {
+    const FEW: usize = 8;
+    let said = |key: &str| change[key].as_str().unwrap_or_default();
+    let hosts: Vec<&str> = listed(change, "hosts").collect();
+    let more = match hosts.len().saturating_sub(FEW) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let end = match (said("change"), change["ends"].as_u64()) {
+        ("gone", _) | (_, None) => String::new(),
+        (_, Some(ends)) => format!(", good until {}", screen::date(ends)),
+    };
+    format!(
+        "{:<9} certificate {} for {}{more}{end}\n",
+        said("change"),
+        said("file"),
+        hosts[..hosts.len().min(FEW)].join(", ")
+    )
 }
 
 fn listed<'a>(answer: &'a Value, key: &str) -> impl Iterator<Item = &'a str> {

@@ -212,6 +212,9 @@ impl Follower {
             self.close(self.book.sites().cloned().collect());
             self.write_status();
         }
+        if let Some(difference) = &told.difference {
+            self.tell_swapped(difference);
+        }
         let lost = |pattern: &HostPattern| told.lost.contains(pattern);
         let concerns = |site: &Site| {
             let mut patterns = site.claims.iter().map(|claim| &claim.pattern);

@@ -26,6 +26,7 @@ mod search;
 mod settle;
 mod status;
 mod status_files;
+mod swapped;
 mod wait;
 mod watch;
 mod watched;
@@ -48,6 +49,7 @@ pub use news::News;
 pub use offline::Offline;
 pub(crate) use status::seconds;
 pub use status::{BackendStatus, FileStatus, Overview, Report, State, Summary, Until, Waited};
+pub use swapped::CertificateChange;
 pub(crate) use wrong::wrong_with;
 
 use crate::observe::panic::contain;

@@ -5,6 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Map, Value, json};
 
+use super::swapped::CertificateChange;
 use crate::site::counts::Sums;
 
 /// The state of a file, in one word.
@@ -174,6 +175,8 @@ pub struct Report {
     pub added: Vec<String>,
     pub changed: Vec<String>,
     pub removed: Vec<String>,
+    /// In the order in which they were noticed.
+    pub certificates: Vec<CertificateChange>,
     /// Everything on disk that cannot be served as it is, also from before.
     pub rejected: Vec<String>,
     /// Those of what is on disk that wait for a certificate file, or for a backend that passes their check.

@@ -19,7 +19,7 @@ use crate::site::{HostPattern, Hostname};
 /// See the module. The key fits the chain's first certificate.
 pub struct Certificate {
     pub certified: Arc<CertifiedKey>,
-    /// Where it was read. Empty: it was made here.
+    /// See [`Certificate::file`].
     pub(super) file: Box<Path>,
     names: Box<[HostPattern]>,
     pub not_before: SystemTime,
@@ -112,6 +112,11 @@ impl Certificate {
         &self.names
     }
 
+    /// Where it was read. Empty: it was made here.
+    pub fn file(&self) -> &Path {
+        &self.file
+    }
+
     /// The certificate itself, without those that vouch for it.
     pub(super) fn leaf(&self) -> Option<&[u8]> {
         self.certified.cert.first().map(AsRef::as_ref)
@@ -153,7 +158,8 @@ const ELLIPTIC_CURVE_PUBLIC_KEY: &str = "1.2.840.10045.2.1";
 
 /// The alternative names of a certificate. What is no name of ours (a mail address, `*a.test`, one with a NUL) is
 /// good for nothing here.
-fn names(certificate: &X509Certificate<'_>) -> Box<[HostPattern]> {
+/// The hostnames that it is for.
+pub(super) fn names(certificate: &X509Certificate<'_>) -> Box<[HostPattern]> {
     let Ok(Some(extension)) = certificate.subject_alternative_name() else {
         return Box::default();
     };

@@ -41,7 +41,7 @@ pub use authority::{Authority, fingerprint, is_near, root_path};
 pub use certificate::Certificate;
 pub use client_fault::client_fault;
 pub use connect::{complaint, connect};
-pub use found::{Removals, Told};
+pub use found::{Difference, Fate, Removals, Told};
 pub use handshake::{CLIENT_FIELDS, HandshakeError, Secure, shake_hands};
 pub use identity::{Identity, Terms};
 pub use keyring::{Choice, InClear, Keyring, Offer, admits, has_tls_backends, needs_files};

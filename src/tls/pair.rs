@@ -71,6 +71,17 @@ pub(super) fn no_certificate(text: &[u8]) -> &'static str {
     }
 }
 
+/// Why a file is of no use in which there is neither a certificate nor a key. `None`: it has something else in PEM, which may
+/// belong there.
+pub(super) fn lack(text: &[u8]) -> Option<&'static str> {
+    (!has(text, b"-----BEGIN ")).then(|| no_certificate(text))
+}
+
+/// Why a key that is not in PEM is of no use.
+pub(super) fn key_in_der(text: &[u8]) -> Option<&'static str> {
+    PrivateKeyDer::try_from(text).ok().map(|_| no_key(text))
+}
+
 /// The same of a key.
 fn no_key(text: &[u8]) -> &'static str {
     if has(text, b"CERTIFICATE-----") {
@@ -184,6 +195,10 @@ pub(super) struct Keys {
 }
 
 impl Keys {
+    pub(super) fn are_none(&self) -> bool {
+        self.good.is_empty() && self.of_no_kind == 0
+    }
+
     /// Why those of `text`, which were read from it, are of no use, if none is.
     pub(super) fn of_no_use(&self, text: &[u8]) -> Option<&'static str> {
         let is_encrypted = || has(text, b"BEGIN ENCRYPTED");

@@ -128,7 +128,7 @@ impl Live {
         !self.is_shut && self.closed.is_none()
     }
 
-    pub(super) fn patterns(&self) -> impl Iterator<Item = &HostPattern> {
+    pub(super) fn patterns(&self) -> impl ExactSizeIterator<Item = &HostPattern> {
         self.site.claims.iter().map(|claim| &claim.pattern)
     }
 }

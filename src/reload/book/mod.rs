@@ -19,7 +19,7 @@ use std::time::SystemTime;
 use tokio::time::Instant;
 
 pub(super) use elsewhere::Changes;
-pub(super) use tell::Standing;
+pub(super) use tell::{Standing, few};
 
 use super::claims::Claims;
 use super::guard::{Guard, Judgement};

@@ -402,11 +402,11 @@ impl Live {
         for warning in &self.warnings {
             warn!(site = %name, "{}", warning.line);
         }
-        let (file, hosts) = (entry.path.display(), few_hosts(&self.site));
         match old {
             // Said when they have been read.
             _ if self.files != Files::Read => {}
             Some(old) => {
+                let (file, hosts) = (entry.path.display(), few(self.patterns()));
                 let what = what_changed(old, self);
                 info!(site = %name, %file, %hosts, %what, "site changed");
             }
@@ -415,7 +415,7 @@ impl Live {
     }
 
     pub(super) fn tell_live(&self, name: &SiteName, path: &Path) {
-        let (file, hosts) = (path.display(), few_hosts(&self.site));
+        let (file, hosts) = (path.display(), few(self.patterns()));
         info!(site = %name, %file, %hosts, "site live");
     }
 }
@@ -427,13 +427,15 @@ fn hosts(site: &Site) -> Vec<String> {
         .collect()
 }
 
-/// For a line of the log: a file may claim more names than anybody wants to read there.
-fn few_hosts(site: &Site) -> String {
+/// For a line of the log: a file may claim more names than anybody wants to read there, and a certificate be for more.
+pub(in crate::reload) fn few<'p>(
+    patterns: impl ExactSizeIterator<Item = &'p HostPattern>,
+) -> String {
     const FEW: usize = 8;
-    let shown = site.claims.iter().take(FEW);
-    let mut text: Vec<String> = shown.map(|claim| claim.pattern.to_string()).collect();
-    if site.claims.len() > FEW {
-        text.push(format!("+{}", site.claims.len() - FEW));
+    let more = patterns.len().saturating_sub(FEW);
+    let mut text: Vec<String> = patterns.take(FEW).map(ToString::to_string).collect();
+    if more > 0 {
+        text.push(format!("+{more}"));
     }
     text.join(" ")
 }

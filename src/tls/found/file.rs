@@ -12,7 +12,8 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use crate::site::directory::{self, Stamp};
 use crate::site::fence::{FileError, read_regular};
 use crate::tls::advice;
-use crate::tls::pair::{Chain, Key};
+use crate::tls::certificate;
+use crate::tls::pair::{Chain, Key, key_in_der, lack};
 use crate::tls::sha256;
 
 /// As for the files of a site.
@@ -32,6 +33,8 @@ pub(super) struct File {
     pub(super) of_key: Option<String>,
     /// Why it is of no use, or its keys are.
     pub(super) problem: Option<String>,
+    /// Why neither a certificate nor a key is in it, where it may have been meant to have one.
+    pub(super) lack: Option<&'static str>,
     /// What is in it is not known.
     pub(super) is_closed: bool,
 }
@@ -42,7 +45,7 @@ pub(super) struct Kind {
     /// Of its public key.
     pub(super) public: Digest,
     pub(super) digest: Digest,
-    /// Its key lies elsewhere, and that is as it should be.
+    /// It is for no hostname, and its key lies elsewhere, as it should be.
     pub(super) is_authority: bool,
 }
 
@@ -60,6 +63,7 @@ impl File {
             keys: Vec::new(),
             of_key: None,
             problem: None,
+            lack: None,
             is_closed: false,
         };
         let shown = path.display();
@@ -86,12 +90,16 @@ impl File {
             Ok(keys) => keys,
             Err(why) => return of_no_use(format!("{shown}: {why}")),
         };
+        let is_nothing = chain.certificates.is_empty() && keys.are_none();
         let problem = keys.of_no_use(&text);
+        let problem = problem.or_else(|| key_in_der(&text).filter(|_| is_nothing));
+        let lacks = is_nothing && problem.is_none();
         let problem = problem.map(|why| format!("{shown}: {why}"));
         let keys = keys.good;
         let file = File {
             certificates: kinds(&chain),
             problem,
+            lack: lacks.then(|| lack(&text)).flatten(),
             of_key: (!keys.is_empty()).then(|| advice::of_key(path)).flatten(),
             keys,
             ..nothing
@@ -119,7 +127,11 @@ fn kinds(chain: &Chain) -> Vec<Kind> {
 
 fn is_authority(der: &[u8]) -> bool {
     let parsed = X509Certificate::from_der(der);
-    parsed.is_ok_and(|(_, certificate)| certificate.is_ca())
+    // `openssl req -x509` makes servers' certificates that are authorities, too.
+    let is_one = |certificate: &X509Certificate<'_>| {
+        certificate.is_ca() && certificate::names(certificate).is_empty()
+    };
+    parsed.is_ok_and(|(_, certificate)| is_one(&certificate))
 }
 
 /// Not one from the future, as after a clock was set back: that one would never grow old.

@@ -10,6 +10,7 @@ use rustls::pki_types::CertificateDer;
 
 use super::file::{Digest, File, Kind, PEM_BYTES, sha256_of};
 use super::listing::Stamps;
+use super::lone::lone_keys;
 use super::served::Served;
 use crate::site::directory::Stamp;
 use crate::site::fence::read_regular;
@@ -167,6 +168,7 @@ impl Folder {
 /// What is of no use in the folder at `path`, and what is kept though it is half of something.
 fn problems(path: &Path, files: &Files, pairs: &[Arc<Pair>], kept: &[Arc<Pair>]) -> Vec<String> {
     let of_no_use = files.0.iter().filter_map(|(_, file)| file.problem.clone());
+    let of_no_use: Vec<String> = of_no_use.collect();
     // Of those that are missing it is said how many.
     let halves = kept.iter().filter(|pair| !pair.is_missing());
     let halves = halves.map(|pair| pair.with(pair.half_in(files)));
@@ -185,7 +187,16 @@ fn problems(path: &Path, files: &Files, pairs: &[Arc<Pair>], kept: &[Arc<Pair>])
         let (file, path) = (file.display(), path.display());
         format!("{file}: no key in {path} fits the certificate")
     });
-    of_no_use.chain(halves).chain(alone).collect()
+    let alone: Vec<String> = alone.collect();
+    let known: HashSet<&Path> = kept.iter().map(|pair| &*pair.key).collect();
+    let is_told = !(of_no_use.is_empty() && alone.is_empty());
+    let has_pairs = !(pairs.is_empty() && kept.is_empty());
+    let lone = match is_closed {
+        true => Vec::new(),
+        false => lone_keys(path, files.each(), &known, is_told || has_pairs),
+    };
+    let told = of_no_use.into_iter().chain(halves);
+    told.chain(alone).chain(lone).collect()
 }
 
 /// In the order of their paths.
@@ -195,6 +206,10 @@ struct Files(Box<[(PathBuf, File)]>);
 impl Files {
     fn get(&self, path: &Path) -> Option<&File> {
         place_of(path, &self.0).map(|at| &self.0[at].1)
+    }
+
+    fn each(&self) -> impl Iterator<Item = (&Path, &File)> + Clone {
+        self.0.iter().map(|(path, file)| (path.as_path(), file))
     }
 
     fn unless_few(self) -> Files {

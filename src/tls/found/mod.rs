@@ -4,12 +4,15 @@
 //! other names. A chain and a key belong together when they fit, and they must lie in one folder. Blocks on the disk.
 //!
 //! `listing` says what is there, `folder` which pairs a folder has, `file` what one file holds, `names` which pair is shown
-//! for a name, `served` whether some do for others, `missing` what becomes of those that do not come back.
+//! for a name, `difference` for which it is another one after a look, `served` whether some do for others, `missing` what
+//! becomes of those that do not come back, `lone` which keys are for nothing.
 //! What cannot be looked at is unknown and not gone; nor is what has vanished with everything around it.
 
+mod difference;
 mod file;
 mod folder;
 mod listing;
+mod lone;
 mod missing;
 mod names;
 mod served;
@@ -22,6 +25,7 @@ use std::time::{Duration, SystemTime};
 use super::advice;
 use super::certificate::Certificate;
 use crate::site::HostPattern;
+pub use difference::{Difference, Fate};
 use folder::{Folder, News, Pair};
 use listing::{Grounds, Listing, Stamps};
 use missing::Lack;
@@ -83,6 +87,8 @@ pub struct Told {
     pub is_news: bool,
     /// Names for which nothing is shown any more.
     pub lost: HashSet<HostPattern>,
+    /// Names for which other certificates are shown.
+    pub difference: Option<Difference>,
     /// What could not be used, each once as long as it stays so.
     pub problems: Vec<String>,
     /// Look again so soon.
@@ -200,7 +206,9 @@ impl Found {
                 let pairs = folders.values().flat_map(|folder| folder.pairs.iter());
                 let names = Names::of(pairs, now);
                 told.lost = self.names.lost_in(&names);
-                Arc::new(names)
+                let names = Arc::new(names);
+                told.difference = Difference::between(&self.names, &names);
+                names
             }
             false => Arc::clone(&self.names),
         };

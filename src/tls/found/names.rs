@@ -88,6 +88,13 @@ impl Names {
         shown.flat_map(|shown| shown.certificates.iter())
     }
 
+    /// Those in certificates.
+    pub(super) fn names(&self) -> impl Iterator<Item = HostPattern> {
+        let exact = self.exact.keys().cloned().map(HostPattern::Exact);
+        let wildcard = self.wildcard.keys().cloned();
+        exact.chain(wildcard.map(HostPattern::Wildcard))
+    }
+
     /// Whether `certificate` is shown for one of its names.
     pub(super) fn show(&self, certificate: &Arc<Certificate>) -> bool {
         let is_it = |shown: &Shown| {

@@ -1,5 +1,6 @@
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::time::UNIX_EPOCH;
 
 use proptest::collection::vec;
 use proptest::option;
@@ -573,6 +574,200 @@ fn what_is_of_no_use_is_said_once() {
     let (found, _) = desk.look(&found, LATER);
     let (_, told) = desk.look(&found, LATER);
     assert_eq!(told.problems, Vec::<String>::new());
+}
+
+/// What has become of which file for `host`.
+fn fates(told: &Told, host: &str) -> Vec<(Fate, String)> {
+    let pattern = HostPattern::parse(host).expect("host");
+    let difference = told.difference.iter();
+    let fates = difference.flat_map(|difference| difference.of(&pattern));
+    let fates = fates.map(|(fate, certificate)| {
+        let name = certificate.file().file_name().expect("a file");
+        (fate, name.to_string_lossy().into_owned())
+    });
+    fates.collect()
+}
+
+#[test]
+fn what_is_shown_for_a_name_is_told_when_it_is_another_one() {
+    let desk = Desk::new("fates");
+    let of = |fate: Fate, file: &str| vec![(fate, file.to_owned())];
+    let is = |told: &Told, host: &str, fate, file| assert_eq!(fates(told, host), of(fate, file));
+    desk.put_pair("one", &desk.make(&["a.w.test", "b.test"], 50));
+    desk.put_pair("other", &desk.make(&["c.test"], 50));
+    let (found, told) = desk.look(&Found::default(), LATER);
+    is(&told, "a.w.test", Fate::Found, "one.pem");
+    desk.put_pair("one", &desk.make(&["a.w.test", "b.test"], 60));
+    let (found, told) = desk.look(&found, LATER);
+    is(&told, "b.test", Fate::Swapped, "one.pem");
+    assert!(fates(&told, "c.test").is_empty());
+    // Written again, and nothing else.
+    let again = fs::read_to_string(desk.folder.join("other.pem")).expect("text");
+    desk.put("other.pem", &(again + "\n"));
+    let (found, told) = desk.look(&found, LATER);
+    assert!(told.is_news && told.difference.is_none(), "{told:?}");
+    // One for the very name comes before that of a wildcard, and behind it when it is gone.
+    desk.put_pair("wild", &desk.make(&["*.w.test"], 90));
+    let (found, told) = desk.look(&found, LATER);
+    is(&told, "*.w.test", Fate::Found, "wild.pem");
+    is(&told, "z.w.test", Fate::Found, "wild.pem");
+    assert!(fates(&told, "a.w.test").is_empty());
+    for half in ["one.key", "one.pem"] {
+        desk.remove(half);
+    }
+    let (found, told) = desk.look(&found, LATER);
+    is(&told, "a.w.test", Fate::Swapped, "wild.pem");
+    is(&told, "b.test", Fate::Gone, "one.pem");
+    // One of another kind takes nobody's place.
+    let key = KeyPair::generate_for(&PKCS_ED25519).expect("key");
+    desk.put_pair("ed", &desk.make_with(key, &["c.test"], 50));
+    let (found, told) = desk.look(&found, LATER);
+    is(&told, "c.test", Fate::Found, "ed.pem");
+    for half in ["ed.key", "ed.pem"] {
+        desk.remove(half);
+    }
+    let (found, told) = desk.look(&found, LATER);
+    is(&told, "c.test", Fate::Gone, "ed.pem");
+    let (_, told) = desk.look(&found, 70 * 86_400);
+    assert!(fates(&told, "c.test").is_empty(), "still shown");
+}
+
+/// An empty file is what a full disk leaves.
+#[test]
+fn a_key_without_its_certificate_is_said_where_that_is_not_there_by_mistake() {
+    let desk = Desk::new("lone");
+    let (made, old) = (desk.make(&["a.test"], 50), desk.make(&["a.test"], 40));
+    let other = desk.make(&["b.test"], 50);
+    let root = |names: &[&str]| {
+        let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+        let mut params = CertificateParams::new(names).expect("names");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().expect("key");
+        params.self_signed(&key).expect("root").pem()
+    };
+    let der = {
+        use rustls::pki_types::{CertificateDer, pem::PemObject};
+        let der = CertificateDer::from_pem_slice(made.cert.as_bytes()).expect("certificate");
+        der.to_vec()
+    };
+    let own = root(&["a.test"]);
+    let none = "there is no certificate in it";
+    let fits = "privkey.pem: no certificate in ";
+    let x509 = "fullchain.pem: there is no certificate in PEM in it, but one in DER; `openssl x509";
+    let dh = "-----BEGIN DH PARAMETERS-----\nMIIB\n-----END DH PARAMETERS-----\n";
+    type Case<'c> = (&'c str, &'c [(&'c str, &'c [u8])], &'c [&'c str]);
+    let key = ("privkey.pem", made.key.as_bytes());
+    let cases: &[Case<'_>] = &[
+        (
+            "empty",
+            &[
+                key,
+                ("fullchain.pem", b""),
+                ("chain.pem", desk.root.as_bytes()),
+            ],
+            &[fits, " fits this key; fullchain.pem: ", none],
+        ),
+        ("junk", &[key, ("fullchain.pem", b"To do\n")], &[fits, none]),
+        ("der", &[key, ("fullchain.pem", &der)], &[fits, x509]),
+        (
+            "authority",
+            &[key, ("cert.pem", desk.root.as_bytes())],
+            &[fits, " fits this key"],
+        ),
+        (
+            "unfit",
+            &[key, ("cert.pem", own.as_bytes())],
+            &["cert.pem: no key in "],
+        ),
+        (
+            "keyless",
+            &[("cert.pem", own.as_bytes())],
+            &["cert.pem: no key in "],
+        ),
+        // Where others are whole it is said of what was meant.
+        (
+            "flat",
+            &[
+                ("a.pem", made.cert.as_bytes()),
+                ("a.key", made.key.as_bytes()),
+                ("b.pem", b""),
+                ("b.key", other.key.as_bytes()),
+                ("c.key", old.key.as_bytes()),
+                ("dh.pem", dh.as_bytes()),
+            ],
+            &["b.key: no certificate in ", " fits this key; b.pem: ", none],
+        ),
+        (
+            "namesake",
+            &[
+                ("a.pem", made.cert.as_bytes()),
+                ("a.key", made.key.as_bytes()),
+                ("b.pem", desk.root.as_bytes()),
+                ("b.key", other.key.as_bytes()),
+            ],
+            &["b.key: no ", "; b.pem: its certificate is for another key"],
+        ),
+        // Nothing is wrong with these.
+        ("keys", &[key, ("dh.pem", dh.as_bytes())], &[]),
+        ("bundle", &[("roots.crt", desk.root.as_bytes())], &[]),
+        (
+            "notes",
+            &[("README.pem", b"To do\n"), ("none.pem", b"")],
+            &[],
+        ),
+        (
+            "old",
+            &[
+                ("a.pem", made.cert.as_bytes()),
+                ("a.key", made.key.as_bytes()),
+                ("old.key", old.key.as_bytes()),
+                ("chain.pem", desk.root.as_bytes()),
+                ("dh.pem", dh.as_bytes()),
+            ],
+            &[],
+        ),
+    ];
+    for (folder, files, said) in cases {
+        let mut written = PathBuf::new();
+        for (name, bytes) in *files {
+            let path = desk.folder.join(folder).join(name);
+            fs::create_dir_all(path.parent().expect("folder")).expect("folder");
+            fs::write(&path, bytes).expect("file");
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("mode");
+            written = path;
+        }
+        let written = fs::metadata(written).expect("metadata");
+        let written = Duration::from_secs(written.ctime().cast_unsigned());
+        let root = [desk.folder.join(folder)];
+        let look = |before: &Found, seconds| {
+            let now = UNIX_EPOCH + written + Duration::from_secs(seconds);
+            before.again(&root, now, Removals::Doubted)
+        };
+        // What is just being written may be whole soon.
+        let first = look(&Found::default(), 0);
+        assert_eq!(first.told.problems, Vec::<String>::new(), "{folder}");
+        let told = look(&first.found.expect("found"), LATER).told;
+        let lines: Vec<&String> = told.problems.iter().collect();
+        assert_eq!(
+            lines.len(),
+            usize::from(!said.is_empty()),
+            "{folder}: {lines:?}"
+        );
+        for said in *said {
+            assert!(lines[0].contains(said), "{folder}: {said} in {lines:?}");
+        }
+    }
+}
+
+#[test]
+fn a_key_that_is_not_in_pem_is_said() {
+    let desk = Desk::new("der-key");
+    let key = KeyPair::generate().expect("key");
+    fs::write(desk.folder.join("a.key"), key.serialize_der()).expect("file");
+    let (found, _) = desk.look(&Found::default(), LATER);
+    let problems: Vec<&String> = found.problems().collect();
+    let said = "a.key: there is no private key in PEM in it, but one in DER; `openssl pkey";
+    assert!(problems[0].contains(said), "{problems:?}");
 }
 
 /// One half of the pair of one of two names, put or taken away.

@@ -700,3 +700,139 @@ fn nothing_is_said_of_a_certificate_that_has_ended_and_is_shown_to_nobody() {
         "{log}"
     );
 }
+
+/// What `onedoor reload` says of certificates after `act`. Where everything was just being looked at it has been said before,
+/// and is done again.
+#[track_caller]
+fn until_reload_says(proxy: &Proxy, change: &str, act: impl Fn()) -> serde_json::Value {
+    let mut said = serde_json::Value::Null;
+    until_late(&format!("a reload says {change:?}"), || {
+        act();
+        let answer = proxy.command(["reload", "--json"]);
+        let answer: serde_json::Value = serde_json::from_slice(&answer.stdout).unwrap();
+        let all = answer["certificates"].as_array().unwrap();
+        let one = all.iter().find(|one| one["change"] == change);
+        said = one.cloned().unwrap_or_default();
+        said.is_object()
+    });
+    said
+}
+
+#[test]
+fn a_certificate_that_is_found_swapped_or_gone_is_said_by_reload_and_the_log() {
+    let authority = Authority::new("test");
+    let plan = with_folder("");
+    let live = plan.folder().join("live");
+    authority.pair(&["*.w.example.com"]).write(&live, "w");
+    authority.pair(&["blog.example.com"]).write(&live, "blog");
+    let mut proxy = plan
+        .site("shop.toml", answers("shop.example.com"))
+        .site("blog.toml", answers("blog.example.com"))
+        .site("w.toml", answers("*.w.example.com"))
+        .site("off.toml", answers("off.example.com") + "tls = 'off'\n")
+        .start();
+    let nothing = words_of(&proxy.command(["reload"]));
+    assert!(nothing.contains("nothing changed"), "{nothing}");
+    let shop = || authority.pair_for_days(&["shop.example.com", "x.example.com"], 40);
+    let remove = || {
+        for half in ["shop.key", "shop.pem"] {
+            fs::remove_file(live.join(half)).ok();
+        }
+    };
+    let found = until_reload_says(&proxy, "found", || {
+        remove();
+        proxy.command(["reload"]);
+        shop().write(&live, "shop");
+    });
+    let file = live.join("shop.pem").display().to_string();
+    assert_eq!(found["file"], file);
+    assert_eq!(found["sites"], serde_json::json!(["shop"]));
+    assert_eq!(found["hosts"], serde_json::json!(["shop.example.com"]));
+    assert!(found["ends"].as_u64().unwrap() > 1_700_000_000, "{found}");
+    until_late("a reload says it for people", || {
+        shop().write(&live, "shop");
+        let text = words_of(&proxy.command(["reload"]));
+        let said = format!("swapped   certificate {file} for shop.example.com, good until 20");
+        text.contains(&said) && !text.contains("nothing changed")
+    });
+    // An event of that site.
+    let told = |what: &str| {
+        let events = proxy.admin_json("/v1/events");
+        let mut events = events["events"].as_array().unwrap().iter();
+        events.any(|event| {
+            let text = event["text"].as_str().unwrap();
+            let start = format!("certificate {what} file={file} hosts=shop.example.com ends=20");
+            event["site"] == "shop" && event["level"] == "info" && text.starts_with(&start)
+        })
+    };
+    for what in ["found", "swapped"] {
+        until(what, || told(what));
+    }
+    // A part of what a site claims.
+    let part = until_reload_says(&proxy, "swapped", || {
+        authority.pair(&["a.w.example.com"]).write(&live, "a");
+    });
+    assert_eq!(part["hosts"], serde_json::json!(["a.w.example.com"]));
+    assert_eq!(part["sites"], serde_json::json!(["w"]));
+    let gone = until_reload_says(&proxy, "gone", || {
+        shop().write(&live, "shop");
+        proxy.command(["reload"]);
+        remove();
+    });
+    assert_eq!(gone["file"], file);
+    until("gone", || told("gone"));
+    // Nobody shows these.
+    for name in ["off", "nobody"] {
+        let host = format!("{name}.example.com");
+        authority.pair(&[&host]).write(&live, name);
+    }
+    let none = proxy.command(["reload", "--json"]);
+    let none: serde_json::Value = serde_json::from_slice(&none.stdout).unwrap();
+    assert_eq!(none["certificates"], serde_json::json!([]));
+    proxy.stop();
+    let log = proxy.log();
+    for file in ["off.pem", "nobody.pem", "blog.pem", "w.pem"] {
+        assert!(!log.contains(&format!("{file} hosts=")), "{log}");
+    }
+}
+
+#[test]
+fn certificates_that_are_swapped_all_at_once_are_one_line() {
+    const MANY: usize = 120;
+    let authority = Authority::new("test");
+    let plan = with_folder("");
+    let live = plan.folder().join("live");
+    // A folder behind a link is another one in one step.
+    let folder = live.parent().unwrap();
+    let fill = |round: &str| {
+        let kept = folder.join(round);
+        fs::create_dir(&kept).unwrap();
+        for number in 0..MANY {
+            let host = format!("{number}.example.com");
+            authority.pair(&[&host]).write(&kept, &number.to_string());
+        }
+        let link = folder.join("link");
+        symlink(&kept, &link).unwrap();
+        fs::rename(&link, live.join("all")).unwrap();
+    };
+    fill("first");
+    authority.pair(&["*.w.example.com"]).write(&live, "w");
+    for number in 0..MANY {
+        let host = format!("{number}.example.com");
+        let of_wildcard = format!("{number}.w.example.com");
+        let text = format!("host = ['{host}', '{of_wildcard}']\nrespond = 'here'\n");
+        plan.sites().write(&format!("{number}.toml"), &text);
+    }
+    let proxy = plan.start();
+    assert!(!proxy.log().contains("certificate found"));
+    authority.pair(&["*.w.example.com"]).write(&live, "w");
+    proxy.command(["reload"]);
+    proxy.until_logged(&format!("certificate swapped sites={MANY} file="));
+    proxy.until_logged("hosts=\"0.w.example.com 1.w.example.com 10.w.example.com");
+    proxy.until_logged(&format!(" +{}\" ends=20", MANY - 8));
+    fill("second");
+    proxy.command(["reload"]);
+    proxy.until_logged("certificates of sites are others now, or there no more found=0 swapped=");
+    // Two lines, where it was looked at in that very moment.
+    assert!(proxy.log().matches("certificate swapped").count() < MANY / 2);
+}
