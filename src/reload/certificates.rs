@@ -204,6 +204,7 @@ impl Follower {
         tell_of_folders(&told.problems);
         if told.is_news {
             let table = self.current.snapshot().with([]);
+            self.keyring.remember_found(|host| table.find(host));
             drop(tokio::spawn(self.current.publish(table, Vec::new())));
             self.tell_covered(Which::All);
             for site in self.book.sites() {

@@ -56,7 +56,7 @@ use crate::observe::panic::contain;
 use crate::route::{Current, RouteTable};
 use crate::settings::{self, Settings};
 use crate::site::file::Rules;
-use crate::site::{SiteName, directory};
+use crate::site::{HostPattern, SiteName, directory};
 use crate::tls::{Keyring, Removals};
 use crate::upstream::States;
 use access::Access;
@@ -454,6 +454,9 @@ impl Follower {
             held,
         } = step;
         let live = held.iter().map(|held| Arc::clone(&held.site)).collect();
+        let mut claims = held.iter().flat_map(|held| &held.site.claims);
+        let may_stand_for_others =
+            claims.any(|claim| !matches!(claim.pattern, HostPattern::Exact(_)));
         self.hold(held);
         self.tell_news(live, &changes);
         self.report(&added, &changed, &removed);
@@ -464,6 +467,9 @@ impl Follower {
                 Some(base) => base.with(edits),
                 None => self.current.snapshot().with(edits),
             };
+            if may_stand_for_others {
+                self.keyring.remember_found(|host| table.find(host));
+            }
             let generation = table.generation();
             let published = self.current.publish(table, changes);
             self.outstanding.insert(generation, freed);

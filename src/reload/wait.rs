@@ -161,13 +161,14 @@ impl Waiter {
                     .filter(|name| is_rejected(&book.standing(name)));
                 let waiting = book.names().filter(|name| {
                     book.is_to_come(name)
+                        || matches!(book.standing(name), Standing::Closed)
                         || brings(&report, name) && is_waiting(&book.standing(name))
                 });
                 let report = Report {
                     rejected: rejected.map(SiteName::to_string).collect(),
                     waiting: waiting.map(SiteName::to_string).collect(),
                     unsettled: in_order(&self.unsettled),
-                    live: progress.book.serving(),
+                    live: progress.book.open(),
                     kept: progress.notice().map(str::to_owned),
                     ..report
                 };

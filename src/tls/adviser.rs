@@ -24,6 +24,16 @@ pub struct Adviser<'k> {
     of_a_start: bool,
     /// Names in certificates that sites show from files of their own.
     shown: OnceCell<HashSet<HostPattern>>,
+    /// Wildcards that stand for some name in the folders.
+    above: OnceCell<HashSet<HostPattern>>,
+}
+
+/// Why every name of a site answers 503.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AllClosed {
+    pub why: String,
+    /// One of them had a certificate: it served before.
+    pub had_one: bool,
 }
 
 impl<'k> Adviser<'k> {
@@ -34,6 +44,7 @@ impl<'k> Adviser<'k> {
             now: SystemTime::now(),
             of_a_start: keyring.only_looks,
             shown: OnceCell::new(),
+            above: OnceCell::new(),
         }
     }
 
@@ -191,26 +202,35 @@ impl<'k> Adviser<'k> {
 
     /// Why every name of a site answers 503, where it is for want of a certificate that somebody is still to put into the
     /// folders: nobody is served then.
-    pub fn why_all_closed(&self, site: &Site) -> Option<String> {
+    pub fn why_all_closed(&self, site: &Site) -> Option<AllClosed> {
         if site.tls.mode != Mode::Auto || self.lacking(site).count() < site.claims.len() {
             return None;
         }
+        let mut had_one = false;
         let is_closed = |claim: &Claim| match &claim.pattern {
             // Some names below it may have one.
             HostPattern::Any => false,
-            pattern => self.why_closed(site, pattern).is_some() && !self.covers_one_of(pattern),
+            pattern => {
+                let why = self.why_closed(site, pattern);
+                had_one |= why == Some(WhyClosed::Had);
+                why.is_some() && !self.covers_one_of(pattern)
+            }
         };
         let is_closed = site.claims.iter().all(is_closed);
-        is_closed.then(|| self.without_certificate(site).join("; "))
+        is_closed.then(|| AllClosed {
+            why: self.without_certificate(site).join("; "),
+            had_one,
+        })
     }
 
     /// Whether a certificate is there for some name that a wildcard stands for.
     fn covers_one_of(&self, pattern: &HostPattern) -> bool {
-        let HostPattern::Wildcard(_) = pattern else {
-            return false;
+        let above = || {
+            let names = self.found.names();
+            names.filter_map(|name| name.wildcard_above()).collect()
         };
-        let mut names = self.found.certificates().flat_map(|shown| shown.names());
-        names.any(|name| name.wildcard_above().as_ref() == Some(pattern))
+        matches!(pattern, HostPattern::Wildcard(_))
+            && self.above.get_or_init(above).contains(pattern)
     }
 
     /// The names that have no certificate, and for which the local authority gives none.

@@ -36,7 +36,7 @@ mod turnstile;
 mod unverified;
 
 pub use advice::of_shown;
-pub use adviser::Adviser;
+pub use adviser::{Adviser, AllClosed};
 pub use authority::{Authority, fingerprint, is_near, root_path};
 pub use certificate::Certificate;
 pub use client_fault::client_fault;

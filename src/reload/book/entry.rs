@@ -8,6 +8,7 @@ use super::Moment;
 use crate::reload::look::{Complaint, Good, Print};
 use crate::site::directory::Stamp;
 use crate::site::{HostPattern, Site, SiteName};
+use crate::tls::AllClosed;
 
 /// One site file.
 #[derive(Debug)]
@@ -50,7 +51,7 @@ pub(super) struct Live {
     /// From a start on, which found its certificate files missing or broken: nobody gets more than a 503.
     pub(super) is_shut: bool,
     /// Why every name of it answers 503, where no certificate has been found for any: nobody gets more either.
-    pub(super) closed: Option<String>,
+    pub(super) closed: Option<AllClosed>,
     pub(super) files: Files,
 }
 
@@ -91,8 +92,12 @@ impl Entry {
 
     /// Why what is on disk and in force answers nothing but 503.
     pub(super) fn why_closed(&self) -> Option<&str> {
+        Some(&self.closed()?.why)
+    }
+
+    pub(super) fn closed(&self) -> Option<&AllClosed> {
         match &self.verdict {
-            Verdict::Fine => self.live.as_ref()?.closed.as_deref(),
+            Verdict::Fine => self.live.as_ref()?.closed.as_ref(),
             _ => None,
         }
     }

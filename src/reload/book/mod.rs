@@ -337,6 +337,15 @@ impl Book {
         self.serving
     }
 
+    /// How many of them answer more than that they have no certificate.
+    pub(super) fn open(&self) -> usize {
+        let live = self
+            .entries
+            .values()
+            .filter_map(|entry| entry.live.as_ref());
+        live.filter(|live| live.serves()).count()
+    }
+
     /// Every name that some site owns.
     /// The site that answers for a name.
     pub(super) fn owner(&self, pattern: &HostPattern) -> Option<&SiteName> {

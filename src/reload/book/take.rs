@@ -16,7 +16,7 @@ use crate::reload::status::clock;
 use crate::route::SiteChange;
 use crate::site::directory::Stamp;
 use crate::site::{HostPattern, SiteName};
-use crate::tls;
+use crate::tls::{self, AllClosed};
 
 /// A name without an owner is served by its last one for so long: a file may be on its way to another name.
 const GRACE: Duration = Duration::from_secs(2);
@@ -262,7 +262,7 @@ impl Book {
     }
 
     /// Takes note of why every name of what serves answers 503 for want of a certificate, or that it is not so.
-    pub(in crate::reload) fn close(&mut self, name: &SiteName, why: Option<String>, at: Moment) {
+    pub(in crate::reload) fn close(&mut self, name: &SiteName, why: Option<AllClosed>, at: Moment) {
         let Some(entry) = self.entries.get_mut(name) else {
             return;
         };
@@ -275,7 +275,7 @@ impl Book {
         if was_open != is_open && matches!(entry.verdict, Verdict::Fine) {
             entry.since = at.wall;
             if is_open {
-                info!(site = %name, "it answers again, live");
+                info!(site = %name, "it has a certificate now, live");
             }
         }
     }

@@ -132,7 +132,9 @@ impl Book {
         entry.is_some_and(|entry| match entry.verdict {
             Verdict::Waiting(_) => true,
             Verdict::Fine => {
-                entry.why_closed().is_some() || entry.awaits(Site::awaits_a_first_pass)
+                // What has served before is an outage of its own.
+                entry.closed().is_some_and(|closed| !closed.had_one)
+                    || entry.awaits(Site::awaits_a_first_pass)
             }
             _ => false,
         })
@@ -194,7 +196,7 @@ impl Book {
             |is: fn(&Entry) -> bool| self.entries.values().filter(|entry| is(entry)).count();
         let fine = count(|entry| matches!(entry.verdict, Verdict::Fine));
         let unread = count(|entry| {
-            let is_unread = |live: &Live| live.files != Files::Read;
+            let is_unread = |live: &Live| live.files != Files::Read && live.closed.is_none();
             matches!(entry.verdict, Verdict::Fine) && entry.live.as_ref().is_some_and(is_unread)
         });
         let closed = count(|entry| entry.why_closed().is_some());

@@ -102,6 +102,11 @@ impl Found {
         self.names.find(host)
     }
 
+    /// The names for which something is shown.
+    pub(super) fn names(&self) -> impl Iterator<Item = HostPattern> {
+        self.names.names()
+    }
+
     /// What is shown for all that `pattern` may stand for.
     pub(super) fn covering(&self, pattern: &HostPattern) -> Option<&Shown> {
         self.names.covering(pattern)

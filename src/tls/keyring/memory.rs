@@ -20,6 +20,7 @@ impl Keyring {
     /// Remembers the names of `site` that have a certificate. It serves them from now on, and whoever takes the certificate
     /// away before anybody has asked must not publish them either.
     pub fn remember_names(&self, site: &Site) {
+        let own = self.own(site.number);
         for claim in &site.claims {
             let host = match &claim.pattern {
                 HostPattern::Exact(name) => name.to_string(),
@@ -28,9 +29,24 @@ impl Keyring {
                 HostPattern::Any => continue,
             };
             match site.tls.mode {
-                Mode::Files(_) => self.remember_files(site, &host),
+                // Nobody is to close a name for good by writing it down.
+                Mode::Files(_) if !own.iter().any(|one| one.covers(&host)) => {}
+                Mode::Files(_) => self.remember(site, &host, &own),
                 Mode::Auto => drop(self.has_found(site, &host)),
                 Mode::Local | Mode::Passthrough | Mode::Off => {}
+            }
+        }
+    }
+
+    /// The same of the names in the daemon's folders that only a wildcard of a site stands for, or `*`. `owner`: the site that
+    /// answers for a name.
+    pub fn remember_found<'s>(&self, owner: impl Fn(&str) -> Option<&'s Arc<Site>>) {
+        for name in self.found.load().names() {
+            if let HostPattern::Exact(name) = name
+                && let Some(site) = owner(name.as_str())
+                && site.tls.mode == Mode::Auto
+            {
+                self.has_found(site, name.as_str());
             }
         }
     }
