@@ -27,8 +27,14 @@ impl Found {
         // Of what is gone together with all that was away nothing has come back.
         let is_back = |away: &&PathBuf| seen.keys().any(|path| path.starts_with(away));
         let back: Vec<&PathBuf> = self.closed.keys().filter(is_back).collect();
+        // What is gone for the first time may be about to be swapped, with what is whole in it.
+        let is_leaving = |path: &Path, folder: &Folder| {
+            let has_whole = folder.missing() < folder.pairs.len();
+            has_whole && !self.leaving.contains(path) && !path.exists()
+        };
         let is_awaited = |path: &Path, folder: &Folder| {
-            folder.missing() > 0 || back.iter().any(|away| path.starts_with(away))
+            back.iter().any(|away| path.starts_with(away))
+                || folder.missing() > 0 && !is_leaving(path, folder)
         };
         let unseen = (self.folders.iter()).filter(|(path, _)| !seen.contains_key(*path));
         let awaited = unseen.filter(|(path, folder)| is_ours(path) && is_awaited(path, folder));

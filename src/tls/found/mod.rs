@@ -302,8 +302,7 @@ impl Found {
     /// Folders that are not among those `seen` and are gone, for the first time.
     fn left(&self, seen: &Folders) -> Folders {
         let unseen = self.folders.iter();
-        let unseen =
-            unseen.filter(|(path, folder)| !seen.contains_key(*path) && folder.missing() == 0);
+        let unseen = unseen.filter(|(path, _)| !seen.contains_key(*path));
         // One that is there has been emptied, or is not one of ours any more.
         let left = unseen.filter(|(path, _)| !self.leaving.contains(*path) && !path.exists());
         left.map(|(path, folder)| (path.clone(), Arc::clone(folder)))

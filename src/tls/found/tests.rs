@@ -431,6 +431,33 @@ fn what_comes_back_slowly_is_shown_until_it_is_back_and_then_like_any_other() {
 }
 
 #[test]
+fn a_folder_that_is_swapped_while_something_is_missing_loses_nothing_else() {
+    let desk = Desk::new("swap-missing");
+    let (a, b) = (desk.make(&["a.test"], 50), desk.make(&["b.test"], 50));
+    desk.put_pair("live/a", &a);
+    desk.put_pair("live/b", &b);
+    let found = settled(&desk, Found::default());
+    fs::remove_dir_all(&desk.folder).expect("removed");
+    fs::create_dir_all(&desk.folder).expect("made anew");
+    let (found, _) = desk.look(&found, LATER);
+    desk.put_pair("live/a", &a);
+    desk.put_pair("c", &desk.make(&["c.test"], 50));
+    let found = settled(&desk, found);
+    assert!(a.is_shown(&found, "a.test") && b.is_shown(&found, "b.test"));
+    let (live, aside) = (
+        desk.folder.join("live"),
+        desk.folder.with_extension("aside"),
+    );
+    fs::rename(&live, &aside).expect("away");
+    let (between, told) = desk.look(&found, LATER);
+    assert!(a.is_shown(&between, "a.test") && b.is_shown(&between, "b.test"));
+    assert_eq!((told.is_news, told.again_in), (false, Some(RESTLESS)));
+    fs::rename(&aside, &live).expect("back");
+    let found = settled(&desk, between);
+    assert!(a.is_shown(&found, "a.test") && b.is_shown(&found, "b.test"));
+}
+
+#[test]
 fn what_does_not_come_back_goes_when_that_is_said_to_be_meant() {
     let desk = Desk::new("meant");
     let made = ["a.test", "b.test"].map(|host| (host, desk.make(&[host], 50)));
