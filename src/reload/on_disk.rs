@@ -130,7 +130,7 @@ impl Follower {
     fn report_of_nothing(&self) -> Report {
         Report {
             rejected: self.book.rejected().map(SiteName::to_string).collect(),
-            live: self.book.serving(),
+            live: self.book.open(),
             kept: self.notice(),
             ..Report::default()
         }
