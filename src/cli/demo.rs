@@ -52,6 +52,9 @@ pub(super) fn demo(places: &Places, serving: Serving) -> ExitCode {
                     Ok(address) => address,
                     Err(code) => return code,
                 };
+                // As a flag does: a reload does not take it for what the daemon file said before.
+                settings.overrides.admin_listen =
+                    settings.admin_listen.map(|address| address.to_string());
             }
             settings.page_is_an_app = true;
             print(&welcome(

@@ -579,6 +579,11 @@ fn the_demo_shows_two_apps_and_takes_a_third() {
     assert_eq!(echo.bytes(4), [0x81, 2, b'h', b'i']);
     proxy.site("red.localhost.toml", "respond = 'hello from a file'");
     assert_eq!(proxy.get("red.localhost", "/").text(), "hello from a file");
+    let reload = words_of(&proxy.command(["reload"]));
+    assert!(
+        reload.contains("nothing changed\n") && !reload.contains("restart"),
+        "{reload}"
+    );
     // What it knows of itself stands behind the same port, for this machine.
     let host = format!("localhost:{}", proxy.address().port());
     let page = proxy.get(&host, "/");
